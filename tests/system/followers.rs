@@ -69,6 +69,11 @@ impl Follower {
         false
     }
 
+    /// Ends the command.
+    async fn kill(mut self) {
+        self.child.kill().await.expect("ours");
+    }
+
     /// Asserts that the command exits with 0.
     async fn ends(mut self) {
         assert!(!self.shows("nothing says this").await);
@@ -77,7 +82,7 @@ impl Follower {
 }
 
 #[test]
-fn followers_on_the_command_line_show_the_end_and_end_well() {
+fn followers_on_the_command_line_show_the_end_and_go_on_with_the_next_daemon() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let says = |at, text: &str| action_at(at, ScriptAction::Say { text: text.to_owned(), stream: Stream::Stderr });
@@ -96,8 +101,19 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
         assert_eq!(daemon.exit_code().await, 0);
         assert!(logs.shows("its last words").await, "{:#?}", logs.shown);
         assert!(events.shows("\"DaemonStopped\"").await, "{:#?}", events.shown);
-        logs.ends().await;
-        events.ends().await;
+        let next = sandbox.up(&fleet).await;
+        next.ready("a").await;
+        assert!(logs.shows("its first words").await, "{:#?}", logs.shown);
+        assert!(events.shows("\"DaemonStarted\"").await, "{:#?}", events.shown);
+        assert!(events.shows("\"ReadyReached\"").await, "the events of the next daemon come from its first one");
+        logs.kill().await;
+        events.kill().await;
+
+        let earlier = sandbox.run(next.config(), ["events", "--json", "--run", "-1"]).await.expect(0).stdout;
+        let earlier: Vec<Envelope> = earlier.lines().map(|line| serde_json::from_str(line).expect("one")).collect();
+        assert!(matches!(earlier.last().expect("some").event, Event::DaemonStopped { .. }), "{:?}", earlier.last());
+        assert!(earlier.iter().all(|event| Some(event.boot) != next.event_stream().boot()));
+        sandbox.run(next.config(), ["events", "--run", "-7"]).await.expect(1);
     });
 }
 

@@ -123,6 +123,7 @@ fn a_control_socket_that_cannot_be_is_refused_with_a_clear_error() {
         let mut taken = sandbox.fleet_named("taken");
         taken.server("a", Script::default());
         std::fs::create_dir_all(taken.state_dir()).unwrap();
+        std::fs::write(taken.state_dir().join("daemon.lock"), "").unwrap();
         let precious = taken.state_dir().join("control.sock");
         std::fs::write(&precious, "precious").unwrap();
         refused(sandbox, &taken, &["control.sock"]).await;

@@ -166,6 +166,28 @@ fn a_server_on_the_port_of_another_one_is_refused_before_the_spawn_even_if_its_b
     });
 }
 
+#[test]
+fn a_unix_socket_is_shown_by_its_path_and_refused_for_a_build_that_has_none() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let socket = sandbox.file("a.sock");
+        fleet.server_with("a", Script::default(), &format!("host = \"{}\"", socket.display()));
+        let old = sandbox.build_of(Era::November2024);
+        let keys = format!("host = \"{}\"\nbinary = \"{}\"", sandbox.file("old.sock").display(), old.display());
+        fleet.server_with("old", Script { era: Era::November2024, ..Script::default() }, &keys);
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let report = daemon.report("a").await;
+        assert_eq!((report.port, report.host.as_str()), (None, socket.to_str().unwrap()));
+        let status = sandbox.run(daemon.config(), ["status"]).await;
+        assert!(status.stdout.contains(report.host.as_str()), "{}", status.stdout);
+        assert!(!status.stdout.contains(&fleet.port("a").to_string()), "{}", status.stdout);
+        let detail = assert_refused_before_spawn(&daemon, "old", FailureReason::BadArgument).await;
+        assert!(detail.contains("this build cannot listen on a unix socket"), "{detail}");
+        assert_eq!(daemon.count("old", "RestartScheduled").await, 0);
+    });
+}
+
 /// Fault C47, within one configuration.
 #[test]
 fn one_port_for_two_servers_is_an_error_of_the_configuration() {

@@ -36,6 +36,7 @@ mod signals;
 mod state_directory;
 mod stopping;
 mod systemd;
+mod telemetry;
 mod terminal;
 mod unkillable;
 mod user_mistakes;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::Event;
-use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, sandbox};
+use llama_warden_stand_in::Script;
+use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, executable, sandbox, stand_in_program};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::Signal;
 
 /// Above the ports that tests lease, below the kernel's range for outgoing connections.
-const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
+const FIRST_PORT: [u16; 4] = [32_050, 32_250, 32_450, 32_650];
 
 /// A folder with eight valid models and two corrupt ones.
 fn folder_of_ten(sandbox: &Sandbox) -> PathBuf {
@@ -42,7 +43,7 @@ fn with_models(folder: &Path) -> DaemonOptions {
 
 async fn ports(daemon: &TestDaemon) -> Vec<(String, u16)> {
     let servers = daemon.status().await.servers.into_iter();
-    servers.map(|server| (server.model_id.to_string(), server.port)).collect()
+    servers.map(|server| (server.model_id.to_string(), server.port.expect("it has one"))).collect()
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn models_of_the_configuration_are_there_to_be_started() {
         let mut fleet = empty_fleet(sandbox, FIRST_PORT[1]);
         fleet.section(&format!("[models]\ndirs = [{:?}]", folder.to_string_lossy()));
         fleet.section("[profiles.all]\nservers = [{ tier = \"F*\" }]\n[profiles.one]\nservers = [\"large*\"]");
-        fleet.server("mine", llama_warden_stand_in::Script::default());
+        fleet.server("mine", Script::default());
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("mine").await;
         daemon.get("/readyz").await.expect(200);
@@ -118,7 +119,7 @@ fn models_of_the_configuration_are_there_to_be_started() {
 fn a_server_of_the_file_wins_over_the_same_model() {
     sandbox(async |sandbox| {
         let mut fleet = empty_fleet(sandbox, FIRST_PORT[2]);
-        fleet.server("mine", llama_warden_stand_in::Script::default());
+        fleet.server("mine", Script::default());
         let folder = fleet.model("mine").parent().unwrap().to_owned();
         let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
         daemon.ready("mine").await;
@@ -145,5 +146,74 @@ fn models_are_shown_without_a_daemon() {
         assert!(gone.stdout.contains("model_7_1b_f32"), "the others are shown: {}", gone.stdout);
         assert!(gone.stderr.contains("/nonexistent"), "{}", gone.stderr);
         sandbox.run(&config, ["models"]).await.expect(2);
+    });
+}
+
+/// The folder is emptied, as a mount point is when its disk goes; then one of two files is removed.
+#[test]
+fn a_folder_that_is_empty_for_a_while_stops_no_server() {
+    sandbox(async |sandbox| {
+        let (folder, away) = (sandbox.file("disk"), sandbox.file("away"));
+        std::fs::create_dir(&folder).unwrap();
+        ["Small-1B", "Large-7B"].iter().for_each(|name| write_model(&folder, name));
+        let daemon = sandbox.up_with(&empty_fleet(sandbox, FIRST_PORT[3]), &with_models(&folder)).await;
+        let ids = ["large_7b_f32", "small_1b_f32"];
+        for id in ids {
+            daemon.ready(id).await;
+        }
+        std::fs::rename(&folder, &away).unwrap();
+        for is_mounted in [false, true] {
+            if is_mounted {
+                std::fs::create_dir(&folder).unwrap();
+            }
+            let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+            assert_eq!(
+                (&answer["keep"], &answer["stop"]),
+                (&serde_json::json!(ids), &serde_json::json!([])),
+                "{answer}"
+            );
+        }
+        assert!(daemon.log().contains("their servers stay"), "{}", daemon.log());
+        std::fs::remove_dir(&folder).unwrap();
+        std::fs::rename(&away, &folder).unwrap();
+        std::fs::remove_file(folder.join("Large-7B.gguf")).unwrap();
+        let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+        assert_eq!(answer["stop"], serde_json::json!(["large_7b_f32"]));
+    });
+}
+
+/// The program downloads without a word for longer than `readiness.timeout`, and then is the stand-in.
+#[test]
+fn a_download_counts_as_loading_and_not_towards_the_time_to_ready() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let model = fleet.model("downloaded");
+        TinyModel::new("downloaded").write(&model).unwrap();
+        let stand_in = stand_in_program();
+        let script = format!(
+            "#!/bin/sh\nif [ \"$1\" != --hf-repo ]; then exec {stand_in} \"$@\"; fi\n\
+             while [ ! -e {done} ]; do read -r _ < {fifo}; done\n\
+             shift 2\nexec {stand_in} --model {model} \"$@\"\n",
+            stand_in = stand_in.display(),
+            done = sandbox.file("done").display(),
+            fifo = sandbox.file("fifo").display(),
+            model = model.display(),
+        );
+        nix::unistd::mkfifo(&sandbox.file("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let program = executable(&sandbox.file("hub/llama-server"), &script);
+        let keys = format!(
+            "binary = {:?}\nreadiness = {{ timeout = \"1s\", on-timeout = \"fail\", stall-timeout = \"1s\" }}",
+            program.to_string_lossy()
+        );
+        fleet.server_of("hub", Path::new("hf:org/repo:Q4_K_M"), &keys);
+        let daemon = sandbox.up(&fleet).await;
+        daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
+        let past = |event: &llama_warden_events::Envelope| matches!(&event.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap");
+        daemon.event("the time is over", past).await;
+        std::fs::write(sandbox.file("done"), "").unwrap();
+        std::fs::write(sandbox.file("fifo"), "\n").unwrap();
+        daemon.ready("hub").await;
+        assert_eq!(daemon.report("hub").await.tier.as_deref(), Some("Q4_K_M"));
+        assert_eq!(daemon.count("hub", "ServerFailed").await, 0);
     });
 }

@@ -40,6 +40,51 @@ fn a_server_without_a_sign_of_life_is_stalled() {
     });
 }
 
+/// Fault C6: a progress bar, and the dots of mid 2024, complete no line.
+#[test]
+fn bytes_without_a_line_end_are_a_sign_of_life() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"1500ms\" }";
+        for (id, bytes) in [("bar", "\r 10 %"), ("dots", ".")] {
+            let writes = |step: u64| ScheduledAction {
+                at: ScriptPhase::Loading,
+                after_ms: if step == 0 { 0 } else { 500 },
+                action: ScriptAction::Bytes { bytes: bytes.as_bytes().to_vec(), stream: Stream::Stderr },
+            };
+            let script = Script {
+                silent: true,
+                load_ms: 4_000,
+                never_bind: false,
+                health: HealthScript::Status(503),
+                load_progress: LoadProgress::None,
+                ready_line: ReadyLine::Never,
+                actions: (0..8).map(writes).collect(),
+                ..Script::default()
+            };
+            fleet.server_with(id, script, keys);
+        }
+        let daemon = sandbox.up(&fleet).await;
+        for id in ["bar", "dots"] {
+            let failed = daemon.event("it is silent in the end", |event| {
+                event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                    && event.event.kind() == "ServerFailed"
+            });
+            let (failed, spawned) = (
+                failed.await,
+                daemon
+                    .event("it runs", |event| {
+                        event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                            && event.event.kind() == "ServerSpawned"
+                    })
+                    .await,
+            );
+            // Eight writes, 500 ms apart, put the stall off.
+            assert!(failed.elapsed.since(spawned.elapsed).as_millis() > 4000, "{id}: {failed:?}");
+        }
+    });
+}
+
 /// Fault C7.
 #[test]
 fn a_server_that_answers_503_is_never_assumed_ready() {

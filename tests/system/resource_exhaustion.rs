@@ -114,6 +114,39 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
     });
 }
 
+/// Fault S7: a limit of processes that leaves the daemon too few threads is an error, or a daemon that does less.
+#[test]
+fn a_daemon_with_too_few_processes_says_so_instead_of_panicking() {
+    if !is_root() {
+        return;
+    }
+    for limit in 1..10 {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
+            fleet.section("[readiness]\ndetectors-dir = \"packs\"");
+            let user = format!("--reuid={}", fastrand::u32(100_000..2_000_000));
+            let caps =
+                ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--bounding-set=-sys_resource,-sys_admin"];
+            let limit = format!("--nproc={limit}:{limit}");
+            let words = ["prlimit", &limit, "setpriv", &user, caps[0], caps[1], caps[2]];
+            let daemon = sandbox.launch(&fleet, &under(&words));
+            let control = daemon.control();
+            eventually("it is up or ends", WAIT_LIMIT, async || {
+                daemon.log().contains("is up") || daemon.log().contains("cannot") || control.answers("/livez").await
+            })
+            .await;
+            let is_up = control.answers("/livez").await;
+            if is_up {
+                daemon.signal(Signal::SIGTERM);
+            }
+            let code = daemon.exit_code().await;
+            let log = daemon.log();
+            assert!(!log.contains("panicked"), "{limit}: {log}");
+            assert_eq!(code, i32::from(!is_up), "{limit}: {log}");
+        });
+    }
+}
+
 /// Sets the limit of processes that applies when the daemon forks.
 async fn set_limit(daemon: &TestDaemon, user: &str, limit: &str) {
     // Run as that user: root of a container lacks the right.

@@ -7,13 +7,15 @@ use llama_warden_tests::{WAIT_LIMIT, action_at, eventually, sandbox};
 
 const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
+const PASSWORD: &str = "pw-nor-this";
 
 /// Fault C41.
 #[test]
 fn a_secret_is_shown_nowhere() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        let says = |stream| ScriptAction::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
+        let text = format!("my key is {SECRET} and {VALUE}, from http://me:{PASSWORD}@host, said");
+        let says = |stream| ScriptAction::Say { text: text.clone(), stream };
         let script = Script {
             actions: vec![
                 action_at(ScriptPhase::Loading, says(Stream::Stderr)),
@@ -22,7 +24,12 @@ fn a_secret_is_shown_nowhere() {
             load_ms: 300,
             ..Script::default()
         };
-        let keys = format!("args = [\"--api-key\", \"{SECRET}\"]\nenv = {{ MY_TOKEN = \"{VALUE}\" }}");
+        // The key comes with a shorter one that it begins with, the password in the URL of a proxy.
+        let keys = format!(
+            "args = [\"--api-key\", \"{SECRET},sk-do-not\"]\n\
+             env = {{ MY_TOKEN = \"{VALUE}\", https_proxy = \"http://me:{PASSWORD}@127.0.0.1:1\" }}\n\
+             hooks = {{ pre-start = [\"sh\", \"-c\", \"echo hook {SECRET} {VALUE} http://me:{PASSWORD}@h; sleep 0.2\"] }}"
+        );
         fleet.server_with("a", script.clone(), &keys);
         let dies = ScriptAction::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
         fleet.server_with("dies", Script { actions: vec![action_at(ScriptPhase::Start, dies)], ..script }, &keys);
@@ -51,7 +58,9 @@ fn a_secret_is_shown_nowhere() {
             shown.push((entry.path().display().to_string(), String::from_utf8_lossy(&content).into_owned()));
         }
         for (place, text) in &shown {
-            assert!(!text.contains(SECRET) && !text.contains(VALUE), "{place} shows it:\n{text}");
+            for secret in [SECRET, VALUE, PASSWORD, &SECRET["sk-do-not".len()..]] {
+                assert!(!text.contains(secret), "{place} shows {secret}:\n{text}");
+            }
         }
         let argv = daemon.server("a").await.argv;
         assert!(argv.windows(2).any(|pair| pair[0] == "--api-key" && pair[1] != SECRET), "{argv:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, sandbox};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, eventually, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -84,6 +84,81 @@ fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
         let report = daemon.report("a").await;
         assert_eq!((report.pid, report.is_ready), (pid, true));
         daemon.command("a", "restart?wait=50s").await.expect(200);
+    });
+}
+
+/// Sends a signal by its number to the daemon; the real-time signals have no name in nix.
+async fn send(daemon: &TestDaemon, number: i32) {
+    let command = format!("kill -{number} {}", daemon.pid());
+    let status = tokio::process::Command::new("sh").args(["-c", &command]).status().await;
+    assert!(status.expect("a shell").success(), "{command}");
+}
+
+/// Fault S8: by default each of them would end the process, and every server with it.
+#[test]
+fn signals_without_a_meaning_are_ignored_with_a_warning() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let pid = daemon.report("a").await.pid;
+        // TRAP, ABRT, ALRM, STKFLT, XCPU, XFSZ, VTALRM, PROF, IO, and some real-time signals.
+        for number in [5, 6, 14, 16, 24, 25, 26, 27, 29, 36, 40, 64] {
+            send(&daemon, number).await;
+            let name = llama_warden_events::Signal::from_number(number).expect("in range");
+            let warned = format!("signal={name}");
+            eventually("it is warned of", WAIT_LIMIT, async || daemon.log().contains(&warned)).await;
+        }
+        let report = daemon.report("a").await;
+        assert_eq!((report.pid, report.is_ready), (pid, true));
+    });
+}
+
+/// Fault S8: PWR, and RTMIN+3 by which systemd asks the first process of a container.
+#[test]
+fn a_power_failure_and_the_halt_of_a_container_are_a_graceful_stop() {
+    for number in [30, 37] {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
+            fleet.server("a", Script::default());
+            let daemon = sandbox.up(&fleet).await;
+            daemon.ready("a").await;
+            send(&daemon, number).await;
+            assert_eq!(daemon.exit_code().await, 0, "{number}");
+            let log = daemon.log();
+            assert!(log.contains("daemon stops every server") && !log.contains("ShutDown"), "{log}");
+        });
+    }
+}
+
+/// Fault S8: tools that rotate logs move the file away and send one of these.
+#[test]
+fn usr1_and_usr2_reopen_the_event_log() {
+    sandbox(async |sandbox| {
+        let daemon = sandbox.up(&sandbox.fleet()).await;
+        let log = daemon.state_dir().join("events.jsonl");
+        for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP] {
+            eventually("there are events", WAIT_LIMIT, async || log.exists()).await;
+            std::fs::rename(&log, log.with_extension("moved")).expect("it is there");
+            daemon.signal(signal);
+            eventually("the log is back", WAIT_LIMIT, async || log.exists()).await;
+        }
+        // The harness compares whole event logs of daemons that end well.
+        daemon.signal(Signal::SIGKILL);
+        daemon.exit().await;
+    });
+}
+
+/// Fault S8: a second signal is no grace that is over.
+#[test]
+fn a_second_signal_is_not_told_as_a_grace_that_is_over() {
+    sandbox(async |sandbox| {
+        let daemon = stopping(sandbox, Signal::SIGINT).await;
+        daemon.signal(Signal::SIGINT);
+        assert_eq!(daemon.exit_code().await, 130);
+        let log = daemon.log();
+        assert!(log.contains("as requested") && !log.contains("did not end in its grace"), "{log}");
     });
 }
 

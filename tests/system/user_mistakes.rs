@@ -76,3 +76,35 @@ fn up_refuses_a_folder_of_models_that_is_none() {
         }
     });
 }
+
+/// Errors of every kind and warnings come together, and JSON has the same.
+#[test]
+fn the_check_tells_everything_at_once() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        fleet.section("[stop]\ngrase = \"1s\"\n[readiness]\ndetectors-dir = \"packs\"");
+        fleet.section("[profiles.p]\nservers = [{ tier = \"Q9*\" }]\n[extensions.pager]");
+        fleet.section("[[servers]]\nid = \"cut\"\nmodel = \"cut.gguf\"\nport = 1");
+        let config = fleet.write();
+        let beside = |name: &str| config.with_file_name(name);
+        std::fs::write(beside("cut.gguf"), "GGUF").unwrap();
+        std::fs::create_dir(beside("packs")).unwrap();
+        std::fs::write(beside("packs/bad.toml"), "name = 1").unwrap();
+        let checked = sandbox.run(&config, ["check"]).await.expect(2);
+        for told in [
+            "unknown key `stop.grase`",
+            "no server has a tier like `Q9*`",
+            "bad.toml:1",
+            "no component `pager`",
+            "cut.gguf cannot be served",
+            "not valid, 3 errors",
+        ] {
+            assert!(checked.stderr.contains(told), "{told} in {}", checked.stderr);
+        }
+        let json = sandbox.run(&config, ["check", "--json"]).await.expect(2).json();
+        let count = |key: &str| json[key].as_array().map(Vec::len);
+        assert_eq!((count("problems"), count("refused_files"), &json["valid"]), (Some(2), Some(1), &false.into()));
+        assert!(count("warnings") >= Some(2), "{json}");
+    });
+}

@@ -41,20 +41,21 @@ const TABLE: &str = "
     component: events state bus config + component-kit
     support:
     procfs:
-    config: events
+    located-toml:
+    config: events located-toml
     plugin-files: events
-    dialects: events config plugin-files
+    dialects: events support config plugin-files
     detectors: events plugin-files
     catalog: events + tiny-gguf
     memory: events config catalog + tiny-gguf
     probe: support config
     component-kit: events state bus component config
-    launcher: events bus component support procfs config plugin-files dialects + component-kit
+    launcher: events bus component support procfs config plugin-files detectors dialects + component-kit
     readiness: events state bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory + component-kit
     health: events state bus component support procfs config probe + component-kit
-    hooks: events state bus component support config + component-kit
+    hooks: events state bus component support config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit

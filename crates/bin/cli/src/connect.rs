@@ -3,7 +3,9 @@
 //! With a configuration only its control socket and its own `listen` are tried, since any other daemon would be somebody
 //! else's. A token is sent to no address but the one that it belongs to.
 
+use std::fmt;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress};
@@ -40,12 +42,53 @@ pub async fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
             None => loaded.as_ref().filter(|_| candidate.takes_token).and_then(token),
         };
         let client = Client::new(candidate.address, token);
-        match client.reach().await {
-            Ok(()) => return Ok(client),
-            Err(error) => tried.push(error),
+        if let Err(error) = client.reach().await {
+            tried.push(Unusable::Unreachable(error));
+            continue;
+        }
+        let other = match loaded.as_ref().filter(|_| global.address.is_none()) {
+            Some(loaded) => somebody_elses(&client, loaded).await,
+            None => None,
+        };
+        match other {
+            Some(file) => tried.push(Unusable::Foreign { address: client.address().clone(), file }),
+            None => return Ok(client),
         }
     }
     Err(nobody(global, loaded.as_ref(), &tried))
+}
+
+/// Why an address leads to no daemon of ours.
+enum Unusable {
+    Unreachable(ClientError),
+    /// The daemon there runs another configuration.
+    Foreign {
+        address: DaemonAddress,
+        file: PathBuf,
+    },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(ClientError::Unreachable { address, source }) => write!(f, "{address} ({source})"),
+            Self::Unreachable(other) => other.fmt(f),
+            Self::Foreign { address, file } => write!(f, "{address} (the daemon of {} answers there)", file.display()),
+        }
+    }
+}
+
+/// The configuration of the daemon that answers, if it is another one of this machine: two files may name one address, and
+/// only one of their daemons can have it. A daemon in a container, or on another machine, may call our file by another path.
+async fn somebody_elses(client: &Client, loaded: &LoadedConfig) -> Option<PathBuf> {
+    if matches!(client.address(), DaemonAddress::Unix(_)) {
+        return None;
+    }
+    let own = loaded.place().file?.canonicalize().ok()?;
+    // One that does not say where its configuration is counts as ours.
+    let theirs = client.configuration().await.ok()?.file?;
+    let is_other = theirs.canonicalize().is_ok_and(|theirs| theirs != own);
+    is_other.then_some(theirs)
 }
 
 /// The address of the command line. The configuration's token belongs to it if it is the configuration's own address.
@@ -122,16 +165,15 @@ fn token(loaded: &LoadedConfig) -> Option<String> {
 }
 
 /// The failure of a command that found nobody at any address.
-fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[ClientError]) -> CommandFailure {
-    let reason = |error: &ClientError| match error {
-        ClientError::Unreachable { address, source } => format!("{address} ({source})"),
-        other => other.to_string(),
-    };
-    let addresses: Vec<_> = tried.iter().map(reason).collect();
+fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[Unusable]) -> CommandFailure {
+    let addresses: Vec<_> = tried.iter().map(Unusable::to_string).collect();
     let whose = loaded.filter(|_| global.address.is_none()).and_then(|loaded| loaded.configuration.path());
     let of = whose.map_or_else(String::new, |path| format!(" of {}", path.display()));
     let failure = CommandFailure::new(Exit::NoDaemon, format!("no daemon{of} answers; tried {}", addresses.join(", ")));
-    let denied = |error: &ClientError| matches!(error, ClientError::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let denied = |tried: &Unusable| match tried {
+        Unusable::Unreachable(ClientError::Unreachable { source, .. }) => source.kind() == ErrorKind::PermissionDenied,
+        _ => false,
+    };
     let config = global.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()));
     failure.next_step(match &global.address {
         _ if tried.iter().any(denied) => "run the command as the user of the daemon".to_owned(),

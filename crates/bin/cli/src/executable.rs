@@ -1,13 +1,16 @@
 //! Asks llama-server executables for their version and options.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::{ConfigSource, Environment, HostEnvironment, ServerSpec};
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_dialects::BinaryProfile;
 use llama_warden_events::OptionNote;
-use llama_warden_launcher::{EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify};
-use llama_warden_support::{NotInPath, find_program};
+use llama_warden_launcher::{ChildEnvironment, EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify};
+use llama_warden_support::{NotInPath, find_program, masked_variable};
 
 /// The absolute path of an executable that is named by a path or by a name on PATH.
 pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
@@ -28,10 +31,36 @@ pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
 /// The version and options of the executable at `path`, run in the environment that a server of `spec` gets. The inner
 /// error is the executable's own failure.
 pub async fn ask(spec: &ServerSpec, path: &Path) -> Result<Result<BinaryProfile, IdentifyError>, CommandFailure> {
-    let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
-    let environment = child_environment(std::env::vars_os(), policy, None).map_err(CommandFailure::usage)?;
+    let environment = environment(spec)?;
     let spawner = Spawner::start().map_err(CommandFailure::failed)?;
     Ok(identify(&spawner, path, &environment).await)
+}
+
+/// The environment that a server of `spec` gets from a daemon with the environment of this process.
+fn environment(spec: &ServerSpec) -> Result<ChildEnvironment, CommandFailure> {
+    let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
+    child_environment(std::env::vars_os(), policy, None).map_err(CommandFailure::usage)
+}
+
+/// The same as it may be shown, secrets replaced.
+pub fn shown_environment(spec: &ServerSpec) -> Result<BTreeMap<String, String>, CommandFailure> {
+    Ok(environment(spec)?.into_iter().map(|(name, value)| masked(&name, &value)).collect())
+}
+
+/// The environment that a process was started with, secrets masked; empty if the kernel does not show it to this user.
+pub fn environment_of(pid: u32) -> BTreeMap<String, String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let entries = bytes.split(|byte| *byte == 0).filter_map(|entry| {
+        let at = entry.iter().position(|byte| *byte == b'=')?;
+        Some(masked(OsStr::from_bytes(&entry[..at]), OsStr::from_bytes(&entry[at + 1..])))
+    });
+    entries.collect()
+}
+
+fn masked(name: &OsStr, value: &OsStr) -> (String, String) {
+    let (name, value) = (name.to_string_lossy().into_owned(), value.to_string_lossy());
+    let value = masked_variable(&name, &value).into_owned();
+    (name, value)
 }
 
 /// Fails for an executable whose help lists neither of the options that every llama-server has, such as `ls`.

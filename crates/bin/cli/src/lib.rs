@@ -15,6 +15,7 @@ mod executable;
 mod live_table;
 mod memory;
 mod natural_order;
+mod next_daemon;
 mod plugin_files;
 mod screen;
 mod servers;

@@ -32,7 +32,8 @@ impl ServerSelector {
         ServerId::new(&self.text).is_ok()
     }
 
-    fn matches(&self, id: &ServerId) -> bool {
+    /// Whether it names this server.
+    pub fn matches(&self, id: &ServerId) -> bool {
         self.text == id.as_str() || self.glob.is_match(id.as_str())
     }
 }

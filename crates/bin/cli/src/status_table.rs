@@ -252,7 +252,8 @@ pub fn server_state(server: &ServerReport) -> String {
 
 /// The address of a server for its clients.
 pub fn base_url(server: &ServerReport) -> String {
-    llama_warden_api_types::base_url(&server.host, server.port)
+    // Without a port, the host is the path of a socket.
+    llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
 }
 
 fn style_of(phase: PhaseName) -> Style {
@@ -298,7 +299,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Uptime};
+    use llama_warden_events::{BootId, FailureReason, Seq, ServerCard, ServerId, Uptime};
     use llama_warden_state::ServerRecord;
 
     use jiff::SignedDuration;
@@ -364,6 +365,7 @@ mod tests {
             profile: None,
             configuration_refused: None,
             seq: Seq::default(),
+            boot: BootId::from_random(1),
             servers,
         }
     }
@@ -383,8 +385,8 @@ mod tests {
             };
             let mut report = report(phase, reason);
             report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
-            if let Some(failure) = &mut report.last_failure {
-                failure.detail = "error loading model: ".repeat(20);
+            if reason.is_some() {
+                report.note = Some(format!("model-invalid: {}", "error loading model: ".repeat(20)));
             }
             report
         };

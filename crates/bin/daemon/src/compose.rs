@@ -4,7 +4,7 @@ use llama_warden_api::Api;
 use llama_warden_component::{CompositionError, Context, Host};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{Launcher, LauncherSettings};
+use llama_warden_launcher::Launcher;
 use llama_warden_metrics::Metrics;
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
@@ -25,8 +25,8 @@ pub struct ComponentSettings {
     pub event_log: Option<EventLog>,
     /// Built already: its taps have to be on the output lane before the first line.
     pub readiness: Readiness,
-    /// Dialects, environment and state directory.
-    pub launcher: LauncherSettings,
+    /// Prepared already: what the disk or the kernel refuses ends the start.
+    pub launcher: Launcher,
     /// Limits, profiles, and the sender of the fleet.
     pub supervisor: SupervisorSettings,
     /// Listeners, token, and what the endpoints read.
@@ -52,7 +52,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Telemetry::new(settings.telemetry))?;
     settings.event_log.map_or(Ok(()), |event_log| host.add(event_log))?;
     host.add(settings.readiness)?;
-    host.add(Launcher::new(fleet.clone(), lane.clone(), settings.launcher))?;
+    host.add(settings.launcher)?;
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane))?;
     host.add(Hooks::new(fleet))?;

@@ -15,11 +15,12 @@ use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_metrics::Metrics;
-use llama_warden_telemetry::{EventLog, Tracing};
+use llama_warden_telemetry::{EventLog, LogReopener, Tracing};
 use tokio::sync::watch;
 
 use crate::compose::{ComponentSettings, compose};
 use crate::documents;
+use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, CommandResult, Exit};
 use crate::extensions::Extensions;
 use crate::fleet_source::{self, FleetResolver};
@@ -60,6 +61,7 @@ pub struct PreparedDaemon {
     host: Host,
     signals: Signals,
     tracing: Option<Tracing>,
+    event_log: Option<LogReopener>,
     /// Number of configured servers.
     pub servers: usize,
     /// The TCP address of the API, with its real port.
@@ -101,7 +103,9 @@ impl PreparedDaemon {
             drain: daemon.shutdown_deadline + COMPONENT_TIMEOUT,
             cancel: COMPONENT_TIMEOUT,
         });
-        let tracing = settings::start_tracing(&boot)?;
+        let tracing = settings::start_tracing(&boot);
+        let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
+        let reopener = event_log.as_ref().map(EventLog::reopener);
         let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports).rereading(token_file.clone()));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
@@ -109,12 +113,12 @@ impl PreparedDaemon {
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
-            event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
+            event_log,
             token_file,
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
-            launcher: settings::launcher(&configuration, boot, &state)?,
+            launcher: settings::launcher(&configuration, &context, boot, &state).await?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
             api: Api {
                 listeners,
@@ -137,7 +141,7 @@ impl PreparedDaemon {
             profile: configuration.active_profile(profile).map(str::to_owned),
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
-        Ok(Self { state, host, signals, tracing, servers, tcp })
+        Ok(Self { state, host, signals, tracing, event_log: reopener, servers, tcp })
     }
 
     /// The bus, for observers in this process.
@@ -167,7 +171,7 @@ impl PreparedDaemon {
         let exit = tokio::select! {
             ended = end(running, bus) => ended,
             // The third signal leaves at once. The kernel kills the servers with this process.
-            signal = self.signals.run(commands, force) => Ok(Exit::Signaled(signal)),
+            signal = self.signals.run(commands, self.event_log, force) => Ok(Exit::Signaled(signal)),
         };
         if let Some(tracing) = self.tracing
             && let Err(error) = tracing.finish(SPAN_FLUSH_TIMEOUT).await
@@ -201,8 +205,9 @@ async fn end(running: RunningHost, bus: Bus) -> CommandResult {
 /// Fails without /proc: the launcher starts its shim as `/proc/self/exe`, and finds escaped descendants there.
 fn require_proc() -> Result<(), CommandFailure> {
     fs::read("/proc/self/stat").map(drop).map_err(|error| {
+        let mount = "mount it (`mount -t proc proc /proc`): what servers leave behind is found there";
         CommandFailure::failed(format!("cannot read /proc/self/stat: {error}"))
-            .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
+            .next_step(next_step_for(&error).unwrap_or(mount))
     })
 }
 

@@ -147,7 +147,9 @@ impl FleetResolver {
     ) -> Result<(ActiveConfiguration, Resolved), Refused> {
         let source = self.read_again(&active.loaded.source)?;
         let loaded = LoadedConfig::parse(&source, Environment::current());
-        let models = serde_json::from_value(self.models()).unwrap_or_default();
+        // A forced reload takes what it finds: it is the way to be rid of models whose folder does not come back.
+        let models = (*caution != Caution::Forced).then(|| serde_json::from_value(self.models()).unwrap_or_default());
+        let models = models.unwrap_or_default();
         let inventory = loaded.and_then(|loaded| Inventory::rescan(loaded, models)).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
         let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);

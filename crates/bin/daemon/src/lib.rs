@@ -7,6 +7,7 @@ mod compose;
 mod config_watch;
 mod daemon;
 pub mod documents;
+mod errno;
 mod exit;
 mod extensions;
 mod fleet_source;

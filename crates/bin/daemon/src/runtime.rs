@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use llama_warden_support::BLOCKING_THREADS;
+use llama_warden_support::{BLOCKING_THREADS, try_thread};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::errno::next_step_for;
 use crate::exit::CommandFailure;
 
 /// How long an idle blocking thread is kept: for ever, in practice.
@@ -27,6 +28,11 @@ pub fn build_runtime() -> Result<Runtime, CommandFailure> {
         .enable_all()
         .build()
         .map_err(|error| CommandFailure::failed(format!("cannot start the runtime: {error}")))?;
+    // It panics where the kernel gives no thread.
+    try_thread().map_err(|error| {
+        CommandFailure::failed(format!("cannot start a thread: {error}"))
+            .next_step(next_step_for(&error).unwrap_or("look at the limits of the machine"))
+    })?;
     drop(runtime.spawn_blocking(|| ()));
     Ok(runtime)
 }

@@ -3,6 +3,7 @@
 //! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
 //! launched no server.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +12,18 @@ use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
 use llama_warden_events::BootId;
-use llama_warden_launcher::{LauncherSettings, ShimProgram};
+use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
-use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use llama_warden_telemetry::{Tracing, TracingSettings};
 use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
+use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
@@ -47,20 +49,31 @@ pub fn readiness(
     })
 }
 
-/// Launches with the configured dialects, from the daemon's own environment.
-pub fn launcher(
+/// Launches with the configured dialects, from the daemon's own environment. What an earlier run left behind is killed, and this run
+/// is written down, before anybody is told that the daemon is up.
+pub async fn launcher(
     configuration: &Configuration,
+    context: &Context,
     boot: BootId,
     state: &StateDir,
-) -> Result<LauncherSettings, CommandFailure> {
+) -> Result<Launcher, CommandFailure> {
     let directory = configuration.dialects_dir();
-    Ok(LauncherSettings {
+    let settings = LauncherSettings {
         boot,
         shim: ShimProgram::OwnExecutable,
         environment: std::env::vars_os().collect(),
         dialects: plugin_set(directory, "llama-server.dialects-dir")?,
         dialects_dir: directory.map(Path::to_owned),
         state_dir: Some(state.path().to_owned()),
+    };
+    let launcher = Launcher::new(context.fleet(), context.lane().clone(), settings);
+    launcher.prepared().await.map_err(|error| {
+        let step = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
+        let failure = CommandFailure::failed(&error);
+        match step {
+            Some(step) => failure.next_step(step),
+            None => failure,
+        }
     })
 }
 
@@ -87,11 +100,17 @@ pub fn supervisor(
     }
 }
 
-/// Exports spans if the environment names a collector; otherwise nothing is started.
-pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
-    let failed = |error: TracingError| CommandFailure::usage(error).next_step("fix or unset the OTEL_* variable");
-    let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
-    Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
+/// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its
+/// variables is no reason not to run servers.
+pub fn start_tracing(boot: &BootId) -> Option<Tracing> {
+    let started = TracingSettings::from_env().and_then(|settings| {
+        settings.map(|settings| Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot)).transpose()
+    });
+    started.unwrap_or_else(|error| {
+        let error = with_source(&error);
+        tracing::warn!(error, "no spans are sent; fix or unset the OTEL_* variable");
+        None
+    })
 }
 
 /// Who is served over TCP.

@@ -1,5 +1,6 @@
 //! Listening sockets: binds them or takes those that systemd passes on, and says who is in the way.
 
+use std::error::Error as _;
 use std::io::ErrorKind;
 use std::net::{TcpListener, ToSocketAddrs as _};
 
@@ -8,6 +9,7 @@ use llama_warden_api::{BindError, Listeners};
 use llama_warden_config::TcpAddress;
 use llama_warden_procfs::{SocketAddress, listener, program_name};
 
+use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
 use crate::state_dir::StateDir;
 
@@ -33,7 +35,8 @@ pub fn bind(
             _ => None,
         };
         let Some(Holder { pid, program }) = holder else {
-            return CommandFailure::failed(with_source(&error)).next_step(error.next_step());
+            let by_errno = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
+            return CommandFailure::failed(with_source(&error)).next_step(by_errno.unwrap_or(error.next_step()));
         };
         let step = match &*program {
             PROGRAM => format!(

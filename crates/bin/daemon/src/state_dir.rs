@@ -1,18 +1,34 @@
-//! Locks the state directory: one daemon each.
+//! Locks the state directory: one daemon each, and a folder of its own.
+//!
+//! Whoever can write the folder could replace the daemon's files by links. Such a folder, and one that has been in use for something
+//! else, is refused and left as it is: `state-dir = "."` must not take a project's folder from its other users.
 //!
 //! The kernel releases the lock when the process ends, however it ends; the file's content only names the holder for
 //! people. Children do not inherit the lock: the shim binds their life to the daemon's.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use llama_warden_procfs::ProcessStat;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 
+use crate::errno::{is_disk_full, next_step_for};
 use crate::exit::{CommandFailure, Exit};
+
+/// The file that is locked. A folder that has it is a state directory, whatever else components keep there.
+const LOCK: &str = "daemon.lock";
+
+/// An entry of every new ext4 file system, such as a volume that was made for the state directory.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Longest part of the lock that is read: it names a process.
+const MAX_LOCK: u64 = 32;
 
 /// Longest time that a lock may outlive its holder. A child that was being forked when the daemon was killed keeps a copy
 /// of the descriptor until its exec, milliseconds later.
@@ -32,23 +48,19 @@ impl StateDir {
     /// Creates the directory (mode 0700) if it is missing, and locks it.
     ///
     /// # Errors
-    /// [`Exit::Held`] if another daemon holds it, with that daemon's pid; [`Exit::Failed`] if it cannot be written.
+    /// [`Exit::Held`] if another daemon holds it, with that daemon's pid; [`Exit::Usage`] if it is not the daemon's alone;
+    /// [`Exit::Failed`] if it cannot be written.
     pub fn acquire(path: &Path) -> Result<Self, CommandFailure> {
-        let unusable = |what: &str, error: &std::io::Error| {
+        let unusable = |what: &str, error: &io::Error| {
             CommandFailure::failed(format!("cannot {what} the state directory {}: {error}", path.display()))
-                .next_step("give it to the user who runs llama-warden, or name another one as daemon.state-dir")
+                .next_step(next_step_for(error).unwrap_or("name another folder as daemon.state-dir"))
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;
+        let link = fs::symlink_metadata(path).map_err(|error| unusable("inspect", &error))?;
         let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;
-        let file = path.join("daemon.lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&file)
-            .map_err(|error| unusable("open daemon.lock in", &error))?;
+        let folder = Folder::inspect(path.clone(), link.uid()).map_err(|error| unusable("inspect", &error))?;
+        folder.check(geteuid().as_raw())?;
+        let mut lock = open_lock(&path.join(LOCK)).map_err(|error| unusable("open daemon.lock in", &error))?;
         let deadline = Instant::now() + RELEASE_WAIT;
         loop {
             match lock.try_lock() {
@@ -66,7 +78,12 @@ impl StateDir {
         // The pid is for people and for the poll above; the lock itself does not depend on it.
         let written =
             lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        written.map_err(|error| unusable("write daemon.lock in", &error))?;
+        match written {
+            Err(error) if is_disk_full(&error) => {
+                tracing::warn!(%error, "the disk of the state directory is full; what it should keep is lost at the next start");
+            }
+            written => written.map_err(|error| unusable("write daemon.lock in", &error))?,
+        }
         Ok(Self { path, _lock: lock })
     }
 
@@ -86,10 +103,94 @@ pub fn control_socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
 }
 
+/// What there is at the place of a state directory.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    owner: u32,
+    /// The owner of the link that the configuration names, or the folder's own.
+    owner_of_link: u32,
+    mode: u32,
+    /// Names and owners of its entries, sorted.
+    entries: Vec<(String, u32)>,
+}
+
+impl Folder {
+    fn inspect(path: PathBuf, owner_of_link: u32) -> io::Result<Self> {
+        let found = fs::metadata(&path)?;
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            // One that has just been removed is no entry.
+            if let (Ok(found), name) = (entry.metadata(), entry.file_name())
+                && name != LOST_AND_FOUND
+            {
+                entries.push((name.to_string_lossy().into_owned(), found.uid()));
+            }
+        }
+        entries.sort_unstable();
+        Ok(Self { path, owner: found.uid(), owner_of_link, mode: found.mode() & 0o7777, entries })
+    }
+
+    /// Refuses a folder of another user, one that others can write or have written, and one that has been in use for something
+    /// else.
+    fn check(&self, user: u32) -> Result<(), CommandFailure> {
+        let has_lock = self.entries.iter().any(|(name, _)| name == LOCK);
+        let in_use = self.entries.first().filter(|_| !has_lock);
+        let own_folder = format!("daemon.state-dir = \"{}\"", self.path.join("llama-warden").display());
+        // systemd's `DynamicUser` makes the path a link of root's.
+        let owner_of_link = Some(self.owner_of_link).filter(|owner| *owner != 0);
+        if let Some(stranger) = [Some(self.owner), owner_of_link].into_iter().flatten().find(|owner| *owner != user) {
+            let why = format!("it belongs to user {stranger}, and user {user} runs llama-warden");
+            return Err(self.refused(&why, "set daemon.state-dir to a folder of that user's own"));
+        }
+        if self.mode & 0o022 != 0 {
+            let why = format!("other users can write it (mode {:04o})", self.mode);
+            // A folder with the sticky bit is meant to be shared.
+            let next_step = if in_use.is_none() && self.mode & 0o1000 == 0 {
+                format!("close it with `chmod 700 {}`, or set a folder of its own: {own_folder}", self.path.display())
+            } else {
+                format!("set a folder of its own: {own_folder}")
+            };
+            return Err(self.refused(&why, &next_step));
+        }
+        // A link that another user left there while the folder was open would be followed.
+        let foreign = self.entries.iter().find(|(_, owner)| *owner != user);
+        let why = match (in_use, foreign) {
+            (Some((name, _)), _) => format!("it has files that are not llama-warden's, such as `{name}`"),
+            (None, Some((name, owner))) => format!("`{name}` in it belongs to user {owner}"),
+            (None, None) => return Ok(()),
+        };
+        Err(self.refused(&why, &format!("set a folder of its own: {own_folder}")))
+    }
+
+    fn refused(&self, why: &str, next_step: &str) -> CommandFailure {
+        CommandFailure::usage(format!("cannot use the state directory {}: {why}", self.path.display()))
+            .next_step(next_step)
+    }
+}
+
+/// Opens the lock, or makes it. Follows no link and changes no content: the file may be another daemon's, or one that a link in a
+/// folder that was open before leads to.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    let lock = options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(errno) if errno == Errno::ELOOP as i32 => io::Error::other("it is a symbolic link; remove it"),
+        _ => error,
+    })?;
+    let found = lock.metadata()?;
+    if !found.is_file() || found.nlink() != 1 || found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("it is not a file of llama-warden's own; remove it"));
+    }
+    Ok(lock)
+}
+
 /// The pid of the latest holder; `None` if it has not written it yet.
 fn read_holder(lock: &mut File) -> Option<u32> {
     let mut text = String::new();
-    lock.rewind().and_then(|()| lock.read_to_string(&mut text)).ok()?;
+    lock.rewind().and_then(|()| lock.take(MAX_LOCK).read_to_string(&mut text)).ok()?;
     text.trim().parse().ok()
 }
 
@@ -107,6 +208,9 @@ fn held(path: &Path, holder: Option<u32>) -> CommandFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::exit::FailureMessage;
 
@@ -139,5 +243,94 @@ mod tests {
         });
         StateDir::acquire(path.path()).expect("its holder is gone");
         released.join().expect("no panic");
+    }
+
+    fn refusal(path: &Path) -> String {
+        let failure = StateDir::acquire(path).expect_err("refused");
+        let FailureMessage::Text { message, next_step } = failure.message else { panic!("a sentence") };
+        format!("{} {message}; {}", failure.exit.code(), next_step.expect("says what to do"))
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
+    }
+
+    /// S28.
+    #[test]
+    fn a_folder_that_others_can_write_is_refused_and_left_as_it_was() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        for (open, closes) in [(0o1777, false), (0o777, true), (0o770, true), (0o702, true)] {
+            set_mode(parent.path(), open);
+            let refused = refusal(parent.path());
+            assert!(refused.starts_with("2 cannot use the state directory"), "{refused}");
+            assert!(
+                refused.contains(&format!("(mode {open:04o})")) && refused.contains("/llama-warden\""),
+                "{refused}"
+            );
+            assert_eq!((refused.contains("chmod 700"), mode(parent.path())), (closes, open), "{refused}");
+            assert_eq!(fs::read_dir(parent.path()).expect("readable").count(), 0);
+        }
+        set_mode(parent.path(), 0o755);
+        drop(StateDir::acquire(parent.path()).expect("others may look"));
+        assert_eq!((mode(parent.path()), mode(&parent.path().join(LOCK))), (0o755, 0o600));
+    }
+
+    /// S28.
+    #[test]
+    fn a_folder_with_files_of_others_is_refused_and_left_as_it_was() {
+        let project = tempfile::tempdir().expect("a temporary directory");
+        set_mode(project.path(), 0o755);
+        fs::write(project.path().join("llama-warden.toml"), "").expect("ours");
+        let refused = refusal(project.path());
+        assert!(refused.starts_with("2 ") && refused.contains("such as `llama-warden.toml`"), "{refused}");
+        assert_eq!((fs::read_dir(project.path()).expect("readable").count(), mode(project.path())), (1, 0o755));
+        let own = project.path().join("llama-warden");
+        drop(StateDir::acquire(&own).expect("is made"));
+        assert_eq!(mode(&own), 0o700);
+        // What components keep there is theirs.
+        fs::write(own.join("pages.log"), "").expect("ours");
+        drop(StateDir::acquire(&own).expect("it has a lock"));
+    }
+
+    #[test]
+    fn a_folder_of_another_user_and_one_with_entries_of_another_user_are_refused() {
+        let entry = |name: &str, owner| (name.to_owned(), owner);
+        let folder = |owner, owner_of_link, entries: &[(String, u32)]| {
+            let (path, entries) = ("/state".into(), entries.to_vec());
+            Folder { path, owner, owner_of_link, mode: 0o700, entries }
+        };
+        let owners = [(7, 7, true), (7, 0, true), (0, 0, false), (8, 7, false), (7, 8, false)];
+        for (owner, owner_of_link, passes) in owners {
+            assert_eq!(folder(owner, owner_of_link, &[]).check(7).is_ok(), passes, "{owner} {owner_of_link}");
+        }
+        let (lock, log) = (entry(LOCK, 7), entry("events.jsonl", 7));
+        folder(7, 7, &[lock.clone(), log]).check(7).expect("all of it is ours");
+        let planted = folder(7, 7, &[lock, entry("events.jsonl", 8)]).check(7).expect_err("another user's");
+        let FailureMessage::Text { message, .. } = planted.message else { panic!("a sentence") };
+        assert!(message.ends_with("`events.jsonl` in it belongs to user 8"), "{message}");
+    }
+
+    /// S28.
+    #[test]
+    fn a_lock_that_is_a_link_is_not_followed() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let (precious, state) = (parent.path().join("precious"), parent.path().join("state"));
+        fs::write(&precious, "precious").expect("ours");
+        fs::create_dir(&state).expect("ours");
+        set_mode(&state, 0o700);
+        let lock = state.join(LOCK);
+        for link in [std::os::unix::fs::symlink::<&Path, &Path>, |from: &Path, to: &Path| fs::hard_link(from, to)] {
+            link(&precious, &lock).expect("ours");
+            let refused = refusal(&state);
+            assert!(refused.contains("daemon.lock") && refused.contains("remove it"), "{refused}");
+            assert_eq!(fs::read_to_string(&precious).expect("readable"), "precious");
+            fs::remove_file(&lock).expect("ours");
+        }
+        nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).expect("ours");
+        assert!(refusal(&state).contains("remove it"));
     }
 }

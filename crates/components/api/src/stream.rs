@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::{HeaderMap, header};
+use llama_warden_events::EventPosition;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,7 @@ impl Encoding {
 }
 
 /// One Server-Sent Event. `data` becomes JSON, which contains no line end that could break the frame.
-pub(crate) fn sse_frame(event: &str, id: Option<u64>, data: &impl Serialize) -> Vec<u8> {
+pub(crate) fn sse_frame(event: &str, id: Option<EventPosition>, data: &impl Serialize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(256);
     if let Some(id) = id {
         frame.extend_from_slice(format!("id: {id}\n").as_bytes());
@@ -130,6 +131,7 @@ const X_ACCEL_BUFFERING: header::HeaderName = header::HeaderName::from_static("x
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use llama_warden_events::Seq;
 
     use super::*;
 
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_frame_cannot_be_broken_by_its_data() {
-        let frame = sse_frame("line", Some(7), &"a\r\nevent: ready\n\ndata: x");
+        let frame = sse_frame("line", Some(Seq::new(7).into()), &"a\r\nevent: ready\n\ndata: x");
         assert_eq!(frame, b"id: 7\nevent: line\ndata: \"a\\r\\nevent: ready\\n\\ndata: x\"\n\n");
     }
 }

@@ -158,15 +158,16 @@ async fn the_description_lists_what_is_routed_and_takes() {
         for (method, operation) in operations {
             let method = method.to_uppercase();
             for parameter in operation["parameters"].as_array().expect("parameters") {
+                let name = parameter["name"].as_str().expect("a name");
                 let value = match parameter["schema"]["type"].as_str() {
                     _ if parameter["in"] != "query" => continue,
                     Some("integer") => "0",
+                    _ if name == "since" => "0123456789abcdef:1",
                     _ if parameter["schema"]["pattern"].is_string() => "1ms",
                     _ => {
                         parameter["schema"]["enum"].as_array().and_then(|words| words.last()?.as_str()).expect("words")
                     }
                 };
-                let name = parameter["name"].as_str().expect("a name");
                 // HEAD, where there is one: the answer may be a stream.
                 let method = if method == "GET" { "HEAD" } else { &method };
                 let answer = daemon.ask(&format!("{method} {concrete}?{name}={value}"), &[]).await;

@@ -8,7 +8,7 @@ use common::{ApiFixture, Setup, id, within};
 use llama_warden_api_types::{EventRecord, LogRecord};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::{EventRange, LogOptions, Records};
-use llama_warden_events::{Event, Incarnation, Seq, StreamName, Warning};
+use llama_warden_events::{BootId, Event, EventPosition, Incarnation, Seq, StreamName, Warning};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -43,9 +43,9 @@ async fn warn(daemon: &ApiFixture, times: usize) {
 #[tokio::test]
 async fn without_following_the_kept_events_come_and_then_the_end() {
     let daemon = ApiFixture::start().await;
-    let all = rest(daemon.over_socket().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
+    let all = rest(daemon.over_socket().events(EventRange::Kept(Seq::new(0).into())).await.expect("streams")).await;
     assert_eq!(seqs(&all), [1, 2, 3, 4, 5]);
-    let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(3))).await.expect("streams")).await;
+    let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(3).into())).await.expect("streams")).await;
     assert_eq!(seqs(&later), [4, 5]);
     daemon.end().await;
 }
@@ -53,7 +53,7 @@ async fn without_following_the_kept_events_come_and_then_the_end() {
 #[tokio::test]
 async fn a_follower_resumes_after_what_it_has_and_goes_on() {
     let daemon = ApiFixture::start().await;
-    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(4))).await.expect("streams");
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(4).into())).await.expect("streams");
     let mut new = daemon.over_tcp().events(EventRange::New).await.expect("streams");
     let kept = next(&mut events).await.expect("kept");
     warn(&daemon, 1).await;
@@ -69,11 +69,15 @@ async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
     let answer = daemon.ask("GET /api/v1/events?follow=0&since=1", &["Last-Event-ID: 4"]).await;
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     let lines: Vec<_> = answer.body.lines().collect();
-    assert_eq!(lines[..2], ["id: 5", "event: DaemonStarted"], "the header is the later of the two");
+    let id = lines[0].strip_prefix("id: ").expect("an id");
+    assert_eq!(lines[1], "event: DaemonStarted", "the header is the later of the two");
     let envelope: serde_json::Value =
         serde_json::from_str(lines[2].strip_prefix("data: ").expect("data")).expect("JSON");
     assert_eq!((envelope["seq"].as_u64(), envelope["event"]["type"].as_str()), (Some(5), Some("DaemonStarted")));
     assert_eq!(lines.len(), 4, "one event and the blank line that ends it");
+    assert_eq!(id, format!("{}:5", envelope["boot"].as_str().expect("a run")));
+    let resumed = daemon.ask("GET /api/v1/events?follow=0", &[&format!("Last-Event-ID: {id}")]).await;
+    assert_eq!(resumed.body, "", "nothing came after it");
     assert_eq!(daemon.ask("GET /api/v1/events", &["Last-Event-ID: x"]).await.status, 400);
     daemon.end().await;
 }
@@ -82,7 +86,7 @@ async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
 async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
     let daemon = ApiFixture::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
     daemon.make_ready("good").await;
-    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(2))).await.expect("streams");
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(2).into())).await.expect("streams");
     let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap") };
     let snapshot = gap.snapshot.expect("the state that contains what is missing");
     assert_eq!((gap.missed, snapshot.seq, snapshot.ready_servers), (6, Seq::new(8), 1));
@@ -92,10 +96,26 @@ async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
 }
 
 #[tokio::test]
+async fn a_position_of_another_run_or_ahead_is_a_gap_with_the_state_and_a_history_from_the_start() {
+    let daemon = ApiFixture::start().await;
+    let other = EventPosition { boot: Some(BootId::from_random(99)), seq: Seq::new(2) };
+    for position in [other, Seq::new(900).into()] {
+        let mut events = daemon.over_tcp().events(EventRange::After(position)).await.expect("streams");
+        let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap for {position}") };
+        assert_eq!(gap.snapshot.expect("the state").seq, daemon.over_tcp().status().await.expect("answers").seq);
+        let history = rest(daemon.over_tcp().events(EventRange::Kept(position)).await.expect("streams")).await;
+        let (first, kept) = history.split_first().expect("something");
+        assert!(matches!(first, EventRecord::Gap { gap } if gap.snapshot.is_none()), "{first:?}");
+        assert_eq!(seqs(kept)[..2], [1, 2]);
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn history_says_how_much_of_it_is_forgotten() {
     let daemon = ApiFixture::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
     warn(&daemon, 5).await;
-    let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
+    let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(0).into())).await.expect("streams")).await;
     let (first, kept) = records.split_first().expect("something");
     assert!(matches!(first, EventRecord::Gap { gap } if gap.missed == 7 && gap.snapshot.is_none()), "{first:?}");
     assert_eq!(seqs(kept), [8, 9, 10]);
@@ -121,7 +141,7 @@ async fn logs_are_the_latest_lines_in_the_order_of_writing() {
     assert_eq!(events.header("content-type"), Some("text/event-stream"));
     assert_eq!(
         events.body,
-        "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"line\":\"\\u001b[31mfour\\r\"}\n\n"
+        "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"incarnation\":1,\"line\":\"\\u001b[31mfour\\r\"}\n\n"
     );
     daemon.end().await;
 }
@@ -171,7 +191,7 @@ async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
         let followers = [daemon.over_tcp(), daemon.over_socket()];
         let mut streams = Vec::new();
         for follower in followers {
-            streams.push(follower.events(EventRange::After(Seq::new(0))).await.expect("streams"));
+            streams.push(follower.events(EventRange::After(Seq::new(0).into())).await.expect("streams"));
         }
         // On this runtime of one thread no client reads between the last event and the end.
         warn(&daemon, 300).await;

@@ -186,7 +186,8 @@ impl HealthMachine {
         let probe = Some((ok, self.failures));
         if self.published != probe {
             self.published = probe;
-            let latency_ms = latency.as_secs_f64() * 1e3;
+            // Divided, not multiplied: of the two, only this gives the nearest number, which prints as 0.478.
+            let latency_ms = latency.as_micros() as f64 / 1e3;
             events.push(Event::HealthProbed { ok, latency_ms, failures: self.failures });
         }
     }

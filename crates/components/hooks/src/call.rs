@@ -1,11 +1,13 @@
 //! One command to run, with its environment variables.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_component::LaunchedProcess;
 use llama_warden_config::ServerSpec;
-use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId};
+use llama_warden_dialects::server_secrets;
+use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId, Signal};
 use tokio::time::Instant;
 
 /// Prefix of the variables. After it, one underscore only: `LLAMA_WARDEN__` overrides a configuration key, for a `llama-warden`
@@ -26,6 +28,10 @@ pub(crate) struct HookCall {
     pub(crate) deadline: Option<Instant>,
     /// Environment variables by name.
     pub(crate) variables: BTreeMap<String, String>,
+    /// Secrets of the server, which its output may contain.
+    pub(crate) secrets: Vec<String>,
+    /// A file with more of them.
+    pub(crate) key_file: Option<PathBuf>,
     /// The event that it is run for, where that was received.
     pub(crate) cause: Option<Seq>,
 }
@@ -40,8 +46,10 @@ impl HookCall {
             HookPoint::PostExit => &spec.hooks.post_exit,
         };
         let (server, argv, limit) = (spec.id.clone(), argv.clone()?, spec.hooks.timeout);
+        let (secrets, key_file) = (server_secrets(spec), spec.api_key_file.clone());
         let variables = BTreeMap::new();
-        let call = Self { server, incarnation, hook, argv, limit, deadline: None, variables, cause: None };
+        let call =
+            Self { server, incarnation, hook, argv, limit, deadline: None, variables, secrets, key_file, cause: None };
         Some(
             call.telling("HOOK", hook.as_str())
                 .telling("SERVER", spec.id.to_string())
@@ -81,6 +89,7 @@ impl HookCall {
         match end {
             ProcessEnd::Exited { code } => self.telling("EXIT_CODE", code.to_string()),
             ProcessEnd::Signaled { signal, .. } => self.telling("SIGNAL", signal.to_string()),
+            ProcessEnd::OutOfMemory => self.telling("SIGNAL", Signal::KILL.to_string()),
             ProcessEnd::Unknown => self,
         }
     }

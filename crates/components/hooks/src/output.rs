@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use llama_warden_events::StreamName;
-use llama_warden_support::LineSplitter;
+use llama_warden_support::{LineSplitter, Redactor, head_and_tail};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
@@ -21,9 +21,10 @@ const LAST_LINES: usize = 10;
 /// The last lines of a stream that are not blank, oldest first.
 pub(crate) type LastLines = VecDeque<String>;
 
-/// Reads a stream to its end, logs its first lines and keeps its last ones.
+/// Reads a stream to its end, logs its first lines and keeps its last ones, without secrets.
 pub(crate) async fn log_lines(
     call: &HookCall,
+    redactor: &Redactor,
     stream: StreamName,
     pipe: OwnedFd,
     last_lines: &mut LastLines,
@@ -33,7 +34,7 @@ pub(crate) async fn log_lines(
     let mut chunk = [0; 4096];
     loop {
         let read = pipe.read(&mut chunk).await?;
-        lines.push(&chunk[..read], read == 0, |line, is_logged| {
+        lines.push(&chunk[..read], read == 0, redactor, |line, is_logged| {
             if is_logged {
                 tracing::info!(server = %call.server, hook = %call.hook, %stream, line, "hook says");
             }
@@ -56,9 +57,11 @@ struct HookLines {
 
 impl HookLines {
     /// Calls `on_line` with each line that is not blank, and whether it is to be logged.
-    fn push(&mut self, bytes: &[u8], is_end: bool, mut on_line: impl FnMut(&str, bool)) {
+    fn push(&mut self, bytes: &[u8], is_end: bool, redactor: &Redactor, mut on_line: impl FnMut(&str, bool)) {
         let mut pass = |line: &[u8]| {
-            let line = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)]);
+            let line = redactor.redact(line);
+            let line = head_and_tail(&line, LINE_BYTES);
+            let line = String::from_utf8_lossy(&line);
             let line = line.trim_end();
             if !line.is_empty() {
                 on_line(line, self.count < LINES);
@@ -80,10 +83,15 @@ mod tests {
     fn count(chunks: &[&[u8]]) -> (Vec<String>, usize) {
         let (mut lines, mut count) = (HookLines::default(), (Vec::new(), 0));
         for (index, chunk) in chunks.iter().enumerate() {
-            lines.push(chunk, index + 1 == chunks.len(), |line, is_logged| match is_logged {
-                true => count.0.push(line.to_owned()),
-                false => count.1 += 1,
-            });
+            lines.push(
+                chunk,
+                index + 1 == chunks.len(),
+                &Redactor::new(["sk-12345"]),
+                |line, is_logged| match is_logged {
+                    true => count.0.push(line.to_owned()),
+                    false => count.1 += 1,
+                },
+            );
         }
         count
     }
@@ -96,6 +104,11 @@ mod tests {
     fn lines_are_whole_however_they_come() {
         assert_eq!(lines(&[b"on", b"e\r\ntwo\n\n", b"three"]), ["one", "two", "three"]);
         assert_eq!(lines(&[b"\xff\n"]), ["\u{fffd}"]);
+    }
+
+    #[test]
+    fn a_progress_bar_is_its_last_step_and_a_secret_is_replaced() {
+        assert_eq!(lines(&[b"10 %\r20 %\r", b"30 %\rfailed with sk-12345\n"]), ["failed with [redacted]"]);
     }
 
     #[test]

@@ -81,6 +81,8 @@ mod tests {
             limit: Duration::from_secs(30),
             deadline: None,
             variables: BTreeMap::new(),
+            secrets: Vec::new(),
+            key_file: None,
             cause: None,
         }
     }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use llama_warden_bus::{Accepted, BusClosed, CommandSetId, Delivery, Inbox, OutputLane, Publisher, ReceivedCommand};
@@ -47,6 +48,15 @@ pub struct Launcher {
     fleet: watch::Receiver<Fleet>,
     lane: OutputLane,
     settings: LauncherSettings,
+    acquired: Option<Acquired>,
+}
+
+/// What the kernel or the disk may refuse at the start.
+#[derive(Debug)]
+struct Acquired {
+    spawner: Spawner,
+    /// Notices of ended children; `None` in a process that gets no orphans.
+    orphans: Option<tokio::signal::unix::Signal>,
 }
 
 /// The parts of the daemon that the launcher makes processes with.
@@ -77,7 +87,7 @@ pub enum LauncherError {
     #[error("cannot listen for ended children: {0}")]
     Orphans(#[source] io::Error),
     /// The boot ids cannot be written, so that after a crash of this run its processes could not be found.
-    #[error("cannot keep track of this run in {}: {source}", state_dir.display())]
+    #[error("cannot write down this run in {}: {source}", state_dir.display())]
     StateDirectory {
         /// The state directory.
         state_dir: PathBuf,
@@ -95,7 +105,36 @@ pub enum LauncherError {
 impl Launcher {
     /// A launcher for the servers in `fleet`; their output goes into `lane`.
     pub fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane, settings: LauncherSettings) -> Self {
-        Self { fleet, lane, settings }
+        Self { fleet, lane, settings, acquired: None }
+    }
+
+    /// Kills what an earlier run of the daemon left behind, writes down this run, and takes what the kernel may refuse. A daemon does
+    /// so before it says that it is up; without it, the component does so as it begins to run.
+    ///
+    /// # Errors
+    /// The state directory cannot be written, or the kernel gives no thread or handler.
+    pub async fn prepared(self) -> Result<Self, LauncherError> {
+        let (launcher, acquired) = self.acquire().await?;
+        Ok(Self { acquired: Some(acquired), ..launcher })
+    }
+
+    async fn acquire(mut self) -> Result<(Self, Acquired), LauncherError> {
+        if let Some(acquired) = self.acquired.take() {
+            return Ok((self, acquired));
+        }
+        if let Some(state_dir) = self.settings.state_dir.clone() {
+            let deadline = Instant::now() + RECONCILE_TIMEOUT;
+            let swept = leftovers::reconcile(&state_dir, &self.settings.boot, deadline)
+                .await
+                .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
+            if swept != Default::default() {
+                let Sweep { killed, survivors: left } = swept;
+                tracing::warn!(killed, ?left, "an earlier run had left processes behind");
+            }
+        }
+        let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
+        let orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
+        Ok((self, Acquired { spawner, orphans }))
     }
 }
 
@@ -106,7 +145,8 @@ impl Component for Launcher {
     type Error = LauncherError;
 
     async fn run(self, ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
-        let worker = LauncherWorker::start(self, &ports).await?;
+        let (launcher, acquired) = self.acquire().await?;
+        let worker = LauncherWorker::new(launcher, acquired, &ports);
         ports.drive(worker).await
     }
 }
@@ -243,24 +283,13 @@ async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) {
 }
 
 impl LauncherWorker {
-    /// Kills what an earlier run of the daemon left behind, then starts the spawner thread.
-    async fn start(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
-        let Launcher { fleet, lane, settings } = launcher;
+    fn new(launcher: Launcher, acquired: Acquired, ports: &Ports<LaunchCommand>) -> Self {
+        let Launcher { fleet, lane, settings, .. } = launcher;
         let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
-        if let Some(state_dir) = state_dir.clone() {
-            let deadline = Instant::now() + RECONCILE_TIMEOUT;
-            let swept = leftovers::reconcile(&state_dir, &boot, deadline)
-                .await
-                .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
-            if swept != Default::default() {
-                let Sweep { killed, survivors: left } = swept;
-                tracing::warn!(killed, ?left, "an earlier run had left processes behind");
-            }
-        }
-        let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
-        Ok(Self {
+        let Acquired { spawner, orphans } = acquired;
+        Self {
             tracker: LaunchTracker::new(fleet),
-            orphans: reaper::orphan_notices().map_err(LauncherError::Orphans)?,
+            orphans,
             events: ports.events.clone(),
             live: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -273,10 +302,11 @@ impl LauncherWorker {
                 binaries: BinaryCache::default(),
                 dialects: DialectReloader::new(dialects, dialects_dir),
                 notes: Interner::default(),
+                oom_deaths: AtomicU16::new(0),
                 environment,
                 state_dir,
             }),
-        })
+        }
     }
 
     /// The launch that a command names.

@@ -30,7 +30,8 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: 
 fn add_info(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     let card = &record.card;
     let model = card.model.as_deref().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
-    let port = record.process.as_ref().map_or(card.port, |process| process.port).to_string();
+    let port = record.process.as_ref().map_or(card.port, |process| process.port);
+    let port = if card.has_port() { port.to_string() } else { String::new() };
     let tier = card.tier.as_deref().unwrap_or_default();
     let detector = record.detector.as_deref().unwrap_or_default();
     let version = record.llama_version.as_deref().unwrap_or_default();

@@ -288,7 +288,7 @@ impl ReadinessWorker {
                     // Without an end it had no process, or its end was missed and a later launch has begun: no verdict.
                     if let (Some(mut watched), Some(end)) = (launch.state.watched, end) {
                         // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
-                        let evidence = lock(&watched.output).evidence();
+                        let evidence = lock(&watched.output).evidence_for(end);
                         let input = ReadinessInput::Exited { end, evidence };
                         let decided = watched.decide(input, self.clock.now());
                         self.perform(&key, decided, cause).await?;

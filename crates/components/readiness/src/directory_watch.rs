@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_support::try_thread;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -27,6 +28,8 @@ impl DirectoryWatch {
     /// # Errors
     /// If the kernel grants no more watches.
     pub(crate) fn new(directory: &Path) -> notify::Result<Self> {
+        // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
+        try_thread().map_err(notify::Error::io)?;
         let changes = Arc::new(Notify::new());
         let (notifier, wanted) = (changes.clone(), directory.to_owned());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

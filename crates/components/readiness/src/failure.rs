@@ -31,21 +31,37 @@ impl ReadinessFailure {
     /// The process ended before the server was ready.
     pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
-            Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line.trim())),
+            _ if end == ProcessEnd::OutOfMemory => Self::new(FailureReason::OutOfMemory, told(end)),
+            Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line)),
+            None if is_broken(end) => Self::new(FailureReason::BinaryBroken, told(end)),
             None => Self::new(FailureReason::ExitedBeforeReady, format_args!("{} before it was ready", told(end))),
         }
     }
 
-    /// The process ended by itself after the server was ready. Only lack of memory is explained by a line: a ready server
-    /// logs and survives every other failure.
+    /// The process ended by itself after the server was ready. A line explains only what no server survives: lack of memory,
+    /// and code that its device does not run. A ready server logs and survives every other failure.
     pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
-            Some(FailureEvidence { reason: FailureReason::OutOfMemory, line, .. }) => {
-                Self::new(FailureReason::OutOfMemory, format_args!("{} ({end})", line.trim()))
-            }
+            _ if end == ProcessEnd::OutOfMemory => Self::new(FailureReason::OutOfMemory, told(end)),
+            Some(FailureEvidence {
+                reason: reason @ (FailureReason::OutOfMemory | FailureReason::BinaryBroken),
+                line,
+                ..
+            }) => Self::new(reason, format_args!("{line} ({end})")),
+            _ if is_broken(end) => Self::new(FailureReason::BinaryBroken, told(end)),
             _ if end.is_success() => Self::new(FailureReason::Ended, told(end)),
             _ => Self::new(FailureReason::Crashed, told(end)),
         }
+    }
+}
+
+/// Whether the end itself says that the executable cannot run here: the codes of a shell and of the loader for a program that
+/// cannot be run (llama-server uses neither), and an instruction that this CPU does not have.
+fn is_broken(end: ProcessEnd) -> bool {
+    match end {
+        ProcessEnd::Exited { code } => matches!(code, 126 | 127 | 132),
+        ProcessEnd::Signaled { signal, .. } => signal == Signal::ILL,
+        ProcessEnd::OutOfMemory | ProcessEnd::Unknown => false,
     }
 }
 
@@ -53,6 +69,7 @@ impl ReadinessFailure {
 fn told(end: ProcessEnd) -> String {
     match end {
         ProcessEnd::Exited { code: 0 } => "ended with 0, nobody stopped it".to_owned(),
+        ProcessEnd::OutOfMemory => "the kernel killed it because memory ran out".to_owned(),
         // Only another process sends these. A shell ends with 128 and the signal of the program that it waited for.
         ProcessEnd::Signaled {
             signal: Signal::KILL | Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT, ..
@@ -60,8 +77,16 @@ fn told(end: ProcessEnd) -> String {
             format!("another process ended it with {end}")
         }
         ProcessEnd::Exited { code: code @ (129 | 130 | 131 | 137 | 143) } => {
-            format!("another process ended it: {end}, as after signal {}", code - 128)
+            let signal = Signal::from_number(i32::from(code) - 128);
+            format!(
+                "another process ended it: {end}, as after signal {}",
+                signal.map_or_else(|_| "?".to_owned(), |signal| signal.to_string())
+            )
         }
+        ProcessEnd::Signaled { signal: Signal::ILL, .. } | ProcessEnd::Exited { code: 132 } => {
+            format!("ended with {end}: it uses instructions that this CPU does not have")
+        }
+        ProcessEnd::Exited { code: 126 | 127 } => format!("ended with {end}: a program could not be run"),
         _ => format!("ended by itself with {end}"),
     }
 }
@@ -81,4 +106,66 @@ fn next_step(reason: FailureReason) -> Option<&'static str> {
         FailureReason::ReadyTimeout => "raise `readiness.timeout`, or see `llama-warden logs`",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn exited(code: u8) -> ProcessEnd {
+        ProcessEnd::Exited { code }
+    }
+
+    const fn signaled(signal: Signal) -> ProcessEnd {
+        ProcessEnd::Signaled { signal, core_dumped: false }
+    }
+
+    #[test]
+    fn an_end_is_told_as_what_it_was() {
+        use FailureReason::{BinaryBroken, Crashed, Ended, ExitedBeforeReady};
+        let cases = [
+            (exited(0), ExitedBeforeReady, Ended, "ended with 0, nobody stopped it"),
+            (exited(1), ExitedBeforeReady, Crashed, "ended by itself with exit code 1"),
+            (signaled(Signal::ABRT), ExitedBeforeReady, Crashed, "ended by itself with signal ABRT"),
+            (signaled(Signal::KILL), ExitedBeforeReady, Crashed, "another process ended it with signal KILL"),
+            (signaled(Signal::TERM), ExitedBeforeReady, Crashed, "another process ended it with signal TERM"),
+            (exited(137), ExitedBeforeReady, Crashed, "another process ended it: exit code 137, as after signal KILL"),
+            (exited(127), BinaryBroken, BinaryBroken, "ended with exit code 127: a program could not be run"),
+            (signaled(Signal::ILL), BinaryBroken, BinaryBroken, "instructions that this CPU does not have"),
+            (exited(132), BinaryBroken, BinaryBroken, "instructions that this CPU does not have"),
+        ];
+        for (end, before_ready, after_ready, text) in cases {
+            let before = ReadinessFailure::at_exit_before_ready(end, None);
+            let after = ReadinessFailure::at_exit_after_ready(end, None);
+            assert_eq!((before.reason, after.reason), (before_ready, after_ready), "{end}");
+            assert!(before.detail.contains(text) && after.detail.contains(text), "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_is_out_of_memory_whatever_was_written() {
+        let evidence = FailureEvidence { reason: FailureReason::ModelInvalid, rank: 1, line: "bad".to_owned() };
+        for evidence in [None, Some(evidence)] {
+            for failure in [
+                ReadinessFailure::at_exit_before_ready(ProcessEnd::OutOfMemory, evidence.clone()),
+                ReadinessFailure::at_exit_after_ready(ProcessEnd::OutOfMemory, evidence.clone()),
+            ] {
+                assert_eq!(failure.reason, FailureReason::OutOfMemory);
+                assert!(failure.detail.starts_with("the kernel killed it because memory ran out: lower ctx-size"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_explains_an_end_after_ready_only_where_no_server_survives_what_it_says() {
+        let evidence = |reason| Some(FailureEvidence { reason, rank: 1, line: "why".to_owned() });
+        for (reason, expected) in [
+            (FailureReason::OutOfMemory, FailureReason::OutOfMemory),
+            (FailureReason::BinaryBroken, FailureReason::BinaryBroken),
+            (FailureReason::ModelInvalid, FailureReason::Crashed),
+        ] {
+            assert_eq!(ReadinessFailure::at_exit_after_ready(exited(1), evidence(reason)).reason, expected);
+            assert_eq!(ReadinessFailure::at_exit_before_ready(exited(1), evidence(reason)).reason, reason);
+        }
+    }
 }

@@ -10,8 +10,9 @@
 
 use std::collections::VecDeque;
 
-use llama_warden_detectors::{Matcher, PatternMatcher, Verdict, strip_controls};
-use llama_warden_events::{FailureReason, StreamName, Uptime};
+use llama_warden_detectors::{Matcher, PatternMatcher, Verdict, message_text, strip_controls};
+use llama_warden_events::{FailureReason, ProcessEnd, StreamName, Uptime};
+use llama_warden_support::head_and_tail;
 use tokio::time::Instant;
 
 use crate::failure::FailureEvidence;
@@ -62,6 +63,7 @@ struct PendingOutput {
     hints: Vec<ReadinessHint>,
     progress: Option<Option<f64>>,
     has_model: bool,
+    /// When the server last wrote something, a line or not.
     last_line: Option<Instant>,
 }
 
@@ -88,6 +90,13 @@ impl LaunchOutput {
         }
         let has_news = self.start_matching(None);
         self.match_line(stream, line) || has_news
+    }
+
+    /// The server wrote bytes that complete no line, such as a progress bar: it is alive. The component asks when its time is over.
+    pub(crate) fn on_life(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.last_line = Some(Instant::now());
+        }
     }
 
     /// Matches the early lines with `matcher`, and those to come. Returns whether the component should take a summary.
@@ -129,7 +138,8 @@ impl LaunchOutput {
             .as_ref()
             .is_none_or(|kept| rank < kept.evidence.rank || self.pending.is_none() && self.is_old(kept.number));
         if replaces {
-            let evidence = FailureEvidence { reason, rank, line: printable(line) };
+            let line = message_text(&line[..line.len().min(LINE_LIMIT)]);
+            let evidence = FailureEvidence { reason, rank, line };
             self.evidence = Some(Box::new(NumberedEvidence { number: self.lines, evidence }));
         }
     }
@@ -159,6 +169,17 @@ impl LaunchOutput {
     pub(crate) fn evidence(&self) -> Option<FailureEvidence> {
         let NumberedEvidence { number, evidence } = &**self.evidence.as_ref()?;
         (self.pending.is_some() || !self.is_old(*number)).then(|| evidence.clone())
+    }
+
+    /// The line that explains this end of the process. The last line of a program that a shell or the loader could not run
+    /// is the shell's or the loader's.
+    pub(crate) fn evidence_for(&mut self, end: ProcessEnd) -> Option<FailureEvidence> {
+        let found = self.evidence();
+        if found.is_some() || !matches!(end, ProcessEnd::Exited { code: 126 | 127 }) {
+            return found;
+        }
+        let line = message_text(self.last_lines().pop()?.as_bytes());
+        Some(FailureEvidence { reason: FailureReason::BinaryBroken, rank: u16::MAX, line })
     }
 
     /// The last lines, oldest first, without terminal control.
@@ -204,11 +225,11 @@ impl Tail {
         if line.is_empty() {
             return;
         }
-        let line = &line[..line.len().min(LINE_LIMIT)];
+        let line = head_and_tail(line, LINE_LIMIT);
         self.bytes.drain(..usize::from(self.lengths[0]));
         // No spare room: a server that is ready may write nothing more for months.
         self.bytes.reserve_exact(line.len());
-        self.bytes.extend(line);
+        self.bytes.extend(&*line);
         self.lengths.rotate_left(1);
         self.lengths[TAIL_LINES - 1] = line.len() as u16;
     }
@@ -220,10 +241,10 @@ impl Tail {
     }
 }
 
-/// A line as text: at most [`LINE_LIMIT`] bytes, without terminal control.
+/// A line as text: at most [`LINE_LIMIT`] bytes, its head and its tail, without terminal control.
 fn printable(line: &[u8]) -> String {
     let mut clean = Vec::new();
-    strip_controls(&line[..line.len().min(LINE_LIMIT)], &mut clean);
+    strip_controls(&head_and_tail(line, LINE_LIMIT), &mut clean);
     let mut text = String::from_utf8_lossy(&clean).into_owned();
     // A replacement character is longer than the byte that it stands for.
     while text.len() > LINE_LIMIT {

@@ -84,6 +84,10 @@ impl OutputTap for Tap {
             self.changed.notify_one();
         }
     }
+
+    fn on_life(&mut self) {
+        lock(&self.output).on_life();
+    }
 }
 
 #[cfg(test)]

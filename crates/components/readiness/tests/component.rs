@@ -10,7 +10,8 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, EventDraft, OutputKey, OutputSink, Publisher};
 use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
 use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+    Confirm, Fleet, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
+    StopSpec,
 };
 use llama_warden_detectors::{Matcher, PackSet, Verdict};
 use llama_warden_events::{
@@ -113,6 +114,7 @@ fn readiness() -> ReadinessSpec {
         stall_timeout: None,
         detector: None,
         confirm: Confirm::Health,
+        listener: ListenerPolicy::Own,
     }
 }
 

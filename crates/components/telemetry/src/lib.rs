@@ -5,7 +5,8 @@
 //! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
 //!   are sent too; without an endpoint in the environment nothing of it exists.
 //! * [`sentence`] is what the log says about an event, for whoever shows events elsewhere.
-//! * [`EventLog`] is the component that keeps every event as a line of JSON; [`replay`] reads them back.
+//! * [`EventLog`] is the component that keeps every event as a line of JSON; [`kept_run`] reads those of one run, and [`replay`]
+//!   folds the events of the last one.
 
 mod component;
 mod eventlog;
@@ -18,7 +19,7 @@ mod sentence;
 mod spans;
 
 pub use component::Telemetry;
-pub use eventlog::{EventLog, EventLogError, ReplayError, replay};
+pub use eventlog::{EventLog, KeptRun, LogReopener, ReplayError, RunsError, kept_run, replay};
 pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging};
 pub use sentence::{Sentence, sentence};
 pub use spans::{SpanRecorder, Tracing, TracingError, TracingSettings};

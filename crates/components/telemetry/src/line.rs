@@ -3,7 +3,7 @@
 //! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
 //! The target is `llama_warden::fact`, so that a filter can pick the events.
 
-use llama_warden_events::{Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, ServerId, Signal};
+use llama_warden_events::{CommandSummary, Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, ServerId, Signal};
 
 /// Writes an event with the place of its macro, fields of its own, and a text without values.
 macro_rules! log {
@@ -32,6 +32,10 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ComponentFailed { component, error } => log!(error, envelope, component, error, "component failed"),
         Event::ServerConfigured { card } => log!(debug, envelope, port = card.port, "server configured"),
         Event::ServerRemoved => log!(info, envelope, "server removed from the configuration"),
+        // The event that follows says what happens, and why.
+        Event::CommandAccepted { command: command @ (CommandSummary::ShutDown | CommandSummary::Reload) } => {
+            log!(debug, envelope, ?command, "command accepted");
+        }
         Event::CommandAccepted { command } => log!(info, envelope, ?command, "command accepted"),
         Event::CommandCompleted { outcome } => {
             log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
@@ -124,10 +128,13 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::StopBegan { reason, grace_seconds } => {
             log!(info, envelope, %reason, grace_seconds, "stop began");
         }
-        Event::StopEscalated { rung } if rung.signal == Signal::KILL => {
+        Event::StopEscalated { rung, early: true } if rung.signal == Signal::KILL => {
+            log!(warn, envelope, signal = %rung.signal, "server is killed before its grace is over, as requested");
+        }
+        Event::StopEscalated { rung, .. } if rung.signal == Signal::KILL => {
             log!(warn, envelope, signal = %rung.signal, "server did not end in its grace and is killed");
         }
-        Event::StopEscalated { rung } => {
+        Event::StopEscalated { rung, .. } => {
             log!(info, envelope, signal = %rung.signal, "stop escalated");
         }
         Event::ServerStopped { reason, forced, stop_seconds } => {
@@ -152,8 +159,8 @@ mod tests {
 
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{
-        BootId, CommandOutcome, CommandSummary, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
-        StopReason, StreamName, Timestamp, Uptime, Warning,
+        BootId, CommandOutcome, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq, StopReason,
+        StreamName, Timestamp, Uptime, Warning,
     };
     use tracing::Level;
 
@@ -197,6 +204,7 @@ mod tests {
             (Event::ServerConfigured { card: card(&server("a")).into() }, Level::DEBUG),
             (Event::ServerRemoved, Level::INFO),
             (Event::CommandAccepted { command: CommandSummary::Start }, Level::INFO),
+            (Event::CommandAccepted { command: CommandSummary::ShutDown }, Level::DEBUG),
             (Event::CommandCompleted { outcome: CommandOutcome::Ready }, Level::INFO),
             (dialects([].into()), Level::INFO),
             (dialects([refusal].into()), Level::WARN),
@@ -219,8 +227,8 @@ mod tests {
             (hook(HookOutcome::Failed { detail: "code 3".into(), lines: [].into() }), Level::WARN),
             (hook(HookOutcome::CalledOff), Level::INFO),
             (Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }, Level::INFO),
-            (Event::StopEscalated { rung: rung(Signal::INT) }, Level::INFO),
-            (Event::StopEscalated { rung: rung(Signal::KILL) }, Level::WARN),
+            (Event::StopEscalated { rung: rung(Signal::INT), early: false }, Level::INFO),
+            (Event::StopEscalated { rung: rung(Signal::KILL), early: true }, Level::WARN),
             (Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 0.1 }, Level::INFO),
             (Event::RestartScheduled { attempt: 1, max_attempts: None, delay_seconds: 1.0 }, Level::INFO),
         ];

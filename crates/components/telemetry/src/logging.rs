@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::Targets;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -19,11 +19,11 @@ use crate::queue::LineQueue;
 /// How long the end of the daemon waits for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The filter and the format of the log.
+/// The level and the format of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggingSettings {
-    /// Directives such as `info` or `warn,llama_warden::fact=debug`.
-    pub filter: String,
+    /// Lines of this level and above are written.
+    pub level: LevelFilter,
     /// How a line looks.
     pub format: LogFormat,
     /// Whether it is coloured.
@@ -51,17 +51,16 @@ pub enum Colour {
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `LLAMA_WARDEN_LOG` is not a filter.
-    #[error("LLAMA_WARDEN_LOG=`{filter}` is not a log filter; use error, warn, info or debug")]
-    Filter {
+    /// A variable has a value that it does not take.
+    #[error("{variable}=`{value}` is none of {}", takes.join(", "))]
+    Value {
+        /// Its name.
+        variable: &'static str,
         /// Its value.
-        filter: String,
-        /// Why not.
-        source: tracing_subscriber::filter::ParseError,
+        value: String,
+        /// The values that it takes; the first one is the default.
+        takes: &'static [&'static str],
     },
-    /// `LLAMA_WARDEN_LOG_FORMAT` names no format.
-    #[error("LLAMA_WARDEN_LOG_FORMAT=`{0}` is not a log format; use human or json")]
-    Format(String),
     /// Standard error could not be duplicated, or the writer's thread not started.
     #[error("cannot start the log writer")]
     Writer(#[source] io::Error),
@@ -79,15 +78,26 @@ impl LoggingSettings {
 
     fn from_lookup(variable: impl Fn(&str) -> Option<String>, colour: Colour) -> Result<Self, LogError> {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
-        let format = match variable("LLAMA_WARDEN_LOG_FORMAT").as_deref() {
-            None | Some("human") => LogFormat::Human,
-            Some("json") => LogFormat::Json,
-            Some(other) => return Err(LogError::Format(other.to_owned())),
-        };
-        let filter = variable("LLAMA_WARDEN_LOG").unwrap_or_else(|| "info".to_owned());
+        let format = one_of("LLAMA_WARDEN_LOG_FORMAT", variable, &["human", "json"])?;
+        let level = one_of("LLAMA_WARDEN_LOG", variable, &["info", "error", "warn", "debug"])?;
         let colour = if variable("NO_COLOR").is_some() { Colour::Off } else { colour };
-        Ok(Self { filter, format, colour })
+        Ok(Self {
+            level: [LevelFilter::INFO, LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::DEBUG][level],
+            format: [LogFormat::Human, LogFormat::Json][format],
+            colour,
+        })
     }
+}
+
+/// The index of a variable's value among those that it takes, 0 where it is not set.
+fn one_of(
+    name: &'static str,
+    variable: impl Fn(&'static str) -> Option<String>,
+    takes: &'static [&'static str],
+) -> Result<usize, LogError> {
+    let Some(value) = variable(name) else { return Ok(0) };
+    let index = takes.iter().position(|taken| taken.eq_ignore_ascii_case(&value));
+    index.ok_or(LogError::Value { variable: name, value, takes })
 }
 
 /// Keeps the log going; when it is dropped, the last lines are written.
@@ -110,21 +120,17 @@ pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
     let report = |lost| tracing::warn!(lost, "log lines were lost: standard error did not take them");
     let queue = LineQueue::start(File::from(stderr), report).map_err(LogError::Writer)?;
-    subscriber(settings, queue.clone())?.try_init().map_err(LogError::Twice)?;
+    subscriber(settings, queue.clone()).try_init().map_err(LogError::Twice)?;
     Ok(LogGuard { queue })
 }
 
-fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> Result<impl Subscriber + Send + Sync, LogError> {
-    let filter = settings
-        .filter
-        .parse::<Targets>()
-        .map_err(|source| LogError::Filter { filter: settings.filter.clone(), source })?;
+fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> impl Subscriber + Send + Sync {
     let lines = fmt::layer().with_writer(move || queue.clone());
     let lines = match settings.format {
         LogFormat::Human => lines.with_ansi(settings.colour == Colour::On).with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(filter).with(lines))
+    tracing_subscriber::registry().with(settings.level).with(lines)
 }
 
 /// The log gives each formatted event in one piece.
@@ -155,7 +161,7 @@ mod tests {
     fn logged(settings: &LoggingSettings, event: impl FnOnce()) -> String {
         let (mut near, far) = UnixStream::pair().expect("makes a pair");
         let queue = LineQueue::start(far, |_| {}).expect("starts");
-        tracing::subscriber::with_default(subscriber(settings, queue.clone()).expect("valid"), event);
+        tracing::subscriber::with_default(subscriber(settings, queue.clone()), event);
         queue.close(LAST_LINES * 20);
         drop(queue);
         let mut text = String::new();
@@ -166,13 +172,23 @@ mod tests {
     #[test]
     fn the_environment_decides_what_is_logged_and_how() {
         let default = settings(&[]).expect("valid");
-        let human = LoggingSettings { filter: "info".to_owned(), format: LogFormat::Human, colour: Colour::On };
+        let human = LoggingSettings { level: LevelFilter::INFO, format: LogFormat::Human, colour: Colour::On };
         assert_eq!(default, human);
         let variables = [("LLAMA_WARDEN_LOG", "debug"), ("LLAMA_WARDEN_LOG_FORMAT", "json"), ("NO_COLOR", "1")];
-        let json = LoggingSettings { filter: "debug".to_owned(), format: LogFormat::Json, colour: Colour::Off };
+        let json = LoggingSettings { level: LevelFilter::DEBUG, format: LogFormat::Json, colour: Colour::Off };
         assert_eq!(settings(&variables).expect("valid"), json);
-        assert!(matches!(settings(&[("LLAMA_WARDEN_LOG_FORMAT", "xml")]), Err(LogError::Format(_))));
         assert_eq!(settings(&[("NO_COLOR", "")]).expect("valid").colour, Colour::On);
+    }
+
+    #[test]
+    fn a_value_that_is_no_level_or_format_is_refused_with_its_variable_and_the_values_that_exist() {
+        for level in ["warning", "verbose", "true", "warn,llama_warden::fact=debug"] {
+            let error = settings(&[("LLAMA_WARDEN_LOG", level)]).expect_err("refused").to_string();
+            assert_eq!(error, format!("LLAMA_WARDEN_LOG=`{level}` is none of info, error, warn, debug"));
+        }
+        let error = settings(&[("LLAMA_WARDEN_LOG_FORMAT", "xml")]).expect_err("refused").to_string();
+        assert_eq!(error, "LLAMA_WARDEN_LOG_FORMAT=`xml` is none of human, json");
+        assert_eq!(settings(&[("LLAMA_WARDEN_LOG", "WARN")]).expect("valid").level, LevelFilter::WARN);
     }
 
     #[test]
@@ -196,8 +212,5 @@ mod tests {
     fn what_the_filter_excludes_is_not_written() {
         let text = logged(&settings(&[]).expect("valid"), || tracing::debug!("detail"));
         assert_eq!(text, "");
-        let wrong = LoggingSettings { filter: "a=b=c".to_owned(), format: LogFormat::Human, colour: Colour::Off };
-        let queue = LineQueue::start(io::sink(), |_| {}).expect("starts");
-        assert!(matches!(subscriber(&wrong, queue).map(|_| ()), Err(LogError::Filter { .. })));
     }
 }

@@ -7,12 +7,13 @@ mod collector;
 mod recorder;
 mod settings;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use llama_warden_events::BootId;
-use llama_warden_support::{BlockingError, blocking};
+use llama_warden_support::{BlockingError, blocking, try_thread};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
@@ -26,32 +27,19 @@ pub use settings::TracingSettings;
 /// Why spans cannot be sent, or were not.
 #[derive(Debug, thiserror::Error)]
 pub enum TracingError {
-    /// The collector wants TLS.
-    #[error(
-        "{variable}=`{endpoint}`: this build sends spans over plain http only; use the http endpoint of a collector nearby"
-    )]
-    Tls {
-        /// The environment variable.
+    /// A variable asks for what this build cannot do, or is not what it should be.
+    #[error("{variable}=`{value}`: {problem}")]
+    Variable {
+        /// Its name.
         variable: &'static str,
-        /// Its value.
-        endpoint: String,
+        /// Its value, secrets masked.
+        value: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
-    /// The endpoint is no HTTP address.
-    #[error("{variable}=`{endpoint}` is not an http address such as http://127.0.0.1:4318")]
-    Endpoint {
-        /// The environment variable.
-        variable: &'static str,
-        /// Its value.
-        endpoint: String,
-    },
-    /// The protocol is another than the one that is built in.
-    #[error("{variable}=`{protocol}`: this build sends http/protobuf only")]
-    Protocol {
-        /// The environment variable.
-        variable: &'static str,
-        /// Its value.
-        protocol: String,
-    },
+    /// The kernel gives no thread to export from.
+    #[error("cannot start a thread for the export of spans")]
+    Thread(#[source] io::Error),
     /// The exporter does not take its settings.
     #[error("cannot set up the export of spans")]
     Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
@@ -85,9 +73,14 @@ pub struct Tracing {
 
 impl Tracing {
     /// Starts sending. Must be called on a tokio runtime that lives until [`finish`](Self::finish) returns.
+    ///
+    /// # Errors
+    /// The exporter does not take its settings, or the kernel gives no thread.
     pub fn start(settings: &TracingSettings, version: &str, boot: &BootId) -> Result<Self, TracingError> {
         let lost = Arc::<AtomicU64>::default();
         let exporter = collector::exporter(settings, lost.clone()).map_err(TracingError::Exporter)?;
+        // The SDK panics without one.
+        try_thread().map_err(TracingError::Thread)?;
         let provider = SdkTracerProvider::builder()
             .with_resource(resource(settings, version, boot))
             .with_batch_exporter(exporter)

@@ -77,17 +77,39 @@ async fn a_rotated_log_replays_from_both_files() {
 }
 
 #[tokio::test]
-async fn a_new_run_keeps_the_log_of_the_one_before() {
+async fn a_new_run_goes_on_behind_the_one_before_and_each_can_be_read() {
     let directory = tempfile::tempdir().expect("is made");
-    for run in ["first", "second"] {
+    for _ in 0..2 {
         let mut bus = TestBus::new();
         let log = bus.run(EventLog::new(directory.path(), LIMIT));
-        bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: run.into() })).await;
+        bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "t".into() })).await;
         log.end().await;
     }
-    let text = |name| fs::read_to_string(directory.path().join(name)).expect("readable");
-    assert!(text("events.jsonl").contains("second") && !text("events.jsonl").contains("first"));
-    assert!(text("events.jsonl.1").contains("first"));
+    let text = fs::read_to_string(directory.path().join("events.jsonl")).expect("readable");
+    assert_eq!(text.lines().count(), 2);
+    assert!(!directory.path().join("events.jsonl.1").exists());
+}
+
+#[tokio::test]
+async fn on_request_the_log_gives_up_a_file_that_was_moved_away() {
+    let directory = tempfile::tempdir().expect("is made");
+    let path = directory.path().join("events.jsonl");
+    let mut bus = TestBus::new();
+    let log = EventLog::new(directory.path(), LIMIT);
+    let reopener = log.reopener();
+    let log = bus.run(log);
+    bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "before".into() })).await;
+    while !path.exists() {
+        tokio::task::yield_now().await;
+    }
+    fs::rename(&path, directory.path().join("moved")).expect("moves");
+    reopener.reopen();
+    while !path.exists() {
+        tokio::task::yield_now().await;
+    }
+    log.end().await;
+    assert!(fs::read_to_string(directory.path().join("moved")).expect("readable").contains("before"));
+    assert_eq!(fs::read_to_string(&path).expect("readable"), "");
 }
 
 #[tokio::test]

@@ -56,6 +56,8 @@ pub struct StopMachine {
     next: usize,
     /// When each signal of the ladder is due, and last KILL.
     due: Vec<Uptime>,
+    /// Whether a request has brought KILL forward.
+    is_shortened: bool,
     /// Whether the `pre-stop` command runs, and the first signal waits for it.
     awaits_pre_stop: bool,
     /// When a process that is still there after KILL is reported.
@@ -76,6 +78,7 @@ impl StopMachine {
             due: schedule(ladder.len(), first, now + grace),
             ladder,
             next: 0,
+            is_shortened: false,
             awaits_pre_stop: pre_stop.is_some(),
             verify_by: None,
             reported_unkillable: false,
@@ -104,6 +107,7 @@ impl StopMachine {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
             let kill = now + grace;
+            self.is_shortened |= self.kill_at().is_some_and(|due| kill < due);
             // While the command runs, it gets its share of the shorter grace too: cutting off each step at `kill` would
             // leave it all of the time, and the signals none.
             if self.awaits_pre_stop && self.kill_at().is_some_and(|due| kill < due) {
@@ -172,7 +176,7 @@ impl StopMachine {
         let rung = Rung { index: u8::try_from(index).unwrap_or(u8::MAX), signal };
         // The first signal is part of `StopBegan`; only a further one, or KILL instead of it, is an escalation.
         if self.next > 0 || index > 0 {
-            actions.push(StopAction::Publish(Event::StopEscalated { rung }));
+            actions.push(StopAction::Publish(Event::StopEscalated { rung, early: self.is_shortened }));
         }
         self.next = index + 1;
         self.awaits_pre_stop = false;
@@ -267,6 +271,21 @@ mod tests {
         assert_eq!(stop.next_deadline(), Some(at(3.0)), "a shorter one brings it forward");
         assert_eq!(delivered(&stop.join(Some(Duration::ZERO), at(2.0))), [Signal::KILL]);
         assert_eq!(stop.join(Some(Duration::ZERO), at(2.1)), [], "KILL is sent once");
+    }
+
+    #[test]
+    fn an_escalation_says_whether_a_request_brought_it_forward() {
+        let early = |actions: &[StopAction]| {
+            actions.iter().find_map(|action| match action {
+                StopAction::Publish(Event::StopEscalated { early, .. }) => Some(*early),
+                _ => None,
+            })
+        };
+        let (mut stop, _) = StopMachine::begin(plan(10, &[Signal::TERM]), at(0.0));
+        assert_eq!(early(&stop.on_deadline(at(10.0))), Some(false));
+        let (mut stop, _) = StopMachine::begin(plan(10, &[Signal::TERM]), at(0.0));
+        stop.join(Some(Duration::from_secs(60)), at(0.5));
+        assert_eq!(early(&stop.join(Some(Duration::ZERO), at(1.0))), Some(true));
     }
 
     /// Fault C36.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use llama_warden_events::{BootId, Envelope, Seq, Timestamp};
+use llama_warden_events::{BootId, Envelope, EventPosition, Seq, Timestamp};
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -73,13 +73,15 @@ impl Bus {
         Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after)
     }
 
-    /// Events after `seq`. Events that the ring no longer holds come as a gap.
-    pub fn subscribe_after(&self, name: &'static str, seq: Seq) -> Subscription {
+    /// Events after a position. Events that the ring no longer holds come as a gap, and so does everything before now if the
+    /// position is of another run or is still to come: what its reader knows is not the state of this run.
+    pub fn subscribe_after(&self, name: &'static str, position: impl Into<EventPosition>) -> Subscription {
         self.ring.know(name);
-        let snapshot = self.snapshot();
-        // The number is from another run of the daemon, or from the future: start with the oldest event in the ring.
-        let after = if seq <= snapshot.seq { seq } else { Seq::default() };
-        Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after)
+        let (snapshot, position) = (self.snapshot(), position.into());
+        let is_known = position.boot.is_none_or(|boot| boot == snapshot.boot) && position.seq <= snapshot.seq;
+        let after = if is_known { position.seq } else { Seq::default() };
+        let events = Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after);
+        if is_known { events } else { events.of_stranger() }
     }
 
     /// How many gaps each subscriber had.

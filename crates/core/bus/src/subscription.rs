@@ -32,6 +32,8 @@ pub struct Subscription {
     start: Arc<Snapshot>,
     next: Seq,
     batch: VecDeque<Arc<Envelope>>,
+    /// The reader comes from another run, and gets a gap before anything else.
+    is_stranger: bool,
 }
 
 impl Subscription {
@@ -42,7 +44,13 @@ impl Subscription {
         start: Arc<Snapshot>,
         after: Seq,
     ) -> Self {
-        Self { name, ring, latest, start, next: after.next(), batch: VecDeque::new() }
+        Self { name, ring, latest, start, next: after.next(), batch: VecDeque::new(), is_stranger: false }
+    }
+
+    /// Begins with a gap.
+    pub(crate) fn of_stranger(mut self) -> Self {
+        self.is_stranger = true;
+        self
     }
 
     /// The snapshot at the start of the subscription. Events up to its `seq` are not yielded, unless the subscription starts at
@@ -68,32 +76,42 @@ impl Subscription {
 
     /// The next event or gap if there is one already.
     pub fn try_next(&mut self) -> Option<Delivery> {
+        if std::mem::take(&mut self.is_stranger) {
+            let snapshot = self.latest.borrow_and_update().clone();
+            return Some(self.gap(snapshot));
+        }
         if self.batch.is_empty() {
             let snapshot = self.latest.borrow_and_update().clone();
             if snapshot.seq < self.next {
                 return None;
             }
             if self.ring.read(self.next, snapshot.seq, &mut self.batch).is_err() {
-                let missed = snapshot.seq.get() + 1 - self.next.get();
-                self.next = snapshot.seq.next();
-                self.ring.count_gap(self.name);
-                return Some(Delivery::Gap { missed, snapshot });
+                return Some(self.gap(snapshot));
             }
             self.next = Seq::new(self.next.get() + self.batch.len() as u64);
         }
         self.batch.pop_front().map(Delivery::Event)
     }
 
+    /// Everything up to a snapshot is missed.
+    fn gap(&mut self, snapshot: Arc<Snapshot>) -> Delivery {
+        let missed = snapshot.seq.get() + 1 - self.next.get();
+        self.next = snapshot.seq.next();
+        self.ring.count_gap(self.name);
+        Delivery::Gap { missed, snapshot }
+    }
+
     /// Skips to the oldest event in the ring and returns how many events were skipped: for readers that want history instead of
-    /// state.
-    pub fn skip_forgotten(&mut self) -> u64 {
+    /// state. `None` if none is missing; 0 for a reader from another run, who gets all that is kept.
+    pub fn skip_forgotten(&mut self) -> Option<u64> {
+        let is_stranger = std::mem::take(&mut self.is_stranger);
         match self.ring.first_kept() {
             Some(first) if first > self.next && self.batch.is_empty() => {
                 let missed = first.get() - self.next.get();
                 self.next = first;
-                missed
+                Some(missed)
             }
-            _ => 0,
+            _ => is_stranger.then_some(0),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_bus::{Bus, Delivery, EventDraft};
-use llama_warden_events::{BootId, Event, Seq};
+use llama_warden_events::{BootId, Event, EventPosition, Seq};
 
 fn event(number: usize) -> EventDraft {
     EventDraft::daemon(Event::DaemonStopping { trigger: number.to_string() })
@@ -151,12 +151,37 @@ async fn a_subscription_resumes_after_a_number_as_long_as_events_are_kept() {
     assert_eq!(envelope.seq, Seq::new(16));
 
     let mut forgotten = bus.subscribe_after("resume", Seq::new(3));
-    assert_eq!(forgotten.skip_forgotten(), 7);
+    assert_eq!(forgotten.skip_forgotten(), Some(7));
     let Some(Delivery::Event(envelope)) = forgotten.next().await else { panic!("no event") };
     assert_eq!(envelope.seq, Seq::new(11));
+}
 
-    let mut from_another_run = bus.subscribe_after("resume", Seq::new(900));
-    assert!(matches!(from_another_run.next().await, Some(Delivery::Gap { .. })));
+#[tokio::test]
+async fn a_reader_from_another_run_or_from_ahead_gets_a_gap_with_the_state_and_then_what_follows() {
+    let (bus, publisher) = bus(10);
+    publisher.publish(event(0)).await.expect("open");
+    publisher.publish_acked(event(1)).await.expect("open");
+    let of_run = |boot, seq| EventPosition { boot, seq: Seq::new(seq) };
+    let other = BootId::from_random(99);
+    assert_ne!(other, bus.snapshot().boot);
+    for position in [of_run(Some(other), 1), of_run(Some(other), 900), of_run(None, 900)] {
+        let mut stranger = bus.subscribe_after("resume", position);
+        let Some(Delivery::Gap { missed, snapshot }) = stranger.next().await else { panic!("no gap for {position}") };
+        assert_eq!((missed, snapshot.seq), (bus.latest_seq().get(), bus.latest_seq()), "{position}");
+        let seq = publisher.publish_acked(event(2)).await.expect("open");
+        let Some(Delivery::Event(envelope)) = stranger.next().await else { panic!("no event") };
+        assert_eq!(envelope.seq, seq);
+
+        let mut history = bus.subscribe_after("resume", position);
+        assert_eq!(history.skip_forgotten(), Some(0));
+        let Some(Delivery::Event(envelope)) = history.next().await else { panic!("no event") };
+        assert_eq!(envelope.seq, Seq::new(1));
+    }
+    let own = of_run(Some(bus.snapshot().boot), 1);
+    let mut known = bus.subscribe_after("resume", own);
+    assert_eq!(known.skip_forgotten(), None);
+    let Some(Delivery::Event(envelope)) = known.next().await else { panic!("no event") };
+    assert_eq!(envelope.seq, Seq::new(2));
 }
 
 #[tokio::test]

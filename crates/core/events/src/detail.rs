@@ -29,6 +29,13 @@ pub struct ServerCard {
     pub enabled: bool,
 }
 
+impl ServerCard {
+    /// Whether the server listens on its port: not if its host is a list of paths of unix sockets alone.
+    pub fn has_port(&self) -> bool {
+        !self.host.split(',').all(|host| host.trim().ends_with(".sock"))
+    }
+}
+
 /// What an executable printed about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]

@@ -269,10 +269,13 @@ pub enum Event {
         /// Seconds before KILL; 0 kills at once.
         grace_seconds: f64,
     },
-    /// The time of a rung is over and the next rung of the ladder begins. (terminator)
+    /// The next rung of the ladder begins. (terminator)
     StopEscalated {
         /// The rung that begins.
         rung: Rung,
+        /// Whether it begins before its time: a request, or the deadline of a shutdown, has shortened the grace.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        early: bool,
     },
     /// A stop is complete: the process is gone. (terminator)
     ServerStopped {

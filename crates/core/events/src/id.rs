@@ -166,6 +166,69 @@ impl fmt::Display for Seq {
     }
 }
 
+/// A place in the events: a number, and the run of the daemon that it belongs to, as `BOOT:SEQ`. A number alone belongs to the
+/// run that is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(description = "The id of an event, `BOOT:SEQ`, or its number alone.")]
+#[schemars(extend("pattern" = "^([0-9a-f]{16}:)?[0-9]+$"))]
+pub struct EventPosition {
+    /// The run; `None` is the one that is asked.
+    #[schemars(skip)]
+    pub boot: Option<BootId>,
+    /// The number of the event.
+    #[schemars(skip)]
+    pub seq: Seq,
+}
+
+/// Why a text is not an [`EventPosition`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the id of an event: BOOT:SEQ, or a number")]
+pub struct InvalidEventPosition(pub String);
+
+impl fmt::Display for EventPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.boot {
+            Some(boot) => write!(f, "{boot}:{}", self.seq),
+            None => self.seq.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for EventPosition {
+    type Err = InvalidEventPosition;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidEventPosition(text.to_owned());
+        let (boot, seq) = match text.split_once(':') {
+            Some((boot, seq)) => (Some(BootId::try_from(boot.to_owned()).map_err(|_| invalid())?), seq),
+            None => (None, text),
+        };
+        Ok(Self { boot, seq: Seq::new(seq.parse().map_err(|_| invalid())?) })
+    }
+}
+
+impl TryFrom<String> for EventPosition {
+    type Error = InvalidEventPosition;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<EventPosition> for String {
+    fn from(position: EventPosition) -> Self {
+        position.to_string()
+    }
+}
+
+/// A number of the run that is asked.
+impl From<Seq> for EventPosition {
+    fn from(seq: Seq) -> Self {
+        Self { boot: None, seq }
+    }
+}
+
 /// The number of a launch of a server in this run of the daemon: 1 for the first; 0 means never launched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -215,6 +278,16 @@ mod tests {
         assert_eq!(BootId::try_from(id.to_string()), Ok(id));
         for bad in ["", "abc", "0000000000000ABC", "+000000000000abc", "00000000000000abc", "g000000000000000"] {
             assert!(BootId::try_from(bad.to_owned()).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_position_is_read_with_its_run_and_without() {
+        for text in ["0000000000000abc:17", "17", "0"] {
+            assert_eq!(text.parse::<EventPosition>().expect("valid").to_string(), text);
+        }
+        for bad in ["", ":", "abc:1", "0000000000000abc:", "0000000000000abc:x", "-1", "1:0000000000000abc"] {
+            assert!(bad.parse::<EventPosition>().is_err(), "{bad:?} was taken");
         }
     }
 

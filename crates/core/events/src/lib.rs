@@ -32,7 +32,7 @@ pub use envelope::{Envelope, Timestamp, Uptime};
 pub use event::{Event, ExtensionEvent};
 pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
-pub use id::{BootId, Incarnation, InvalidBootId, InvalidServerId, Seq, ServerId};
+pub use id::{BootId, EventPosition, Incarnation, InvalidBootId, InvalidEventPosition, InvalidServerId, Seq, ServerId};
 pub use process::ProcessEnd;
 pub use reason::{FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};

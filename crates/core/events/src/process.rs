@@ -23,6 +23,8 @@ pub enum ProcessEnd {
         /// Whether the kernel wrote a core file.
         core_dumped: bool,
     },
+    /// The kernel killed it because memory ran out, or it ended with code 137 because the kernel killed a descendant.
+    OutOfMemory,
     /// It is gone and its status is unknown: another process reaped it.
     Unknown,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for ProcessEnd {
             Self::Exited { code } => write!(f, "exit code {code}"),
             Self::Signaled { signal, core_dumped: false } => write!(f, "signal {signal}"),
             Self::Signaled { signal, core_dumped: true } => write!(f, "signal {signal} (core dumped)"),
+            Self::OutOfMemory => f.write_str("signal KILL of the kernel, which ran out of memory"),
             Self::Unknown => f.write_str("unknown end"),
         }
     }

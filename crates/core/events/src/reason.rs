@@ -178,6 +178,8 @@ closed_set! {
         DescendantLeft = "descendant-left",
         /// A hook failed.
         HookFailed = "hook-failed",
+        /// A variable of the daemon's environment that the build reads is not passed to its servers.
+        VariableDropped = "variable-dropped",
     }
 }
 

@@ -35,6 +35,8 @@ impl Signal {
     pub const CONT: Self = Self(18);
     /// Hang-up. Kills every llama-server (no build handles it).
     pub const HUP: Self = Self(1);
+    /// Illegal instruction: the CPU does not know it.
+    pub const ILL: Self = Self(4);
     /// Interrupt, as Ctrl-C sends it.
     pub const INT: Self = Self(2);
     /// Kill; cannot be caught.

@@ -227,7 +227,7 @@ impl ServerRecord {
                 });
                 self.enter(Phase::Stopping { reason: *reason, rung: None }, envelope);
             }
-            Event::StopEscalated { rung } => match &mut self.phase {
+            Event::StopEscalated { rung, .. } => match &mut self.phase {
                 Phase::Stopping { rung: current, .. } => *current = Some(*rung),
                 _ => return Anomalous,
             },

@@ -320,7 +320,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         stop_began(),
         delivered(Signal::TERM),
         delivered(Signal::KILL),
-        Event::StopEscalated { rung: Rung { index: 1, signal: Signal::KILL } },
+        Event::StopEscalated { rung: Rung { index: 1, signal: Signal::KILL }, early: false },
         exited(0),
         exited(1),
         Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 1.0 },

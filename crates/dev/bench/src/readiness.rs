@@ -4,6 +4,8 @@
 //! Both times come from the wall clock of one machine. A start is *early* if the event is older than a request of the poller
 //! that was not answered with 200: `/health` never goes back from 200 while loading, so no 200 was given before then.
 
+use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,10 +18,13 @@ use crate::events::{at, milliseconds};
 use crate::figure::Figure;
 use crate::poller::{HealthPoller, ReadinessObservation};
 use crate::programs::{self, Programs, quoted};
-use crate::targets::{EARLY_SILENT, EARLY_WITH_LINES, READY_SILENT, READY_WITH_LINES};
+use crate::targets::{EARLY_SILENT, EARLY_WITH_LINES, READY_IN_A_CROWD, READY_SILENT, READY_WITH_LINES};
 
 /// Bytes of the larger model, which takes some hundred milliseconds to load.
 const LARGE: u64 = 300_000_000;
+
+/// Closed connections of the crowd that one figure is measured in.
+const CLOSED_CONNECTIONS: usize = 12_000;
 
 /// Whether the server logs, which decides how the daemon learns of readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,21 +58,43 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
         (programs::model(folder.path(), "large", LARGE)?, effort.pick(10, 2)),
     ];
     let mut figures = Vec::new();
+    let starts_of = |model: &Path, runs: usize, log_mode| -> Result<Vec<Start>, Error> {
+        let home = programs::empty_folder()?;
+        let port = programs::free_ports(1)?[0];
+        let sections = sections(&llama_server, model, port, log_mode);
+        let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
+        let starts = (0..runs).map(|_| start(&daemon, port)).collect::<Result<_, _>>()?;
+        daemon.stop()?;
+        Ok(starts)
+    };
     for log_mode in [LogMode::Lines, LogMode::Silent] {
         let mut starts = Vec::new();
         for (model, runs) in &models {
-            let home = programs::empty_folder()?;
-            let port = programs::free_ports(1)?[0];
-            let daemon =
-                MeasuredDaemon::start(&programs.daemon, home.path(), &sections(&llama_server, model, port, log_mode))?;
-            for _ in 0..*runs {
-                starts.push(start(&daemon, port)?);
-            }
-            daemon.stop()?;
+            starts.extend(starts_of(model, *runs, log_mode)?);
         }
         figures.extend(figures_of(log_mode, &starts));
     }
+    leave_closed_connections().map_err(|error| {
+        Error::missing(format!("the closed connections: {error}"), "look at net.ipv4.ip_local_port_range")
+    })?;
+    let starts = starts_of(&models[0].0, effort.pick(20, 4), LogMode::Lines)?;
+    figures.push(
+        READY_IN_A_CROWD.figure(starts.iter().map(|start| start.delay), starts.iter().map(|start| start.resolution)),
+    );
     Ok(figures)
+}
+
+/// Makes connections that the kernel keeps for a minute after their end, as a busy machine has them.
+fn leave_closed_connections() -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    for _ in 0..CLOSED_CONNECTIONS {
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        let accepted = listener.accept()?;
+        // The end that closes first is kept.
+        drop(client);
+        drop(accepted);
+    }
+    Ok(())
 }
 
 fn sections(llama_server: &Path, model: &Path, port: u16, log_mode: LogMode) -> String {

@@ -16,6 +16,8 @@ pub const READY_WITH_LINES: FigureTarget =
     target("ready after /health 200, with lines", Milliseconds, "between two polls", at_most(5.0, 50.0));
 pub const EARLY_WITH_LINES: FigureTarget =
     target("ready too early, with lines", Milliseconds, "between two polls", Budget::never_over(0.0));
+pub const READY_IN_A_CROWD: FigureTarget =
+    FigureTarget { name: "ready after /health 200, beside 12 000 closed connections", ..READY_WITH_LINES };
 pub const READY_SILENT: FigureTarget = FigureTarget { name: "ready after /health 200, silent", ..READY_WITH_LINES };
 pub const EARLY_SILENT: FigureTarget = FigureTarget { name: "ready too early, silent", ..EARLY_WITH_LINES };
 

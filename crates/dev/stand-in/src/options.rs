@@ -4,7 +4,9 @@
 
 use std::ops::RangeInclusive;
 
-use crate::eras::{ALL, Era, MID_2024_TO_2025, SINCE_2025, SINCE_LATE_2024, SINCE_MID_2024, TODAY, UNTIL_2025};
+use crate::eras::{
+    ALL, Era, MID_2024_TO_2025, SINCE_2025, SINCE_LATE_2024, SINCE_MID_2024, TODAY, UNTIL_2025, UNTIL_LATE_2024,
+};
 
 /// The value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +129,8 @@ static OPTIONS: &[CliOption] = &[
     option(SINCE_2025, &["--no-warmup"], Nothing, "skip warming up the model with an empty run"),
     option(SINCE_2025, &["--mmproj"], Text("FILE"), "path to a multimodal projector file").variable("LLAMA_ARG_MMPROJ"),
     option(ALL, &["-a", "--alias"], Text("STRING"), "set model name (to be used by API)").variable("LLAMA_ARG_ALIAS"),
-    option(ALL, &["--host"], Text("HOST"), "IP address to listen on, or UNIX socket path ending in .sock").variable("LLAMA_ARG_HOST"),
+    option(UNTIL_LATE_2024, &["--host"], Text("HOST"), "ip address to listen").variable("LLAMA_ARG_HOST"),
+    option(SINCE_2025, &["--host"], Text("HOST"), "IP address to listen on, or UNIX socket path ending in .sock").variable("LLAMA_ARG_HOST"),
     option(ALL, &["--port"], Number("PORT"), "port to listen").variable("LLAMA_ARG_PORT"),
     option(TODAY, &["--reuse-port"], Nothing, "allow multiple sockets to bind to the same port").variable("LLAMA_ARG_REUSE_PORT"),
     option(ALL, &["--path"], Text("PATH"), "path to serve static files from").variable("LLAMA_ARG_STATIC_PATH"),

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
-    Uptime, Warning,
+    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
+    Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub struct StatusReport {
     /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
+    /// The run of the daemon.
+    pub boot: BootId,
     /// The last event that this report contains.
     pub seq: Seq,
     /// One entry per configured server, by id.
@@ -37,11 +39,13 @@ pub struct StatusReport {
 pub struct ServerReport {
     /// The server's id.
     pub model_id: ServerId,
+    /// The same id, by the name that it has in events and in the labels of metrics.
+    pub server: ServerId,
     /// The server's name for people.
     pub display_name: String,
-    /// The port of its process, or the configured one while none runs.
-    pub port: u16,
-    /// The address that it listens on.
+    /// The port of its process, or the configured one while none runs; null if it listens on unix sockets alone.
+    pub port: Option<u16>,
+    /// The address that it listens on, or the path of its unix socket.
     pub host: String,
     /// The process id; null while no process runs.
     pub pid: Option<u32>,
@@ -96,6 +100,8 @@ pub struct HealthReport {
     pub ok: bool,
     /// Milliseconds until the answer, or until the check gave up.
     pub latency_ms: f64,
+    /// The same in seconds, as every other time.
+    pub latency_seconds: f64,
     /// Consecutive failed checks up to this one.
     pub failures: u32,
 }
@@ -160,6 +166,7 @@ impl StatusReport {
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
+            boot: snapshot.boot,
             seq: snapshot.seq,
             servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),
         }
@@ -172,8 +179,9 @@ impl ServerReport {
         let process = server.process.as_ref();
         Self {
             model_id: id.clone(),
+            server: id.clone(),
             display_name: server.card.display_name.clone(),
-            port: process.map_or(server.card.port, |process| process.port),
+            port: server.card.has_port().then(|| process.map_or(server.card.port, |process| process.port)),
             host: server.card.host.clone(),
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
@@ -228,7 +236,9 @@ impl ServerDetail {
 impl HealthReport {
     fn of(health: HealthRecord) -> Self {
         let HealthRecord { at, ok, latency_ms, failures } = health;
-        Self { at, ok, latency_ms, failures }
+        // Through whole microseconds, so that it has no digits of a conversion.
+        let latency_seconds = (latency_ms * 1e3).round() / 1e6;
+        Self { at, ok, latency_ms, latency_seconds, failures }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_api_types::{ServerReport, StatusReport};
+use llama_warden_api_types::{ServerReport, StatusReport, base_url};
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, ProcessEnd, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason,
     Timestamp, Uptime,
@@ -73,4 +73,22 @@ fn the_report_says_what_a_held_launch_waits_for() {
     assert_eq!(server.waiting_for.as_deref(), Some("memory: needs 2 GiB"));
     let (_, server) = report(&snapshot_after(&[held, (0, Event::LaunchReleased)]), 3);
     assert_eq!(server.waiting_for, None);
+}
+
+#[test]
+fn the_report_shows_the_path_of_a_unix_socket_where_no_port_listens() {
+    let mut snapshot = snapshot_after(&[]);
+    for (host, port, url) in [
+        ("127.0.0.1", Some(8001), "http://127.0.0.1:8001"),
+        ("127.0.0.1, /run/a.sock", Some(8001), "http://127.0.0.1:8001"),
+        ("[::1],127.0.0.1", Some(8001), "http://[::1]:8001"),
+        ("/run/a.sock", None, "unix:/run/a.sock"),
+    ] {
+        for server in snapshot.servers.values_mut() {
+            let server = Arc::make_mut(server);
+            server.card = ServerCard { host: host.to_owned(), ..ServerCard::clone(&server.card) }.into();
+        }
+        let (_, server) = report(&snapshot, 1);
+        assert_eq!((server.port, base_url(host, 8001).as_str()), (port, url));
+    }
 }

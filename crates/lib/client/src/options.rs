@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{Seq, StreamName};
+use llama_warden_events::{EventPosition, StreamName};
 
 /// A command to one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +82,10 @@ pub struct LogOptions {
 /// The events of an event stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventRange {
-    /// The kept events after this one, then the end. 0 is all of them.
-    Kept(Seq),
-    /// The events after this one, kept and new.
-    After(Seq),
+    /// The kept events after this one, then the end. 0 is all of them, and so is one of another run of the daemon, after a gap.
+    Kept(EventPosition),
+    /// The events after this one, kept and new; after one of another run, a gap and new ones.
+    After(EventPosition),
     /// New events only.
     New,
 }

@@ -4,7 +4,7 @@
 //! [`Configuration::with_discovered`] adds a server for each model found in the folders of models, and
 //! [`Configuration::resolve`] builds the [`Fleet`] for a profile and a machine. The text passes four stages:
 //!
-//! 1. `file::toml_tree` parses it into a tree in which every key and value has a place; `file::env_overrides` lays the
+//! 1. `llama_warden_located_toml` parses it into a tree in which every key and value has a place; `file::env_overrides` lays the
 //!    overrides of the environment over it;
 //! 2. `file::tables` reads the tree into typed tables in which every key is optional;
 //! 3. `resolve::cross_checks`, `identities` and `profiles` merge them over the built-in defaults and check the whole;
@@ -28,10 +28,11 @@
 //! # Ok::<(), llama_warden_config::ConfigProblems>(())
 //! ```
 
+use llama_warden_located_toml as problem;
+
 mod address;
 mod environment;
 mod file;
-mod problem;
 mod resolve;
 mod server_spec;
 mod settings;
@@ -41,8 +42,9 @@ pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
 pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular, search_places};
-pub use problem::suggest::suggestion;
-pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity};
+pub use llama_warden_located_toml::{
+    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, suggest::suggestion,
+};
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use resolve::in_force::{ValueInForce, values_in_force};

@@ -193,6 +193,8 @@ pub struct ReadinessSpec {
     pub detector: Option<String>,
     /// What confirms a ready line.
     pub confirm: Confirm,
+    /// Which process may listen on the port.
+    pub listener: ListenerPolicy,
 }
 
 /// What happens to a silent server at the cap.
@@ -211,6 +213,15 @@ pub enum Confirm {
     Health,
     /// Nothing: the line is trusted.
     None,
+}
+
+/// Which process may listen on the port of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerPolicy {
+    /// The server itself or a descendant.
+    Own,
+    /// Any process: the server has it run elsewhere, as `docker run` and `systemd-run` do.
+    Any,
 }
 
 /// `[stop]`.

@@ -101,7 +101,7 @@ fn a_server_that_cannot_be_is_told() {
         ("id = \"-a\"", ":3:6: "),
         ("port = 0", ":3:8: `servers[0].port` is 0"),
         ("port = 65536", ":3:8: `servers[0].port` is 65536"),
-        ("port = 9888", ":3:8: port 9888 is taken twice: here and config/default.toml:"),
+        ("port = 9888", ":3:8: port 9888 is taken twice: here and the built-in defaults"),
         ("host = \"\"", ":3:8: `` is not a host"),
         ("host = \"--help\"", ":3:8: `--help` is not a host"),
         ("binary = \"\"", ":3:10: `binary` is empty"),

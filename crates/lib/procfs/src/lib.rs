@@ -17,6 +17,7 @@
 //! ```
 
 mod descriptors;
+mod oom_kills;
 mod proc_net;
 mod process;
 mod sock_diag;
@@ -24,6 +25,7 @@ mod sockets;
 mod stat;
 
 pub use descriptors::{descriptor_limit, open_descriptors};
-pub use process::{environment, listener, process_ids, program_name, socket_inodes};
+pub use oom_kills::OomKills;
+pub use process::{descendants, environment, listener, process_ids, program_name, socket_inodes};
 pub use sockets::{SocketAddress, listening_inodes, peer_user};
 pub use stat::{ProcessStat, RunState, ticks_as_seconds};

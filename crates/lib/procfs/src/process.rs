@@ -1,5 +1,6 @@
 //! Lists processes, and reads the files of one other than its `stat`.
 
+use std::collections::VecDeque;
 use std::{fs, io};
 
 use crate::sockets::{SocketAddress, listening_inodes};
@@ -7,6 +8,26 @@ use crate::sockets::{SocketAddress, listening_inodes};
 /// The numbers of all processes that exist, in no order. Empty if `/proc` cannot be read.
 pub fn process_ids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// The children of a process, their children, and so on, each before its own. Empty if the kernel does not list children
+/// (`CONFIG_PROC_CHILDREN`); without a child that was adopted by another process because its parent ended.
+pub fn descendants(pid: u32) -> impl Iterator<Item = u32> {
+    let mut found = children(pid);
+    std::iter::from_fn(move || {
+        let next = found.pop_front()?;
+        found.extend(children(next));
+        Some(next)
+    })
+}
+
+/// Each thread has the children that it started.
+fn children(pid: u32) -> VecDeque<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The program of a process, for people: the file name of its executable, or its short name (`comm`) where the
@@ -47,7 +68,9 @@ pub fn listener(address: &SocketAddress) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -57,6 +80,20 @@ mod tests {
         assert!(process_ids().any(|pid| pid == own));
         assert!(program_name(own).is_some_and(|name| name.contains("procfs")));
         assert_eq!(environment(own).is_empty(), std::env::vars_os().next().is_none());
+    }
+
+    #[test]
+    fn children_and_their_children_are_listed() {
+        let mut shell = Command::new("sh").args(["-c", "sleep 300 & echo $!; wait"]).stdout(Stdio::piped()).spawn();
+        let shell = shell.as_mut().expect("a shell");
+        let mut line = String::new();
+        let _ = BufReader::new(shell.stdout.take().expect("is piped")).read_line(&mut line).expect("it prints");
+        let sleeper: u32 = line.trim().parse().expect("a pid");
+        let found: Vec<u32> = descendants(std::process::id()).collect();
+        let at = |wanted: u32| found.iter().position(|pid| *pid == wanted).expect("is listed");
+        assert!(at(shell.id()) < at(sleeper), "{found:?}");
+        let killed = Command::new("kill").args(["-9", line.trim()]).status().expect("runs");
+        assert!(killed.success() && shell.wait().is_ok());
     }
 
     #[test]

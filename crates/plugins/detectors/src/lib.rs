@@ -51,7 +51,7 @@ mod patterns;
 
 pub use built_in::GENERIC;
 pub use learn::{HealthPath, LearnError, LearnSubject, LearnedPack, RecordedLine, Recording, learn};
-pub use line::strip_controls;
+pub use line::{message_text, strip_controls};
 pub use llama_warden_plugin_files::{BuildRange, FileError as PackError, Origin as PackOrigin, PluginSetError};
 pub use matcher::{Matcher, Verdict};
 pub use pack::{Pack, PackExample, PackSet, ProbeWay};

@@ -57,6 +57,33 @@ impl LineCleaner {
     }
 }
 
+/// The message of a line for people: without terminal control, and without the time stamp, thread and level that builds of
+/// any era put around it.
+pub fn message_text(line: &[u8]) -> String {
+    let mut clean = Vec::with_capacity(line.len());
+    strip_controls(line, &mut clean);
+    let message = LineCleaner { unwraps_json: true }.message(&clean);
+    let text = String::from_utf8_lossy(&message);
+    structured_text(&text).unwrap_or_else(|| text.trim().to_owned())
+}
+
+/// The message of a line of 2024-04 to 2024-08, ` ERR [  main] text | tid="1" timestamp=2 port="3"`, or of the JSON before.
+fn structured_text(line: &str) -> Option<String> {
+    if let Some((head, fields)) = line.split_once(" | tid=") {
+        let (_, text) = head.split_once("] ")?;
+        let rest = fields.split_once(" timestamp=").and_then(|(_, rest)| rest.split_once(' ')).map(|(_, rest)| rest);
+        return Some(rest.map_or_else(|| text.to_owned(), |rest| format!("{text} | {rest}")));
+    }
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).ok()?;
+    let text = fields.get("msg").or_else(|| fields.get("message"))?.as_str()?.to_owned();
+    let is_frame = |name: &str| {
+        matches!(name, "msg" | "message" | "tid" | "timestamp" | "level" | "function" | "line" | "time" | "type")
+    };
+    let rest = fields.iter().filter(|(name, _)| !is_frame(name)).map(|(name, value)| format!("{name}={value}"));
+    let rest = rest.collect::<Vec<_>>().join(" ");
+    Some(if rest.is_empty() { text } else { format!("{text} | {rest}") })
+}
+
 /// Whether the line has a byte below the space. One minimum over all bytes stands for a search for the three that matter
 /// (ESC, CR, NUL); a tab passes for one too, and only costs the search that follows.
 ///
@@ -193,6 +220,31 @@ mod tests {
         assert_eq!(LineCleaner::default().clean(line), line.as_slice());
         let cut = br#"{"type":"log","time":1,"level":"info","msg":"load_mo"#;
         assert_eq!(clean(cut), cut);
+    }
+
+    #[test]
+    fn a_message_for_people_carries_no_time_stamp_of_any_era() {
+        let cases = [
+            (
+                "0.00.080.342 E srv  start: couldn't bind HTTP server socket",
+                "srv  start: couldn't bind HTTP server socket",
+            ),
+            (
+                " ERR [    main] couldn't bind HTTP server socket | tid=\"1405\" timestamp=1795353883 port=\"8001\"",
+                "couldn't bind HTTP server socket | port=\"8001\"",
+            ),
+            ("INFO [ update_slots] all slots are idle | tid=\"1405\" timestamp=1795353883", "all slots are idle"),
+            (
+                r#"{"timestamp":1706630400,"level":"ERROR","function":"load_model","line":1,"message":"unable to load model","model":"a.gguf"}"#,
+                "unable to load model | model=\"a.gguf\"",
+            ),
+            (r#"{"type":"log","time":1,"level":"error","msg":"main: exiting\n"}"#, "main: exiting"),
+            ("\u{1b}[31m  error: unknown argument: --x\u{1b}[0m\r", "error: unknown argument: --x"),
+            ("", ""),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(message_text(line.as_bytes()), expected);
+        }
     }
 
     #[test]

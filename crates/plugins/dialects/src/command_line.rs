@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use llama_warden_config::{FlagOrigin, ServerSpec};
 use llama_warden_events::{OptionNote, OptionTreatment};
+use llama_warden_support::REDACTED;
 
 use crate::dialect::Dialect;
 use crate::flag_value::{self, PROTECTION_UNLISTED};
+use crate::help::{HostForms, OptionList};
 use crate::option_error::OptionError;
 use crate::profile::BinaryProfile;
-use crate::redact::{self, REDACTED};
+use crate::redact;
 use crate::translate::{self, Spelling, SpellingChange, Translator};
 
 /// A program with its arguments, and how the arguments differ from the configuration.
@@ -49,13 +51,15 @@ const NO_DOWNLOADS: &str = "this build cannot download a model by name: it does 
 /// then the verbatim arguments. llama-server uses the last of equal options, so that the user's verbatim arguments win.
 ///
 /// # Errors
-/// If an option is not known to any build, has a value that cannot be passed, or protects the server and is not listed.
+/// If an option is not known to any build, has a value that cannot be passed, or protects the server and is not listed; if the server
+/// should listen on a unix socket and the build cannot.
 pub fn build_command_line(
     server: &ServerSpec,
     binary: &BinaryProfile,
     dialect: &Dialect,
 ) -> Result<CommandLine, OptionError> {
     check_server(server)?;
+    check_host(server, binary)?;
     let mut line = CommandLine::new(binary.path.clone());
     match &binary.options {
         Some(listed) => {
@@ -216,6 +220,18 @@ fn check_server(server: &ServerSpec) -> Result<(), OptionError> {
     Ok(())
 }
 
+/// Refuses a unix socket for a build that would take its path for the name of a host.
+fn check_host(server: &ServerSpec, binary: &BinaryProfile) -> Result<(), OptionError> {
+    let hosts = binary.options.as_ref().map_or(HostForms::Unknown, OptionList::hosts);
+    let asks_for_socket = server.host.split(',').any(|host| host.trim().ends_with(".sock"));
+    if asks_for_socket && hosts == HostForms::Addresses {
+        let detail =
+            "this build cannot listen on a unix socket; set `host` to an address, or `binary` to a newer build";
+        return Err(OptionError::new("host", detail));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -224,7 +240,6 @@ mod tests {
 
     use super::*;
     use crate::fixtures::{self, user_flag};
-    use crate::help::OptionList;
     use crate::load::DialectSet;
     use crate::profile::BuildVersion;
 
@@ -407,6 +422,20 @@ mod tests {
             assert!(!shown.contains(secret), "{shown}");
             assert!(line.secrets().iter().any(|known| known == secret), "{:?}", line.secrets());
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_refused_for_a_build_that_has_none() {
+        let mut server = fixtures::server("tiny");
+        server.host = "/run/a.sock".into();
+        for build in ["2024-07-py0.2.80", "2024-11-py0.3.2"] {
+            let error = planned(&server, &profile(build)).expect_err("must be refused");
+            assert!(error.detail.starts_with("this build cannot listen on a unix socket"), "{error}");
+        }
+        for build in ["2025-08-py0.3.16", "b11669-debian"] {
+            planned(&server, &profile(build)).expect("newer builds have them");
+        }
+        planned(&server, &BinaryProfile::unknown("/bin/x".into())).expect("nobody knows");
     }
 
     #[test]

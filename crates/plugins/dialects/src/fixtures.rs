@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llama_warden_config::{
-    Confirm, Flag, FlagOrigin, FlagValue, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
-    StopSpec,
+    Confirm, Flag, FlagOrigin, FlagValue, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy,
+    RestartSpec, ServerSpec, StopSpec,
 };
 use llama_warden_events::{ServerId, Signal};
 use llama_warden_plugin_files::PluginFile as _;
@@ -56,6 +56,7 @@ pub(crate) fn server(id: &str) -> ServerSpec {
             stall_timeout: None,
             detector: None,
             confirm: Confirm::Health,
+            listener: ListenerPolicy::Own,
         }
         .into(),
         stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] }.into(),

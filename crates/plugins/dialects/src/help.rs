@@ -30,6 +30,19 @@ pub struct OptionList {
     names: Arc<[String]>,
     /// One entry per name, in the same order.
     kinds: Box<[ValueKind]>,
+    hosts: HostForms,
+}
+
+/// What a build listens on, according to what its help says about `--host`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostForms {
+    /// The help does not say.
+    #[default]
+    Unknown,
+    /// Addresses alone: builds until early 2025.
+    Addresses,
+    /// Addresses and unix sockets.
+    AddressesAndSockets,
 }
 
 /// Deepest indentation, in columns, of a line that names options. Descriptions start at column 32.
@@ -40,7 +53,12 @@ impl OptionList {
     pub fn parse(help: &str) -> Self {
         let listed: BTreeMap<String, ValueKind> = help.lines().flat_map(options_of_line).collect();
         let (names, kinds): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        Self { names: names.into(), kinds: kinds.into() }
+        Self { names: names.into(), kinds: kinds.into(), hosts: host_forms(help) }
+    }
+
+    /// What the build listens on.
+    pub const fn hosts(&self) -> HostForms {
+        self.hosts
     }
 
     /// Whether the build lists `--name`.
@@ -67,6 +85,17 @@ impl OptionList {
     /// Whether the list has no option, because the text was not a help text.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+}
+
+/// Reads the description of `--host`, which ends where the next option begins.
+fn host_forms(help: &str) -> HostForms {
+    let mut lines = help.lines().skip_while(|line| !options_of_line(line).iter().any(|(name, _)| name == "host"));
+    let Some(first) = lines.next() else { return HostForms::Unknown };
+    let mut description = std::iter::once(first).chain(lines.take_while(|line| options_of_line(line).is_empty()));
+    match description.any(|line| line.contains(".sock") || line.to_ascii_lowercase().contains("unix")) {
+        true => HostForms::AddressesAndSockets,
+        false => HostForms::Addresses,
     }
 }
 
@@ -165,6 +194,20 @@ mod tests {
         for (build, name, takes) in cases {
             assert_eq!(OptionList::parse(&fixtures::help(build)).value_kind(name), takes, "{build} --{name}");
         }
+    }
+
+    #[test]
+    fn the_help_says_whether_a_build_listens_on_unix_sockets() {
+        for (build, hosts) in [
+            ("2023-12-py0.2.26", HostForms::Addresses),
+            ("2024-07-py0.2.80", HostForms::Addresses),
+            ("2024-11-py0.3.2", HostForms::Addresses),
+            ("2025-08-py0.3.16", HostForms::AddressesAndSockets),
+            ("b11669-debian", HostForms::AddressesAndSockets),
+        ] {
+            assert_eq!(OptionList::parse(&fixtures::help(build)).hosts(), hosts, "{build}");
+        }
+        assert_eq!(OptionList::parse("  --port N   x\n").hosts(), HostForms::Unknown);
     }
 
     #[test]

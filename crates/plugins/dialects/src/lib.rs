@@ -60,12 +60,14 @@ mod redact;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod variables;
 
 pub use command_line::{CommandLine, build_command_line};
 pub use dialect::Dialect;
 pub use file::dialect_schema;
-pub use help::{OptionList, ValueKind};
+pub use help::{HostForms, OptionList, ValueKind};
 pub use load::{DialectSet, choose_dialect};
 pub use option_error::OptionError;
 pub use profile::{BinaryProfile, BuildVersion};
-pub use redact::{REDACTED, is_secret_variable};
+pub use redact::server_secrets;
+pub use variables::named_variables;

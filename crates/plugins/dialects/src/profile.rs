@@ -16,6 +16,8 @@ pub struct BinaryProfile {
     pub version: BuildVersion,
     /// The options that `--help` lists; `None` if its output could not be read.
     pub options: Option<OptionList>,
+    /// The environment variables that `--help` names.
+    pub variables: Vec<String>,
     /// The same data as events carry it, shared by every launch of the executable.
     pub identity: Arc<BinaryIdentity>,
 }
@@ -29,7 +31,7 @@ impl BinaryProfile {
             build: version.build,
             options: options.as_ref().map(OptionList::shared_names).unwrap_or_default(),
         };
-        Self { path, version, options, identity: identity.into() }
+        Self { path, version, options, variables: Vec::new(), identity: identity.into() }
     }
 
     /// The profile of an executable whose output could not be read: options are passed to it as they are written.

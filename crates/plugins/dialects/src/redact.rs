@@ -1,32 +1,54 @@
 //! Finds secrets in a command line and replaces them before it is shown.
 
-/// Replaces a secret wherever a command line or output is shown.
-pub const REDACTED: &str = "[redacted]";
+use std::borrow::Cow;
 
-/// The arguments with every secret value replaced, `--api-key VALUE` and `--api-key=VALUE` alike.
+use llama_warden_config::ServerSpec;
+use llama_warden_support::{REDACTED, mask, secrets_in, variable_secrets};
+
+use crate::flag_value;
+
+/// The secrets in the configuration of a server: in its options, its arguments and its environment.
+pub fn server_secrets(server: &ServerSpec) -> Vec<String> {
+    let mut found = secrets(server.args.iter().cloned());
+    for (name, flag) in server.flags.iter() {
+        for value in flag_value::texts(&flag.value) {
+            if is_secret_option(name) {
+                add_secret(&mut found, &value);
+            } else {
+                found.extend(secrets_in(&value));
+            }
+        }
+    }
+    found.extend(server.env.iter().flat_map(|(name, value)| variable_secrets(name, value)));
+    found
+}
+
+/// The arguments with every secret replaced: values of options such as `--api-key VALUE` and `--api-key=VALUE`, and what is a
+/// secret by its form.
 pub(crate) fn arguments(arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
     with_secrets(arguments).map(|(mut argument, secret_at)| {
         if let Some(start) = secret_at {
             argument.replace_range(start.., REDACTED);
+            return argument;
         }
-        argument
+        match mask(&argument) {
+            Cow::Owned(masked) => masked,
+            Cow::Borrowed(_) => argument,
+        }
     })
 }
 
-/// The secret values among the arguments; of a comma-separated list also each part.
+/// The secrets among the arguments; of a comma-separated list also each part.
 pub(crate) fn secrets(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut secrets = Vec::new();
     for (argument, secret_at) in with_secrets(arguments) {
         if let Some(start) = secret_at {
             add_secret(&mut secrets, &argument[start..]);
+        } else {
+            secrets.extend(secrets_in(&argument));
         }
     }
     secrets
-}
-
-/// Whether the value of the environment variable `name` is a secret.
-pub fn is_secret_variable(name: &str) -> bool {
-    ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|suffix| name.to_ascii_uppercase().ends_with(suffix))
 }
 
 /// Whether the value of the option `name`, without dashes, is a secret.
@@ -73,6 +95,11 @@ mod tests {
             ("--api-key=sk-1 -hft hf_1 --hf-token=hf_2", "--api-key=[redacted] -hft [redacted] --hf-token=[redacted]"),
             ("--api-key-file /keys --ssl-key-file /key", "--api-key-file /keys --ssl-key-file /key"),
             ("--api-key --api-key", "--api-key [redacted]"),
+            ("--model-url https://u:pw@h/m.gguf", "--model-url https://[redacted]@h/m.gguf"),
+            (
+                "--mcp-servers-json {\"h\":{\"Authorization\":\"Bearer_x\",\"X-Api-Key\":\"y\"}}",
+                "--mcp-servers-json {\"h\":{\"Authorization\":\"[redacted]\",\"X-Api-Key\":\"[redacted]\"}}",
+            ),
             ("--override-kv a=b token x --api-key", "--override-kv a=b token x --api-key"),
         ];
         for (line, expected) in cases {

@@ -12,8 +12,9 @@ pub struct Choice<F> {
     pub because: String,
 }
 
-/// Chooses the file for a build: the one that `forced` names, else the most specific one that fits; of equally specific
-/// files, the first.
+/// Chooses the file for a build: the one that `forced` names, else one of the user's directory that fits, else a built-in one.
+/// Of several of one place, the most specific; of equally specific ones, the first. The fallback is the last choice wherever
+/// it comes from.
 ///
 /// `options` are the long options that the build's help lists, without dashes. `None` means that no file fits, which cannot
 /// happen in a set with a fallback.
@@ -31,11 +32,16 @@ pub fn choose<F: PluginFile>(
         // An unknown name is no reason to refuse the launch: `because` informs the user.
         unknown = format!("there is no {} `{name}`; ", F::KIND);
     }
-    let mut best: Option<(Specificity, &F, String)> = None;
+    let mut best: Option<((bool, Specificity), &F, String)> = None;
     for file in files {
-        let Some((specificity, because)) = file.fit().match_build(build, options) else { continue };
-        if best.as_ref().is_none_or(|(other, ..)| specificity > *other) {
-            best = Some((specificity, file, because));
+        let Some((specificity, mut because)) = file.fit().match_build(build, options) else { continue };
+        let is_users_own = file.origin().path().is_some() && file.name() != F::FALLBACK;
+        if is_users_own && file.fit().is_every_build() {
+            because = "it fits every build, and what is in the directory goes before what is built in".to_owned();
+        }
+        let rank = (is_users_own, specificity);
+        if best.as_ref().is_none_or(|(other, ..)| rank > *other) {
+            best = Some((rank, file, because));
         }
     }
     best.map(|(_, file, because)| Choice { file: file.clone(), because: unknown + &because })

@@ -253,6 +253,10 @@ pub struct EventsArgs {
     /// Show only events after this number, or of the latest time (30s, 5m, 2h)
     #[arg(long, value_name = "SEQ|DUR", value_parser = since)]
     pub since: Option<EventsSince>,
+    /// Show an earlier run of the daemon from its event log: -1 is the one before the latest, 0 the latest; needs no daemon
+    #[arg(long, value_name = "-N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(..=0))]
+    #[arg(conflicts_with = "follow")]
+    pub run: Option<i64>,
 }
 
 /// Options of `wait`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _, ValueParser};
 use llama_warden_config::{Environment, ShellSpelling};
-use llama_warden_events::StreamName;
+use llama_warden_events::{EventPosition, StreamName};
 
 /// Parses a duration such as `500ms`, `10s` or `1m 30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -19,16 +19,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Where the events begin that are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventsSince {
-    /// After the event of this number.
-    After(u64),
+    /// After this event.
+    After(EventPosition),
     /// This long ago.
     Ago(Duration),
 }
 
-/// Parses the number of an event, or a duration.
+/// Parses the number or id of an event, or a duration.
 pub(super) fn since(text: &str) -> Result<EventsSince, String> {
     match text.parse() {
-        Ok(seq) => Ok(EventsSince::After(seq)),
+        Ok(position) => Ok(EventsSince::After(position)),
         Err(_) => duration(text)
             .map(EventsSince::Ago)
             .map_err(|_| format!("`{text}` is neither the number of an event nor a duration such as 5m")),
@@ -53,11 +53,14 @@ pub(super) fn stream(text: &str) -> Result<StreamName, String> {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_events::Seq;
+
     use super::*;
 
     #[test]
     fn events_are_shown_since_a_number_or_a_time() {
-        assert_eq!(since("17"), Ok(EventsSince::After(17)));
+        assert_eq!(since("17"), Ok(EventsSince::After(Seq::new(17).into())));
+        assert!(matches!(since("0000000000000abc:17"), Ok(EventsSince::After(EventPosition { boot: Some(_), .. }))));
         assert_eq!(since("5m"), Ok(EventsSince::Ago(Duration::from_secs(300))));
         assert!(since("yesterday").is_err_and(|error| error.contains("5m")));
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use llama_warden_api_types::ServerDetail;
+use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
@@ -37,7 +38,7 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>, prof
     }
     let detail = client.server(id).await.map_err(connect::request_failure)?;
     if binary.is_none() && profile.is_none() && !detail.argv.is_empty() {
-        return print(global, &ShownLine::of_launch(detail));
+        return print(global, &ShownLine::of_launch(detail, &client));
     }
     // No launch, or not the one that is asked for: what the daemon would launch follows from its configuration.
     let place = client.configuration().await.map_err(connect::request_failure)?;
@@ -48,6 +49,8 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>, prof
 /// A command line, and what was translated for its build.
 struct ShownLine {
     argv: Vec<String>,
+    /// Empty if it is not known.
+    environment: BTreeMap<String, String>,
     /// The build as its version names it, or the number of its launch.
     build: Option<String>,
     dialect: Value,
@@ -61,10 +64,14 @@ struct ShownLine {
 
 impl ShownLine {
     /// The line of the latest launch, as the daemon reports it.
-    fn of_launch(detail: ServerDetail) -> Self {
+    fn of_launch(detail: ServerDetail, client: &Client) -> Self {
         let dialect = detail.dialect.unwrap_or_default();
+        // The process id means nothing on another machine.
+        let is_here = matches!(client.address(), DaemonAddress::Unix(_));
+        let process = detail.report.pid.filter(|_| is_here);
         Self {
             argv: detail.argv,
+            environment: process.map(executable::environment_of).unwrap_or_default(),
             build: detail.report.llama_version,
             dialect: json!({ "name": dialect }),
             because: format!("the dialect {dialect}"),
@@ -110,6 +117,7 @@ async fn from_file(
         global,
         &ShownLine {
             argv: line.redacted(),
+            environment: executable::shown_environment(&spec)?,
             build: profile.version.short_name(),
             dialect: json!({ "name": name, "file": origin.path(), "because": choice.because }),
             because: format!("the dialect {name} ({origin}: {})", choice.because),
@@ -122,12 +130,13 @@ async fn from_file(
 }
 
 fn print(global: &GlobalArgs, shown: &ShownLine) -> CommandResult {
-    let ShownLine { argv, build, dialect, because, options, rules, warnings, launch } = shown;
+    let ShownLine { argv, environment, build, dialect, because, options, rules, warnings, launch } = shown;
     let data = json!({
         "launch": launch,
         "build": build,
         "dialect": dialect,
         "argv": argv,
+        "environment": environment,
         "options": options,
         "warnings": warnings,
     });
@@ -143,6 +152,14 @@ fn print(global: &GlobalArgs, shown: &ShownLine) -> CommandResult {
             let rule_of = rule_of.map(|rule| format!(" [{rule}]")).unwrap_or_default();
             lines.push(format!("  {}{rule_of}", executable::describe_note(note)));
         }
+        match launch {
+            Some(_) if environment.is_empty() => {}
+            Some(launch) => lines.push(format!("\nwith this environment, in launch {launch}:")),
+            None => {
+                lines.push("\nwith this environment, as far as a daemon started from here has it:".to_owned());
+            }
+        }
+        lines.extend(environment.iter().map(|(name, value)| format!("  {name}={value}")));
         lines.join("\n")
     })?;
     if !global.json {

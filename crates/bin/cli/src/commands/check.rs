@@ -1,12 +1,13 @@
 //! `check`: validates the configuration, its plug-in files, models and memory, and tells everything at once. Needs no daemon.
 
-use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, print_problems, print_warnings,
+    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
+use llama_warden_telemetry::{TracingError, TracingSettings};
 use serde_json::json;
 
 use super::models;
@@ -15,6 +16,9 @@ use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
+
+/// Most files, and most servers without enough memory, that are told.
+const MOST_FILES: usize = 20;
 
 /// Everything that was found.
 struct Findings {
@@ -39,6 +43,7 @@ pub fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
     let loaded = &inventory.loaded;
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
+    warnings.extend(tracing_warning());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     let memory = MemoryReport::of(loaded);
     let findings = Findings { inventory, problems, warnings, refused_files, memory };
@@ -77,8 +82,10 @@ impl Findings {
         let exit = self.exit();
         let configuration = &self.inventory.loaded.configuration;
         print_warnings(self.warnings);
-        models::report_problems(&self.inventory.models);
-        for warning in self.memory.iter().flat_map(MemoryReport::warnings) {
+        models::report_problems(&self.inventory.models, MOST_FILES);
+        let open = configuration.daemon().token_file.as_deref().and_then(open_to_others);
+        let memory = self.memory.iter().flat_map(MemoryReport::warnings).take(MOST_FILES);
+        for warning in open.into_iter().chain(memory) {
             eprintln!("warning: {warning}");
         }
         let name = configuration
@@ -90,6 +97,18 @@ impl Findings {
             errors => eprintln!("{name}: not valid, {errors} errors"),
         }
         exit
+    }
+}
+
+/// What keeps `up` from sending spans, if the environment asks for them.
+fn tracing_warning() -> Option<ConfigProblem> {
+    match TracingSettings::from_env().err()? {
+        TracingError::Variable { variable, value, problem } => {
+            let message = format!("`{value}`: {problem}");
+            let location = Location::Variable(variable.into());
+            Some(ConfigProblem::warning(&location, message, "fix or unset it; until then no spans are sent"))
+        }
+        _ => None,
     }
 }
 

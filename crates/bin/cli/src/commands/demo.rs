@@ -11,6 +11,7 @@ use llama_warden_daemon::{CommandResult, Extensions, LoadedConfig, UpOptions, se
 use llama_warden_events::SuperviseCommand;
 use llama_warden_state::DaemonPhase;
 use serde_json::json;
+use tracing::level_filters::LevelFilter;
 
 use super::up::{log_settings, run_daemon};
 use crate::args::GlobalArgs;
@@ -30,7 +31,7 @@ pub fn run(global: &GlobalArgs, extensions: Extensions) -> CommandResult {
     let mut log = log_settings()?;
     if std::env::var_os("LLAMA_WARDEN_LOG").is_none() {
         // A log line on the same terminal would break the table, which shows the failures of servers too.
-        log.filter = if Screen::now().size.is_some() { "off" } else { "error" }.to_owned();
+        log.level = if Screen::now().size.is_some() { LevelFilter::OFF } else { LevelFilter::ERROR };
     }
     let options = UpOptions { extensions, ..UpOptions::default() };
     let exit = run_daemon(inventory, options, &log, async |daemon| {

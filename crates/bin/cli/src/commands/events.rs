@@ -3,36 +3,48 @@
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use llama_warden_api_types::EventRecord;
-use llama_warden_client::{Client, EventRange};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
-use llama_warden_events::{Envelope, Seq, ServerId};
-use llama_warden_telemetry::{Sentence, sentence};
+use llama_warden_client::{Client, ClientError, EventRange};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
+use llama_warden_events::{Envelope, EventPosition};
+use llama_warden_telemetry::{RunsError, Sentence, kept_run, sentence};
 use tracing::Level;
 
 use super::status;
 use crate::args::{EventsArgs, EventsSince, GlobalArgs};
 use crate::connect;
+use crate::next_daemon::{StreamEnd, await_daemon};
 use crate::output::{print_json, print_line, reader_gone};
 use crate::screen::Screen;
+use crate::servers::ServerSelector;
 
 pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     // A name that is not configured would silently show nothing.
-    let report = status::fetch(&client, &args.ids).await?;
-    let ids: Vec<_> = report.servers.into_iter().map(|server| server.model_id).collect();
-    let (since, from) = match args.since {
-        None => (0, None),
-        Some(EventsSince::After(seq)) => (seq, None),
-        Some(EventsSince::Ago(age)) => (0, Some(Timestamp::now().as_microsecond() as f64 / 1e6 - age.as_secs_f64())),
-    };
-    let shown =
-        Shown { ids: (!args.ids.is_empty()).then_some(&*ids), from, json: global.json, colours: Screen::now().colours };
-    let printed = async {
-        let last = shown.print(&client, EventRange::Kept(Seq::new(since))).await?;
-        if args.follow {
-            shown.print(&client, EventRange::After(last)).await?;
+    let status = status::fetch(&client, &args.ids).await?;
+    let (position, from) = match args.since {
+        None => (EventPosition::default(), None),
+        Some(EventsSince::After(position)) => (position, None),
+        Some(EventsSince::Ago(age)) => {
+            (EventPosition::default(), Some(Timestamp::now().as_microsecond() as f64 / 1e6 - age.as_secs_f64()))
         }
-        Ok(Exit::Done)
+    };
+    let shown = Shown { ids: &args.ids, from, json: global.json, colours: Screen::now().colours };
+    let printed = async {
+        let mut position = position;
+        shown.print(&client, EventRange::Kept(position), &mut position).await?.map_err(connect::request_failure)?;
+        if !args.follow {
+            return Ok(Exit::Done);
+        }
+        loop {
+            let end = match shown.print(&client, EventRange::After(position), &mut position).await? {
+                Ok(()) => StreamEnd::Whole,
+                Err(error) => StreamEnd::of(error)?,
+            };
+            await_daemon(&client, position.boot.unwrap_or(status.boot), end).await?;
+            // What came before this command is connected again, in either run, comes as history.
+            let kept = shown.print(&client, EventRange::Kept(position), &mut position).await?;
+            kept.or_else(|error| StreamEnd::of(error).map(drop))?;
+        }
     };
     tokio::select! {
         printed = printed => printed,
@@ -40,10 +52,28 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     }
 }
 
+/// Prints the events of the run that is `back` before the latest one in the event log.
+pub fn run_of_log(global: &GlobalArgs, ids: &[ServerSelector], back: u64) -> CommandResult {
+    let state_dir = LoadedConfig::find(global.config.as_deref())?.state_dir()?;
+    let back = usize::try_from(back).unwrap_or(usize::MAX);
+    let mut run = kept_run(&state_dir, back).map_err(|error| {
+        let step = match error {
+            RunsError::NoSuchRun { .. } => "0 is the latest run, -1 the one before",
+            RunsError::Read { .. } => {
+                "name the configuration of the daemon with --config; logs.event-log = \"0\" keeps no log"
+            }
+        };
+        CommandFailure::failed(with_source(&error)).next_step(step)
+    })?;
+    let shown = Shown { ids, from: None, json: global.json, colours: Screen::now().colours };
+    run.try_for_each(|envelope| shown.print_event(&envelope))?;
+    Ok(Exit::Done)
+}
+
 /// Which events are shown, and how.
 struct Shown<'a> {
-    /// Only those of these servers.
-    ids: Option<&'a [ServerId]>,
+    /// Only those of these servers; all for none.
+    ids: &'a [ServerSelector],
     /// Only those after this time, in seconds since the Unix epoch.
     from: Option<f64>,
     json: bool,
@@ -51,30 +81,49 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Prints a range of events and returns the number of the last one.
-    async fn print(&self, client: &Client, range: EventRange) -> Result<Seq, CommandFailure> {
-        let mut last = Seq::default();
-        let mut records = client.events(range).await.map_err(connect::request_failure)?;
-        while let Some(record) = records.next().await.map_err(connect::request_failure)? {
-            match record {
-                EventRecord::Envelope(envelope) => {
-                    last = envelope.seq;
-                    if !self.contain(&envelope) {
-                    } else if self.json {
-                        print_json(&envelope)?;
-                    } else {
-                        print_line(self.line(&envelope))?;
+    /// Prints a range of events, and moves `position` to the last one. The inner error is that of the connection.
+    async fn print(
+        &self,
+        client: &Client,
+        range: EventRange,
+        position: &mut EventPosition,
+    ) -> Result<Result<(), ClientError>, CommandFailure> {
+        let mut records = match client.events(range).await {
+            Ok(records) => records,
+            Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            match records.next().await {
+                Ok(Some(EventRecord::Envelope(envelope))) => {
+                    *position = EventPosition { boot: Some(envelope.boot), seq: envelope.seq };
+                    self.print_event(&envelope)?;
+                }
+                Ok(Some(EventRecord::Gap { gap })) => {
+                    if let Some(snapshot) = &gap.snapshot {
+                        *position = EventPosition { boot: Some(snapshot.boot), seq: snapshot.seq };
+                    }
+                    match gap.missed {
+                        0 => eprintln!("[another run of the daemon]"),
+                        missed => eprintln!("[{missed} events are no longer kept]"),
                     }
                 }
-                EventRecord::Gap { gap } => eprintln!("[{} events are no longer kept]", gap.missed),
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
             }
         }
-        Ok(last)
+    }
+
+    fn print_event(&self, envelope: &Envelope) -> Result<(), CommandFailure> {
+        match (self.contain(envelope), self.json) {
+            (false, _) => Ok(()),
+            (true, true) => print_json(envelope),
+            (true, false) => print_line(self.line(envelope)),
+        }
     }
 
     fn contain(&self, envelope: &Envelope) -> bool {
-        let is_of = |ids: &[ServerId]| envelope.server.as_ref().is_some_and(|server| ids.contains(server));
-        let named = self.ids.is_none_or(is_of);
+        let named = self.ids.is_empty()
+            || envelope.server.as_ref().is_some_and(|server| self.ids.iter().any(|id| id.matches(server)));
         named && self.from.is_none_or(|from| envelope.at.as_unix_seconds() >= from)
     }
 

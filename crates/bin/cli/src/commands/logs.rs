@@ -1,10 +1,8 @@
 //! `logs`: prints the output of servers as they wrote it. Lines of several servers begin with the server's id.
 
-use std::collections::BTreeMap;
-
-use futures_util::stream::{SelectAll, StreamExt, unfold};
+use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
-use llama_warden_client::{ClientError, LogOptions, Records};
+use llama_warden_client::{Client, ClientError, LogOptions};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Incarnation, ServerId};
 use serde_json::Value;
@@ -12,92 +10,106 @@ use serde_json::Value;
 use super::status;
 use crate::args::{GlobalArgs, LogsArgs};
 use crate::connect;
+use crate::next_daemon::{StreamEnd, await_daemon};
 use crate::output::{print_json, print_line, reader_gone};
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
-    tokio::select! {
-        printed = print_all(global, args) => printed,
-        () = reader_gone(), if args.follow => Ok(Exit::Done),
-    }
-}
-
-async fn print_all(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let options = LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream };
-    let report = status::fetch(&client, &args.ids).await?;
-    let ids: Vec<_> = report.servers.into_iter().map(|server| server.model_id).collect();
+    let servers = status::fetch(&client, &args.ids).await?.servers;
     let is_one = matches!(&*args.ids, [one] if one.is_id());
-    let width = ids.iter().map(|id| id.as_str().len()).max().unwrap_or_default();
-    let mut printer = LogPrinter { json: global.json, width: (!is_one).then_some(width), launches: BTreeMap::new() };
-    let mut followed = SelectAll::new();
-    for id in ids {
-        let records = client.logs(&id, options).await.map_err(connect::request_failure)?;
-        let mut log = Box::pin(unfold(Some((id, records)), next));
-        if args.follow {
-            followed.push(log);
-            continue;
-        }
+    let width = servers.iter().map(|server| server.model_id.as_str().len()).max().unwrap_or_default();
+    let log = |id: ServerId| {
+        let prefix = if is_one { String::new() } else { format!("{:width$} | ", id.as_str()) };
+        ServerLog { id, prefix, json: global.json, last: None, launch: None }
+    };
+    let logs = servers.into_iter().map(|server| log(server.model_id));
+    if !args.follow {
         // The kept lines of one server after those of another.
-        while let Some(record) = log.next().await {
-            printer.print(record)?;
+        for mut log in logs {
+            log.print(&client, options).await?.map_err(connect::request_failure)?;
         }
+        return Ok(Exit::Done);
     }
-    while let Some(record) = followed.next().await {
-        printer.print(record)?;
-    }
-    Ok(Exit::Done)
-}
-
-/// A server's log that goes on.
-type Log = (ServerId, Records<LogRecord>);
-
-/// A record of a server's log, or the error that ends it.
-type Received = (ServerId, Result<LogRecord, ClientError>);
-
-/// The next record of a log, and the log behind it.
-async fn next(log: Option<Log>) -> Option<(Received, Option<Log>)> {
-    let (id, mut records) = log?;
-    match records.next().await {
-        Ok(Some(record)) => Some(((id.clone(), Ok(record)), Some((id, records)))),
-        Ok(None) => None,
-        Err(error) => Some(((id, Err(error)), None)),
+    let follow = async |mut log: ServerLog| log.follow(&client, options).await;
+    tokio::select! {
+        followed = try_join_all(logs.map(follow)) => followed.map(|_| Exit::Done),
+        () = reader_gone() => Ok(Exit::Done),
     }
 }
 
-/// Prints the records of one server or of several.
-struct LogPrinter {
+/// What was printed of one server so far.
+struct ServerLog {
+    id: ServerId,
+    /// Before each line of text.
+    prefix: String,
     json: bool,
-    /// The width of the ids before the lines; `None` for the log of one server.
-    width: Option<usize>,
-    /// The launch of the latest line of each server.
-    launches: BTreeMap<ServerId, Incarnation>,
+    /// The position of the last line, behind which a stream that broke goes on.
+    last: Option<u64>,
+    launch: Option<Incarnation>,
 }
 
-impl LogPrinter {
-    fn print(&mut self, (id, record): Received) -> Result<(), CommandFailure> {
-        let record = record.map_err(connect::request_failure)?;
-        if self.json {
-            return print_json(&with_server(&id, record)?);
-        }
-        let prefix = self.width.map_or_else(String::new, |width| format!("{:width$} | ", id.as_str()));
-        match record {
-            LogRecord::Line { incarnation, line, .. } => {
-                if self.launches.insert(id, incarnation).is_some_and(|before| before != incarnation) {
-                    // Not by the server, so not on standard output.
-                    eprintln!("{prefix}--- launch {incarnation} ---");
-                }
-                print_line(format_args!("{prefix}{line}"))
+impl ServerLog {
+    /// Goes on with the next daemon when one has ended.
+    async fn follow(&mut self, client: &Client, mut options: LogOptions) -> CommandResult {
+        let mut boot = client.status().await.map_err(connect::request_failure)?.boot;
+        loop {
+            let end = match self.print(client, options).await? {
+                Ok(()) => StreamEnd::Whole,
+                Err(error) => StreamEnd::of(error)?,
+            };
+            let server = client.server(&self.id);
+            if end == StreamEnd::Whole && matches!(server.await, Err(ClientError::Problem(_))) {
+                // The stream has ended since the server is no longer configured.
+                return Ok(Exit::Done);
             }
-            LogRecord::Lost { stream, lost } => {
-                eprintln!("{prefix}[{lost} lines of {stream} were lost]");
-                Ok(())
+            let next = await_daemon(client, boot, end).await?;
+            if next != boot {
+                eprintln!("{}--- another run of the daemon ---", self.prefix);
+                (self.last, self.launch) = (None, None);
+            }
+            (boot, options.tail) = (next, None);
+        }
+    }
+
+    /// Prints the lines after the last one. The inner error is that of the connection.
+    async fn print(&mut self, client: &Client, options: LogOptions) -> Result<Result<(), ClientError>, CommandFailure> {
+        let mut records = match client.logs(&self.id, options).await {
+            Ok(records) => records,
+            Err(error) => return Ok(Err(error)),
+        };
+        let seen = self.last;
+        loop {
+            let record = match records.next().await {
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            };
+            if let LogRecord::Line { order, .. } = &record {
+                if seen.is_some_and(|seen| *order <= seen) {
+                    continue;
+                }
+                self.last = self.last.max(Some(*order));
+            }
+            let prefix = &self.prefix;
+            match record {
+                record if self.json => print_json(&self.document(record)?)?,
+                LogRecord::Line { incarnation, line, .. } => {
+                    if self.launch.replace(incarnation).is_some_and(|before| before != incarnation) {
+                        // Not by the server, so not on standard output.
+                        eprintln!("{prefix}--- launch {incarnation} ---");
+                    }
+                    print_line(format_args!("{prefix}{line}"))?;
+                }
+                LogRecord::Lost { stream, lost } => eprintln!("{prefix}[{lost} lines of {stream} were lost]"),
             }
         }
     }
-}
 
-fn with_server(id: &ServerId, record: LogRecord) -> Result<Value, CommandFailure> {
-    let mut record = serde_json::to_value(record).map_err(CommandFailure::failed)?;
-    record["server"] = id.as_str().into();
-    Ok(record)
+    /// A record with the server that it is of.
+    fn document(&self, record: LogRecord) -> Result<Value, CommandFailure> {
+        let mut document = serde_json::to_value(record).map_err(CommandFailure::failed)?;
+        document["server"] = self.id.as_str().into();
+        Ok(document)
+    }
 }

@@ -25,7 +25,7 @@ use llama_warden_client::ServerAction;
 use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
 use serde_json::json;
 
-use crate::args::{Cli, CliCommand, GlobalArgs};
+use crate::args::{Cli, CliCommand, EventsArgs, GlobalArgs};
 use crate::output::print_either;
 
 /// Runs the command of a command line. `version` is that of the program.
@@ -41,6 +41,9 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),
         CliCommand::Down { force, timeout } => on_runtime(down::run(global, *force, *timeout)),
         CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
+        CliCommand::Events(EventsArgs { run: Some(run), ids, .. }) => {
+            events::run_of_log(global, ids, run.unsigned_abs())
+        }
         CliCommand::Events(args) => on_runtime(events::run(global, args)),
         CliCommand::Wait(args) => on_runtime(wait::run(global, args)),
         CliCommand::Argv { id, binary, profile } => {

@@ -18,7 +18,7 @@ pub fn run(global: &GlobalArgs, folders: &[PathBuf]) -> CommandResult {
         print_json(&report)?;
     } else {
         print_line(listing(&report))?;
-        report_problems(&report);
+        report_problems(&report, usize::MAX);
     }
     let folder_lost = |folder: &String| {
         report
@@ -56,10 +56,13 @@ fn named(global: &GlobalArgs, folders: &[PathBuf]) -> Result<ModelsReport, Comma
     Ok(discover_servers(&loaded.configuration, &folders, &remembered)?.report)
 }
 
-/// Prints each file that cannot be used, with the reason and a next step.
-pub fn report_problems(report: &ModelsReport) {
-    for problem in &report.problems {
+/// Prints the first `most` files that cannot be used, each with the reason and a next step, and how many more there are.
+pub fn report_problems(report: &ModelsReport, most: usize) {
+    for problem in report.problems.iter().take(most) {
         eprintln!("warning: {problem} ({})\n  next: {}", word(problem.reason), problem.help);
+    }
+    if let Some(more) = report.problems.len().checked_sub(most).filter(|more| *more > 0) {
+        eprintln!("and {more} more; `llama-warden models` lists them");
     }
 }
 

@@ -118,7 +118,7 @@ pub async fn fetch_changed(client: &Client, ids: &[ServerSelector]) -> Result<Op
 
 /// Follows the events after `seq`. Callers fetch a report for each, whatever it says.
 pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, CommandFailure> {
-    client.events(EventRange::After(seq)).await.map_err(connect::request_failure)
+    client.events(EventRange::After(seq.into())).await.map_err(connect::request_failure)
 }
 
 /// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them.

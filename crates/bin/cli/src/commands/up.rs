@@ -9,7 +9,7 @@ use llama_warden_config::{Environment, Fleet, search_places};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
-    inherited_sockets, print_warnings, set_up_heap,
+    inherited_sockets, print_warnings, set_up_heap, with_source,
 };
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_state::DaemonPhase;
@@ -19,11 +19,11 @@ use crate::args::{GlobalArgs, UpArgs};
 
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
-    let sockets = inherited_sockets();
     if args.own_session {
         // Fails for the leader of a group, which has a session of its own or is started by hand.
         let _ = nix::unistd::setsid();
     }
+    let sockets = inherited_sockets();
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
     let configuration = &inventory.loaded.configuration;
     print_warnings(inventory.warnings());
@@ -95,7 +95,7 @@ pub fn run_daemon(
     log: &LoggingSettings,
     run: impl AsyncFnOnce(PreparedDaemon) -> CommandResult,
 ) -> CommandResult {
-    let log = start_logging(log).map_err(CommandFailure::failed)?;
+    let log = start_logging(log).map_err(|error| CommandFailure::failed(with_source(&error)))?;
     let runtime = build_runtime()?;
     let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?).await });
     // Does not wait for blocking threads: one of them may read from a disk that never answers.
@@ -108,5 +108,5 @@ pub fn run_daemon(
 /// The log settings of the environment.
 pub fn log_settings() -> Result<LoggingSettings, CommandFailure> {
     LoggingSettings::from_env()
-        .map_err(|error| CommandFailure::usage(error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
+        .map_err(|error| CommandFailure::usage(error).next_step("unset it, or give it one of these values"))
 }

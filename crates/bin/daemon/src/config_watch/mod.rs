@@ -15,6 +15,7 @@ use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Deliver
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::read_regular;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
+use llama_warden_support::try_thread;
 use llama_warden_support::{BlockingError, blocking};
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -55,13 +56,15 @@ impl ConfigWatch {
     pub fn new(path: PathBuf, latest: LatestText) -> Self {
         let changes = Arc::new(Notify::new());
         let notifier = changes.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let on_event = move |event: notify::Result<notify::Event>| {
             // An error means that notices may be lost: it notifies too, since reading the file finds a change anyway.
             if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
                 return;
             }
             notifier.notify_one();
-        });
+        };
+        // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
+        let watcher = try_thread().map_err(notify::Error::io).and_then(|()| notify::recommended_watcher(on_event));
         let watcher = watcher.inspect_err(|error| warn_unwatched(&path, error)).ok();
         let mut watch = Self { path, latest, watcher, watched: BTreeSet::new(), changes };
         watch.arm();

@@ -151,7 +151,7 @@ pub fn discover_servers(
     if !kept.is_empty() {
         tracing::warn!(
             models = kept.len(),
-            "the folders of these models cannot be read or are empty: their servers stay"
+            "the folders of these models cannot be read or are empty: their servers stay; `llama-warden reload --force` removes them"
         );
     }
     models.extend(kept);

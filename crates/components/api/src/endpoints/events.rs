@@ -10,7 +10,7 @@ use axum::routing::on;
 use http::HeaderMap;
 use llama_warden_api_types::{ApiProblem, EventRecord, GapReport, StatusReport};
 use llama_warden_bus::{Bus, Delivery, Subscription};
-use llama_warden_events::Seq;
+use llama_warden_events::{EventPosition, Seq};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,15 +26,16 @@ const SUBSCRIBER: &str = "api";
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
-    /// Begin after the event with this seq, as the header Last-Event-ID does. Without both: new events only.
-    since: Option<u64>,
+    /// Begin after this event, as the header Last-Event-ID does: its id `BOOT:SEQ`, or its seq alone. Of another run of the daemon, or
+    /// ahead: begin with a `gap`. Without both: new events only.
+    since: Option<EventPosition>,
     /// 0 ends the stream after the kept events; otherwise it continues with new ones.
     #[serde(default = "SwitchParameter::on")]
     follow: SwitchParameter,
 }
 
 pub(super) const EVENTS: Route = Route {
-    summary: "The event stream: id is the seq, event the type, data the envelope; `gap` stands for missing events",
+    summary: "The event stream: id is BOOT:SEQ, event the type, data the envelope; `gap` stands for missing events",
     query: Some(query_schema::<EventsQuery>),
     answers: &[answer(
         200,
@@ -57,36 +58,34 @@ async fn events(
     let since = last_event_id(&headers)?.or(query.since);
     let source = match (query.follow.is_on(), since) {
         (true, None) => EventRecords::following(&app.bus, app.bus.subscribe(SUBSCRIBER), encoding),
-        (true, Some(since)) => {
-            EventRecords::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq::new(since)), encoding)
-        }
-        (false, since) => EventRecords::kept(&app.bus, Seq::new(since.unwrap_or_default()), encoding),
+        (true, Some(since)) => EventRecords::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, since), encoding),
+        (false, since) => EventRecords::kept(&app.bus, since.unwrap_or_default(), encoding),
     };
     Ok(stream::respond(source, encoding, app.cancel.clone()))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiProblem> {
+fn last_event_id(headers: &HeaderMap) -> Result<Option<EventPosition>, ApiProblem> {
     let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| ApiProblem::bad_query("Last-Event-ID is not the id of an event"))
+    let position = value.to_str().ok().and_then(|text| text.parse().ok());
+    position.map(Some).ok_or_else(|| ApiProblem::bad_query("Last-Event-ID is not the id of an event"))
 }
 
 struct EventRecords {
     bus: Bus,
     events: Subscription,
     encoding: Encoding,
-    /// Events before the first one that are no longer kept; reported before any event, then 0.
-    forgotten: u64,
+    /// Events before the first one that are no longer kept; reported before any event, then `None`. 0 for a reader from another run.
+    forgotten: Option<u64>,
     /// The last event to send; `None` follows without end.
     last: Option<Seq>,
 }
 
 impl EventRecords {
     fn following(bus: &Bus, events: Subscription, encoding: Encoding) -> Self {
-        Self { bus: bus.clone(), events, encoding, forgotten: 0, last: None }
+        Self { bus: bus.clone(), events, encoding, forgotten: None, last: None }
     }
 
-    fn kept(bus: &Bus, since: Seq, encoding: Encoding) -> Self {
+    fn kept(bus: &Bus, since: EventPosition, encoding: Encoding) -> Self {
         // The stream ends at the event that is the latest now, however many come while the client reads.
         let last = bus.snapshot().seq;
         let mut events = bus.subscribe_after(SUBSCRIBER, since);
@@ -96,8 +95,8 @@ impl EventRecords {
 
     /// The gap that comes before the first event, if there is one.
     fn first_gap(&mut self) -> Option<Vec<u8>> {
-        let forgotten = std::mem::take(&mut self.forgotten);
-        (forgotten > 0).then(|| self.encode_gap(forgotten, None))
+        let forgotten = self.forgotten.take()?;
+        Some(self.encode_gap(forgotten, None))
     }
 
     fn try_next_delivery(&mut self) -> Option<Delivery> {
@@ -111,7 +110,7 @@ impl EventRecords {
         match delivery {
             Delivery::Event(envelope) => match self.encoding {
                 Encoding::JsonLines => json_line(&*envelope),
-                _ => sse_frame(envelope.event.kind(), Some(envelope.seq.get()), &*envelope),
+                _ => sse_frame(envelope.event.kind(), Some(self.position(envelope.seq)), &*envelope),
             },
             Delivery::Gap { missed, snapshot } => {
                 let report = StatusReport::of(&snapshot, self.bus.clock().now());
@@ -120,12 +119,16 @@ impl EventRecords {
         }
     }
 
+    fn position(&self, seq: Seq) -> EventPosition {
+        EventPosition { boot: Some(self.bus.snapshot().boot), seq }
+    }
+
     fn encode_gap(&self, missed: u64, snapshot: Option<StatusReport>) -> Vec<u8> {
         let gap = GapReport { missed, snapshot };
         match self.encoding {
             Encoding::JsonLines => json_line(&EventRecord::Gap { gap }),
             // The id makes a client that reconnects after the gap continue behind the snapshot.
-            _ => sse_frame("gap", gap.snapshot.as_ref().map(|snapshot| snapshot.seq.get()), &gap),
+            _ => sse_frame("gap", gap.snapshot.as_ref().map(|snapshot| self.position(snapshot.seq)), &gap),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! The control socket: a unix socket with mode 0600 in a directory with mode 0700, for one user and root.
+//! The control socket: a unix socket with mode 0600, for one user and root.
 //!
 //! An existing path is replaced only if it is a socket of our user on which no process answers. A process that can write the
-//! directory could swap the path between the check and the removal, so the directory is made private before the check.
+//! directory could swap the path between the check and the removal, so the caller names a directory that no other user can write.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -35,11 +35,6 @@ impl ControlSocket {
             return Err(BindError::PathTooLong { path: path.to_owned(), length });
         }
         let user = nix::unistd::geteuid().as_raw();
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        prepare_directory(directory, user)?;
         remove_stale_socket(path, user)?;
         let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
@@ -61,23 +56,6 @@ impl Drop for ControlSocket {
 /// Whether connections of `peer` are accepted: those of the daemon's own user, and of root.
 pub(crate) const fn admits(user: u32, peer: u32) -> bool {
     peer == user || peer == 0
-}
-
-/// Creates the directory with mode 0700, or removes the rights of other users from an existing one.
-///
-/// A symbolic link is followed if it belongs to root or to us: systemd's `DynamicUser` makes the state directory one.
-fn prepare_directory(directory: &Path, user: u32) -> Result<(), BindError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
-    let link = fs::symlink_metadata(directory).map_err(failed("inspect", directory))?;
-    if link.uid() != 0 {
-        check_owner(directory, &link, user)?;
-    }
-    let target = fs::metadata(directory).map_err(failed("inspect", directory))?;
-    check_owner(directory, &target, user)?;
-    if target.mode() & 0o077 != 0 {
-        fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed("protect", directory))?;
-    }
-    Ok(())
 }
 
 /// Removes a socket that a dead daemon left behind; refuses everything else.
@@ -124,28 +102,15 @@ mod tests {
 
     use super::*;
 
-    fn mode(path: &Path) -> u32 {
-        fs::symlink_metadata(path).expect("exists").mode() & 0o777
-    }
-
     #[tokio::test]
     async fn the_socket_is_private_and_leaves_with_its_owner() {
         let root = tempfile::tempdir().expect("directory");
-        let path = root.path().join("state/deeper/control.sock");
+        let path = root.path().join("control.sock");
         let socket = ControlSocket::bind(&path).expect("binds");
-        assert_eq!((mode(&path), mode(path.parent().expect("has one"))), (0o600, 0o700));
+        let mode = fs::symlink_metadata(&path).expect("exists").mode() & 0o777;
+        assert_eq!(mode, 0o600);
         drop(socket);
         assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn an_open_directory_of_ours_is_made_private() {
-        let root = tempfile::tempdir().expect("directory");
-        let state = root.path().join("state");
-        fs::create_dir(&state).expect("made");
-        fs::set_permissions(&state, Permissions::from_mode(0o777)).expect("opened");
-        let _socket = ControlSocket::bind(&state.join("control.sock")).expect("binds");
-        assert_eq!(mode(&state), 0o700);
     }
 
     #[tokio::test]
@@ -202,14 +167,6 @@ mod tests {
         let _second = UnixListener::bind(&path).expect("binds");
         drop(first);
         assert!(path.exists());
-    }
-
-    #[test]
-    fn a_directory_of_another_user_is_refused() {
-        let root = tempfile::tempdir().expect("directory");
-        let owner = fs::metadata(root.path()).expect("exists").uid();
-        let error = prepare_directory(root.path(), owner + 1).expect_err("refused");
-        assert!(matches!(error, BindError::ForeignOwner { .. }), "{error}");
     }
 
     #[test]

@@ -49,10 +49,10 @@ pub enum BindError {
         /// Its length in bytes.
         length: usize,
     },
-    /// The directory, or an existing file at the path of the socket, belongs to another user.
+    /// An existing socket at the path belongs to another user.
     #[error("{path} belongs to user {owner}, and the daemon runs as user {user}")]
     ForeignOwner {
-        /// The directory or file.
+        /// The socket.
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
@@ -94,8 +94,7 @@ impl BindError {
             }
             Self::Tcp { .. } => "set `listen` in [daemon] to an address of this machine, such as 127.0.0.1:9888",
             Self::PathTooLong { .. } => "set a shorter `state-dir` in [daemon]",
-            Self::ForeignOwner { .. } => "set `state-dir` in [daemon] to a directory of your own",
-            Self::InTheWay { .. } => "remove it, or set another `state-dir` in [daemon]",
+            Self::ForeignOwner { .. } | Self::InTheWay { .. } => "remove it, or set another `state-dir` in [daemon]",
             Self::Answered { .. } => "talk to it with `llama-warden status`, or end it with `llama-warden down`",
             Self::Io { .. } => "set `state-dir` in [daemon] to a directory that can be written",
         }
@@ -106,7 +105,7 @@ impl Listeners {
     /// Binds the control socket and, unless `tcp` is `None`, a TCP address. Needs a tokio runtime.
     ///
     /// `tcp` is a host (a name or an IP address without brackets) and a port; port 0 binds a free one. `control` is the
-    /// path of the control socket, at most 107 bytes; its directory is created, or made private. The control socket comes
+    /// path of the control socket, at most 107 bytes, in a directory that no other user can write. The control socket comes
     /// first: if another daemon runs, that it answers there is the better message. `inherited` are sockets that listen already:
     /// one of them that listens at `tcp` is taken, the others are closed.
     ///

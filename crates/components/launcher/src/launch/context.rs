@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
@@ -35,6 +36,9 @@ pub(crate) struct LaunchResources {
     pub(crate) dialects: DialectReloader,
     /// Nearly all notes are the same for every server of a build, and the snapshot holds those of each server.
     pub(crate) notes: Interner<OptionNote>,
+    /// Servers that the kernel killed because memory ran out. Its counts are of a whole control group, so that a later kill
+    /// of another server by a person is told from these.
+    pub(crate) oom_deaths: AtomicU16,
     /// The daemon's own environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The folder of the instance locks; without it servers have no locks.

@@ -34,14 +34,9 @@ impl LaunchFailure {
     pub(crate) fn spawn(program: &Path, error: &io::Error) -> Self {
         let reason = match error.raw_os_error().map(Errno::from_raw) {
             Some(
-                Errno::ENOENT
-                | Errno::EACCES
-                | Errno::ENOTDIR
-                | Errno::EISDIR
-                | Errno::ELOOP
-                | Errno::ENAMETOOLONG
-                | Errno::ENOEXEC,
+                Errno::ENOENT | Errno::EACCES | Errno::ENOTDIR | Errno::EISDIR | Errno::ELOOP | Errno::ENAMETOOLONG,
             ) => FailureReason::BinaryNotFound,
+            Some(Errno::ENOEXEC | Errno::ELIBBAD | Errno::ELIBACC) => FailureReason::BinaryBroken,
             Some(Errno::E2BIG | Errno::EINVAL) => FailureReason::BadArgument,
             _ => FailureReason::SpawnFailed,
         };

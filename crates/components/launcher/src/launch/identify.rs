@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList};
-use llama_warden_events::Signal;
+use llama_warden_detectors::{GENERIC, Matcher as _, PackSet, Verdict, message_text};
+use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
+use llama_warden_events::{FailureReason, ProcessEnd, Signal, StreamName};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::output::pipes::read_bounded;
 use crate::process::child_process::ChildProcess;
@@ -26,6 +27,8 @@ use crate::process::sweep::ProcessSelector;
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that are read of each stream. The longest known help text has 60 KiB.
 const MAX_OUTPUT: u64 = 1024 * 1024;
+/// Time from the end of a run's output to its own end.
+const END_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time to kill descendants of a run.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,6 +60,14 @@ pub enum IdentifyError {
         path: PathBuf,
         /// The argument that it was run with.
         argument: &'static str,
+    },
+    /// The executable cannot run on this machine.
+    #[error("{} cannot run here: {line}", path.display())]
+    Broken {
+        /// The executable.
+        path: PathBuf,
+        /// What the loader or the shell says, or how it ended.
+        line: String,
     },
     /// Its help text lists no options.
     #[error("{} --help lists no options", path.display())]
@@ -131,13 +142,39 @@ pub async fn identify(
     let run = |argument| IdentifyRun { spawner, path, argument, environment, deadline };
     let (version, help) = (run("--version"), run("--help"));
     let (version, help) = tokio::join!(version.output(), help.output());
-    let options = OptionList::parse(&help?);
+    let (help, end) = help?;
+    let options = OptionList::parse(&help);
     if options.is_empty() {
-        return Err(IdentifyError::NoOptions { path: path.into() });
+        let path = path.into();
+        return Err(match why_broken(&help, end) {
+            Some(line) => IdentifyError::Broken { path, line },
+            None => IdentifyError::NoOptions { path },
+        });
     }
     // Builds of 2023 have no `--version`; their options are enough to choose a dialect.
-    let version = version.map(|text| BuildVersion::parse(&text)).unwrap_or_default();
-    Ok(BinaryProfile::new(path.into(), version, Some(options)))
+    let version = version.map(|(text, _)| BuildVersion::parse(&text)).unwrap_or_default();
+    Ok(BinaryProfile { variables: named_variables(&help), ..BinaryProfile::new(path.into(), version, Some(options)) })
+}
+
+/// Why an executable that printed no help cannot run at all, in the words of its loader.
+fn why_broken(output: &str, end: ProcessEnd) -> Option<String> {
+    let packs = PackSet::built_in();
+    let mut matcher = packs.get(GENERIC)?.matcher(None);
+    let mut is_reason = |line: &&str| {
+        let verdict = matcher.on_line(StreamName::Stderr, line.as_bytes());
+        matches!(verdict, Verdict::Failure { reason: FailureReason::BinaryBroken, .. })
+    };
+    let line = output.lines().find(|line| is_reason(line)).map(|line| message_text(line.as_bytes()));
+    let last = || output.lines().map(str::trim).rfind(|line| !line.is_empty());
+    line.or_else(|| match end {
+        ProcessEnd::Exited { code: 126 | 127 } => {
+            Some(last().map_or_else(|| format!("it ends with {end}"), str::to_owned))
+        }
+        ProcessEnd::Exited { code: 132 } | ProcessEnd::Signaled { signal: Signal::ILL, .. } => {
+            Some(format!("it ends with {end}, since it uses instructions that this CPU does not have"))
+        }
+        _ => None,
+    })
 }
 
 struct IdentifyRun<'a> {
@@ -149,8 +186,8 @@ struct IdentifyRun<'a> {
 }
 
 impl IdentifyRun<'_> {
-    /// Returns what the run prints on both streams. Ignores the exit code: builds of mid 2024 end `--help` with 1.
-    async fn output(&self) -> Result<String, IdentifyError> {
+    /// Returns what the run prints on both streams, and its end. Builds of mid 2024 end `--help` with 1.
+    async fn output(&self) -> Result<(String, ProcessEnd), IdentifyError> {
         let not_run = |source| IdentifyError::NotRun { path: self.path.into(), argument: self.argument, source };
         let request = SpawnRequest {
             shim: ShimProgram::None,
@@ -165,22 +202,23 @@ impl IdentifyRun<'_> {
             tokio::try_join!(read_bounded(spawned.stdout, MAX_OUTPUT), read_bounded(spawned.stderr, MAX_OUTPUT))
         })
         .await;
-        self.end(process).await.map_err(not_run)?;
+        let end = self.end(process).await.map_err(not_run)?;
         let (mut stdout, stderr) = output
             .map_err(|_| IdentifyError::TooSlow { path: self.path.into(), argument: self.argument })?
             .map_err(not_run)?;
         stdout.push(b'\n');
         stdout.extend_from_slice(&stderr);
-        Ok(String::from_utf8_lossy(&stdout).into_owned())
+        Ok((String::from_utf8_lossy(&stdout).into_owned(), end))
     }
 
-    /// Kills and reaps the run, since only its output matters.
-    async fn end(&self, process: ChildProcess) -> io::Result<()> {
-        // Fails if the process has ended by itself already.
-        let _ = process.deliver(Signal::KILL);
+    /// Kills the run, unless it ends by itself soon after its output, and reaps it.
+    async fn end(&self, process: ChildProcess) -> io::Result<ProcessEnd> {
+        if timeout(END_TIMEOUT, process.exited()).await.is_err() {
+            // Fails if the process has ended by itself meanwhile.
+            let _ = process.deliver(Signal::KILL);
+        }
         process.exited().await?;
         process.sweep(ProcessSelector::default(), Instant::now() + SWEEP_TIMEOUT).await;
-        process.reap();
-        Ok(())
+        Ok(process.reap())
     }
 }

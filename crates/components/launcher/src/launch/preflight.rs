@@ -6,7 +6,7 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpListener;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -18,6 +18,10 @@ use nix::fcntl::OFlag;
 use super::failure::LaunchFailure;
 use crate::process::listener;
 use crate::process::server_address::{self, HostEntry};
+
+mod program;
+
+pub(crate) use program::check_program;
 
 /// Longest part of a key file that is read, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -36,30 +40,6 @@ pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, 
     let keys = server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)?;
     check_addresses(&server.host, server.port)?;
     Ok(keys)
-}
-
-/// Checks that the kernel would execute the file. Without this check std would pass a file of an unknown format to a shell.
-fn check_program(path: &Path) -> Result<(), LaunchFailure> {
-    let shown = path.display();
-    let failure = |detail: String| LaunchFailure::new(FailureReason::BinaryNotFound, detail);
-    let metadata = path.metadata().map_err(|error| {
-        failure(format!("cannot find the executable {shown}: {error}; set `binary` to a llama-server"))
-    })?;
-    if !metadata.is_file() {
-        return Err(failure(format!("{shown} is {}; set `binary` to the executable itself", kind_of(&metadata))));
-    }
-    if metadata.permissions().mode() & 0o111 == 0 {
-        return Err(failure(format!("{shown} is not executable; try `chmod +x`")));
-    }
-    // A file that we may execute but not read is left to the kernel.
-    let mut header = [0; 20];
-    let read = File::open(path).and_then(|mut file| read_up_to(&mut file, &mut header));
-    match read {
-        Ok(count) if !is_runnable(&header[..count]) && !has_foreign_formats() => {
-            Err(failure(format!("{shown} is no executable for this machine ({})", std::env::consts::ARCH)))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Checks that the model is a readable GGUF file. Does not wait for the writer of a FIFO.
@@ -84,7 +64,10 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
 fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
     let failure = |error: io::Error| {
         let detail = format!("cannot read the key file {}: {error}", path.display());
-        LaunchFailure::of_io(FailureReason::BadArgument, detail, &error)
+        // What is there and no text cannot become a key file by itself.
+        let is_absent = error.raw_os_error().is_some();
+        let reason = if is_absent { FailureReason::FileNotFound } else { FailureReason::BadArgument };
+        LaunchFailure::of_io(reason, detail, &error)
     };
     let (file, metadata) = open(path).map_err(failure)?;
     if !metadata.is_file() {
@@ -106,7 +89,11 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
 fn check_addresses(host: &str, port: u16) -> Result<(), LaunchFailure> {
     let entries = server_address::resolve(host, port).map_err(|(text, error)| {
         let detail = format!("cannot resolve the host `{text}`: {error}");
-        LaunchFailure::of_io(FailureReason::BadArgument, detail, &error)
+        // A name server may be up later; what cannot be a name never resolves.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._:%[]".contains(c);
+        let may_resolve = !text.starts_with('-') && text.chars().all(is_name);
+        let reason = if may_resolve { FailureReason::AddressUnavailable } else { FailureReason::BadArgument };
+        LaunchFailure::of_io(reason, detail, &error)
     })?;
     entries.iter().try_for_each(check_entry)
 }
@@ -124,13 +111,29 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
             Err(error) if error.kind() == ErrorKind::AddrInUse && listener::is_unused(address) => return Ok(()),
             // The next address of the name is not tried: clients that connect to the name would reach the other process.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(in_use(address)),
-            Err(error) => last = Some(error),
+            Err(error) => last = Some((address, error)),
             Ok(()) => return Ok(()),
         }
     }
-    let error = last.unwrap_or_else(|| io::Error::other("it has no address"));
+    let Some((address, error)) = last else {
+        let detail = format!("the host `{}` has no address", entry.text);
+        return Err(LaunchFailure::new(FailureReason::AddressUnavailable, detail));
+    };
     let detail = format!("cannot listen on `{}`: {error}", entry.text);
-    Err(LaunchFailure::of_io(FailureReason::BadArgument, detail, &error))
+    let reason =
+        if may_appear(address, &error) { FailureReason::AddressUnavailable } else { FailureReason::BadArgument };
+    Err(LaunchFailure::of_io(reason, detail, &error))
+}
+
+/// Whether an address that cannot be bound may be there later: an interface that is not up yet, a folder that is not mounted.
+fn may_appear(address: &SocketAddress, error: &io::Error) -> bool {
+    match address {
+        SocketAddress::Tcp(_) => {
+            matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::NetworkDown | ErrorKind::NetworkUnreachable)
+        }
+        // A path that is too long, or taken by something else, is no error of the kernel.
+        SocketAddress::Unix(_) => error.raw_os_error().is_some(),
+    }
 }
 
 fn in_use(address: &SocketAddress) -> LaunchFailure {
@@ -194,25 +197,6 @@ fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
         return Err(format!("is cut off or corrupt: {tensors} tensors do not fit into {file_size} bytes"));
     }
     Ok(())
-}
-
-/// Whether a file with this header is a program for this machine: ELF, or a script that names its interpreter.
-fn is_runnable(header: &[u8]) -> bool {
-    let machine = header.get(18..20).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
-    let machines: &[u16] = match std::env::consts::ARCH {
-        // EM_X86_64, and EM_386, which 64-bit kernels execute too.
-        "x86_64" => &[62, 3],
-        // EM_AARCH64 and EM_ARM.
-        "aarch64" => &[183, 40],
-        _ => return true,
-    };
-    let is_ours = header.starts_with(b"\x7fELF") && machine.is_some_and(|machine| machines.contains(&machine));
-    is_ours || header.starts_with(b"#!")
-}
-
-/// Whether binfmt_misc is set up for further formats. Its folder always has `register` and `status`.
-fn has_foreign_formats() -> bool {
-    fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|formats| formats.count() > 2)
 }
 
 fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {

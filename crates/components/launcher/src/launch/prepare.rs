@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, is_secret_variable};
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
-use llama_warden_support::{blocking, find_program};
+use llama_warden_support::{Redactor, blocking, find_program, variable_secrets};
 use tokio::time::Instant;
 
 use super::context::{Launch, NotStarted};
 use super::failure::LaunchFailure;
+use super::identify::IdentifyError;
 use super::preflight;
-use crate::output::redactor::Redactor;
 use crate::process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
 use crate::process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
 use crate::process::sweep::{ProcessSelector, Sweep, sweep};
@@ -54,6 +54,7 @@ impl Launch {
             checked => checked?,
         };
         let profile = self.identify(&program, &environment).await?;
+        self.warn_of_dropped_variables(&profile, &environment).await?;
         let dialect = self.choose_dialect(&profile).await?;
         let mut line = build_command_line(server, &profile, &dialect)?;
         let notes = resources.notes.intern(std::mem::take(&mut line.notes));
@@ -64,10 +65,33 @@ impl Launch {
             reporter.publish(Event::ServerWarned { warning: Warning::OptionDropped, detail }).await?;
         }
         // A server may print its command line, the keys of its key file, or its environment.
-        let variables = environment.iter().filter(|(name, _)| is_secret_variable(&name.to_string_lossy()));
-        let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
+        let variables = environment
+            .iter()
+            .flat_map(|(name, value)| variable_secrets(&name.to_string_lossy(), &value.to_string_lossy()));
         let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
         Ok(PreparedLaunch { line, environment, redactor })
+    }
+
+    /// Warns of variables that the daemon has, that the build reads, and that its server does not get.
+    async fn warn_of_dropped_variables(
+        &self,
+        profile: &BinaryProfile,
+        environment: &ChildEnvironment,
+    ) -> Result<(), BusClosed> {
+        let Self { resources, reporter, .. } = self;
+        let is_dropped = |name: &&String| {
+            let name = OsStr::new(name);
+            !environment.contains_key(name) && resources.environment.iter().any(|(known, _)| known == name)
+        };
+        let dropped: Vec<&str> = profile.variables.iter().filter(is_dropped).map(String::as_str).collect();
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} of the daemon's environment is not passed to servers; write it as an option, or into `env`",
+            dropped.join(", ")
+        );
+        reporter.publish(Event::ServerWarned { warning: Warning::VariableDropped, detail }).await
     }
 
     /// Kills processes of earlier launches of this server: one that could not be killed in time may hold the port. Processes of
@@ -90,13 +114,17 @@ impl Launch {
     }
 
     /// The profile of the executable. One that cannot be identified gets its options as they are written, with a warning.
-    async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, BusClosed> {
+    async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, NotStarted> {
         let Self { resources, reporter, .. } = self;
         // Other launches may wait for the same answer: this launch's sweep must not kill the process that gives it.
         let mut untagged = environment.clone();
         untagged.remove(OsStr::new(LAUNCH_TAG_VARIABLE));
         let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
             Ok(profile) => profile,
+            Err(error @ IdentifyError::Broken { .. }) => {
+                let detail = format!("{error}; install what is missing, or use a build for this machine");
+                return Err(LaunchFailure::new(FailureReason::BinaryBroken, detail).into());
+            }
             Err(error) => {
                 let detail = format!("{error}; its options are passed as they are written");
                 reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;

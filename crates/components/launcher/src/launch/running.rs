@@ -13,21 +13,22 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, OutputKey};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, Seq, Signal, StreamName, Warning};
-use llama_warden_support::blocking;
+use llama_warden_procfs::OomKills;
+use llama_warden_support::{Redactor, blocking};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
-use crate::output::pipes::{OutputPipe, ReadCancel, ServerOutput};
-use crate::output::redactor::Redactor;
+use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput};
 use crate::process::child_process::ChildProcess;
 use crate::process::launch_tag::LaunchTag;
 use crate::process::sweep::{ProcessSelector, Survivor, Sweep};
@@ -41,6 +42,8 @@ pub(crate) struct RunningServer {
     launch: Launch,
     process: ChildProcess,
     reader: ReaderTask,
+    /// The kernel's kills for want of memory before this launch, less those that were explained then.
+    oom_kills: OomKills,
     /// The question that is being answered; the next one waits in the inbox.
     inquiry: Option<ListenerAnswer>,
 }
@@ -72,7 +75,8 @@ impl RunningServer {
     /// Takes over a process that is published, and begins to read its output.
     pub(crate) fn new(launch: Launch, process: ChildProcess, output: OutputPipes) -> Self {
         let reader = start_reading(&launch, output);
-        Self { launch, process, reader, inquiry: None }
+        let oom_kills = OomKills::now().without(launch.resources.oom_deaths.load(Ordering::Relaxed));
+        Self { launch, process, reader, oom_kills, inquiry: None }
     }
 
     /// Delivers signals and answers questions until the process has ended.
@@ -149,10 +153,14 @@ impl RunningServer {
     /// Cleans up after a process that has ended. If the bus is closed, the exit cannot be published, and dropping the process
     /// kills it.
     pub(crate) async fn conclude(self, result: Result<(), BusClosed>) -> EndedLaunch {
-        let Self { launch, process, reader, .. } = self;
+        let Self { launch, process, reader, oom_kills, .. } = self;
         if result.is_err() {
             return launch.end_unheard();
         }
+        let pid = process.pid();
+        // While it is a zombie, its control group is known. Asked before its end, which is known only once it is reaped.
+        let is_out_of_memory =
+            OomKills::happened_to(pid, oom_kills, launch.resources.oom_deaths.load(Ordering::Relaxed));
         let (end, Sweep { killed: swept, survivors }) = sweep_and_reap(process, launch.selector(), Some(reader)).await;
         if !survivors.is_empty() {
             let detail = format!("{} outlived the server and cannot be killed", listed(&survivors));
@@ -160,6 +168,16 @@ impl RunningServer {
             if launch.reporter.publish(warned).await.is_err() {
                 return launch.end_unheard();
             }
+        }
+        let was_killed = match end {
+            ProcessEnd::Signaled { signal, .. } => signal == Signal::KILL,
+            // A shell says so of the program that it waited for.
+            ProcessEnd::Exited { code } => code == 137,
+            ProcessEnd::OutOfMemory | ProcessEnd::Unknown => false,
+        };
+        if is_out_of_memory && was_killed {
+            launch.resources.oom_deaths.fetch_add(1, Ordering::Relaxed);
+            return launch.end(Event::ServerExited { end: ProcessEnd::OutOfMemory, swept });
         }
         launch.end(Event::ServerExited { end, swept })
     }
@@ -173,7 +191,10 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         let (server, incarnation) = (launch.reporter.server.clone(), launch.reporter.incarnation);
         let key = OutputKey { server, incarnation, stream };
         let mut sink = launch.resources.lane.open(&key, launch.server.log_ring_bytes);
-        OutputPipe::new(stream, pipe, move |line: &[u8]| sink.push(line))
+        OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
+            OutputPiece::Line(line) => sink.push(line),
+            OutputPiece::Unfinished => sink.note_life(),
+        })
     });
     let (cancel, cancelled) = oneshot::channel();
     let reading = tokio::spawn(ServerOutput::new(pipes, redactor).read(cancelled));
@@ -235,8 +256,8 @@ mod tests {
     /// allocator's 128 bytes each. A build that is not optimized keeps a word more.
     #[test]
     fn what_a_launch_keeps_while_its_server_runs_is_small() {
-        assert!(size(Launch::run) <= 280, "{}", size(Launch::run));
-        let reading = size(ServerOutput::<Box<dyn FnMut(&[u8])>>::read);
+        assert!(size(Launch::run) <= 288, "{}", size(Launch::run));
+        let reading = size(ServerOutput::<Box<dyn FnMut(OutputPiece<'_>)>>::read);
         assert!(reading <= 240, "{reading} beside the sinks");
     }
 }

@@ -138,6 +138,13 @@ impl Launch {
         let (folder, server) = (state_dir.clone(), self.reporter.server.clone());
         let create = move || InstanceLock::create(&folder, &server).map(|lock| (lock.is_held(), lock));
         let created = blocking(create).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = &created
+            && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        {
+            let server = &self.reporter.server;
+            tracing::warn!(%server, %error, "launched without a lock: a descendant that hides may not be found");
+            return Ok(None);
+        }
         let (is_held, lock) = created.map_err(|error| {
             let detail = format!("cannot make a lock in the state directory {}: {error}", state_dir.display());
             LaunchFailure::new(FailureReason::SpawnFailed, detail)

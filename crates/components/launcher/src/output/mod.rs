@@ -1,4 +1,3 @@
 //! The output of processes: from pipes to lines without secrets.
 
 pub(crate) mod pipes;
-pub(crate) mod redactor;

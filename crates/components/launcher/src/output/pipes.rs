@@ -13,13 +13,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use llama_warden_events::StreamName;
-use llama_warden_support::LineSplitter;
+use llama_warden_support::{LineSplitter, Redactor};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
-
-use super::redactor::Redactor;
 
 /// Size of the read buffer in bytes: the default capacity of a pipe.
 const BUFFER: usize = 64 * 1024;
@@ -39,13 +37,22 @@ pub(crate) struct ServerOutput<L> {
     redactor: Redactor,
 }
 
-/// One pipe, its line splitter and its receiver of lines.
+/// One pipe, its line splitter and its receiver.
 pub(crate) struct OutputPipe<L> {
     stream: StreamName,
     /// `None` once the pipe is read to its end.
     receiver: Option<Receiver>,
     splitter: LineSplitter,
-    on_line: L,
+    on_piece: L,
+}
+
+/// What a pipe gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputPiece<'a> {
+    /// A line, secrets replaced.
+    Line(&'a [u8]),
+    /// Bytes that complete no line, from a progress bar for example.
+    Unfinished,
 }
 
 /// Stops the reading when it is dropped.
@@ -62,7 +69,7 @@ enum Pause {
     Yield,
 }
 
-impl<L: FnMut(&[u8])> ServerOutput<L> {
+impl<L: FnMut(OutputPiece<'_>)> ServerOutput<L> {
     pub(crate) fn new(pipes: [OutputPipe<L>; 2], redactor: Redactor) -> Self {
         Self { pipes, redactor }
     }
@@ -99,11 +106,11 @@ impl<L: FnMut(&[u8])> ServerOutput<L> {
     }
 }
 
-impl<L: FnMut(&[u8])> OutputPipe<L> {
+impl<L: FnMut(OutputPiece<'_>)> OutputPipe<L> {
     /// A pipe that cannot be read counts as read to its end.
-    pub(crate) fn new(stream: StreamName, pipe: OwnedFd, on_line: L) -> Self {
+    pub(crate) fn new(stream: StreamName, pipe: OwnedFd, on_piece: L) -> Self {
         let receiver = Receiver::from_owned_fd(pipe).inspect_err(|error| warn_unreadable(stream, error)).ok();
-        Self { stream, receiver, splitter: LineSplitter::default(), on_line }
+        Self { stream, receiver, splitter: LineSplitter::default(), on_piece }
     }
 
     /// Polls once. A panic of the receiver of lines ends this pipe, and not the other one.
@@ -118,11 +125,18 @@ impl<L: FnMut(&[u8])> OutputPipe<L> {
     /// Reads once. Pending if there is nothing to read now, or the pipe is read to its end.
     fn poll_read(&mut self, redactor: &Redactor, context: &mut Context<'_>) -> Poll<()> {
         let Some(receiver) = &mut self.receiver else { return Poll::Pending };
-        let (splitter, on_line) = (&mut self.splitter, &mut self.on_line);
+        let (splitter, on_piece) = (&mut self.splitter, &mut self.on_piece);
         let read = SCRATCH.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             let read = Pin::new(receiver).poll_read(context, &mut buffer);
-            splitter.feed(buffer.filled(), |line| on_line(&redactor.redact(line)));
+            let mut has_line = false;
+            splitter.feed(buffer.filled(), |line| {
+                has_line = true;
+                on_piece(OutputPiece::Line(&redactor.redact(line)));
+            });
+            if !has_line && !buffer.filled().is_empty() {
+                on_piece(OutputPiece::Unfinished);
+            }
             read.map_ok(|()| buffer.filled().len())
         });
         match read {
@@ -141,19 +155,19 @@ impl<L: FnMut(&[u8])> OutputPipe<L> {
     /// direct read, because the runtime may not have seen yet that there is something.
     fn read_rest(&mut self, redactor: &Redactor) {
         let Some(receiver) = &self.receiver else { return };
-        let (splitter, on_line) = (&mut self.splitter, &mut self.on_line);
+        let (splitter, on_piece) = (&mut self.splitter, &mut self.on_piece);
         SCRATCH.with_borrow_mut(|buffer| {
             // An error means that the pipe is empty or unreadable.
             let read = nix::unistd::read(receiver, buffer).unwrap_or(0);
-            splitter.feed(&buffer[..read], |line| on_line(&redactor.redact(line)));
+            splitter.feed(&buffer[..read], |line| on_piece(OutputPiece::Line(&redactor.redact(line))));
         });
         self.finish(redactor);
     }
 
     fn finish(&mut self, redactor: &Redactor) {
         self.receiver = None;
-        let on_line = &mut self.on_line;
-        self.splitter.finish(|line| on_line(&redactor.redact(line)));
+        let on_piece = &mut self.on_piece;
+        self.splitter.finish(|line| on_piece(OutputPiece::Line(&redactor.redact(line))));
     }
 }
 

@@ -5,8 +5,9 @@
 //! complete. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
 //! of its server.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::Path;
-use std::{fs, io};
 
 use llama_warden_events::BootId;
 use llama_warden_support::{Durability, blocking, replace_file};
@@ -22,6 +23,8 @@ const FILE: &str = "boots";
 /// Kills every process of earlier runs that used `state_dir`, until `deadline`, and writes down that `boot` runs now.
 ///
 /// Lines that are not an id are ignored, such as those of a file that was cut off.
+///
+/// On a full disk, the daemon runs on: what is written is what fits into the old file.
 ///
 /// # Errors
 /// If the file cannot be written: the processes of this run could not be found after a crash.
@@ -61,8 +64,25 @@ fn read(path: &Path) -> Vec<String> {
 async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let text: String = runs.flat_map(|run| [run, "\n"]).collect();
     let path = path.to_owned();
-    let replace = move || replace_file(&path, text.as_bytes(), Durability::PowerCut);
+    let replace = move || match replace_file(&path, text.as_bytes(), Durability::PowerCut) {
+        Err(error) if is_disk_full(&error) => {
+            // The block of the old file has room for some hundred ids.
+            let overwritten = OpenOptions::new().write(true).open(&path).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.set_len(text.len() as u64)
+            });
+            if overwritten.is_err() {
+                tracing::warn!(%error, "this run is not written down: after a crash, the next one may not find its processes");
+            }
+            Ok(())
+        }
+        replaced => replaced,
+    };
     blocking(replace).await.map_err(io::Error::other)?
+}
+
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 
 use llama_warden_events::ListenerOwner;
 use llama_warden_procfs::{
-    ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes,
+    ProcessStat, SocketAddress, descendants, listener, listening_inodes, process_ids, program_name, socket_inodes,
 };
 
 use super::launch_tag::LaunchTag;
 
 /// The owner of the sockets that listen on any of `addresses`: the launch whose leader is `leader`, another process, or none.
 ///
-/// Reads a handful of files if the leader itself listens, and the open files of every process otherwise.
+/// Reads the open files of the leader, then of its descendants, and of every process only if none of these listens.
 pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag) -> ListenerOwner {
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
@@ -26,6 +26,13 @@ pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag
     let leader_sockets = socket_inodes(leader);
     for inode in leader_sockets.iter().flatten() {
         unowned.remove(inode);
+    }
+    // Behind a wrapper it is a descendant that listens.
+    let mut descendants = descendants(leader);
+    while let Some(pid) = (!unowned.is_empty()).then(|| descendants.next()).flatten() {
+        for inode in socket_inodes(pid).unwrap_or_default() {
+            unowned.remove(&inode);
+        }
     }
     if unowned.is_empty() {
         return ListenerOwner::Own;

@@ -12,7 +12,8 @@ use crate::fixture::{LauncherFixture, id, on_runtime, read_pid, runs, zombie_chi
 
 pub const TESTS: &[TestCase] = &[
     ("what_the_preflight_finds_fails_the_launch_before_a_process_exists", preflight),
-    ("a_failed_exec_is_told_by_the_kernels_own_reason", exec),
+    ("what_the_kernel_would_not_execute_is_told_by_its_own_reason", exec),
+    ("what_the_loader_says_is_the_failure_and_no_process_is_published", loader),
     ("of_two_servers_with_one_port_the_second_is_not_started", one_port),
     ("an_early_exit_is_an_exit", early),
     ("a_launch_that_is_called_off_while_it_is_prepared_ends_by_that_signal", called_off),
@@ -53,7 +54,7 @@ fn preflight() {
         let (reason, _) = failure(|_, server| server.host = "--port".into()).await;
         assert_eq!(reason, FailureReason::BadArgument);
         let (reason, _) = failure(|_, server| server.api_key_file = Some("/no/such/keys".into())).await;
-        assert_eq!(reason, FailureReason::BadArgument);
+        assert_eq!(reason, FailureReason::FileNotFound);
         let (reason, _) = failure(|_, server| server.env_pass = vec!["[".into()]).await;
         assert_eq!(reason, FailureReason::BadArgument);
     });
@@ -63,12 +64,32 @@ fn exec() {
     on_runtime(async {
         let (reason, detail) =
             failure(|fixture, server| server.binary = fixture.write("lost", "#!/no/such/interpreter\n").into()).await;
-        assert_eq!(reason, FailureReason::BinaryNotFound);
-        assert!(detail.contains("No such file or directory"), "{detail}");
+        assert_eq!(reason, FailureReason::BinaryBroken);
+        assert!(detail.contains("needs /no/such/interpreter to run"), "{detail}");
         let too_long = "x".repeat(200_000);
         let (reason, detail) = failure(|_, server| server.args = vec![too_long]).await;
         assert_eq!(reason, FailureReason::BadArgument);
         assert!(detail.contains("too long"), "{detail}");
+    });
+}
+
+fn loader() {
+    on_runtime(async {
+        let lost = "llama-server: error while loading shared libraries: libggml.so: cannot open shared object file";
+        let glibc = "llama-server: /lib/libc.so.6: version `GLIBC_2.38' not found (required by llama-server)";
+        let cases = [
+            (format!("echo \"{lost}\" >&2; exit 127"), lost),
+            (format!("echo \"{}\" >&2; exit 1", glibc.replace('`', "\\`")), glibc),
+            ("kill -ILL $$".to_owned(), "instructions that this CPU does not have"),
+            ("exec /no/such/llama-server".to_owned(), "/no/such/llama-server: not found"),
+        ];
+        for (script, expected) in cases {
+            let text = format!("#!/bin/sh\n{script}\n");
+            let (reason, detail) =
+                failure(|fixture, server| server.binary = fixture.write("broken", &text).into()).await;
+            assert_eq!(reason, FailureReason::BinaryBroken, "{detail}");
+            assert!(detail.contains(expected), "{detail}");
+        }
     });
 }
 

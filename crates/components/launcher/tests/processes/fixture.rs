@@ -12,7 +12,8 @@ use llama_warden_bus::Accepted;
 use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+    Confirm, Fleet, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
+    StopSpec,
 };
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
@@ -245,6 +246,7 @@ fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
             stall_timeout: None,
             detector: None,
             confirm: Confirm::Health,
+            listener: ListenerPolicy::Own,
         }
         .into(),
         stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] }.into(),

@@ -15,6 +15,7 @@ pub const TESTS: &[TestCase] = &[
     ("a_child_is_born_with_three_files_no_mask_no_terminal_and_the_allowed_environment", birth),
     ("events_of_a_launch_come_in_order_and_name_their_cause", order),
     ("options_are_spelled_for_the_build_and_losses_are_warned_about", options),
+    ("a_variable_that_the_build_reads_and_does_not_get_is_warned_about", dropped_variable),
     ("a_build_that_cannot_be_asked_is_started_with_a_warning", unreadable),
     ("a_slow_executable_delays_no_other_server", side_by_side),
     ("a_server_can_be_launched_again_as_soon_as_its_exit_is_heard", again),
@@ -92,6 +93,24 @@ fn options() {
         let passed = format!("--model {model} --host 127.0.0.1 --port {port} --alias a --api-key");
         assert_eq!(fixture.lines(), [format!("{passed} [redacted]")]);
         assert!(!fixture.bus.log().contains("sk-12345"), "{}", fixture.bus.log());
+        fixture.end().await;
+    });
+}
+
+fn dropped_variable() {
+    on_runtime(async {
+        let environment = [("PATH", "/usr/bin:/bin"), ("LLAMA_ARG_ALIAS", "x"), ("OTHER", "y")];
+        let mut fixture = LauncherFixture::with_environment(&environment).await;
+        let mut server = fixture.server("a", "");
+        let help = "--model FNAME  x\n--host HOST  x\n--port PORT  x\n--alias STRING  x (env: LLAMA_ARG_ALIAS)\n";
+        server.binary = fixture.write("names", format!("#!/bin/sh\necho '{help}'\n")).into();
+        fixture.configure([server]).await;
+        fixture.try_launch(&id(), 1).await.expect("accepted");
+        let is_warning = |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::VariableDropped, .. });
+        let warned = fixture.bus.wait_for(is_warning).await;
+        let Event::ServerWarned { detail, .. } = &warned.event else { unreachable!("only that was picked") };
+        assert!(detail.contains("LLAMA_ARG_ALIAS") && !detail.contains("OTHER"), "{detail}");
+        fixture.exited().await;
         fixture.end().await;
     });
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use llama_warden_config::ListenerPolicy;
 use llama_warden_events::{FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
 use super::{ReadinessAction, Startup, StartupPhase};
@@ -68,13 +69,19 @@ impl Startup {
             Proof::ReadyLine(_) => self.no_health_path,
             Proof::Cap => false,
         };
-        self.actions.push(ReadinessAction::IdentifyListener);
+        // Where any process may listen, even a port that the kernel forwards is fine, as long as somebody answers on it.
+        let mut listener = Check::Done(ListenerOwner::Own);
+        if self.policy.listener == ListenerPolicy::Own || proof == Proof::Cap {
+            listener = Check::Pending;
+            self.actions.push(ReadinessAction::IdentifyListener);
+        }
         let mut identity = Check::NotNeeded;
         if speaks_http {
             identity = Check::Pending;
             self.actions.push(ReadinessAction::CheckIdentity { round: self.round });
         }
-        self.phase = StartupPhase::Confirming(Confirmation { proof, since: now, listener: Check::Pending, identity });
+        self.phase = StartupPhase::Confirming(Confirmation { proof, since: now, listener, identity });
+        self.decide(now);
     }
 
     pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Uptime) {
@@ -99,9 +106,13 @@ impl Startup {
         let StartupPhase::Confirming(confirmation) = &self.phase else { return };
         let proof = confirmation.proof;
         match (&confirmation.listener, &confirmation.identity) {
-            (Check::Done(ListenerOwner::Foreign { pid, program }), _) => {
+            (Check::Done(ListenerOwner::Foreign { pid, program }), _)
+                if self.policy.listener == ListenerPolicy::Own =>
+            {
                 let what = format!("{} listens on the port, not this server", describe(*pid, program.as_deref()));
-                self.fail(ReadinessFailure::new(FailureReason::PortInUse, what));
+                let advice = "stop it or configure another port; if this server runs it outside its own processes, as `docker run` \
+                              does, set `readiness.listener = \"any\"`";
+                self.fail(ReadinessFailure { reason: FailureReason::PortInUse, detail: format!("{what}: {advice}") });
             }
             (Check::Done(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
                 self.fail_at_cap(", nobody listens on its port");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec, ServerSpec};
+use llama_warden_config::{Confirm, ListenerPolicy, OnTimeout, ReadinessSpec, ServerSpec};
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, StreamName, Uptime};
 use llama_warden_probe::ProbeAnswer;
 
@@ -18,6 +18,7 @@ pub(crate) struct ReadinessPolicy {
     /// Longest time without a sign of life; `None` is no limit.
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) confirm: Confirm,
+    pub(crate) listener: ListenerPolicy,
     pub(crate) probeable: Probeable,
     /// The server may download its model first. Then `timeout` counts from the end of the download.
     pub(crate) fetches_model: bool,
@@ -33,8 +34,8 @@ pub(crate) enum Probeable {
 
 impl ReadinessPolicy {
     pub(crate) fn new(spec: &ServerSpec, probeable: Probeable) -> Self {
-        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, .. } = *spec.readiness;
-        Self { timeout, on_timeout, stall_timeout, confirm, probeable, fetches_model: spec.fetches_model() }
+        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, listener, .. } = *spec.readiness;
+        Self { timeout, on_timeout, stall_timeout, confirm, listener, probeable, fetches_model: spec.fetches_model() }
     }
 }
 

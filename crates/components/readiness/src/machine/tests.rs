@@ -1,5 +1,6 @@
 //! The machine as tables: inputs with times in milliseconds since the start of the daemon. The spawn is at 1000.
 
+use llama_warden_config::ListenerPolicy;
 use llama_warden_events::{FailureReason, ListenerOwner, ProcessEnd, Signal};
 
 use super::*;
@@ -20,6 +21,7 @@ fn policy() -> ReadinessPolicy {
         on_timeout: OnTimeout::AssumeReady,
         stall_timeout: None,
         confirm: Confirm::Health,
+        listener: ListenerPolicy::Own,
         probeable: Probeable::Yes,
         fetches_model: false,
     }

@@ -4,6 +4,7 @@
 //! worst the component misses events and logs how many. The thread is not a task of the runtime, whose
 //! end would wait for it.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use llama_warden_bus::{Delivery, Subscription};
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::{Envelope, NoCommand};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::file::RotatedFile;
 
@@ -32,26 +33,48 @@ pub struct EventLog {
     file: RotatedFile,
     /// Events that were dropped since the disk last took one; 0 while it takes them.
     lost: u64,
+    reopener: LogReopener,
 }
 
-/// Why the event log cannot be kept. A full disk is not an error here: events are dropped and counted.
-#[derive(Debug, thiserror::Error)]
-pub enum EventLogError {
-    /// The writer could not be started.
-    #[error("cannot start the writer of the event log")]
-    Writer(#[source] io::Error),
+/// Makes the event log close its file and open the one under its name, for whoever rotates logs. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct LogReopener {
+    /// It keeps one permit, so that no request is lost, and many requests are one.
+    requested: Arc<Notify>,
+}
+
+impl LogReopener {
+    /// Requests it. Does not wait.
+    pub fn reopen(&self) {
+        self.requested.notify_one();
+    }
+}
+
+/// What the writer has to do.
+#[derive(Debug)]
+enum LogOrder {
+    Write(Arc<Envelope>),
+    Reopen,
 }
 
 impl EventLog {
     /// A log in the state directory, rotated after `limit` bytes.
     pub fn new(state_dir: impl Into<PathBuf>, limit: u64) -> Self {
-        Self { file: RotatedFile::new(&state_dir.into(), limit), lost: 0 }
+        Self { file: RotatedFile::new(&state_dir.into(), limit), lost: 0, reopener: LogReopener::default() }
     }
 
-    /// Writes events until the queue is closed; for the thread.
-    fn write_all(mut self, mut events: mpsc::Receiver<Arc<Envelope>>) {
-        while let Some(first) = events.blocking_recv() {
-            self.write(&first, &mut events);
+    /// Reopens the file on request.
+    pub fn reopener(&self) -> LogReopener {
+        self.reopener.clone()
+    }
+
+    /// Carries out orders until the queue is closed; for the thread.
+    fn work(mut self, mut orders: mpsc::Receiver<LogOrder>) {
+        while let Some(order) = orders.blocking_recv() {
+            match order {
+                LogOrder::Write(first) => self.write(&first, &mut orders),
+                LogOrder::Reopen => self.reopen(),
+            }
         }
         if self.lost > 0 {
             tracing::warn!(lost = self.lost, "the event log is not whole");
@@ -59,18 +82,36 @@ impl EventLog {
     }
 
     /// Writes an event and those that wait behind it. Nothing stays in a buffer: when no event waits, all are in the file.
-    fn write(&mut self, first: &Envelope, waiting: &mut mpsc::Receiver<Arc<Envelope>>) {
+    fn write(&mut self, first: &Envelope, waiting: &mut mpsc::Receiver<LogOrder>) {
         let most = BATCH.min(usize::try_from(self.file.room()).unwrap_or(BATCH));
         let mut events = 1;
         let mut lines = Vec::new();
         let mut encoded = encode(&mut lines, first);
-        while lines.len() < most && encoded.is_ok() {
-            let Ok(next) = waiting.try_recv() else { break };
-            events += 1;
-            encoded = encode(&mut lines, &next);
+        let mut is_reopened = false;
+        while lines.len() < most && encoded.is_ok() && !is_reopened {
+            match waiting.try_recv() {
+                Ok(LogOrder::Write(next)) => {
+                    events += 1;
+                    encoded = encode(&mut lines, &next);
+                }
+                Ok(LogOrder::Reopen) => is_reopened = true,
+                Err(_) => break,
+            }
         }
         let written = encoded.and_then(|()| self.file.append(&lines));
         self.judge(written, events);
+        if is_reopened {
+            self.reopen();
+        }
+    }
+
+    fn reopen(&mut self) {
+        let reopened = self.file.reopen();
+        let path = self.file.path().display();
+        match reopened {
+            Ok(()) => tracing::info!(%path, "the event log is reopened"),
+            Err(error) => tracing::warn!(%path, %error, "the event log cannot be reopened; the next event tries again"),
+        }
     }
 
     fn judge(&mut self, written: io::Result<()>, events: u64) {
@@ -95,21 +136,27 @@ impl Component for EventLog {
     const NAME: &'static str = "event-log";
 
     type Command = NoCommand;
-    type Error = EventLogError;
+    type Error = Infallible;
 
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), EventLogError> {
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
         let (mut subscription, _) = ports.inbox.split();
-        let (queue, events) = mpsc::channel(QUEUE);
+        let (queue, orders) = mpsc::channel(QUEUE);
         let (done, written) = oneshot::channel();
+        let reopener = self.reopener();
         let work = move || {
-            self.write_all(events);
+            self.work(orders);
             // The component may have given up waiting; the events are written all the same.
             let _ = done.send(());
         };
-        thread::Builder::new().name("event-log".to_owned()).spawn(work).map_err(EventLogError::Writer)?;
+        if let Err(error) = thread::Builder::new().name("event-log".to_owned()).spawn(work) {
+            // Servers are worth more than their history.
+            tracing::warn!(%error, "the event log is not kept: the kernel gives no thread (look at `ulimit -u`)");
+            ports.cancel.cancelled().await;
+            return Ok(());
+        }
 
         tokio::select! {
-            () = feed(&mut subscription, &queue) => {}
+            () = feed(&mut subscription, &queue, &reopener) => {}
             () = ports.cancel.cancelled() => {}
         }
         let last_events = async {
@@ -128,20 +175,23 @@ impl Component for EventLog {
 }
 
 /// Passes events on until the bus is closed. Cancelled anywhere, it has not taken an event that it did not pass on.
-async fn feed(events: &mut Subscription, queue: &mpsc::Sender<Arc<Envelope>>) {
+async fn feed(events: &mut Subscription, queue: &mpsc::Sender<LogOrder>, reopener: &LogReopener) {
     while let Ok(room) = queue.reserve().await {
-        match events.next().await {
-            Some(Delivery::Event(envelope)) => room.send(envelope),
-            Some(Delivery::Gap { missed, .. }) => warn_of_gap(missed),
-            None => return,
+        tokio::select! {
+            delivery = events.next() => match delivery {
+                Some(Delivery::Event(envelope)) => room.send(LogOrder::Write(envelope)),
+                Some(Delivery::Gap { missed, .. }) => warn_of_gap(missed),
+                None => return,
+            },
+            () = reopener.requested.notified() => room.send(LogOrder::Reopen),
         }
     }
 }
 
-async fn pass(delivery: Delivery, queue: &mpsc::Sender<Arc<Envelope>>) {
+async fn pass(delivery: Delivery, queue: &mpsc::Sender<LogOrder>) {
     match delivery {
         Delivery::Event(envelope) => {
-            if queue.send(envelope).await.is_err() {
+            if queue.send(LogOrder::Write(envelope)).await.is_err() {
                 tracing::debug!("the writer of the event log is gone");
             }
         }
@@ -186,7 +236,7 @@ mod tests {
     fn write(writer: &mut EventLog, seqs: &[u64]) {
         let (queue, mut waiting) = mpsc::channel(seqs.len());
         for seq in &seqs[1..] {
-            queue.try_send(event(*seq)).expect("has room");
+            queue.try_send(LogOrder::Write(event(*seq))).expect("has room");
         }
         writer.write(&event(seqs[0]), &mut waiting);
     }

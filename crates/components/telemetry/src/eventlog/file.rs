@@ -1,13 +1,23 @@
-//! The file: appended in whole lines, rotated once.
+//! The file: appended in whole lines, rotated once, by its size alone.
 //!
-//! Invariant: `written` bytes of the file are whole lines; whatever a failed write left behind them is cut off before
-//! the next one.
+//! Invariants: the file under the name is written, whoever moved the one before away. It consists of whole lines: what a
+//! write that failed left behind is cut off at once, and what a crash left behind when the file is opened.
 
 use std::fs;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::statvfs::fstatvfs;
+
+/// Bytes of the disk that the log leaves free. The ids of runs, locks and ports need a block each, and a full disk would keep the
+/// next start from them.
+const LEFT_FREE: u64 = 64 << 10;
+
+/// Bytes that are searched at once for the end of the last whole line.
+const PIECE: u64 = 64 << 10;
 
 /// A log file that keeps its last one or two parts of limited size.
 #[derive(Debug)]
@@ -16,19 +26,19 @@ pub(super) struct RotatedFile {
     former: PathBuf,
     limit: u64,
     file: Option<File>,
+    /// The length of the file after the last write.
     written: u64,
 }
 
 impl RotatedFile {
-    /// A log in `directory`; what another run left there is moved away at the first write.
+    /// A log in `directory`, which goes on behind what earlier runs left there.
     pub(super) fn new(directory: &Path, limit: u64) -> Self {
         Self {
             path: directory.join("events.jsonl"),
             former: directory.join("events.jsonl.1"),
             limit,
             file: None,
-            // As if the limit were reached: the first write rotates.
-            written: u64::MAX,
+            written: 0,
         }
     }
 
@@ -42,41 +52,86 @@ impl RotatedFile {
         &self.path
     }
 
+    /// Closes the file, and opens or creates the one under its name.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.file = None;
+        let (file, length) = self.open()?;
+        (self.file, self.written) = (Some(file), length);
+        Ok(())
+    }
+
     /// Appends whole lines, all or none of them.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.written >= self.limit {
-            self.rotate()?;
+        let (mut file, mut length) = self.current()?;
+        if length >= self.limit {
+            fs::rename(&self.path, &self.former)?;
+            (file, length) = self.open()?;
         }
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => self.open()?,
-        };
-        file.write_all(lines)?;
-        self.written += lines.len() as u64;
-        // After an error the file is not put back, and the next write opens it anew.
+        leave_free(&file, lines.len() as u64)?;
+        if let Err(error) = file.write_all(lines) {
+            // To shrink a file needs no room. Where it fails too, the next one who opens the file cuts it.
+            let _ = file.set_len(length);
+            return Err(error);
+        }
+        self.written = length + lines.len() as u64;
         self.file = Some(file);
         Ok(())
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        self.file = None;
-        match fs::rename(&self.path, &self.former) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.written = 0,
+    /// The open file if it is the one under the name, else that one; and its length. A tool that rotates logs moves a file away, or
+    /// copies and truncates it.
+    fn current(&mut self) -> io::Result<(File, u64)> {
+        if let Some(file) = self.file.take()
+            && let (Ok(named), Ok(own)) = (fs::metadata(&self.path), file.metadata())
+            && id(&named) == id(&own)
+        {
+            return Ok((file, named.len()));
         }
-        Ok(())
+        self.open()
     }
 
-    fn open(&mut self) -> io::Result<File> {
+    fn open(&self) -> io::Result<(File, u64)> {
         // Events name paths and arguments: for the owner's eyes.
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
         let length = file.metadata()?.len();
-        if length > self.written {
-            file.set_len(self.written)?;
+        let whole = whole_lines(&file, length)?;
+        if whole < length {
+            file.set_len(whole)?;
         }
-        self.written = self.written.min(length);
-        Ok(file)
+        Ok((file, whole))
     }
+}
+
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Length of the whole lines in the first `length` bytes of a file.
+fn whole_lines(file: &File, length: u64) -> io::Result<u64> {
+    let mut end = length;
+    let mut piece = Vec::new();
+    while end > 0 {
+        let begin = end.saturating_sub(PIECE);
+        piece.resize(usize::try_from(end - begin).unwrap_or(usize::MAX), 0);
+        file.read_exact_at(&mut piece, begin)?;
+        if let Some(line_end) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(begin + line_end as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
+/// Fails with ENOSPC if `bytes` more would leave less than [`LEFT_FREE`] on the disk.
+fn leave_free(file: &File, bytes: u64) -> io::Result<()> {
+    let disk = fstatvfs(file)?;
+    // The types differ between platforms.
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    // A file system that reports no size, such as some network ones, reports no room either.
+    if disk.blocks() > 0 && free < bytes.saturating_add(LEFT_FREE) {
+        return Err(Errno::ENOSPC.into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -88,13 +143,38 @@ mod tests {
     }
 
     #[test]
-    fn a_run_begins_its_own_file_and_keeps_the_one_before() {
+    fn a_start_rotates_nothing_however_often_it_comes() {
         let directory = tempfile::tempdir().expect("is made");
         for run in ["first\n", "second\n", "third\n"] {
             RotatedFile::new(directory.path(), 1000).append(run.as_bytes()).expect("writes");
         }
-        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("third\n"));
-        assert_eq!(read(directory.path(), "events.jsonl.1").as_deref(), Some("second\n"));
+        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("first\nsecond\nthird\n"));
+        assert_eq!(read(directory.path(), "events.jsonl.1"), None);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_not_written_any_more() {
+        let directory = tempfile::tempdir().expect("is made");
+        let mut log = RotatedFile::new(directory.path(), 1000);
+        log.append(b"old\n").expect("writes");
+        fs::rename(log.path(), directory.path().join("moved")).expect("moves");
+        log.append(b"new\n").expect("writes");
+        assert_eq!(read(directory.path(), "moved").as_deref(), Some("old\n"));
+        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("new\n"));
+        fs::rename(log.path(), directory.path().join("moved")).expect("moves");
+        log.reopen().expect("opens");
+        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_file_that_was_truncated_in_place_is_written_from_its_new_end() {
+        let directory = tempfile::tempdir().expect("is made");
+        let mut log = RotatedFile::new(directory.path(), 10);
+        log.append(b"copied\n").expect("writes");
+        File::options().write(true).truncate(true).open(log.path()).expect("truncates");
+        log.append(b"one\n").expect("writes");
+        log.append(b"two\n").expect("writes");
+        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("one\ntwo\n"));
     }
 
     #[test]
@@ -112,14 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failed_write_left_is_cut_off() {
+    fn what_a_crash_left_of_a_line_is_cut_off() {
         let directory = tempfile::tempdir().expect("is made");
-        let mut log = RotatedFile::new(directory.path(), 1000);
-        log.append(b"whole\n").expect("writes");
-        // A write that failed half way.
-        log.file = None;
-        fs::write(log.path(), b"whole\nha").expect("writes");
-        log.append(b"next\n").expect("writes");
+        for (left, expected) in [("whole\nha", "whole\nnext\n"), ("ha", "next\n"), ("whole\n", "whole\nnext\n")] {
+            let mut log = RotatedFile::new(directory.path(), 1 << 20);
+            fs::write(log.path(), left).expect("writes");
+            log.append(b"next\n").expect("writes");
+            assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some(expected), "{left:?}");
+        }
+        let long = format!("whole\n{}", "x".repeat(3 * PIECE as usize));
+        fs::write(directory.path().join("events.jsonl"), long).expect("writes");
+        RotatedFile::new(directory.path(), 1 << 20).append(b"next\n").expect("writes");
         assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("whole\nnext\n"));
     }
 
@@ -129,7 +212,6 @@ mod tests {
         let mut log = RotatedFile::new(directory.path(), 1000);
         log.append(b"gone\n").expect("writes");
         fs::remove_file(log.path()).expect("removes");
-        log.file = None;
         log.append(b"here\n").expect("writes");
         assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("here\n"));
     }

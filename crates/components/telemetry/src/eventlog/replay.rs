@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use llama_warden_events::{BootId, Envelope, Seq};
+use llama_warden_events::{Envelope, Seq};
 use llama_warden_state::Snapshot;
 
 /// Why a log does not replay.
@@ -27,22 +27,12 @@ pub enum ReplayError {
         /// The first event behind it.
         next: Seq,
     },
-    /// It holds events of another run of the daemon.
-    #[error("line {line} of the event log belongs to run {found} of the daemon, not to {expected}")]
-    Boot {
-        /// The number of the line, from 1.
-        line: usize,
-        /// The run of the line.
-        found: BootId,
-        /// The run of the lines before.
-        expected: BootId,
-    },
     /// It holds no event.
     #[error("the event log is empty")]
     Empty,
 }
 
-/// Folds the events of one run of the daemon into the snapshot that they led to. For a log that was rotated, chain
+/// Folds the events of the last run in a log into the snapshot that they led to. For a log that was rotated, chain
 /// `events.jsonl.1` and `events.jsonl`.
 pub fn replay(log: impl BufRead) -> Result<Snapshot, ReplayError> {
     let mut replayed: Option<Snapshot> = None;
@@ -50,11 +40,11 @@ pub fn replay(log: impl BufRead) -> Result<Snapshot, ReplayError> {
         let line_number = index + 1;
         let envelope: Envelope =
             serde_json::from_str(&line?).map_err(|source| ReplayError::Envelope { line: line_number, source })?;
-        let snapshot = replayed.get_or_insert_with(|| Snapshot::new(envelope.boot));
-        if envelope.boot != snapshot.boot {
-            let (found, expected) = (envelope.boot, snapshot.boot);
-            return Err(ReplayError::Boot { line: line_number, found, expected });
-        }
+        let snapshot = match &mut replayed {
+            Some(snapshot) if snapshot.boot == envelope.boot => snapshot,
+            // The first run, or the next one: what an earlier run did says nothing about the state of this one.
+            _ => replayed.insert(Snapshot::new(envelope.boot)),
+        };
         if envelope.seq != snapshot.seq.next() {
             return Err(ReplayError::Hole { after: snapshot.seq, next: envelope.seq });
         }
@@ -92,11 +82,17 @@ mod tests {
     }
 
     #[test]
+    fn of_several_runs_the_last_one_is_replayed() {
+        let snapshot = replayed(&[line(1, 7), line(2, 7), line(1, 8)]).expect("replays");
+        assert_eq!((snapshot.seq, snapshot.boot), (Seq::new(1), llama_warden_events::BootId::from_random(8)));
+    }
+
+    #[test]
     fn a_log_that_is_not_whole_says_where() {
         assert!(matches!(replayed(&[]), Err(ReplayError::Empty)));
         assert_eq!(hole(&[line(2, 7)]), Some((0, 2)));
         assert_eq!(hole(&[line(1, 7), line(3, 7)]), Some((1, 3)));
-        assert!(matches!(replayed(&[line(1, 7), line(2, 8)]), Err(ReplayError::Boot { line: 2, .. })));
+        assert_eq!(hole(&[line(1, 7), line(2, 8)]), Some((0, 2)), "of the second run");
         assert!(matches!(replayed(&[line(1, 7), "{".to_owned()]), Err(ReplayError::Envelope { line: 2, .. })));
     }
 }

@@ -191,6 +191,7 @@ impl Launch {
         let attribute = match end {
             ProcessEnd::Exited { code } => Some(KeyValue::new("process.exit.code", i64::from(code))),
             ProcessEnd::Signaled { signal, .. } => Some(KeyValue::new("llama_warden.exit.signal", signal.to_string())),
+            ProcessEnd::OutOfMemory => Some(KeyValue::new("llama_warden.exit.signal", end.to_string())),
             ProcessEnd::Unknown => None,
         };
         if let Some(stop) = &mut self.stop {

@@ -25,6 +25,9 @@ pub struct OutputKey {
 pub trait OutputTap: Send {
     /// One line without its line end; at most 64 KiB of it. Must not block.
     fn on_line(&mut self, line: &[u8]);
+
+    /// The server wrote bytes that complete no line. Must not block.
+    fn on_life(&mut self) {}
 }
 
 /// Creates taps.
@@ -222,6 +225,11 @@ pub struct OutputSink {
 }
 
 impl OutputSink {
+    /// Tells the taps that the server wrote bytes which complete no line. Never waits.
+    pub fn note_life(&mut self) {
+        self.taps.iter_mut().for_each(|tap| tap.on_life());
+    }
+
     /// Pushes one line without its line end. Never waits.
     pub fn push(&mut self, line: &[u8]) {
         for tap in &mut self.taps {

@@ -10,7 +10,7 @@ pub(crate) mod reader;
 pub(crate) mod schema;
 pub(crate) mod selector;
 pub(crate) mod source;
-mod syntax;
 pub(crate) mod tables;
-pub(crate) mod toml_tree;
 pub(crate) mod values;
+
+pub(crate) use llama_warden_located_toml::tree as toml_tree;

@@ -63,7 +63,7 @@ impl ConfigSource {
     pub fn read(path: &Path, directory: &Path) -> Result<Self, ConfigProblems> {
         let absolute = directory.join(path);
         let open = || {
-            let file = File::open(&absolute)?;
+            let file = if is_descriptor(&absolute) { open_again(&absolute)? } else { File::open(&absolute)? };
             Ok((file.metadata()?.is_file() && !is_descriptor(&absolute), read_bounded(file)?))
         };
         let (is_file, bytes) = open().map_err(|error| unreadable(path, &error))?;
@@ -150,6 +150,15 @@ fn read_bounded(file: File) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {MAX_BYTES} bytes")));
     }
     Ok(bytes)
+}
+
+/// Opens a descriptor of this process by its path. The writer of a FIFO may have written all and closed it: opening it then waits
+/// for another writer, unless without blocking.
+fn open_again(path: &Path) -> io::Result<File> {
+    let file = File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
+    // Reading does wait, for the writer that is still there.
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
 }
 
 /// Whether a path names a descriptor of this process, whose file has another name or none.

@@ -13,7 +13,7 @@ use crate::file::flag_table::FlagTable;
 use crate::file::reader::{Located, table};
 use crate::file::selector::Selector;
 use crate::file::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
-use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
+use crate::server_spec::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 table! {
@@ -105,6 +105,8 @@ table! {
         "detectors-dir" => detectors_dir: SingleLine,
         /// What confirms a ready line: "health" (the probe) or "none" (the line is trusted).
         "confirm" => confirm: Confirm,
+        /// Which process may listen on the port: "own" (the server or a descendant) or "any" (`docker run`, `systemd-run`).
+        "listener" => listener: ListenerPolicy,
     }
 }
 

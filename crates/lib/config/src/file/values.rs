@@ -10,7 +10,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use crate::address::{ListenAddress, is_host_name};
 use crate::file::reader::{ConfigValue, ValueReader};
 use crate::file::toml_tree::{TomlData, TomlNode};
-use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
+use crate::server_spec::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
@@ -283,6 +283,7 @@ macro_rules! words {
     };
 }
 words!(OnTimeout, "\"assume-ready\" or \"fail\"", { "assume-ready" => AssumeReady, "fail" => Fail, });
+words!(ListenerPolicy, "\"own\" or \"any\"", { "own" => Own, "any" => Any, });
 words!(Confirm, "\"health\" or \"none\"", { "health" => Health, "none" => None, });
 words!(RestartPolicy, "\"never\", \"on-failure\" or \"always\"", {
     "never" => Never, "on-failure" => OnFailure, "always" => Always,

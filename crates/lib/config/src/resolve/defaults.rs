@@ -42,7 +42,7 @@ pub(crate) struct SharedDefaults {
 /// The value of a key that has a built-in default. The defaults are a data file, so a gap in them is an error, not a panic.
 fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
-        let defaults = Location::File("config/default.toml".into());
+        let defaults = Location::File("the built-in defaults".into());
         ConfigProblem::error(&defaults, format!("has no default for `{key}`"), "report this: it is a bug").into()
     })
 }
@@ -221,6 +221,7 @@ fn readiness(readiness: Readiness) -> Result<ReadinessSpec, ConfigProblems> {
         stall_timeout: (!stall_timeout.is_zero()).then_some(stall_timeout),
         detector: (detector != "auto").then_some(detector),
         confirm: need(&readiness.confirm, "readiness.confirm")?,
+        listener: need(&readiness.listener, "readiness.listener")?,
     })
 }
 

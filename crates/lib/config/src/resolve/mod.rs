@@ -11,4 +11,5 @@ pub(crate) mod in_force;
 pub(crate) mod profiles;
 mod restart_only;
 mod shell_spellings;
+mod variables;
 pub(crate) mod warnings;

@@ -11,6 +11,7 @@ use crate::file::tables::{Hooks, Server, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, Location};
 use crate::resolve::configuration::Configuration;
+use crate::resolve::variables;
 use crate::server_spec::HooksSpec;
 
 /// The next step if PATH has no llama-server.
@@ -35,7 +36,7 @@ impl Configuration {
 
     /// Everything that is valid and probably a mistake. Checks files anew at each call, since they may have come or gone.
     pub fn warnings(&self) -> Vec<ConfigProblem> {
-        let mut warnings = Vec::new();
+        let mut warnings = variables::unread(&self.environment);
         self.daemon_warnings(&mut warnings);
         let file = &self.file;
         secret_flags(file.flags.as_ref(), &mut warnings);

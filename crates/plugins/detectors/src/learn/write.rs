@@ -21,7 +21,7 @@ pub(crate) fn pack(
     packs: &PackSet,
 ) -> String {
     let mut text = String::from(
-        "# Learnt by `llama-warden detector learn`. docs/detectors.md says how to test and contribute it.\n",
+        "# Learnt by `llama-warden detector learn`. `llama-warden detector test` shows what it makes of a log.\n",
     );
     line(&mut text, "name", &quoted(&subject.name));
     let build = subject.build.filter(|build| *build > 1);

@@ -83,6 +83,21 @@ fn the_most_specific_file_is_taken_and_a_file_before_a_built_in_one() {
 }
 
 #[test]
+fn a_file_of_the_directory_that_fits_goes_before_a_more_specific_built_in_one() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    write(directory.path(), "z.toml", "name = 'fallback'\n# mine");
+    let set = PluginSet::<Note>::load(directory.path()).expect("loads");
+    assert_eq!(chosen(&set, None, &["new"]), "new", "the fallback stays the last choice");
+    write(directory.path(), "a.toml", "name = 'mine'");
+    let set = PluginSet::<Note>::load(directory.path()).expect("loads");
+    assert_eq!(chosen(&set, None, &["new"]), "mine");
+    assert_eq!(chosen(&set, Some(7), &["old"]), "mine");
+    write(directory.path(), "b.toml", "name = 'closer'\nbuilds = { min = 7 }");
+    let set = PluginSet::<Note>::load(directory.path()).expect("loads");
+    assert_eq!((chosen(&set, Some(7), &["new"]), chosen(&set, Some(6), &["new"])), ("closer".into(), "mine".into()));
+}
+
+#[test]
 fn a_base_in_the_directory_lies_behind_every_file() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let own = "name = 'fallback'\n# mine";

@@ -77,10 +77,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
         *slot = Some(value.to_owned());
     }
     let model = model.ok_or_else(|| {
-        usage(
-            "there is no --model among the arguments",
-            "add one that takes a second or more to load: `cargo xtask gguf`",
-        )
+        usage("there is no --model among the arguments", "name one that takes a second or more to load")
     })?;
     let model = std::path::absolute(&model).unwrap_or_else(|_| PathBuf::from(&model));
     let port = match port {

@@ -1,9 +1,12 @@
 //! Tests of every check, against real files and sockets.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use super::*;
+
+/// As much of a program as the check reads.
+const HEADER: usize = 4096;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("tempdir")
@@ -28,22 +31,29 @@ fn gguf(version: u32, tensors: u64, pairs: u64, size: usize) -> Vec<u8> {
 #[test]
 fn a_program_that_the_kernel_would_not_run_is_found() {
     let folder = folder();
-    let mut foreign = fs::read("/proc/self/exe").expect("read");
-    foreign.truncate(64);
+    let own = fs::read("/proc/self/exe").expect("read");
+    let mut foreign = own[..64].to_vec();
     // EM_S390.
     foreign[18..20].copy_from_slice(&22_u16.to_ne_bytes());
+    let at = own.windows(4).position(|bytes| bytes == b"/lib").expect("a test links against a loader");
+    let mut lost = own[..HEADER].to_vec();
+    lost[at..at + 4].copy_from_slice(b"/bil");
+    let (not_found, broken) = (FailureReason::BinaryNotFound, FailureReason::BinaryBroken);
     let cases = [
-        (folder.path().join("missing"), "cannot find"),
-        (folder.path().to_owned(), "a directory"),
-        (file(&folder, "plain", "#!/bin/sh\n", 0o644), "chmod +x"),
-        (file(&folder, "foreign", foreign, 0o755), "for this machine"),
-        (file(&folder, "text", "echo hello\n", 0o755), "for this machine"),
-        (file(&folder, "empty", "", 0o755), "for this machine"),
+        (folder.path().join("missing"), not_found, "cannot find"),
+        (folder.path().to_owned(), not_found, "a directory"),
+        (file(&folder, "plain", "#!/bin/sh\n", 0o644), not_found, "chmod +x"),
+        (file(&folder, "foreign", foreign, 0o755), broken, "for this machine"),
+        (file(&folder, "text", "echo hello\n", 0o755), broken, "for this machine"),
+        (file(&folder, "empty", "", 0o755), broken, "for this machine"),
+        (file(&folder, "windows", "#!/bin/sh\r\necho hello\r\n", 0o755), broken, "line ends of Windows"),
+        (file(&folder, "lost", "#! /no/such/sh -e\n", 0o755), broken, "needs /no/such/sh to run"),
+        (file(&folder, "loader", lost, 0o755), broken, "needs /bil"),
     ];
-    for (path, expected) in cases {
+    for (path, reason, expected) in cases {
         let failure = check_program(&path).expect_err(expected);
-        assert_eq!(failure.reason, FailureReason::BinaryNotFound, "{failure}");
-        assert!(failure.reason.is_permanent() && failure.detail.contains(expected), "{failure}");
+        assert_eq!(failure.reason, reason, "{failure}");
+        assert!(failure.detail.contains(expected), "{failure}");
     }
     for good in [file(&folder, "script", "#!/bin/sh\n", 0o755), "/proc/self/exe".into()] {
         assert_eq!(check_program(&good), Ok(()));
@@ -97,9 +107,13 @@ fn keys_are_read_line_by_line_and_a_key_file_that_is_none_is_refused() {
     assert_eq!(read_keys(&keys), Ok(vec!["sk-1".to_owned(), "sk-2".to_owned()]));
     let fifo = folder.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
-    for path in [&fifo, &folder.path().join("missing")] {
-        assert_eq!(read_keys(path).expect_err("refused").reason, FailureReason::BadArgument);
-    }
+    assert_eq!(read_keys(&fifo).expect_err("refused").reason, FailureReason::BadArgument);
+    let missing = folder.path().join("missing");
+    assert_eq!(
+        read_keys(&missing).expect_err("refused").reason,
+        FailureReason::FileNotFound,
+        "it may be mounted later"
+    );
 }
 
 #[test]
@@ -115,9 +129,13 @@ fn a_taken_port_is_named_with_who_has_it() {
 }
 
 #[test]
-fn a_host_that_is_not_ours_is_a_bad_argument() {
-    // TEST-NET-1 is assigned to nobody.
-    for host in ["192.0.2.1", "no such host", "127.0.0.1,192.0.2.1"] {
+fn a_host_that_is_not_ours_now_may_be_later_and_what_cannot_be_a_name_never() {
+    // TEST-NET-1 is assigned to nobody, and `.invalid` never resolves.
+    for host in ["192.0.2.1", "no-such-host.invalid", "127.0.0.1,192.0.2.1"] {
+        let failure = check_addresses(host, 8001).expect_err(host);
+        assert_eq!(failure.reason, FailureReason::AddressUnavailable, "{failure}");
+    }
+    for host in ["no such host", "--port"] {
         let failure = check_addresses(host, 8001).expect_err(host);
         assert_eq!(failure.reason, FailureReason::BadArgument, "{failure}");
     }
@@ -141,8 +159,9 @@ fn a_dead_unix_socket_is_removed_and_nothing_else_is() {
     symlink(&alive, &pointing).expect("symlink");
     let too_long = folder.path().join(format!("{}.sock", "x".repeat(110)));
     let no_folder = folder.path().join("missing/a.sock");
-    for path in [&plain, &pointing, &too_long, &no_folder] {
+    for path in [&plain, &pointing, &too_long] {
         assert_eq!(check(path).expect_err("unusable").reason, FailureReason::BadArgument, "{}", path.display());
     }
+    assert_eq!(check(&no_folder).expect_err("unusable").reason, FailureReason::AddressUnavailable);
     assert!(alive.exists() && plain.exists() && pointing.exists());
 }

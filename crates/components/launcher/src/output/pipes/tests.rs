@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Lines of both streams as they were passed on.
 type Collected = Arc<Mutex<Vec<(StreamName, Vec<u8>)>>>;
 
-type Listener = Box<dyn FnMut(&[u8]) + Send>;
+type Listener = Box<dyn FnMut(OutputPiece<'_>) + Send>;
 
 /// An output whose lines are collected, with the write ends of its pipes: standard error, standard output.
 fn output(redactor: Redactor) -> (ServerOutput<Listener>, Collected, [PipeWriter; 2]) {
@@ -20,11 +20,12 @@ fn output(redactor: Redactor) -> (ServerOutput<Listener>, Collected, [PipeWriter
     let [(error, error_writer), (out, out_writer)] = StreamName::ALL.map(|stream| {
         let (reader, writer) = io::pipe().expect("pipe");
         let collected = Arc::clone(&collected);
-        let on_line = move |line: &[u8]| {
+        let on_piece = move |piece: OutputPiece<'_>| {
+            let OutputPiece::Line(line) = piece else { return };
             assert_ne!(line, b"panic");
             collected.lock().expect("whole").push((stream, line.to_vec()));
         };
-        (OutputPipe::new(stream, reader.into(), Box::new(on_line) as Listener), writer)
+        (OutputPipe::new(stream, reader.into(), Box::new(on_piece) as Listener), writer)
     });
     (ServerOutput::new([error, out], redactor), collected, [error_writer, out_writer])
 }
@@ -61,6 +62,33 @@ async fn each_stream_is_read_to_its_own_end() {
 }
 
 #[tokio::test]
+async fn bytes_that_complete_no_line_are_told_as_such() {
+    let (reader, mut writer) = io::pipe().expect("pipe");
+    let (other, closed) = io::pipe().expect("pipe");
+    drop(closed);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let on_piece = move |piece: OutputPiece<'_>| {
+        let _ = tell.send(match piece {
+            OutputPiece::Line(line) => line.to_vec(),
+            OutputPiece::Unfinished => b"(unfinished)".to_vec(),
+        });
+    };
+    let pipes = [OutputPipe::new(StreamName::Stderr, reader.into(), Box::new(on_piece) as Listener), {
+        let ignore = |_: OutputPiece<'_>| {};
+        OutputPipe::new(StreamName::Stdout, other.into(), Box::new(ignore) as Listener)
+    }];
+    let (_cancel, cancelled) = oneshot::channel();
+    let reading = tokio::spawn(ServerOutput::new(pipes, Redactor::default()).read(cancelled));
+    for (written, expected) in [("10 %\r", "(unfinished)"), ("....", "(unfinished)"), ("done\n", "....done")] {
+        writer.write_all(written.as_bytes()).expect("fits");
+        let piece = tokio::time::timeout(PATIENCE, told.recv()).await.expect("in time").expect("is read");
+        assert_eq!(String::from_utf8_lossy(&piece), expected);
+    }
+    drop(writer);
+    tokio::time::timeout(PATIENCE, reading).await.expect("ends").expect("no panic");
+}
+
+#[tokio::test]
 async fn a_panic_over_a_line_ends_its_stream_and_not_the_other() {
     let (output, collected, [mut error, mut out]) = output(Redactor::default());
     let (_cancel, cancelled) = oneshot::channel();
@@ -82,10 +110,10 @@ async fn a_flood_on_both_streams_lets_everybody_else_have_a_turn_after_half_a_me
             let (reader, mut writer) = io::pipe().expect("pipe");
             let flood = move || (0..16 * 1024).try_for_each(|_| writer.write_all(&LINE)).expect("is read");
             let read = Arc::clone(&read);
-            let on_line = move |_: &[u8]| {
+            let on_piece = move |_: OutputPiece<'_>| {
                 read.fetch_add(1, Ordering::Relaxed);
             };
-            (OutputPipe::new(stream, reader.into(), on_line), std::thread::spawn(flood))
+            (OutputPipe::new(stream, reader.into(), on_piece), std::thread::spawn(flood))
         })
         .into_iter()
         .collect::<(Vec<_>, Vec<_>)>();

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use llama_warden_events::{BootId, Incarnation, ServerId};
 
@@ -35,12 +37,22 @@ fn our_own_listeners_are_ours_on_every_kind_of_address() {
 fn a_listener_of_another_process_is_foreign() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = SocketAddress::Tcp(listener.local_addr().expect("bound"));
-    // Process 1 exists and is not of our group.
-    let owner = identify(&[address], 1, &tag());
+    let mut leader = Command::new("sleep").arg("300").process_group(0).spawn().expect("runs");
+    let owner = identify(&[address], leader.id(), &tag());
+    leader.kill().and_then(|()| leader.wait()).expect("ours");
     assert!(
         matches!(owner, ListenerOwner::Foreign { pid: Some(pid), program: Some(_) } if pid == std::process::id()),
         "{owner:?}"
     );
+}
+
+#[test]
+fn a_listener_of_a_descendant_is_ours() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = SocketAddress::Tcp(listener.local_addr().expect("bound"));
+    // We descend from the process that started the test; this says nothing of groups.
+    let leader = std::os::unix::process::parent_id();
+    assert_eq!(identify(&[address], leader, &tag()), ListenerOwner::Own);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn an_exit_after_ready_is_a_crash_unless_memory_ran_out() {
     let mut run = ready();
     let actions = run.on(1010, ReadinessInput::Exited { end: ProcessEnd::Exited { code: 0 }, evidence: None });
     let Some(ReadinessAction::Fail(failure)) = actions.first() else { panic!("{actions:?}") };
-    assert_eq!(failure.detail, "ended by itself with exit code 0");
+    assert_eq!((failure.reason, &*failure.detail), (FailureReason::Ended, "ended with 0, nobody stopped it"));
 }
 
 #[test]
@@ -61,6 +61,7 @@ fn whatever_comes_there_is_one_verdict_before_and_one_after_ready() {
     };
     for seed in 1..3000 {
         let mut run = MachineRun::new(ReadinessPolicy {
+            listener: if seed % 5 == 0 { ListenerPolicy::Any } else { ListenerPolicy::Own },
             confirm: if seed % 3 == 0 { Confirm::None } else { Confirm::Health },
             on_timeout: if seed % 5 == 0 { OnTimeout::Fail } else { OnTimeout::AssumeReady },
             stall_timeout: (seed % 2 == 0).then_some(Duration::from_secs(30)),

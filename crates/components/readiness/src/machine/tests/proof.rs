@@ -112,6 +112,24 @@ fn a_hanging_probe_holds_up_no_hint_and_no_more_than_two_are_on_their_way() {
 }
 
 #[test]
+fn any_listener_is_fine_where_the_configuration_says_so_and_the_model_is_still_checked() {
+    let any = ReadinessPolicy { listener: ListenerPolicy::Any, ..policy() };
+    let mut run = MachineRun::new(any);
+    run.on(SPAWNED, ReadinessInput::Deadline);
+    assert!(!run.answer(1001, ProbeAnswer::Ok).contains(&ReadinessAction::IdentifyListener));
+    run.identity(1002, Identity::Same);
+    assert_eq!(run.verdicts(), ["ready via health"]);
+    let mut run = MachineRun::new(any);
+    run.on(SPAWNED, ReadinessInput::Deadline);
+    run.answer(1001, ProbeAnswer::Ok);
+    run.identity(1002, Identity::Different { found: "`other`".into() });
+    assert_eq!(run.verdicts(), ["identity-mismatch"]);
+    let mut run = MachineRun::new(ReadinessPolicy { confirm: Confirm::None, ..any });
+    run.line(1101, HintStrength::Ready);
+    assert_eq!(run.verdicts(), ["ready via stdout"]);
+}
+
+#[test]
 fn a_trusted_line_is_ready_once_our_child_listens() {
     let mut run = MachineRun::new(ReadinessPolicy { confirm: Confirm::None, ..policy() });
     assert!(!run.line(1100, HintStrength::NearlyReady).contains(&ReadinessAction::IdentifyListener));

@@ -1,7 +1,6 @@
 //! Problems of a configuration: each has a place and a next step, and all are reported at once.
 
 mod render;
-pub(crate) mod suggest;
 
 use std::fmt;
 use std::ops::Range;
@@ -11,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// Most problems that are shown. A person mends the first ones and checks again.
-pub(crate) const SHOWN: usize = 20;
+pub const SHOWN: usize = 20;
 
 /// Longest message, in bytes: it may quote a value of any length.
 const LONGEST_MESSAGE: usize = 1024;
@@ -187,7 +186,7 @@ impl Location {
     }
 
     /// The first byte, for sorting.
-    pub(crate) const fn start(&self) -> Option<usize> {
+    pub const fn start(&self) -> Option<usize> {
         match self {
             Self::Text { span, .. } => Some(span.start),
             Self::Variable(_) | Self::Argument(_) | Self::File(_) => None,
@@ -195,7 +194,7 @@ impl Location {
     }
 
     /// Whether the built-in defaults are meant, and not something that the user wrote.
-    pub(crate) fn is_built_in(&self) -> bool {
+    pub fn is_built_in(&self) -> bool {
         matches!(self, Self::Text { document, .. } if document.layer == Layer::BuiltIn)
     }
 }
@@ -203,6 +202,8 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // It is compiled in: whoever reads this has no such file.
+            Self::Text { .. } if self.is_built_in() => f.write_str("the built-in defaults"),
             Self::Text { document, .. } => {
                 let (line, column) = self.line_and_column().unwrap_or((1, 1));
                 write!(f, "{}:{line}:{column}", document.name)
@@ -216,7 +217,7 @@ impl fmt::Display for Location {
 
 impl ConfigProblem {
     /// An error with its next step.
-    pub(crate) fn error(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub fn error(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             location: location.clone(),
@@ -228,18 +229,18 @@ impl ConfigProblem {
     }
 
     /// A warning with its next step.
-    pub(crate) fn warning(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub fn warning(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(location, message, help) }
     }
 
     /// For a place that holds a secret.
-    pub(crate) fn without_excerpt(mut self) -> Self {
+    pub fn without_excerpt(mut self) -> Self {
         self.excerpt = Excerpt::Withheld;
         self
     }
 
     /// With the other place that takes part.
-    pub(crate) fn related(mut self, location: &Location, what: impl Into<String>) -> Self {
+    pub fn related(mut self, location: &Location, what: impl Into<String>) -> Self {
         self.related = Some((location.clone(), what.into()));
         self
     }

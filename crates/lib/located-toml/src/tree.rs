@@ -6,37 +6,47 @@ use std::sync::Arc;
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use crate::file::syntax::SyntaxErrors;
 use crate::problem::{ConfigProblem, Document, Location};
+use crate::syntax::SyntaxErrors;
 
 /// One value and where it was written.
 #[derive(Debug, Clone)]
-pub(crate) struct TomlNode {
+pub struct TomlNode {
     /// Its dotted path, such as `stop.grace` or `servers[0].port`.
-    pub(crate) path: String,
-    pub(crate) location: Location,
-    pub(crate) data: TomlData,
+    pub path: String,
+    /// Its place.
+    pub location: Location,
+    /// What it is.
+    pub data: TomlData,
 }
 
+/// A value by its type.
 #[derive(Debug, Clone)]
-pub(crate) enum TomlData {
+pub enum TomlData {
+    /// A text.
     String(String),
+    /// A whole number.
     Integer(i64),
+    /// Any other number.
     Float(f64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// A date, a time, or both.
     Datetime(toml::value::Datetime),
+    /// Several values.
     Array(Vec<TomlNode>),
+    /// Values by key.
     Table(TomlTable),
     /// The value of an environment variable, which takes whatever type is asked for.
     Untyped(String),
 }
 
 /// The entries of a table, by key, each with the place of the key.
-pub(crate) type TomlTable = BTreeMap<String, (Location, TomlNode)>;
+pub type TomlTable = BTreeMap<String, (Location, TomlNode)>;
 
 impl TomlData {
     /// The type, with its article, for messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::String(_) => "a string",
             Self::Integer(_) => "an integer",
@@ -51,7 +61,7 @@ impl TomlData {
 }
 
 /// Parses a document, and reports its syntax errors. `None` where the tree is not worth reading after them.
-pub(crate) fn parse(document: &Arc<Document>, problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
+pub fn parse(document: &Arc<Document>, problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
     let (table, errors) = DeTable::parse_recoverable(&document.text);
     let errors = SyntaxErrors::of(document, &errors, table.get_ref());
     problems.extend(errors.problems);
@@ -108,6 +118,6 @@ impl Builder<'_> {
 }
 
 /// The dotted path of a key.
-pub(crate) fn join(path: &str, key: &str) -> String {
+pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

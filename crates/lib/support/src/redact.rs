@@ -1,0 +1,373 @@
+//! Secrets: finds them by name and by form, and replaces them wherever something is shown.
+//!
+//! Two kinds of secrets are found. Those of a name, such as an API key, are values that their owner hands to a [`Redactor`],
+//! which replaces them in every line. Those of a form are found wherever they stand: the user and password of a URL, its secret
+//! parameters, and what follows `Bearer` and `Authorization:`. Both are found in one pass.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+
+/// Replaces a secret wherever a command line, an environment or output is shown.
+pub const REDACTED: &str = "[redacted]";
+
+/// Shortest secret in bytes that is replaced in lines. Shorter ones occur in ordinary text.
+const MIN_SECRET: usize = 4;
+
+/// Values of variables with a secret name that are none, and that occur in ordinary text.
+const ORDINARY: [&str; 9] = ["true", "false", "none", "null", "basic", "default", "enabled", "disabled", "required"];
+
+/// What introduces a secret, without the first letter where that may be a capital.
+const MARKERS: [&str; 5] = ["://", "earer ", "EARER ", "uthorization", "UTHORIZATION"];
+
+/// Whether the value of a variable, of a key in JSON or of a parameter in a URL is a secret, by its name.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    let ends = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "SIGNATURE"];
+    let words = ["PASS", "PWD", "AUTH", "DSN", "COOKIE", "AUTHORIZATION"];
+    // `PWD` alone is the working directory.
+    let ends_with_word = |word: &str| name.strip_suffix(word).is_some_and(|rest| rest.ends_with('_'));
+    ends.iter().any(|end| name.ends_with(end))
+        || words.iter().any(|word| ends_with_word(word) || (name == *word && *word != "PWD"))
+        || name.ends_with("DATABASE_URL")
+}
+
+/// The secrets in the value of an environment variable: all of it by its name, or the password of a URL or proxy.
+pub fn variable_secrets(name: &str, value: &str) -> Vec<String> {
+    if !is_secret_name(name) {
+        let mut secrets = secrets_in(value);
+        secrets.extend(proxy_user(name, value).into_iter().flat_map(|user| with_last_part(&value[user])));
+        return secrets;
+    }
+    if ORDINARY.iter().any(|word| word.eq_ignore_ascii_case(value)) { Vec::new() } else { vec![value.to_owned()] }
+}
+
+/// The value of an environment variable as it may be shown.
+pub fn masked_variable<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
+    match variable_secrets(name, value) {
+        secrets if secrets.is_empty() => Cow::Borrowed(value),
+        _ if is_secret_name(name) => Cow::Borrowed(REDACTED),
+        _ => match proxy_user(name, value) {
+            Some(user) => Cow::Owned(replaced(value, [user])),
+            None => mask(value),
+        },
+    }
+}
+
+/// The user and password of a proxy that is written without a scheme, `me:password@proxy:3128`.
+fn proxy_user(name: &str, value: &str) -> Option<Range<usize>> {
+    let is_proxy = name.to_ascii_lowercase().ends_with("_proxy") && !value.contains("://");
+    value.rfind('@').filter(|at| is_proxy && *at > 0).map(|at| 0..at)
+}
+
+/// The text without secrets that are found by their form, those of JSON by their key.
+pub fn mask(text: &str) -> Cow<'_, str> {
+    match secret_places(text) {
+        places if places.is_empty() => Cow::Borrowed(text),
+        places => Cow::Owned(replaced(text, places)),
+    }
+}
+
+/// The secrets that [`mask`] replaces; of `user:password` and `Basic value` also the last part.
+pub fn secrets_in(text: &str) -> Vec<String> {
+    secret_places(text).into_iter().flat_map(|place| with_last_part(&text[place])).collect()
+}
+
+fn with_last_part(secret: &str) -> Vec<String> {
+    let parts = [Some(secret), secret.rsplit([':', ' ']).next().filter(|last| last.len() < secret.len())];
+    parts.into_iter().flatten().filter(|part| !part.is_empty() && *part != REDACTED).map(str::to_owned).collect()
+}
+
+/// The places of secrets, in their order and without overlap. They begin and end at characters.
+fn secret_places(text: &str) -> Vec<Range<usize>> {
+    static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| finder(&[]));
+    let mut places = Vec::new();
+    if let Some(finder) = &*FINDER {
+        find_places(finder, text.as_bytes(), &mut places);
+    }
+    json_values(text, &mut places);
+    places.sort_by_key(|place| (place.start, std::cmp::Reverse(place.end)));
+    let mut end = 0;
+    places.retain(|place| {
+        let is_new = place.start >= end;
+        end = end.max(place.end);
+        is_new && place.start < place.end
+    });
+    places
+}
+
+fn replaced(text: &str, places: impl IntoIterator<Item = Range<usize>>) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut from = 0;
+    for place in places {
+        clean.push_str(&text[from..place.start]);
+        clean.push_str(REDACTED);
+        from = place.end;
+    }
+    clean.push_str(&text[from..]);
+    clean
+}
+
+/// Finds the markers and `secrets`; of two secrets that begin at one place the longer one. `None` if the automaton would be too
+/// large, which some dozens of secrets cannot make it.
+fn finder(secrets: &[Vec<u8>]) -> Option<AhoCorasick> {
+    let patterns = MARKERS.iter().map(|marker| marker.as_bytes()).chain(secrets.iter().map(Vec::as_slice));
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns).ok()
+}
+
+/// Adds the places of secrets in a line, in their order.
+fn find_places(finder: &AhoCorasick, line: &[u8], places: &mut Vec<Range<usize>>) {
+    let mut from = 0;
+    while let Some(found) = finder.find(Input::new(line).range(from..)) {
+        from = found.end();
+        match MARKERS.get(found.pattern().as_usize()) {
+            None => places.push(found.range()),
+            Some(&"://") => url_secrets(line, found.end(), places),
+            Some(marker) => {
+                let first = found.start().checked_sub(1).map(|at| line[at].to_ascii_lowercase());
+                let is_bearer = marker.eq_ignore_ascii_case("earer ");
+                if first == Some(if is_bearer { b'b' } else { b'a' }) {
+                    let value =
+                        if is_bearer { Some(token(line, found.end())) } else { header_value(line, found.end()) };
+                    places.extend(value.filter(|value| !value.is_empty()));
+                }
+            }
+        }
+        from = from.max(places.last().map_or(0, |place| place.end));
+    }
+}
+
+/// The user and password of a URL whose authority begins at `start`, and its secret parameters.
+fn url_secrets(line: &[u8], start: usize, places: &mut Vec<Range<usize>>) {
+    let until = |from: usize, is_end: fn(u8) -> bool| {
+        line[from..].iter().position(|byte| is_end(*byte)).map_or(line.len(), |length| from + length)
+    };
+    let end = until(start, |byte| ends_url(byte) || matches!(byte, b'/' | b'?' | b'#'));
+    if let Some(user) = memchr::memrchr(b'@', &line[start..end]).filter(|length| *length > 0) {
+        places.push(start..start + user);
+    }
+    if line.get(end).is_none_or(|byte| ends_url(*byte)) {
+        return;
+    }
+    let url_end = until(end, ends_url);
+    let Some(query) = memchr::memchr(b'?', &line[end..url_end]) else { return };
+    let mut at = end + query + 1;
+    for parameter in line[at..url_end].split(|byte| matches!(byte, b'&' | b';' | b'#')) {
+        if let Some(name) = memchr::memchr(b'=', parameter)
+            && name + 1 < parameter.len()
+            && std::str::from_utf8(&parameter[..name]).is_ok_and(is_secret_name)
+        {
+            places.push(at + name + 1..at + parameter.len());
+        }
+        at += parameter.len() + 1;
+    }
+}
+
+const fn ends_url(byte: u8) -> bool {
+    byte.is_ascii_whitespace()
+        || byte.is_ascii_control()
+        || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\' | b'|')
+}
+
+/// The word from `start` on.
+fn token(line: &[u8], start: usize) -> Range<usize> {
+    let start = start + line[start..].iter().take_while(|byte| **byte == b' ').count();
+    let length = line[start..].iter().take_while(|byte| !ends_url(**byte) && !matches!(byte, b',' | b';')).count();
+    start..start + length
+}
+
+/// What follows the name of a header: after `:` or `=`, with or without quotes, up to a quote, a brace or the end of the line.
+fn header_value(line: &[u8], start: usize) -> Option<Range<usize>> {
+    let skip = |at: usize, what: &[u8]| at + line[at..].iter().take_while(|byte| what.contains(byte)).count();
+    let separator = skip(start, b"\"'\\ ");
+    if !matches!(line.get(separator), Some(b':' | b'=')) {
+        return None;
+    }
+    let start = skip(separator + 1, b"\"'\\ ");
+    let length =
+        line[start..].iter().take_while(|byte| !matches!(byte, b'"' | b'\'' | b'\\' | b'}' | b'<' | b'\r' | b'\n'));
+    Some(start..start + length.count())
+}
+
+/// Adds the places of the texts in `text` that stand behind a secret key: `"api_key": "value"`.
+fn json_values(text: &str, places: &mut Vec<Range<usize>>) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(key) = quoted(bytes, at) {
+        at = key.end + 1;
+        let colon = at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if bytes.get(colon) != Some(&b':') {
+            continue;
+        }
+        let value = colon + 1 + bytes[colon + 1..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if bytes.get(value) == Some(&b'"')
+            && let Some(value) = quoted(bytes, value)
+        {
+            if is_secret_name(&text[key]) && !value.is_empty() {
+                places.push(value.clone());
+            }
+            at = value.end + 1;
+        }
+    }
+}
+
+/// What stands between the next two quotes from `from` on.
+fn quoted(bytes: &[u8], from: usize) -> Option<Range<usize>> {
+    let start = from + memchr::memchr(b'"', bytes.get(from..)?)? + 1;
+    let mut end = start;
+    loop {
+        end += memchr::memchr2(b'"', b'\\', bytes.get(end..)?)?;
+        if bytes[end] == b'"' {
+            return Some(start..end);
+        }
+        end += 2;
+    }
+}
+
+/// Replaces secrets in lines.
+#[derive(Debug, Clone)]
+pub struct Redactor {
+    /// Boxed: a reader of output lives for months, one for each server.
+    finder: Option<Box<AhoCorasick>>,
+}
+
+impl Default for Redactor {
+    fn default() -> Self {
+        Self::new(Vec::<String>::new())
+    }
+}
+
+impl Redactor {
+    /// Replaces each of `secrets` that has at least four bytes, and what is a secret by its form.
+    pub fn new<T: AsRef<[u8]>>(secrets: impl IntoIterator<Item = T>) -> Self {
+        let secrets = secrets.into_iter().map(|secret| secret.as_ref().to_vec());
+        let mut secrets: Vec<_> = secrets.filter(|secret| secret.len() >= MIN_SECRET).collect();
+        secrets.sort_unstable();
+        secrets.dedup();
+        Self { finder: finder(&secrets).map(Box::new) }
+    }
+
+    /// The line without secrets; borrowed if it has none. Of secrets that overlap, nothing is left.
+    pub fn redact<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(finder) = self.finder.as_ref().filter(|finder| finder.is_match(line)) else {
+            return Cow::Borrowed(line);
+        };
+        let mut places = Vec::new();
+        find_places(finder, line, &mut places);
+        if places.is_empty() {
+            return Cow::Borrowed(line);
+        }
+        let mut clean = Vec::with_capacity(line.len());
+        let mut from = 0;
+        for place in places {
+            clean.extend_from_slice(&line[from..place.start]);
+            clean.extend_from_slice(REDACTED.as_bytes());
+            from = place.end;
+        }
+        clean.extend_from_slice(&line[from..]);
+        Cow::Owned(clean)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(secrets: &[&str], line: &str) -> String {
+        String::from_utf8(Redactor::new(secrets).redact(line.as_bytes()).into_owned()).expect("text")
+    }
+
+    #[test]
+    fn every_occurrence_of_a_secret_is_replaced() {
+        let secrets = ["sk-12345", "hf_abc", "abc"];
+        assert_eq!(
+            redacted(&secrets, "key sk-12345, sk-12345 and hf_abc"),
+            "key [redacted], [redacted] and [redacted]"
+        );
+        assert_eq!(redacted(&secrets, "abc is too short to hide"), "abc is too short to hide");
+        assert!(matches!(Redactor::new(secrets).redact(b"nothing here"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn of_a_secret_that_begins_with_another_one_nothing_is_left() {
+        for secrets in [["secret", "secret-and-more"], ["secret-and-more", "secret"]] {
+            assert_eq!(redacted(&secrets, "a secret-and-more, a secret."), "a [redacted], a [redacted].");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_by_its_form_wherever_it_stands() {
+        for (text, expected) in [
+            ("get https://me:pw@host/m.gguf now", "get https://[redacted]@host/m.gguf now"),
+            ("http://token@h:1/x and ftp://a:b@c", "http://[redacted]@h:1/x and ftp://[redacted]@c"),
+            ("http://h/?q=a@b see me@example.org", "http://h/?q=a@b see me@example.org"),
+            (
+                "https://h/x?a=1&token=abc&X-Amz-Signature=def#f",
+                "https://h/x?a=1&token=[redacted]&X-Amz-Signature=[redacted]#f",
+            ),
+            ("postgres://u:p,s;w@db/x", "postgres://[redacted]@db/x"),
+            ("Authorization: Basic dXNlcjpwdw==", "Authorization: [redacted]"),
+            ("authorization=Bearer abc", "authorization=[redacted]"),
+            ("sent 'Bearer abc.def-1', next", "sent 'Bearer [redacted]', next"),
+            (r#"{"h":{"Authorization":"Bearer abc"},"b":1}"#, r#"{"h":{"Authorization":"[redacted]"},"b":1}"#),
+            ("no Authorization header, no bearer", "no Authorization header, no bearer"),
+            ("listening on http://127.0.0.1:8001", "listening on http://127.0.0.1:8001"),
+        ] {
+            assert_eq!(redacted(&[], text), expected);
+            assert_eq!(mask(text), expected);
+            assert_eq!(mask(&mask(text)), expected, "masked twice");
+        }
+    }
+
+    #[test]
+    fn values_of_secret_keys_in_json_are_masked_and_known() {
+        let text = r#"{"url":"http://h","headers":{"X-Api-Key": "k\"1", "max_tokens": "5"},"key":"k2"}"#;
+        let expected =
+            r#"{"url":"http://h","headers":{"X-Api-Key": "[redacted]", "max_tokens": "5"},"key":"[redacted]"}"#;
+        assert_eq!(mask(text), expected);
+        assert_eq!(secrets_in(text), [r#"k\"1"#, "k2"]);
+        assert_eq!(secrets_in("http://me:pass@h"), ["me:pass", "pass"]);
+    }
+
+    #[test]
+    fn names_say_which_values_are_secret() {
+        for name in [
+            "MY_TOKEN",
+            "AWS_SECRET_ACCESS_KEY",
+            "PGPASSWORD",
+            "DB_PASS",
+            "BASIC_AUTH",
+            "SMTP_PWD",
+            "DATABASE_URL",
+            "MY_DATABASE_URL",
+            "SENTRY_DSN",
+            "api-key",
+            "SSH_PASSPHRASE",
+            "Authorization",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["PWD", "OLDPWD", "PATH", "SSH_AUTH_SOCK", "BYPASS", "max_tokens", "HOST", "KEYBOARD", "XAUTHORITY"]
+        {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_masked_by_its_name_or_by_the_url_in_it() {
+        for (name, value, expected) in [
+            ("DB_PASS", "hunter2", REDACTED),
+            ("ENABLE_AUTH", "true", "true"),
+            ("https_proxy", "http://me:hunter2@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("HTTP_PROXY", "me:hunter2@proxy:3128", "[redacted]@proxy:3128"),
+            ("no_proxy", "localhost", "localhost"),
+            ("HF_ENDPOINT", "https://mirror", "https://mirror"),
+        ] {
+            assert_eq!(masked_variable(name, value), expected, "{name}");
+        }
+        assert_eq!(variable_secrets("http_proxy", "me:hunter2@proxy:3128"), ["me:hunter2", "hunter2"]);
+        assert_eq!(variable_secrets("ENABLE_AUTH", "true"), [""; 0]);
+    }
+}
