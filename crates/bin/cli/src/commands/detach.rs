@@ -12,7 +12,7 @@ use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 use serde_json::json;
 
 use crate::args::{GlobalArgs, UpArgs};
-use crate::output::print_either;
+use llama_warden_terminal::output::print_either;
 
 /// Pause between two looks at the daemon.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -39,7 +39,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     })?;
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });
-    print_either(global, &data, || {
+    print_either(global.json, &data, || {
         format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  llama-warden down", path.display())
     })
 }
