@@ -417,7 +417,7 @@ async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
     fixture.run();
     fixture.bus.see(|snapshot| snapshot.ready_servers() == 2).await;
     fixture.exit(&old, ProcessEnd::Exited { code: 0 }).await;
-    assert_eq!(fixture.failure().await.0, FailureReason::Crashed);
+    assert_eq!(fixture.failure().await.0, FailureReason::Ended);
     fixture.end().await;
 }
 
