@@ -24,6 +24,7 @@ mod inheritance;
 mod launching;
 mod memory;
 mod models;
+mod options;
 mod output;
 mod profiles;
 mod readiness;

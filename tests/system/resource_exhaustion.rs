@@ -256,7 +256,7 @@ fn no_exit_is_lost_however_soon_it_comes() {
         let mut fleet = sandbox.fleet();
         let program = executable(
             &sandbox.file("brief/llama-server"),
-            "#!/bin/sh\n[ \"$1\" = --model ] && exit 7\necho '--model FNAME  x'\necho '--port PORT  x'\necho '--host HOST  x'\n",
+            "#!/bin/sh\n[ $# -gt 1 ] && exit 7\necho '--model FNAME  x'\necho '--port PORT  x'\necho '--host HOST  x'\n",
         );
         fleet.binary(&program);
         let attempts = exits / PARALLEL - 1;

@@ -153,7 +153,7 @@ fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
         let binary = executable(
             &sandbox.file("leaves-a-stray/llama-server"),
             &format!(
-                "#!/bin/sh\n[ \"$1\" = --model ] && [ ! -e '{once}' ] && touch '{once}' && \
+                "#!/bin/sh\n[ $# -gt 1 ] && [ ! -e '{once}' ] && touch '{once}' && \
                  (setsid env -i {OTHER_USER} sh -c '{stray}' &)\nexec '{stand_in}' \"$@\"\n",
                 once = once.display(),
                 stand_in = stand_in_program().display(),

@@ -43,7 +43,7 @@ const TABLE: &str = "
     procfs:
     processes: events procfs support
     located-toml:
-    config: events located-toml
+    config: events located-toml support
     plugin-files: events
     dialects: events support config plugin-files
     detectors: events plugin-files

@@ -63,17 +63,6 @@ fn masked(name: &OsStr, value: &OsStr) -> (String, String) {
     (name, value)
 }
 
-/// Fails for an executable whose help lists neither of the options that every llama-server has, such as `ls`.
-pub fn require_llama_server(profile: &BinaryProfile) -> Result<(), CommandFailure> {
-    let lists = |option: &str| profile.identity.options.iter().any(|listed| listed.trim_start_matches('-') == option);
-    if lists("model") || lists("port") {
-        return Ok(());
-    }
-    let path = profile.path.display();
-    Err(CommandFailure::failed(format!("{path} is no llama-server: its help lists neither --model nor --port"))
-        .next_step(format!("name a llama-server; `{path} --help` shows what was read")))
-}
-
 /// A server of `binary` with the built-in defaults, independent of any configuration.
 pub fn default_spec(id: &str, binary: &Path, model: &Path, port: u16) -> Result<ServerSpec, CommandFailure> {
     // A JSON string of a path is a TOML string too.

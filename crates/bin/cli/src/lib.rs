@@ -16,6 +16,7 @@ mod live_table;
 mod memory;
 mod natural_order;
 mod next_daemon;
+mod option_check;
 mod plugin_files;
 mod screen;
 mod servers;

@@ -173,10 +173,7 @@ async fn request_token(
     if known.cpu.is_some_and(|earlier| before.computed_since(earlier)) {
         return (CheckOutcome::Well, Some(before), None);
     }
-    let key = match &server.target.key {
-        Some(key) => key.read().await,
-        None => None,
-    };
+    let key = server.target.read_key().await;
     let asked = match ask(&server.target, Question::get("/props", timeout).with_key(key.as_deref())).await {
         Ok(props) if is_awake(props.status, &props.body) => {
             ask(&server.target, Question::post("/completion", ONE_TOKEN, timeout).with_key(key.as_deref())).await

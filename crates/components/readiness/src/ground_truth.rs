@@ -43,10 +43,7 @@ impl GroundTruth {
     /// For the server of `spec` on `port`. Reads the API key once.
     pub async fn of(spec: &ServerSpec, port: u16) -> Self {
         let target = Target::new(spec, port);
-        let key = match &target.key {
-            Some(key) => key.read().await,
-            None => None,
-        };
+        let key = target.read_key().await;
         Self { target, key }
     }
 

@@ -37,10 +37,7 @@ pub(crate) enum Identity {
 
 /// Asks the server which model it serves. `names` are the names under which the right one may answer.
 pub(crate) async fn identify(target: &Target, names: &[String]) -> Identity {
-    let key = match &target.key {
-        Some(key) => key.read().await,
-        None => None,
-    };
+    let key = target.read_key().await;
     let question = |path| Question::get(path, ASK_TIMEOUT).with_key(key.as_deref());
     let models = match read(ask(target, question("/v1/models")).await, |body| judge_models(body, names)) {
         Ok(identity) => return identity,

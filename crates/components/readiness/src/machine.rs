@@ -361,11 +361,27 @@ impl Startup {
     fn on_cap(&mut self, now: Uptime) {
         match self.policy.on_timeout {
             _ if self.is_fetching => self.pass_cap(now),
+            // Perhaps it listens on another address: who knows may tell the user.
+            _ if self.last_answer == Some(ProbeAnswer::Refused) => self.confirm(Proof::Cap, now),
             OnTimeout::Fail => self.fail_at_cap(""),
             OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now),
             // It answered 503, then said that it is done, and then fell silent.
             OnTimeout::AssumeReady if self.not_ready_seen => self.fail_at_cap(""),
             OnTimeout::AssumeReady => self.confirm(Proof::Cap, now),
+        }
+    }
+
+    /// Whether a silent server is assumed to be ready at the cap.
+    pub(super) fn may_assume_ready(&self) -> bool {
+        self.policy.on_timeout == OnTimeout::AssumeReady && !self.is_loading() && !self.not_ready_seen
+    }
+
+    /// Decides about a server that refused the last connection at the cap, and of which nobody else's process is known.
+    pub(super) fn on_cap_without_listener(&mut self, why: &str, now: Uptime) {
+        if self.policy.on_timeout == OnTimeout::AssumeReady && self.is_loading() {
+            self.pass_cap(now);
+        } else {
+            self.fail_at_cap(why);
         }
     }
 

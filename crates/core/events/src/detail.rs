@@ -196,6 +196,11 @@ pub enum ListenerOwner {
     },
     /// No process listens.
     Nobody,
+    /// No process listens there, and the server listens on another address.
+    Elsewhere {
+        /// The first of its addresses, as HOST:PORT.
+        address: String,
+    },
     /// The owner cannot be determined.
     Unreadable {
         /// What prevented it.

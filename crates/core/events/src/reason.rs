@@ -164,6 +164,8 @@ closed_set! {
         OptionDropped = "option-dropped",
         /// The build's identity or option list could not be read.
         BinaryUnreadable = "binary-unreadable",
+        /// A setting is valid and probably not as meant.
+        DoubtfulSetting = "doubtful-setting",
         /// It could not be determined whether the listener belongs to our child.
         ListenerUnverified = "listener-unverified",
         /// It could not be determined whether the right model answers.

@@ -65,15 +65,19 @@ pub struct ServerSpec {
     pub thinking: bool,
     /// The executable: an absolute path, or a bare name that is looked up in PATH at launch.
     pub binary: Arc<Path>,
+    /// The flag dialect, or `None` to choose by build.
+    pub dialect: Option<Arc<str>>,
     /// Options by long name without dashes, translated for the build at launch.
     pub flags: Arc<Flags>,
-    /// Arguments passed verbatim, after everything else.
+    /// The folder of the configuration: paths in `flags` are relative to it.
+    pub directory: Arc<Path>,
+    /// Arguments passed verbatim, after the options and before model, host and port.
     pub args: Vec<String>,
     /// Set in the child's environment.
     pub env: Arc<BTreeMap<String, String>>,
     /// More names, as globs, that the child inherits.
     pub env_pass: Vec<String>,
-    /// A file whose first line is the key that the server asks clients for.
+    /// A file with the keys that the server asks clients for, one a line.
     pub api_key_file: Option<PathBuf>,
     /// How it becomes ready.
     pub readiness: Arc<ReadinessSpec>,
@@ -90,7 +94,7 @@ pub struct ServerSpec {
 }
 
 /// One exists per server for as long as the daemon runs.
-const _: () = assert!(size_of::<ServerSpec>() <= 248);
+const _: () = assert!(size_of::<ServerSpec>() <= 280);
 
 impl ServerSpec {
     /// The same server with `enabled` set; the same `Arc` if it is set already.
@@ -110,8 +114,9 @@ impl ServerSpec {
     /// Whether a process that was launched from `other` must be replaced to fit this specification.
     pub fn needs_new_process(&self, other: &Self) -> bool {
         let command = |spec: &Self| {
-            let Self { model, port, host, binary, flags, args, env, env_pass, api_key_file, .. } = spec.clone();
-            (model, port, host, binary, flags, args, env, env_pass, api_key_file)
+            let Self { model, port, host, binary, dialect, flags, directory, .. } = spec.clone();
+            let Self { args, env, env_pass, api_key_file, .. } = spec.clone();
+            (model, port, host, binary, dialect, flags, directory, args, env, env_pass, api_key_file)
         };
         command(self) != command(other)
     }
@@ -167,8 +172,15 @@ pub enum FlagValue {
     Float(f64),
     /// `alias = "x"`.
     Text(String),
-    /// `lora = ["a", "b"]`: the option is given once per value.
+    /// `lora = ["a", "b"]`: given once per value, or as one list, as the build wants it.
     Many(Vec<String>),
+}
+
+impl FlagValue {
+    /// `ctx-size = "default"`: the option is not passed, so that the build's own default applies.
+    pub fn is_default(&self) -> bool {
+        matches!(self, Self::Text(text) if text == "default")
+    }
 }
 
 /// The origin of an option.

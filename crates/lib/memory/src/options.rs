@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use llama_warden_config::{FlagOrigin, FlagValue, ServerSpec};
+use llama_warden_config::{FlagOrigin, FlagValue, ServerSpec, written_options};
 
 /// The options that decide how much memory a server needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,8 @@ impl MemoryOptions {
     pub(crate) fn of(spec: &ServerSpec) -> Self {
         let mut options = Self::default();
         for origin in [FlagOrigin::BuiltIn, FlagOrigin::User] {
-            for (name, flag) in spec.flags.iter().filter(|(_, flag)| flag.origin == origin) {
+            let flags = spec.flags.iter().filter(|(_, flag)| flag.origin == origin && !flag.value.is_default());
+            for (name, flag) in flags {
                 match &flag.value {
                     FlagValue::Switch(on) => options.set(name, Some(if *on { "on" } else { "off" })),
                     FlagValue::Integer(number) => options.set(name, Some(&number.to_string())),
@@ -72,12 +73,11 @@ impl MemoryOptions {
                 }
             }
         }
-        let mut args = spec.args.iter().map(String::as_str).peekable();
-        while let Some(arg) = args.next() {
-            if arg.starts_with('-') {
-                let value = args.next_if(|next| !next.starts_with('-') || next.parse::<i64>().is_ok());
-                options.set(arg.trim_start_matches('-'), value);
-            }
+        // Paths among the flags are relative to the configuration; verbatim ones are not ours to read.
+        let paths = options.extras.iter_mut().chain(&mut options.draft);
+        paths.for_each(|path| *path = spec.directory.join(&*path));
+        for option in written_options(&spec.args) {
+            options.set(&option.name, option.value);
         }
         options
     }

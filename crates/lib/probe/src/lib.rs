@@ -7,4 +7,4 @@ mod ask;
 mod target;
 
 pub use ask::{AskError, ProbeAnswer, Question, Reply, ask, connect, probe};
-pub use target::{Key, ProbeAddress, Target, model_names};
+pub use target::{ProbeAddress, Target, model_names};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_config::{FlagValue, ServerSpec};
+use llama_warden_config::{FlagValue, KeySource, ServerSpec, written_options};
 use llama_warden_support::blocking;
 
 /// Where a server listens.
@@ -28,60 +28,29 @@ pub struct Target {
     pub address: ProbeAddress,
     /// Put before every path (`--api-prefix`); empty, or with a slash at its start only.
     pub prefix: String,
-    /// Sent as a bearer token where a path asks for one.
-    pub key: Option<Key>,
+    /// Gives the bearer token where a path asks for one.
+    pub key: Option<KeySource>,
     /// The server speaks TLS, which we do not: it can only be believed by its lines.
     pub encrypted: bool,
-}
-
-/// Where the API key comes from.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Key {
-    /// The key itself.
-    Text(String),
-    /// The first line of this file that is not empty.
-    File(PathBuf),
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(_) => f.write_str("Text(…)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
 }
 
 impl Target {
     /// The target of a server that was given `port`.
     pub fn new(spec: &ServerSpec, port: u16) -> Self {
-        let key = spec.api_key_file.clone().map(Key::File).or_else(|| {
-            let file = option(spec, "api-key-file").map(|file| Key::File(file.into()));
-            // Several keys are separated by commas; any of them opens.
-            let text = || option(spec, "api-key").map(|keys| first(&keys, ',').to_owned()).map(Key::Text);
-            file.or_else(text)
-        });
         let prefix = option(spec, "api-prefix").unwrap_or_default();
         Self {
             address: address(&spec.host, port),
             prefix: prefix.trim_end_matches('/').to_owned(),
-            key,
+            key: spec.key_sources().into_iter().next(),
             encrypted: ["ssl-cert-file", "ssl-key-file"].iter().any(|name| option(spec, name).is_some()),
         }
     }
-}
 
-impl Key {
-    /// The key itself; none when its file cannot be read, in which case the server will not have started either.
-    pub async fn read(&self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text.clone()),
-            Self::File(path) => {
-                let path = path.clone();
-                let text = blocking(move || std::fs::read_to_string(path)).await.ok()?.ok()?;
-                text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
-            }
-        }
+    /// The first key; none when its file cannot be read, in which case the server was not started either.
+    pub async fn read_key(&self) -> Option<String> {
+        let source = self.key.clone()?;
+        let read = blocking(move || source.read()).await.ok()?.ok()?;
+        read.keys.into_iter().next()
     }
 }
 
@@ -89,11 +58,12 @@ impl Key {
 pub fn model_names(spec: &ServerSpec) -> Vec<String> {
     let mut names = vec![spec.id.to_string(), spec.model.display().to_string()];
     names.extend(spec.model.file_name().map(|name| name.to_string_lossy().into_owned()));
-    if let Some(aliases) = option(spec, "alias") {
-        names.extend(aliases.split(',').map(|alias| alias.trim().to_owned()));
-    }
-    for name in ["model", "hf-repo", "model-url"] {
-        names.extend(argument(spec, name));
+    let aliases = spec.flags.get("alias").map(|flag| flag_texts(&flag.value)).unwrap_or_default();
+    let written = written_options(&spec.args).filter(|option| matches!(option.name.as_str(), "a" | "alias"));
+    for alias in aliases.into_iter().chain(written.filter_map(|option| option.value)) {
+        // Builds until 2025 take a list for one name.
+        names.push(alias.to_owned());
+        names.extend(alias.split(',').map(|alias| alias.trim().to_owned()));
     }
     names
 }
@@ -112,26 +82,22 @@ fn address(host: &Arc<str>, port: u16) -> ProbeAddress {
 }
 
 /// The value of an option, from the verbatim arguments, which come last and win, or from the flags.
-fn option(spec: &ServerSpec, name: &str) -> Option<String> {
-    argument(spec, name).or_else(|| match &spec.flags.get(name)?.value {
-        FlagValue::Text(text) => Some(text.clone()),
-        FlagValue::Many(texts) => texts.first().cloned(),
-        _ => None,
-    })
+fn option<'a>(spec: &'a ServerSpec, name: &str) -> Option<&'a str> {
+    spec.argument(&[name]).or_else(|| flag_texts(&spec.flags.get(name)?.value).into_iter().next())
 }
 
-fn argument(spec: &ServerSpec, name: &str) -> Option<String> {
-    let long = format!("--{name}");
-    let at = spec.args.iter().rposition(|argument| *argument == long)?;
-    spec.args.get(at + 1).cloned()
-}
-
-fn first(text: &str, separator: char) -> &str {
-    text.split(separator).next().unwrap_or_default().trim()
+fn flag_texts(value: &FlagValue) -> Vec<&str> {
+    match value {
+        FlagValue::Text(text) if !value.is_default() => vec![text],
+        FlagValue::Many(texts) => texts.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_config::{ConfigSource, Configuration, Environment, HostEnvironment};
+
     use super::*;
 
     #[test]
@@ -142,5 +108,47 @@ mod tests {
             assert_eq!(address(&host.into(), 8001), ProbeAddress::Tcp { host: asked.into(), port: 8001 });
         }
         assert_eq!(address(&"/run/a.sock".into(), 8001), ProbeAddress::Unix("/run/a.sock".into()));
+    }
+
+    fn spec(keys: &str) -> ServerSpec {
+        let text = format!("[[servers]]\nid = 'a'\nmodel = '/m/tiny.gguf'\n{keys}\n");
+        let configuration =
+            Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("valid");
+        let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile");
+        ServerSpec::clone(fleet.get("a").expect("configured"))
+    }
+
+    #[test]
+    fn a_server_is_known_by_every_name_that_the_user_gives_it() {
+        for keys in [
+            "args = ['-a', 'x,y']",
+            "args = ['--alias=x,y']",
+            "flags = { alias = 'x,y' }",
+            "flags = { alias = ['x', 'y'] }",
+        ] {
+            let names = model_names(&spec(keys));
+            for name in ["a", "/m/tiny.gguf", "tiny.gguf", "x", "y"] {
+                assert!(names.iter().any(|known| known == name), "{keys}: {name} is not among {names:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_key_is_the_one_that_the_server_asks_for() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("keys");
+        std::fs::write(&path, "# team keys\n\nsk-file\nsk-2\n").expect("write");
+        let cases = [
+            (format!("api-key-file = {path:?}"), Some("sk-file")),
+            ("flags = { api-key = 'sk-1,sk-2' }".to_owned(), Some("sk-1")),
+            ("flags = { api-key = ['sk-3', 'sk-4'] }".to_owned(), Some("sk-3")),
+            ("flags = { api-key = 'default' }".to_owned(), None),
+            ("args = ['--api_key', 'sk-5']".to_owned(), Some("sk-5")),
+            ("env = { LLAMA_API_KEY = 'sk-6' }".to_owned(), Some("sk-6")),
+            (String::new(), None),
+        ];
+        for (keys, key) in cases {
+            assert_eq!(Target::new(&spec(&keys), 8001).read_key().await.as_deref(), key, "{keys}");
+        }
     }
 }

@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 
 use llama_warden_events::ListenerOwner;
 use llama_warden_procfs::{
-    ProcessStat, SocketAddress, descendants, listener, listening_inodes, process_ids, program_name, socket_inodes,
+    ProcessStat, SocketAddress, descendants, listener, listening_addresses, listening_inodes, process_ids,
+    program_name, socket_inodes,
 };
 
 use super::launch_tag::LaunchTag;
 
-/// The owner of the sockets that listen on any of `addresses`: the launch whose leader is `leader`, another process, or none.
+/// The owner of the sockets that listen on any of `addresses`: the launch whose leader is `leader`, another process, or none. Of a
+/// launch that listens on another address only, that address.
 ///
 /// Reads the open files of the leader, then of its descendants, and of every process only if none of these listens.
 pub fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag) -> ListenerOwner {
     let mut unowned = match listening_inodes(addresses) {
-        Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
+        Ok(inodes) if inodes.is_empty() => return elsewhere(leader),
         Ok(inodes) => inodes,
         Err(error) => {
             return ListenerOwner::Unreadable { detail: format!("cannot list the sockets that listen: {error}") };
@@ -58,6 +60,16 @@ pub fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag) -> Li
     match listening_inodes(addresses) {
         Ok(still) if still.is_disjoint(&unowned) => ListenerOwner::Nobody,
         _ => ListenerOwner::Foreign { pid: None, program: None },
+    }
+}
+
+/// Where the launch listens, although not on its address: an option, a preset or a wrapper gave it another one.
+fn elsewhere(leader: u32) -> ListenerOwner {
+    let members = std::iter::once(leader).chain(descendants(leader));
+    let sockets = members.filter_map(|pid| socket_inodes(pid).ok()).flatten().collect();
+    match listening_addresses(&sockets).unwrap_or_default().first() {
+        Some(address) => ListenerOwner::Elsewhere { address: address.to_string() },
+        None => ListenerOwner::Nobody,
     }
 }
 

@@ -60,12 +60,12 @@ pub(crate) struct TcpSocket {
     pub(crate) user: u32,
 }
 
-/// The TCP sockets that listen on `port`, of both families.
-pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<TcpSocket>> {
+/// The TCP sockets that listen on `port`, or on any, of both families.
+pub(crate) fn listening_tcp(port: Option<u16>) -> io::Result<Vec<TcpSocket>> {
     let diag = SockDiag::open()?;
     let mut found = Vec::new();
     for family in [FAMILY_V4, FAMILY_V6] {
-        let question = inet_question(family, 1 << LISTEN, None, port);
+        let question = inet_question(family, 1 << LISTEN, None, port.unwrap_or_default());
         let listed = diag.ask(&question, LIST, |message| found.extend(tcp_socket(message)));
         match listed {
             // A kernel without IPv6 has no such sockets.
@@ -74,7 +74,7 @@ pub(crate) fn listening_tcp(port: u16) -> io::Result<Vec<TcpSocket>> {
         }
     }
     // Kernels before 4.10 ignore the port in a list.
-    found.retain(|socket| socket.local.port() == port);
+    found.retain(|socket| port.is_none_or(|port| socket.local.port() == port));
     Ok(found)
 }
 

@@ -27,7 +27,7 @@ pub fn listening_inodes(addresses: &[SocketAddress]) -> io::Result<BTreeSet<u64>
     for address in addresses {
         match address {
             SocketAddress::Tcp(wanted) => {
-                let listening = sock_diag::listening_tcp(wanted.port()).or_else(|_| proc_net::listening_tcp())?;
+                let listening = sock_diag::listening_tcp(Some(wanted.port())).or_else(|_| proc_net::listening_tcp())?;
                 let reached = listening.iter().filter(|socket| overlaps(socket, wanted));
                 inodes.extend(reached.map(|socket| socket.inode));
             }
@@ -38,6 +38,15 @@ pub fn listening_inodes(addresses: &[SocketAddress]) -> io::Result<BTreeSet<u64>
         }
     }
     Ok(inodes)
+}
+
+/// The TCP addresses on which the sockets with these inodes listen.
+///
+/// # Errors
+/// If the kernel neither answers `sock_diag` nor has `/proc/net`.
+pub fn listening_addresses(inodes: &BTreeSet<u64>) -> io::Result<Vec<SocketAddr>> {
+    let listening = sock_diag::listening_tcp(None).or_else(|_| proc_net::listening_tcp())?;
+    Ok(listening.into_iter().filter(|socket| inodes.contains(&socket.inode)).map(|socket| socket.local).collect())
 }
 
 /// The user of the process that is connected from `peer` to `local`, an accepted connection of this process. `None` if no process has
@@ -119,7 +128,7 @@ mod tests {
         let of_port = |sockets: Vec<TcpSocket>| {
             sockets.into_iter().filter(|socket| socket.local == address).map(|socket| socket.inode).collect::<Vec<_>>()
         };
-        let asked = of_port(sock_diag::listening_tcp(address.port()).expect("the kernel answers"));
+        let asked = of_port(sock_diag::listening_tcp(Some(address.port())).expect("the kernel answers"));
         assert_eq!(asked.len(), 1, "neither end of the connection counts");
         assert_eq!(of_port(proc_net::listening_tcp().expect("readable")), asked);
         assert_eq!(inodes(address), asked.iter().copied().collect());

@@ -3,6 +3,7 @@
 mod blocking;
 mod find_program;
 mod interner;
+mod key_file;
 mod line_splitter;
 mod lock;
 mod redact;
@@ -14,6 +15,7 @@ mod threads;
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
 pub use find_program::{NotInPath, find_program};
 pub use interner::Interner;
+pub use key_file::KeyFile;
 pub use line_splitter::{LineSplitter, MAX_LINE, head_and_tail};
 pub use lock::lock;
 pub use redact::{REDACTED, Redactor, is_secret_name, mask, masked_variable, secrets_in, variable_secrets};

@@ -93,11 +93,35 @@ impl Dialect {
         self.known_names().any(|name| name == option)
     }
 
+    /// Whether `option` takes several values by being repeated.
+    pub(crate) fn accumulates(&self, option: &str) -> bool {
+        self.layers().any(|dialect| dialect.body.file.accumulates.iter().any(|name| name.0 == option))
+    }
+
+    /// Whether the value of `option` is a path. An option that no dialect knows is judged by its placeholder in `listed`.
+    pub(crate) fn takes_path(&self, option: &str, listed: &OptionList) -> bool {
+        let is_one =
+            |name: &str| self.layers().any(|dialect| dialect.body.file.paths.iter().any(|path| path.0 == name));
+        is_one(option)
+            || self.synonyms(option).iter().any(|synonym| is_one(synonym.item))
+            || (!self.knows(option) && listed.takes_path(option))
+    }
+
+    /// The options that the help of a build lists if this dialect fits it, as far as the dialect says.
+    pub(crate) fn expected_options(&self) -> OptionList {
+        OptionList::of_names(self.body.about.fit.help_lists.iter().map(|name| &**name))
+    }
+
     /// Every option that some build has.
     pub(crate) fn known_names(&self) -> impl Iterator<Item = &str> {
         let names = self.layers().flat_map(|dialect| {
-            let DialectFile { known, synonyms, option, .. } = &dialect.body.file;
-            known.iter().chain(synonyms.iter().flatten()).chain(option.iter().map(|rules| &rules.name))
+            let DialectFile { known, synonyms, accumulates, paths, option, .. } = &dialect.body.file;
+            known
+                .iter()
+                .chain(accumulates)
+                .chain(paths)
+                .chain(synonyms.iter().flatten())
+                .chain(option.iter().map(|rules| &rules.name))
         });
         names.map(|name| name.0.as_str())
     }

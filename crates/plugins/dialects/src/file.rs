@@ -36,6 +36,12 @@ pub(crate) struct DialectFile {
     /// Groups of names of the same option. The first that the build lists is passed.
     #[serde(default)]
     pub(crate) synonyms: Vec<Vec<OptionName>>,
+    /// Options that take several values by being repeated, where the placeholder in `--help` is no list.
+    #[serde(default)]
+    pub(crate) accumulates: BTreeSet<OptionName>,
+    /// Known options whose value is a path. Of an option that is not known, the placeholder in `--help` says it.
+    #[serde(default)]
+    pub(crate) paths: BTreeSet<OptionName>,
     /// Options with rules of their own; the rules of the fallback are tried after them.
     #[serde(default)]
     pub(crate) option: Vec<OptionRules>,
@@ -174,8 +180,19 @@ mod tests {
     fn the_schema_describes_every_key_and_allows_no_other() {
         let schema = dialect_schema().to_value();
         let keys: Vec<_> = schema["properties"].as_object().expect("an object").keys().map(String::as_str).collect();
-        let documented =
-            ["builds", "description", "example", "help-lacks", "help-lists", "known", "name", "option", "synonyms"];
+        let documented = [
+            "accumulates",
+            "builds",
+            "description",
+            "example",
+            "help-lacks",
+            "help-lists",
+            "known",
+            "name",
+            "option",
+            "paths",
+            "synonyms",
+        ];
         assert_eq!(keys, documented);
         assert_eq!(schema["required"], serde_json::json!(["name"]));
         assert_eq!(schema["additionalProperties"], false);

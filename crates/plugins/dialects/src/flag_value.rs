@@ -13,11 +13,14 @@ pub(crate) fn protects(name: &str) -> bool {
     PROTECTING.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The arguments for an option whose build has no readable help: a switch that is off becomes `--no-name`.
+/// The arguments for an option under its own name: a switch that is off becomes `--no-name`, several values are repeated.
 pub(crate) fn as_written(name: &str, value: &FlagValue) -> Vec<String> {
     match value {
         FlagValue::Switch(true) => vec![format!("--{name}")],
-        FlagValue::Switch(false) => vec![format!("--no-{name}")],
+        FlagValue::Switch(false) => match name.strip_prefix("no-") {
+            Some(positive) => vec![format!("--{positive}")],
+            None => vec![format!("--no-{name}")],
+        },
         FlagValue::Integer(_) | FlagValue::Float(_) | FlagValue::Text(_) | FlagValue::Many(_) => {
             texts(value).into_iter().flat_map(|text| [format!("--{name}"), text]).collect()
         }

@@ -7,6 +7,7 @@
 //!
 //! Invariant: text in another format gives an empty list, never an error. The caller decides what that means.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,8 +20,36 @@ pub enum ValueKind {
     OnOff,
     /// `0` or `1`: `<0|1>`.
     ZeroOne,
+    /// A number: `N`.
+    Number,
     /// Any value, or several.
     Value,
+}
+
+/// How an option takes several values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListForm {
+    /// As one value, joined by this character: the placeholder is a list, `N0,N1,N2,...`.
+    Joined(char),
+    /// As one value, joined by this character: the description says so.
+    Described(char),
+    /// Once for each: the description says so.
+    Repeated,
+    /// As so many arguments: the placeholder has so many words, `START END`.
+    Words(usize),
+    /// The help says nothing: of several, the last would count.
+    Single,
+}
+
+/// What the help says about one option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ListedOption {
+    kind: ValueKind,
+    list: ListForm,
+    /// The value is the path of a file or folder.
+    is_path: bool,
+    /// Words in quotes in the description of a number: `'auto'`.
+    words: Box<[Box<str>]>,
 }
 
 /// The long options that a build lists, by name without dashes.
@@ -29,7 +58,9 @@ pub struct OptionList {
     /// Sorted. Events share this allocation: a build of 2026 lists more than 300 names.
     names: Arc<[String]>,
     /// One entry per name, in the same order.
-    kinds: Box<[ValueKind]>,
+    options: Box<[ListedOption]>,
+    /// Short names without the dash, each with the long name that stands beside it.
+    short_names: BTreeMap<Box<str>, Box<str>>,
     hosts: HostForms,
 }
 
@@ -48,12 +79,46 @@ pub enum HostForms {
 /// Deepest indentation, in columns, of a line that names options. Descriptions start at column 32.
 const MAX_INDENT: usize = 12;
 
+/// The names at the start of a line of the help text, and what follows them.
+struct NamedLine<'a> {
+    names: Vec<&'a str>,
+    placeholder: Option<&'a str>,
+    description: &'a str,
+}
+
 impl OptionList {
-    /// Reads a help text. A text without options gives an empty list.
+    /// Reads a help text, in colour or not. A text without options gives an empty list.
     pub fn parse(help: &str) -> Self {
-        let listed: BTreeMap<String, ValueKind> = help.lines().flat_map(options_of_line).collect();
-        let (names, kinds): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        Self { names: names.into(), kinds: kinds.into(), hosts: host_forms(help) }
+        let help = without_colours(help);
+        let mut listed = BTreeMap::new();
+        let mut short_names = BTreeMap::new();
+        let mut hosts = HostForms::Unknown;
+        let mut lines = help.lines().peekable();
+        while let Some(line) = lines.next() {
+            let Some(NamedLine { names, placeholder, description }) = named_line(line) else { continue };
+            let mut description = description.trim().to_owned();
+            while let Some(more) = lines.next_if(|line| named_line(line).is_none() && line.starts_with("        ")) {
+                description.push(' ');
+                description.push_str(more.trim());
+            }
+            if names.contains(&"--host") {
+                hosts = host_forms(&description);
+            }
+            let option = ListedOption::of(placeholder, &description);
+            for (short, long) in short_and_long(&names) {
+                short_names.entry(short.into()).or_insert_with(|| long.into());
+            }
+            let long_names = names.iter().filter_map(|name| name.strip_prefix("--"));
+            listed.extend(long_names.map(|name| (name.to_owned(), option.clone())));
+        }
+        let (names, options): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
+        Self { names: names.into(), options: options.into(), short_names, hosts }
+    }
+
+    /// The options with these long names, with or without dashes, of which nothing more is known.
+    pub(crate) fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let lines: Vec<_> = names.into_iter().map(|name| format!("--{} VALUE", name.trim_start_matches('-'))).collect();
+        Self::parse(&lines.join("\n"))
     }
 
     /// What the build listens on.
@@ -63,13 +128,32 @@ impl OptionList {
 
     /// Whether the build lists `--name`.
     pub fn lists(&self, name: &str) -> bool {
-        self.value_kind(name).is_some()
+        self.option(name).is_some()
     }
 
     /// The kind of value that `--name` takes; `None` if the build does not list it.
     pub fn value_kind(&self, name: &str) -> Option<ValueKind> {
-        let index = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
-        self.kinds.get(index).copied()
+        self.option(name).map(|option| option.kind)
+    }
+
+    /// How `--name` takes several values; `None` if the build does not list it.
+    pub(crate) fn list_form(&self, name: &str) -> Option<ListForm> {
+        self.option(name).map(|option| option.list)
+    }
+
+    /// Whether the value of `--name` is a path, according to its placeholder.
+    pub(crate) fn takes_path(&self, name: &str) -> bool {
+        self.option(name).is_some_and(|option| option.is_path)
+    }
+
+    /// Whether `text` is a number, or a word that the description of the number `--name` has in quotes.
+    pub(crate) fn takes_number(&self, name: &str, text: &str) -> bool {
+        is_number(text) || self.option(name).is_some_and(|option| option.words.iter().any(|word| **word == *text))
+    }
+
+    /// The long name beside the short name `-short`.
+    pub(crate) fn long_name(&self, short: &str) -> Option<&str> {
+        self.short_names.get(short).map(|long| &**long)
     }
 
     /// All names without dashes, sorted.
@@ -82,28 +166,44 @@ impl OptionList {
         self.names.clone()
     }
 
-    /// Whether the list has no option, because the text was not a help text.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+    /// Whether the text was the help of a llama-server: every build lists its model and its port.
+    pub fn is_of_llama_server(&self) -> bool {
+        self.lists("model") || self.lists("port")
+    }
+
+    fn option(&self, name: &str) -> Option<&ListedOption> {
+        let index = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
+        self.options.get(index)
     }
 }
 
-/// Reads the description of `--host`, which ends where the next option begins.
-fn host_forms(help: &str) -> HostForms {
-    let mut lines = help.lines().skip_while(|line| !options_of_line(line).iter().any(|(name, _)| name == "host"));
-    let Some(first) = lines.next() else { return HostForms::Unknown };
-    let mut description = std::iter::once(first).chain(lines.take_while(|line| options_of_line(line).is_empty()));
-    match description.any(|line| line.contains(".sock") || line.to_ascii_lowercase().contains("unix")) {
-        true => HostForms::AddressesAndSockets,
-        false => HostForms::Addresses,
+/// Reads the description of `--host`.
+fn host_forms(description: &str) -> HostForms {
+    if description.contains(".sock") || description.to_ascii_lowercase().contains("unix") {
+        HostForms::AddressesAndSockets
+    } else {
+        HostForms::Addresses
     }
 }
 
-/// Reads the options that one line of the help text names; all of them take the value that follows the last name.
-fn options_of_line(line: &str) -> Vec<(String, ValueKind)> {
+impl ListedOption {
+    fn of(placeholder: Option<&str>, description: &str) -> Self {
+        let kind = placeholder.map_or(ValueKind::Nothing, value_kind_of);
+        let words = if kind == ValueKind::Number { quoted_words(description) } else { Box::default() };
+        Self {
+            kind,
+            list: placeholder.map_or(ListForm::Single, |placeholder| list_form_of(placeholder, description)),
+            is_path: placeholder.is_some_and(is_path),
+            words,
+        }
+    }
+}
+
+/// Reads the start of a line that names options; `None` for any other line. All names take the value behind the last one.
+fn named_line(line: &str) -> Option<NamedLine<'_>> {
     let mut rest = line.trim_start_matches(' ');
     if line.len() - rest.len() > MAX_INDENT {
-        return Vec::new();
+        return None;
     }
     let mut names = Vec::new();
     while let Some(length) = name_length(rest) {
@@ -117,9 +217,37 @@ fn options_of_line(line: &str) -> Vec<(String, ValueKind)> {
             }
         }
     }
-    let kind = placeholder(rest).map_or(ValueKind::Nothing, value_kind_of);
-    let long_names = names.into_iter().filter_map(|name| name.strip_prefix("--"));
-    long_names.map(|name| (name.to_owned(), kind)).collect()
+    let placeholder = placeholder(rest);
+    let description = placeholder.map_or(rest, |placeholder| &rest[placeholder.len() + 1..]);
+    (!names.is_empty()).then_some(NamedLine { names, placeholder, description })
+}
+
+/// Each short name of a line with the long name that it stands for: the last one behind it that is no negation, before the
+/// next short name.
+fn short_and_long<'a>(names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let long = |name: &&'a str| name.strip_prefix("--");
+    let pair = |(index, name): (usize, &&'a str)| {
+        let short = name.strip_prefix('-').filter(|short| !short.starts_with('-'))?;
+        let run: Vec<&str> = names[index + 1..].iter().map_while(long).collect();
+        let positive = run.iter().rev().find(|name| !name.starts_with("no-"));
+        let beside = positive.or(run.first()).copied();
+        Some((short, beside.or_else(|| names[..index].iter().rev().find_map(long))?))
+    };
+    names.iter().enumerate().filter_map(pair).collect()
+}
+
+/// The text without ANSI colours, which some wrappers switch on for a pipe.
+fn without_colours(text: &str) -> Cow<'_, str> {
+    if !text.contains('\x1b') {
+        return text.into();
+    }
+    let mut parts = text.split('\x1b');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+        plain.push_str(if part.starts_with('[') { &part[end..] } else { part });
+    }
+    plain.into()
 }
 
 /// Skips a value that stands between two names, as in `-t N, --threads N`; `None` if no other name follows.
@@ -149,9 +277,52 @@ fn value_kind_of(placeholder: &str) -> ValueKind {
         ValueKind::OnOff
     } else if choices == ["0", "1"] {
         ValueKind::ZeroOne
+    } else if placeholder == "N" {
+        ValueKind::Number
     } else {
         ValueKind::Value
     }
+}
+
+fn list_form_of(placeholder: &str, description: &str) -> ListForm {
+    // `{none,linear}` and `[on|off]` are choices.
+    let is_choice = placeholder.starts_with(['{', '[']) || placeholder.contains('|');
+    if placeholder.contains(',') && !is_choice {
+        return ListForm::Joined(',');
+    }
+    let words: Vec<&str> = placeholder.split(' ').collect();
+    if words.len() > 1 && words.iter().all(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase())) {
+        return ListForm::Words(words.len());
+    }
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| description.contains(phrase));
+    if says(&["can be repeated", "repeat to specify", "multiple times"]) {
+        ListForm::Repeated
+    } else if says(&["comma-separated", "comma separated"]) {
+        ListForm::Described(',')
+    } else if says(&["separated by ';'"]) {
+        ListForm::Described(';')
+    } else {
+        ListForm::Single
+    }
+}
+
+/// Whether a placeholder stands for a path: `FNAME`, `PATH`, `JINJA_TEMPLATE_FILE`, `FNAME:SCALE,...`.
+fn is_path(placeholder: &str) -> bool {
+    let word = placeholder.split([' ', ':', ',']).next().unwrap_or_default();
+    matches!(word, "FNAME" | "FILE" | "PATH" | "DIR" | "LOGDIR") || word.ends_with("_FILE") || word.ends_with("_PATH")
+}
+
+/// A number as llama-server reads it to its end: it takes `8k` for 8 and `1e5` for 1.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    digits.contains(|c: char| c.is_ascii_digit()) && digits.chars().all(is_part) && digits.matches('.').count() <= 1
+}
+
+/// The words in single quotes.
+fn quoted_words(description: &str) -> Box<[Box<str>]> {
+    let words = description.split('\'').skip(1).step_by(2);
+    words.filter(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric())).map(Box::from).collect()
 }
 
 #[cfg(test)]
@@ -164,8 +335,11 @@ mod tests {
         for (build, count) in fixtures::HELP_OPTION_COUNTS {
             let list = OptionList::parse(&fixtures::help(build));
             assert_eq!(list.names().count(), count, "{build}");
-            for name in ["model", "host", "port", "ctx-size", "threads", "api-key"] {
+            for name in ["model", "host", "port", "api-key"] {
                 assert_eq!(list.value_kind(name), Some(ValueKind::Value), "{build} --{name}");
+            }
+            for name in ["ctx-size", "threads"] {
+                assert_eq!(list.value_kind(name), Some(ValueKind::Number), "{build} --{name}");
             }
             for name in ["help", "version", "metrics", "log-disable"] {
                 assert_eq!(list.value_kind(name), Some(ValueKind::Nothing), "{build} --{name}");
@@ -188,8 +362,8 @@ mod tests {
             ("b11669-debian", "no-mmap", None),
             ("b11669-debian", "load-mode", Some(ValueKind::Value)),
             ("2025-08-py0.3.16", "load-mode", None),
-            ("b11669-debian", "n-gpu-layers", Some(ValueKind::Value)),
-            ("b11669-debian", "gpu-layers", Some(ValueKind::Value)),
+            ("b11669-debian", "n-gpu-layers", Some(ValueKind::Number)),
+            ("b11669-debian", "gpu-layers", Some(ValueKind::Number)),
         ];
         for (build, name, takes) in cases {
             assert_eq!(OptionList::parse(&fixtures::help(build)).value_kind(name), takes, "{build} --{name}");
@@ -214,8 +388,8 @@ mod tests {
     fn a_value_may_stand_behind_each_name() {
         let of_2023 = OptionList::parse(&fixtures::help("2023-12-py0.2.26"));
         assert_eq!(of_2023.names().count(), 32);
-        for name in ["threads", "ctx-size", "batch-size", "model", "port", "timeout"] {
-            assert_eq!(of_2023.value_kind(name), Some(ValueKind::Value), "{name}");
+        for name in ["threads", "ctx-size", "batch-size", "timeout"] {
+            assert_eq!(of_2023.value_kind(name), Some(ValueKind::Number), "{name}");
         }
         assert_eq!(of_2023.value_kind("no-mmap"), Some(ValueKind::Nothing));
         let list = OptionList::parse(
@@ -223,14 +397,84 @@ mod tests {
              --numa          -1 is no option\n",
         );
         assert_eq!(list.names().collect::<Vec<_>>(), ["cont-batching", "numa", "tensor-split", "threads"]);
-        assert_eq!(list.value_kind("threads"), Some(ValueKind::Value));
+        assert_eq!(list.value_kind("threads"), Some(ValueKind::Number));
         assert_eq!(list.value_kind("cont-batching"), Some(ValueKind::Nothing));
     }
 
     #[test]
     fn text_that_is_no_help_lists_nothing() {
         for text in ["", "error: unknown argument: --help\n", "- none: one\n-- two\n--- three", "\u{fffd}\0"] {
-            assert!(OptionList::parse(text).is_empty(), "{text:?}");
+            assert_eq!(OptionList::parse(text), OptionList::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn colours_change_nothing_about_a_help_text() {
+        for (build, _) in fixtures::HELP_OPTION_COUNTS {
+            let plain = fixtures::help(build);
+            let coloured = plain.replace("--", "\x1b[1;32m--").replace("  ", "\x1b[0m  ");
+            assert_eq!(OptionList::parse(&coloured), OptionList::parse(&plain), "{build}");
+        }
+    }
+
+    #[test]
+    fn a_short_name_leads_to_the_long_one_beside_it() {
+        let cases = [
+            ("b11669-debian", "c", "ctx-size"),
+            ("b11669-debian", "ngl", "n-gpu-layers"),
+            ("b11669-debian", "fa", "flash-attn"),
+            ("b11669-debian", "kvo", "kv-offload"),
+            ("b11669-debian", "nkvo", "no-kv-offload"),
+            ("b11669-debian", "e", "escape"),
+            ("b11669-debian", "md", "model-draft"),
+            ("2025-08-py0.3.16", "ot", "override-tensor"),
+            ("2024-07-py0.2.80", "lcs", "lookup-cache-static"),
+            ("2023-12-py0.2.26", "t", "threads"),
+        ];
+        for (build, short, long) in cases {
+            assert_eq!(OptionList::parse(&fixtures::help(build)).long_name(short), Some(long), "{build} -{short}");
+        }
+    }
+
+    #[test]
+    fn the_help_says_which_values_are_lists_paths_and_numbers() {
+        use ListForm::{Described, Joined, Repeated, Single};
+        let (old, new) = (
+            OptionList::parse(&fixtures::help("2025-08-py0.3.16")),
+            OptionList::parse(&fixtures::help("b11669-debian")),
+        );
+        for name in ["tensor-split", "device", "device-draft", "override-tensor"] {
+            assert_eq!((old.list_form(name), new.list_form(name)), (Some(Joined(',')), Some(Joined(','))), "{name}");
+        }
+        let forms = [
+            ("lora", Some(Repeated), Some(Described(','))),
+            ("samplers", Some(Described(';')), Some(Described(';'))),
+            ("rope-scaling", Some(Single), Some(Single)),
+            ("ctx-size", Some(Single), Some(Single)),
+            ("tags", None, Some(Described(','))),
+        ];
+        for (name, in_old, in_new) in forms {
+            assert_eq!((old.list_form(name), new.list_form(name)), (in_old, in_new), "{name}");
+        }
+        for name in ["lora", "lora-scaled", "mmproj", "chat-template-file", "slot-save-path", "log-file", "model-draft"]
+        {
+            assert!(old.takes_path(name) && new.takes_path(name), "{name}");
+        }
+        for name in ["alias", "ctx-size", "chat-template", "api-prefix", "device"] {
+            assert!(!old.takes_path(name) && !new.takes_path(name), "{name}");
+        }
+        assert!(new.takes_number("n-gpu-layers", "all") && !old.takes_number("n-gpu-layers", "all"));
+        for (text, is_number) in [
+            ("8192", true),
+            ("-1", true),
+            ("0.5", true),
+            ("8k", false),
+            ("1e5", false),
+            ("", false),
+            ("1.2.3", false),
+            ("inf", false),
+        ] {
+            assert_eq!(new.takes_number("ctx-size", text), is_number, "{text}");
         }
     }
 }

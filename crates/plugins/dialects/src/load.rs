@@ -4,6 +4,7 @@
 //! translating them, which is why this file knows both the dialect and the translator.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue};
@@ -20,9 +21,9 @@ use crate::translate::{self, Translator};
 /// The dialects in force. The one called `llama-server` fits every build and is the fallback of all others.
 pub type DialectSet = PluginSet<Dialect>;
 
-/// The most specific dialect that fits the build of `binary`. `None` only for an empty set.
-pub fn choose_dialect(dialects: &DialectSet, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
-    dialects.choose(binary.version.build, &binary.identity.options, None)
+/// The dialect called `named`, else the most specific one that fits the build of `binary`. `None` only for an empty set.
+pub fn choose_dialect(dialects: &DialectSet, binary: &BinaryProfile, named: Option<&str>) -> Option<Choice<Dialect>> {
+    dialects.choose(binary.version.build, &binary.identity.options, named)
 }
 
 impl PluginFile for Dialect {
@@ -104,7 +105,8 @@ fn spell_example(dialect: &Dialect, example: &DialectExample) -> Result<Vec<Stri
     });
     let flags = translate::merge_names(&flags.collect(), dialect);
     let listed = OptionList::parse(&example.help.join("\n"));
-    let translator = Translator { dialect, listed: &listed, flags: &flags };
+    // No folder: a relative path stays as the example shows it.
+    let translator = Translator { dialect, listed: &listed, flags: &flags, directory: Path::new("") };
     let mut spelled = Vec::new();
     for (name, flag) in &flags {
         spelled.extend(translator.spell(name, &flag.value)?.into_arguments());

@@ -5,12 +5,15 @@
 //!
 //! Invariant: an option that protects a server is passed or refused, never dropped.
 
+use std::path::Path;
+
 use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
 
 use crate::dialect::Dialect;
 use crate::flag_value::{PROTECTION_UNLISTED, as_written, protects, texts};
-use crate::help::{OptionList, ValueKind};
+use crate::help::{ListForm, OptionList, ValueKind};
 use crate::option_error::OptionError;
+use crate::own_settings;
 
 /// The result of translating one option.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +36,6 @@ pub(crate) struct SpellingChange {
     pub(crate) dialect: Option<String>,
 }
 
-/// Options that keys of the server itself set, so that they may not stand among its flags.
-const RESERVED: [&str; 3] = ["model", "host", "port"];
-
 /// Translates options for one build, by what the build lists and what a dialect says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Translator<'a> {
@@ -43,31 +43,36 @@ pub(crate) struct Translator<'a> {
     pub(crate) listed: &'a OptionList,
     /// All flags of the server after [`merge_names`]; rules may depend on other flags than their own.
     pub(crate) flags: &'a Flags,
+    /// Relative paths are relative to it.
+    pub(crate) directory: &'a Path,
 }
 
 /// Gives each option one name: `no-mmap = true` becomes `mmap = false` if the dialect has rules for `mmap`, and a default is
-/// removed if the user set a synonym of it.
+/// removed if the user set a synonym of it. An option that the user leaves to the build is removed, too.
 pub(crate) fn merge_names(flags: &Flags, dialect: &Dialect) -> Flags {
     let mut merged = flags.clone();
     for (name, flag) in flags {
-        if let (Some(positive), FlagValue::Switch(on)) = (name.strip_prefix("no-"), &flag.value)
-            && dialect.has_rules(positive)
-        {
-            merged.remove(name);
-            merged.insert(positive.to_owned(), Flag { value: FlagValue::Switch(!on), origin: flag.origin });
-        }
+        let Some(positive) = name.strip_prefix("no-").filter(|positive| dialect.has_rules(positive)) else { continue };
+        let value = match &flag.value {
+            FlagValue::Switch(on) => FlagValue::Switch(!on),
+            value if value.is_default() => value.clone(),
+            _ => continue,
+        };
+        merged.remove(name);
+        merged.insert(positive.to_owned(), Flag { value, origin: flag.origin });
     }
     let is_set_by_user = |name: &str| flags.get(name).is_some_and(|flag| flag.origin == FlagOrigin::User);
     let is_overridden = |name: &str| dialect.synonyms(name).iter().any(|synonym| is_set_by_user(synonym.item));
     merged.retain(|name, flag| flag.origin == FlagOrigin::User || !is_overridden(name));
+    merged.retain(|_, flag| !flag.value.is_default());
     merged
 }
 
 /// Refuses values that are not one argument each, or that a server would read as an option.
 pub(crate) fn check(name: &str, value: &FlagValue) -> Result<(), OptionError> {
     let refused = |detail: &str| Err(OptionError::new(name, detail));
-    if RESERVED.contains(&name) {
-        return refused(&format!("set `{name}` of the server itself, not among its flags"));
+    if let Some(detail) = own_settings::flag_problem(name) {
+        return refused(&detail);
     }
     for text in texts(value) {
         if text.contains(['\0', '\n']) {
@@ -105,9 +110,61 @@ impl Translator<'_> {
     /// If neither the build nor the dialect knows the option, if its value does not fit, or if it protects and is not listed.
     pub(crate) fn spell(&self, name: &str, value: &FlagValue) -> Result<Spelling, OptionError> {
         check(name, value)?;
-        match self.by_rules_or_help(name, value)? {
+        let value = self.with_absolute_paths(name, value);
+        match self.by_rules_or_help(name, &value)? {
             Some(spelling) => Ok(spelling),
             None => self.unlisted(name),
+        }
+    }
+
+    /// Spells an option that the user set for a build whose help cannot be read. If `dialect` is the one that the user named, it
+    /// decides as far as it can; the rest is passed as it is written.
+    ///
+    /// # Errors
+    /// If its value does not fit in any build.
+    pub(crate) fn spell_unread(&self, name: &str, value: &FlagValue, is_named: bool) -> Result<Spelling, OptionError> {
+        check(name, value)?;
+        let value = self.with_absolute_paths(name, value);
+        if is_named && let Ok(Some(spelling)) = self.by_rules_or_help(name, &value) {
+            return Ok(spelling);
+        }
+        let spelled = match &value {
+            // Most switches have no negation in any build: they are off unless they are passed.
+            FlagValue::Switch(false) if !name.starts_with("no-") && !self.dialect.knows(&format!("no-{name}")) => {
+                return Ok(omitted("off without the switch"));
+            }
+            FlagValue::Many(texts) if !self.dialect.accumulates(name) => joined(name, texts, ','),
+            value => as_written(name, value),
+        };
+        Ok(Spelling::Kept(spelled))
+    }
+
+    /// The doubt about an option that no build is known to have, where the build at hand does not say.
+    pub(crate) fn doubt_unread(&self, name: &str) -> Option<OptionError> {
+        let positive = name.strip_prefix("no-").unwrap_or(name);
+        let is_known = self.dialect.knows(name) || self.dialect.knows(positive) || self.listed.lists(positive);
+        (!is_known).then(|| self.unknown(name))
+    }
+
+    /// The value with each relative path made absolute: a server runs in the folder of the daemon.
+    fn with_absolute_paths(&self, name: &str, value: &FlagValue) -> FlagValue {
+        if !matches!(value, FlagValue::Text(_) | FlagValue::Many(_)) || !self.dialect.takes_path(name, self.listed) {
+            return value.clone();
+        }
+        let absolute = |path: &str| {
+            // An empty text is no path, and the build says what it makes of it.
+            let is_relative = !path.is_empty() && !path.starts_with('/');
+            if is_relative { self.directory.join(path).to_string_lossy().into_owned() } else { path.to_owned() }
+        };
+        let is_list = matches!(self.listed.list_form(name), Some(ListForm::Joined(',') | ListForm::Described(',')));
+        let all = |text: &String| match is_list {
+            true => text.split(',').map(absolute).collect::<Vec<_>>().join(","),
+            false => absolute(text),
+        };
+        match value {
+            FlagValue::Text(text) => FlagValue::Text(all(text)),
+            FlagValue::Many(texts) => FlagValue::Many(texts.iter().map(all).collect()),
+            value => value.clone(),
         }
     }
 
@@ -155,6 +212,18 @@ impl Translator<'_> {
             (FlagValue::Switch(false), Some(ValueKind::Nothing)) => omitted("off without the switch"),
             // ... and says that the option is on by default.
             (FlagValue::Switch(true), None) if is_negation_listed => omitted("on without a switch in this build"),
+            (FlagValue::Switch(_), Some(ValueKind::Number)) => {
+                return Err(OptionError::new(
+                    name,
+                    "it takes a number; write one, or \"default\" to leave it to the build",
+                ));
+            }
+            (FlagValue::Text(text), Some(ValueKind::Number)) if !self.listed.takes_number(name, text) => {
+                return Err(OptionError::new(name, "its value is no number; write it in digits, such as 8192"));
+            }
+            (FlagValue::Many(texts), Some(kind)) if kind != ValueKind::Nothing => {
+                Spelling::Kept(self.spell_list(name, texts)?)
+            }
             (_, Some(ValueKind::Nothing)) => {
                 return Err(OptionError::new(name, format!("it takes no value in this build; write `{name} = true`")));
             }
@@ -162,6 +231,25 @@ impl Translator<'_> {
             (_, None) => return Ok(None),
         };
         Ok(Some(spelling))
+    }
+
+    /// Spells several values as the build takes them.
+    fn spell_list(&self, name: &str, texts: &[String]) -> Result<Vec<String>, OptionError> {
+        let repeated = || texts.iter().flat_map(|text| [format!("--{name}"), text.clone()]).collect();
+        match self.listed.list_form(name) {
+            Some(ListForm::Joined(separator)) => Ok(joined(name, texts, separator)),
+            Some(ListForm::Words(count)) if texts.len() == count => {
+                Ok(std::iter::once(format!("--{name}")).chain(texts.iter().cloned()).collect())
+            }
+            Some(ListForm::Words(count)) => {
+                Err(OptionError::new(name, format!("it takes {count} values in this build")))
+            }
+            _ if texts.len() < 2 || self.dialect.accumulates(name) => Ok(repeated()),
+            Some(ListForm::Repeated) => Ok(repeated()),
+            Some(ListForm::Described(separator)) => Ok(joined(name, texts, separator)),
+            // Passed twice, the last one would count.
+            _ => Err(OptionError::new(name, "it takes one value in this build; write that instead of a list")),
+        }
     }
 
     /// Decides about an option that the build does not list: refused if it protects or if no build has it, else dropped.
@@ -173,16 +261,38 @@ impl Translator<'_> {
         if self.dialect.knows(name) || self.dialect.knows(positive) || self.listed.lists(positive) {
             return Ok(Spelling::Dropped(SpellingChange::by_help(Vec::new(), "this build does not list it")));
         }
-        let nearest = self.nearest(name).map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-        Err(OptionError::new(name, format!("no llama-server is known to have this option{nearest}")))
+        Err(self.unknown(name))
     }
 
-    /// The known option with the fewest typing errors between it and `name`, if these are few.
+    fn unknown(&self, name: &str) -> OptionError {
+        if let Some(long) = self.listed.long_name(name) {
+            return OptionError::new(name, format!("this is a short name; write `{long}`"));
+        }
+        let nearest = self.nearest(name).map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
+        OptionError::new(name, format!("no llama-server is known to have this option{nearest}"))
+    }
+
+    /// The known option with the same words in another order, else the one with the fewest typing errors between it and `name`,
+    /// if these are few.
     fn nearest(&self, name: &str) -> Option<&str> {
-        let names = self.listed.names().chain(self.dialect.known_names());
-        let (distance, nearest) = names.map(|known| (strsim::damerau_levenshtein(name, known), known)).min()?;
+        let sorted_words = |name: &str| {
+            let mut words: Vec<String> = name.split(['-', '_']).map(str::to_ascii_lowercase).collect();
+            words.sort();
+            words
+        };
+        let names = || self.listed.names().chain(self.dialect.known_names());
+        let words = sorted_words(name);
+        if let Some(same) = names().find(|known| sorted_words(known) == words) {
+            return Some(same);
+        }
+        let (distance, nearest) = names().map(|known| (strsim::damerau_levenshtein(name, known), known)).min()?;
         (distance <= 1 + name.len() / 4).then_some(nearest)
     }
+}
+
+/// Several values as one.
+fn joined(name: &str, texts: &[String], separator: char) -> Vec<String> {
+    if texts.is_empty() { Vec::new() } else { vec![format!("--{name}"), texts.join(&separator.to_string())] }
 }
 
 /// The option with `on`, `off`, `1` or `0` after it.
@@ -197,123 +307,4 @@ fn omitted(because: &str) -> Spelling {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::{self, help, user_flag};
-
-    fn spell(build: &str, name: &str, value: FlagValue) -> Result<String, String> {
-        let dialect = fixtures::dialect();
-        let flags = merge_names(&Flags::from([(name.to_owned(), user_flag(value))]), &dialect);
-        let listed = OptionList::parse(&help(build));
-        let translator = Translator { dialect: &dialect, listed: &listed, flags: &flags };
-        let (name, flag) = flags.first_key_value().expect("one flag");
-        match translator.spell(name, &flag.value) {
-            Ok(Spelling::Kept(spelled)) => Ok(spelled.join(" ")),
-            Ok(Spelling::Translated(change)) => Ok(format!("~ {}", change.spelled.join(" "))),
-            Ok(Spelling::Dropped(_)) => Ok("dropped".to_owned()),
-            Err(error) => Err(error.detail),
-        }
-    }
-
-    #[test]
-    fn an_option_is_spelled_as_each_build_wants_it() {
-        let (mid_2024, late_2024, late_2025, late_2026) =
-            ("2024-07-py0.2.80", "2024-11-py0.3.2", "2025-08-py0.3.16", "b11669-debian");
-        let text = |text: &str| FlagValue::Text(text.to_owned());
-        let cases = [
-            (mid_2024, "flash-attn", FlagValue::Switch(true), "--flash-attn"),
-            (late_2025, "flash-attn", text("on"), "~ --flash-attn"),
-            (late_2025, "flash-attn", FlagValue::Switch(false), "~ "),
-            (late_2026, "flash-attn", FlagValue::Switch(true), "~ --flash-attn on"),
-            (late_2026, "flash-attn", FlagValue::Switch(false), "~ --flash-attn off"),
-            (late_2026, "flash-attn", text("auto"), "--flash-attn auto"),
-            (mid_2024, "mmap", FlagValue::Switch(false), "--no-mmap"),
-            (late_2025, "no-mmap", FlagValue::Switch(true), "--no-mmap"),
-            (late_2026, "mmap", FlagValue::Switch(false), "~ --load-mode none"),
-            (late_2026, "no-mmap", FlagValue::Switch(true), "~ --load-mode none"),
-            (late_2026, "mmap", FlagValue::Switch(true), "~ --load-mode mmap"),
-            (late_2025, "mmap", FlagValue::Switch(true), "~ "),
-            (late_2025, "load-mode", text("mlock"), "~ --no-mmap --mlock"),
-            (late_2026, "mlock", FlagValue::Switch(true), "~ --load-mode mmap+mlock"),
-            (late_2025, "mlock", FlagValue::Switch(true), "--mlock"),
-            (mid_2024, "n-predict", FlagValue::Integer(-1), "~ --predict -1"),
-            (late_2025, "n-predict", FlagValue::Integer(-1), "--n-predict -1"),
-            (mid_2024, "n-gpu-layers", FlagValue::Integer(9), "dropped"),
-            (late_2026, "n-gpu-layers", text("all"), "--n-gpu-layers all"),
-            (late_2025, "perf", FlagValue::Switch(false), "--no-perf"),
-            (late_2025, "perf", FlagValue::Switch(true), "~ "),
-            (late_2026, "cpu-strict", FlagValue::Switch(true), "~ --cpu-strict 1"),
-            (late_2026, "log-disable", FlagValue::Switch(false), "~ "),
-            (late_2026, "log-disable", FlagValue::Switch(true), "--log-disable"),
-            (late_2024, "temp", FlagValue::Float(0.7), "--temp 0.7"),
-            (late_2024, "lora", FlagValue::Many(vec!["a".into(), "b".into()]), "--lora a --lora b"),
-            (late_2024, "sse-ping-interval", FlagValue::Integer(5), "dropped"),
-            (late_2026, "grp-attn-n", FlagValue::Integer(5), "dropped"),
-            (late_2026, "ui", FlagValue::Switch(false), "--no-ui"),
-            (late_2025, "ui", FlagValue::Switch(false), "~ --no-webui"),
-        ];
-        for (build, name, value, expected) in cases {
-            assert_eq!(spell(build, name, value.clone()).as_deref(), Ok(expected), "{build} {name} {value:?}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_passed_is_refused_with_the_reason() {
-        let build = "b11669-debian";
-        let text = |text: &str| FlagValue::Text(text.to_owned());
-        let cases = [
-            ("ctx-siez", FlagValue::Integer(1), "did you mean `ctx-size`?"),
-            ("quantum", FlagValue::Integer(1), "no llama-server is known"),
-            ("ssl-pinning", text("x"), "it protects"),
-            ("api-key-rotation", text("x"), "it protects"),
-            ("ctx-size", FlagValue::Switch(true), "it takes a value"),
-            ("metrics", text("yes"), "write `metrics = true`"),
-            ("port", FlagValue::Integer(1), "of the server itself"),
-            ("alias", text("--host"), "would read as an option"),
-            ("alias", text("a\nb"), "line end"),
-            ("lora", FlagValue::Many(vec!["ok".into(), "a\0b".into()]), "NUL"),
-        ];
-        for (name, value, expected) in cases {
-            let detail = spell(build, name, value).expect_err(name);
-            assert!(detail.contains(expected), "{name}: {detail}");
-        }
-    }
-
-    #[test]
-    fn mmap_and_mlock_become_one_load_mode() {
-        let dialect = fixtures::dialect();
-        let listed = OptionList::parse(&help("b11669-debian"));
-        let cases: [(&[(&str, FlagValue)], &str); 4] = [
-            (&[("mmap", FlagValue::Switch(false)), ("mlock", FlagValue::Switch(true))], "--load-mode mlock"),
-            (&[("mmap", FlagValue::Switch(true)), ("mlock", FlagValue::Switch(true))], "--load-mode mmap+mlock"),
-            (&[("mmap", FlagValue::Switch(false)), ("mlock", FlagValue::Switch(false))], "--load-mode none"),
-            (&[("mmap", FlagValue::Switch(false)), ("load-mode", FlagValue::Text("dio".into()))], "--load-mode dio"),
-        ];
-        for (given, expected) in cases {
-            let flags = given.iter().map(|(name, value)| ((*name).to_owned(), user_flag(value.clone()))).collect();
-            let translator = Translator { dialect: &dialect, listed: &listed, flags: &flags };
-            let spelled: Vec<String> = flags
-                .iter()
-                .flat_map(|(name, flag)| translator.spell(name, &flag.value).expect("is spelled").into_arguments())
-                .collect();
-            assert_eq!(spelled.join(" "), expected, "{given:?}");
-        }
-    }
-
-    #[test]
-    fn a_default_gives_way_to_the_users_other_name_for_it() {
-        let dialect = fixtures::dialect();
-        let default = |value| Flag { value, origin: FlagOrigin::BuiltIn };
-        let flags = Flags::from([
-            ("n-gpu-layers".to_owned(), default(FlagValue::Integer(99))),
-            ("gpu-layers".to_owned(), user_flag(FlagValue::Integer(7))),
-            ("mmap".to_owned(), default(FlagValue::Switch(false))),
-            ("no-mmap".to_owned(), user_flag(FlagValue::Switch(false))),
-        ]);
-        let expected = Flags::from([
-            ("gpu-layers".to_owned(), user_flag(FlagValue::Integer(7))),
-            ("mmap".to_owned(), user_flag(FlagValue::Switch(true))),
-        ]);
-        assert_eq!(merge_names(&flags, &dialect), expected);
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
-use llama_warden_dialects::{BinaryProfile, DialectSet, build_command_line, choose_dialect};
+use llama_warden_dialects::{BinaryProfile, DialectSet, OptionErrors, build_command_line, choose_dialect};
 use llama_warden_events::{Incarnation, OptionNote, OptionTreatment, ServerId};
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::{Value, json};
@@ -103,10 +103,13 @@ async fn from_file(
     }
     let profile = build_of(&spec).await?;
     let dialects: DialectSet = load_set(&inventory.loaded);
-    let choice =
-        choose_dialect(&dialects, &profile).ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
-    let line = build_command_line(&spec, &profile, &choice.file).map_err(|error| {
-        CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
+    let choice = choose_dialect(&dialects, &profile, spec.dialect.as_deref())
+        .ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
+    let line = build_command_line(&spec, &profile, &choice.file).map_err(|OptionErrors(errors)| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        CommandFailure::failed(errors.join("\nerror: ")).next_step(
+            "fix the options in the configuration, or use another build; `llama-warden check` shows their places",
+        )
     })?;
     let (name, origin) = (choice.file.name(), choice.file.origin());
     let rules = line.notes.iter().filter_map(|note| {
@@ -123,7 +126,7 @@ async fn from_file(
             because: format!("the dialect {name} ({origin}: {})", choice.because),
             rules: rules.collect(),
             options: line.notes,
-            warnings: line.warnings,
+            warnings: line.warnings.into_iter().chain(line.doubts.iter().map(ToString::to_string)).collect(),
             launch: None,
         },
     )
@@ -168,15 +171,14 @@ fn print(global: &GlobalArgs, shown: &ShownLine) -> CommandResult {
     Ok(Exit::Done)
 }
 
-/// The version and options of the server's executable. One that cannot be asked gets its options as they are written, as at
-/// a launch.
+/// The version and options of the server's executable. One that cannot be asked gets what is written, as at a launch.
 async fn build_of(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
     let path = executable::find(&spec.binary).map_err(|error| {
         CommandFailure::failed(error)
             .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
     })?;
     Ok(executable::ask(spec, &path).await?.unwrap_or_else(|error| {
-        eprintln!("warning: {error}; options are shown as they are written");
+        eprintln!("warning: {error}; only the options that are written are passed, and no defaults");
         BinaryProfile::unknown(path)
     }))
 }
@@ -201,6 +203,14 @@ fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
+    } else if word.contains(char::is_control) {
+        // A terminal would obey it, and the shells take the escape of bash and zsh for it.
+        let escaped = |c: char| match c {
+            '\'' | '\\' => format!("\\{c}"),
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        format!("$'{}'", word.chars().map(escaped).collect::<String>())
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
@@ -217,5 +227,6 @@ mod tests {
             shell_words(&argv.map(str::to_owned)),
             "'/opt/my llama/llama-server' \\\n  --model '/m/it'\\''s.gguf' \\\n  --temp -1 \\\n  --jinja"
         );
+        assert_eq!(quoted("it's \x1b]0;x\u{9b}"), "$'it\\'s \\u001b]0;x\\u009b'");
     }
 }

@@ -1,6 +1,7 @@
-//! `check`: validates the configuration, its plug-in files, models and memory, and tells everything at once. Needs no daemon.
+//! `check`: validates the configuration, its plug-in files, command lines, models and memory, and tells everything at once.
+//! Needs no daemon.
 
-use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location, Severity};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
@@ -14,6 +15,7 @@ use super::models;
 use super::up::searched;
 use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
+use crate::option_check;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
@@ -30,9 +32,9 @@ struct Findings {
     memory: Option<MemoryReport>,
 }
 
-pub fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
+pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
     let examined = Inventory::examine(global.config.as_deref());
-    let (inventory, problems) = match examined {
+    let (inventory, mut problems) = match examined {
         Ok(examined) => examined,
         Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
             print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
@@ -45,6 +47,12 @@ pub fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
     warnings.extend(tracing_warning());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
+    for problem in option_check::problems(&inventory).await? {
+        match problem.severity {
+            Severity::Error => problems.0.push(problem),
+            Severity::Warning => warnings.push(problem),
+        }
+    }
     let memory = MemoryReport::of(loaded);
     let findings = Findings { inventory, problems, warnings, refused_files, memory };
     if global.json { findings.print_json() } else { findings.print() }

@@ -56,9 +56,9 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
         CliCommand::Check { file: Some(file) } => {
             let named = GlobalArgs { config: Some(file.clone()), ..global.clone() };
-            check::run(&named, &extensions)
+            on_runtime(check::run(&named, &extensions))
         }
-        CliCommand::Check { file: None } => check::run(global, &extensions),
+        CliCommand::Check { file: None } => on_runtime(check::run(global, &extensions)),
         CliCommand::Config(command) => config::run(global, *command),
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),

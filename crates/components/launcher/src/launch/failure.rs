@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use llama_warden_dialects::OptionError;
+use llama_warden_dialects::OptionErrors;
 use llama_warden_events::FailureReason;
 use nix::errno::Errno;
 
@@ -52,8 +52,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
-impl From<OptionError> for LaunchFailure {
-    fn from(error: OptionError) -> Self {
+impl From<OptionErrors> for LaunchFailure {
+    fn from(error: OptionErrors) -> Self {
         Self::new(FailureReason::BadArgument, error.to_string())
     }
 }

@@ -27,6 +27,8 @@ use llama_warden_processes::sweep::ProcessSelector;
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time until an executable that did not answer in time is asked again. A slow disk or a busy machine may have been the reason.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Bytes that are read of each stream. The longest known help text has 60 KiB.
 const MAX_OUTPUT: u64 = 1024 * 1024;
 /// Time from the end of a run's output to its own end.
@@ -71,8 +73,8 @@ pub enum IdentifyError {
         /// What the loader or the shell says, or how it ended.
         line: String,
     },
-    /// Its help text lists no options.
-    #[error("{} --help lists no options", path.display())]
+    /// Its help text is not that of a llama-server.
+    #[error("{} --help lists no options of a llama-server", path.display())]
     NoOptions {
         /// The executable.
         path: PathBuf,
@@ -81,10 +83,18 @@ pub enum IdentifyError {
 
 /// The profiles of the executables that were run, in memory. Cheap to clone; clones share the profiles.
 #[derive(Debug, Clone, Default)]
-pub struct BinaryCache(Arc<Mutex<HashMap<FileIdentity, SharedProfile>>>);
+pub struct BinaryCache(Arc<Mutex<HashMap<FileIdentity, SharedAnswer>>>);
 
 /// Filled by the first caller; the others wait for it.
-type SharedProfile = Arc<OnceCell<Arc<BinaryProfile>>>;
+type SharedAnswer = Arc<OnceCell<Answer>>;
+
+/// What an executable answered, and until when that counts.
+#[derive(Debug, Clone)]
+struct Answer {
+    profile: Result<Arc<BinaryProfile>, Arc<IdentifyError>>,
+    /// `None` for a profile: it is that of the file.
+    expires: Option<Instant>,
+}
 
 /// Identifies a file's content without reading it: another build at the same path differs in at least one field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,24 +107,39 @@ struct FileIdentity {
 }
 
 impl BinaryCache {
-    /// The profile of the executable at `path` (absolute). Runs it at most once, however many callers wait.
+    /// The profile of the executable at `path` (absolute). Runs it at most once, however many callers wait. One that could not be
+    /// identified is asked again by a later call; one that did not answer in time not before [`ASK_AGAIN`] is over.
     ///
     /// # Errors
-    /// See [`IdentifyError`]. A failure is not stored: the next call runs the executable again.
+    /// See [`IdentifyError`].
     pub async fn identify(
         &self,
         spawner: &Spawner,
         path: &Path,
         environment: &ChildEnvironment,
-    ) -> Result<Arc<BinaryProfile>, IdentifyError> {
+    ) -> Result<Arc<BinaryProfile>, Arc<IdentifyError>> {
         let identity =
             FileIdentity::of(path).map_err(|source| IdentifyError::Unreadable { path: path.into(), source })?;
         let entry = {
-            let mut profiles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(profiles.entry(identity).or_default())
+            let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = answers.entry(identity).or_default();
+            let is_expired = |answer: &Answer| answer.expires.is_some_and(|expires| expires <= Instant::now());
+            if entry.get().is_some_and(is_expired) {
+                *entry = SharedAnswer::default();
+            }
+            Arc::clone(entry)
         };
-        let run = || async { identify(spawner, path, environment).await.map(Arc::new) };
-        entry.get_or_try_init(run).await.cloned()
+        let run = || async {
+            let profile = identify(spawner, path, environment).await.map(Arc::new).map_err(Arc::new);
+            // Only a question that runs into its timeout is worth a rest: nobody should wait for it at every launch.
+            let rest = |error: &Arc<IdentifyError>| match **error {
+                IdentifyError::TooSlow { .. } => ASK_AGAIN,
+                _ => Duration::ZERO,
+            };
+            let expires = profile.as_ref().err().map(|error| Instant::now() + rest(error));
+            Answer { profile, expires }
+        };
+        entry.get_or_init(run).await.profile.clone()
     }
 }
 
@@ -147,7 +172,7 @@ pub async fn identify(
     let (version, help) = tokio::join!(version.output(), help.output());
     let (help, end) = help?;
     let options = OptionList::parse(&help);
-    if options.is_empty() {
+    if !options.is_of_llama_server() {
         let path = path.into();
         return Err(match why_broken(&help, end) {
             Some(line) => IdentifyError::Broken { path, line },
@@ -234,5 +259,37 @@ impl IdentifyRun<'_> {
         process.exited().await?;
         process.sweep(ProcessSelector::default(), Instant::now() + SWEEP_TIMEOUT).await;
         Ok(process.reap())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_help_that_timed_out_is_asked_again_later() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let program = folder.path().join("slow");
+        let script = "#!/bin/sh\n[ -e \"$0.quick\" ] || sleep 600\necho '--model FNAME  x'\n";
+        std::fs::write(&program, script).expect("write");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
+        let (cache, spawner) = (BinaryCache::default(), Spawner::start().expect("starts"));
+        let environment = ChildEnvironment::from([("PATH".into(), "/usr/bin:/bin".into())]);
+        let ask = || cache.identify(&spawner, &program, &environment);
+
+        // With the clock stopped, the time is over as soon as there is nothing left to do.
+        tokio::time::pause();
+        let (first, beside) = tokio::join!(ask(), ask());
+        let first = first.expect_err("it does not answer");
+        assert!(matches!(*first, IdentifyError::TooSlow { .. }), "{first}");
+        assert!(beside.is_err_and(|beside| Arc::ptr_eq(&first, &beside)), "one question for both");
+        std::fs::write(folder.path().join("slow.quick"), "").expect("write");
+        assert!(ask().await.is_err_and(|soon| Arc::ptr_eq(&first, &soon)), "nobody waits again at once");
+        tokio::time::advance(ASK_AGAIN).await;
+        tokio::time::resume();
+        let profile = ask().await.expect("it answers now");
+        assert!(profile.options.as_ref().is_some_and(|options| options.lists("model")));
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use llama_warden_config::ServerSpec;
+use llama_warden_config::{KeyError, ServerSpec};
 use llama_warden_events::FailureReason;
 use llama_warden_procfs::SocketAddress;
 use nix::fcntl::OFlag;
@@ -23,21 +23,25 @@ mod program;
 
 pub(crate) use program::check_program;
 
-/// Longest part of a key file that is read, in bytes.
-const MAX_KEY_FILE: u64 = 64 * 1024;
+/// The keys of a server.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerKeys {
+    pub(crate) keys: Vec<String>,
+    /// One sentence for each thing that is odd about their files.
+    pub(crate) doubts: Vec<String>,
+}
 
-/// Checks the executable, the model, the key file and the addresses of a server; returns the keys, which must not be
-/// shown. Removes a unix socket on which no process listens any more.
+/// Checks the executable, the model, the keys and the addresses of a server; returns the keys, which must not be shown. Removes a unix socket on which no process listens any more.
 ///
 /// # Errors
 /// The first failure found.
-pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
+pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<ServerKeys, LaunchFailure> {
     check_program(program)?;
     // A model that the server downloads is no file of ours.
     if server.model_repository().is_none() {
         check_model(&server.model)?;
     }
-    let keys = server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)?;
+    let keys = read_keys(server)?;
     check_addresses(&server.host, server.port)?;
     Ok(keys)
 }
@@ -60,22 +64,26 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     check_header(&header[..count], metadata.len()).map_err(invalid)
 }
 
-/// Reads a key file, one key per line. A server that cannot read its key file accepts every key, or none.
-fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
-    let failure = |error: io::Error| {
-        let detail = format!("cannot read the key file {}: {error}", path.display());
-        // What is there and no text cannot become a key file by itself.
-        let is_absent = error.raw_os_error().is_some();
-        let reason = if is_absent { FailureReason::FileNotFound } else { FailureReason::BadArgument };
-        LaunchFailure::of_io(reason, detail, &error)
-    };
-    let (file, metadata) = open(path).map_err(failure)?;
-    if !metadata.is_file() {
-        return Err(failure(io::Error::other(format!("it is {}", kind_of(&metadata)))));
+/// Reads every key of a server. One that cannot read its keys, or has none, answers everybody, or nobody.
+fn read_keys(server: &ServerSpec) -> Result<ServerKeys, LaunchFailure> {
+    let mut all = ServerKeys::default();
+    for source in server.key_sources() {
+        let read = source.read().map_err(|error| match &error {
+            KeyError::Unreadable { source, .. } => {
+                // What is there and no text cannot become a key file by itself.
+                let is_absent = source.raw_os_error().is_some();
+                let reason = if is_absent { FailureReason::FileNotFound } else { FailureReason::BadArgument };
+                LaunchFailure::of_io(reason, error.to_string(), source)
+            }
+            KeyError::EmptyFile(_) | KeyError::EmptyList(_) => {
+                LaunchFailure::new(FailureReason::BadArgument, error.to_string())
+            }
+        })?;
+        all.keys.extend(read.keys);
+        let doubt = |oddity| format!("the key file: {oddity}, which the server may take for a part of the key");
+        all.doubts.extend(read.oddities.into_iter().map(doubt));
     }
-    let mut text = String::new();
-    file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(failure)?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
+    Ok(all)
 }
 
 /// Opens for reading; `O_NONBLOCK` keeps a FIFO without a writer from blocking.

@@ -18,13 +18,16 @@ use tokio::time::Instant;
 use super::context::{Launch, NotStarted};
 use super::failure::LaunchFailure;
 use super::identify::IdentifyError;
-use super::preflight;
+use super::preflight::{self, ServerKeys};
 use llama_warden_processes::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
 use llama_warden_processes::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
 use llama_warden_processes::sweep::{ProcessSelector, Sweep, sweep};
 
 /// Time to kill processes of an earlier launch that still hold the port.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The next step for an executable whose help cannot be read.
+const UNREADABLE_HELP: &str = "have it answer --help as llama-server does, or name its flag dialect as `dialect`";
 
 /// The command line, environment and secrets of a process that is about to be spawned.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Launch {
             let detail = format!("{error}; set `binary`, or install llama-server");
             LaunchFailure::new(FailureReason::BinaryNotFound, detail)
         })?;
-        let keys = match self.run_preflight(&program).await {
+        let ServerKeys { keys, doubts } = match self.run_preflight(&program).await {
             Err(failure) if failure.reason == FailureReason::PortInUse => {
                 self.kill_port_holders().await;
                 self.run_preflight(&program).await?
@@ -63,6 +66,10 @@ impl Launch {
         }
         for detail in line.warnings.iter().cloned() {
             reporter.publish(Event::ServerWarned { warning: Warning::OptionDropped, detail }).await?;
+        }
+        let doubts = doubts.into_iter().chain(line.doubts.iter().map(ToString::to_string));
+        for detail in doubts.collect::<Vec<_>>() {
+            reporter.publish(Event::ServerWarned { warning: Warning::DoubtfulSetting, detail }).await?;
         }
         // A server may print its command line, the keys of its key file, or its environment.
         let variables = environment
@@ -105,15 +112,15 @@ impl Launch {
         }
     }
 
-    /// Checks files and addresses off the runtime's thread; returns the keys of the key file.
-    async fn run_preflight(&self, program: &Path) -> Result<Vec<String>, LaunchFailure> {
+    /// Checks files and addresses off the runtime's thread; returns the keys.
+    async fn run_preflight(&self, program: &Path) -> Result<ServerKeys, LaunchFailure> {
         let (server, program) = (Arc::clone(&self.server), program.to_owned());
         let checked = blocking(move || preflight::check(&server, &program)).await;
         checked
             .unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
     }
 
-    /// The profile of the executable. One that cannot be identified gets its options as they are written, with a warning.
+    /// The profile of the executable. One that cannot be identified gets what the user wrote, with a warning.
     async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, NotStarted> {
         let Self { resources, reporter, .. } = self;
         // Other launches may wait for the same answer: this launch's sweep must not kill the process that gives it.
@@ -121,12 +128,13 @@ impl Launch {
         untagged.remove(OsStr::new(LAUNCH_TAG_VARIABLE));
         let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
             Ok(profile) => profile,
-            Err(error @ IdentifyError::Broken { .. }) => {
+            Err(error) if matches!(*error, IdentifyError::Broken { .. }) => {
                 let detail = format!("{error}; install what is missing, or use a build for this machine");
                 return Err(LaunchFailure::new(FailureReason::BinaryBroken, detail).into());
             }
             Err(error) => {
-                let detail = format!("{error}; its options are passed as they are written");
+                let detail =
+                    format!("{error}; it gets the options that are written, and no defaults ({UNREADABLE_HELP})");
                 reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;
                 Arc::new(BinaryProfile::unknown(program.to_owned()))
             }
@@ -144,7 +152,7 @@ impl Launch {
                 Event::DialectsReloaded { dialects: loaded.into(), removed: removed.into(), refused: refused.into() };
             reporter.events.publish(EventDraft::daemon(reloaded).because(reporter.cause)).await?;
         }
-        let choice = llama_warden_dialects::choose_dialect(&dialects, profile)
+        let choice = llama_warden_dialects::choose_dialect(&dialects, profile, self.server.dialect.as_deref())
             .ok_or_else(|| LaunchFailure::new(FailureReason::Unknown, "no flag dialect is loaded"))?;
         let chosen = Event::DialectChosen { dialect: choice.file.name().into(), because: choice.because };
         reporter.publish(chosen).await?;

@@ -161,7 +161,7 @@ fn no_answer() {
         let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let mut server = fixture.server("a", "");
         // It leaves the pipes to a member of its group, floods them, and never ends.
-        server.binary = fixture.write("floods", "#!/bin/sh\n[ \"$1\" = --model ] && exit 8\nyes & yes >&2\n").into();
+        server.binary = fixture.write("floods", "#!/bin/sh\n[ $# -gt 1 ] && exit 8\nyes & yes >&2\n").into();
         fixture.configure([server]).await;
         fixture.launch(1).await;
         assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 8 });

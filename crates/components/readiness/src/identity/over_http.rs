@@ -1,6 +1,7 @@
 //! The identity check over HTTP, on loopback.
 
-use llama_warden_probe::{Key, ProbeAddress};
+use llama_warden_config::KeySource;
+use llama_warden_probe::ProbeAddress;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,13 +33,13 @@ async fn serve(answers: Vec<&'static [u8]>) -> (Target, JoinHandle<Vec<String>>)
 async fn identity_falls_back_to_props_and_reads_the_key_from_its_file() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("key");
-    std::fs::write(&file, "\nsecret\nother\n").expect("writes");
+    std::fs::write(&file, "# team keys\nsecret\nother\n").expect("writes");
     let (target, heads) = serve(vec![
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 34\r\n\r\n{\"model_path\":\"/models/tiny.gguf\"}",
     ])
     .await;
-    let target = Target { key: Some(Key::File(file)), ..target };
+    let target = Target { key: Some(KeySource::file(file)), ..target };
     let identity = identify(&target, &["/models/tiny.gguf".into()]).await;
     let heads = heads.await.expect("serves");
     assert!(heads.iter().all(|head| head.contains("authorization: bearer secret")), "{heads:?}");

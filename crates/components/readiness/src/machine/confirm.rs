@@ -114,11 +114,23 @@ impl Startup {
                               does, set `readiness.listener = \"any\"`";
                 self.fail(ReadinessFailure { reason: FailureReason::PortInUse, detail: format!("{what}: {advice}") });
             }
+            (Check::Done(ListenerOwner::Elsewhere { address }), _) if proof == Proof::Cap => {
+                let why =
+                    format!(" on its port; it listens on {address}, since something else than llama-warden sets that");
+                self.fail_at_cap(&why);
+            }
             (Check::Done(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
-                self.fail_at_cap(", nobody listens on its port");
+                self.on_cap_without_listener(", nobody listens on its port", now);
+            }
+            // It began to listen, or nobody can say, in the moment in which its time was over.
+            (Check::Done(ListenerOwner::Own | ListenerOwner::Unreadable { .. }), _)
+                if proof == Proof::Cap && !self.may_assume_ready() =>
+            {
+                self.on_cap_without_listener("", now);
             }
             // The server wrote its ready line before it listens, or it answered and does no more: watch on.
-            (Check::Done(ListenerOwner::Nobody), _) | (_, Check::Done(Identity::NotReady)) => {
+            (Check::Done(ListenerOwner::Nobody | ListenerOwner::Elsewhere { .. }), _)
+            | (_, Check::Done(Identity::NotReady)) => {
                 self.watch(now);
             }
             (Check::Pending | Check::NotNeeded, _) | (_, Check::Pending) => {}

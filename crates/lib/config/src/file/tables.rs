@@ -83,8 +83,10 @@ table! {
         "env" => env: BTreeMap<String, Located<String>>,
         /// More names of variables, as globs, that every server inherits.
         "env-pass" => env_pass: Vec<Located<GlobPattern>>,
-        /// Arguments of every server, verbatim, after everything else.
+        /// Arguments of every server, verbatim, after the options and before model, host and port.
         "args" => args: Vec<Located<SingleLine>>,
+        /// The name of a flag dialect, for executables whose help cannot be read; "auto" = chosen by build.
+        "dialect" => dialect: String,
         /// Folder with more flag dialects; "" = none.
         "dialects-dir" => dialects_dir: SingleLine,
     }
@@ -218,9 +220,11 @@ table! {
         "thinking" => thinking: bool,
         /// Its executable, in place of the one in `[llama-server]`.
         "binary" => binary: SingleLine,
+        /// Its flag dialect, in place of the one in `[llama-server]`.
+        "dialect" => dialect: String,
         /// The address that it binds, or the path of a unix socket that ends in .sock.
         "host" => host: SingleLine,
-        /// A file whose first line is the API key that the server requires of clients.
+        /// A file with the API keys that the server requires of clients, one a line; lines that begin with # are comments.
         "api-key-file" => api_key_file: SingleLine,
         /// Its options; they override those of the profile and of `[flags]`.
         "flags" => flags: FlagTable,

@@ -54,12 +54,13 @@ impl CrossChecker<'_> {
             let section = &llama_server.value;
             self.variables(section.env.as_ref());
             self.not_empty("llama-server.binary", section.binary.as_ref());
+            self.plugin("dialect", "dialect", section.dialect.as_ref());
             if let Some(host) = &section.host {
                 self.shared_host(host);
             }
         }
         if let Some(readiness) = &file.readiness {
-            self.detector(readiness.value.detector.as_ref());
+            self.plugin("detector", "pack", readiness.value.detector.as_ref());
         }
         for server in file.servers.iter().flat_map(|servers| &servers.value) {
             self.server(&server.value);
@@ -71,6 +72,7 @@ impl CrossChecker<'_> {
         self.not_empty("model", server.model.as_ref());
         self.model(server.model.as_ref());
         self.not_empty("binary", server.binary.as_ref());
+        self.plugin("dialect", "dialect", server.dialect.as_ref());
         self.variables(server.env.as_ref());
         if let Some(host) = &server.host {
             self.host(host);
@@ -84,7 +86,7 @@ impl CrossChecker<'_> {
             self.delays(&merged.value);
         }
         if let Some(readiness) = &server.readiness {
-            self.detector(readiness.value.detector.as_ref());
+            self.plugin("detector", "pack", readiness.value.detector.as_ref());
             if let Some(directory) = &readiness.value.detectors_dir {
                 self.refuse(&directory.location, "`detectors-dir` is for all servers", "set it in [readiness]");
             }
@@ -118,9 +120,10 @@ impl CrossChecker<'_> {
         }
     }
 
-    fn detector(&mut self, detector: Option<&Located<String>>) {
-        if let Some(detector) = detector.filter(|detector| detector.value.is_empty()) {
-            self.refuse(&detector.location, "`detector` is empty", "write \"auto\" or the name of a pack");
+    fn plugin(&mut self, key: &str, kind: &str, name: Option<&Located<String>>) {
+        if let Some(name) = name.filter(|name| name.value.is_empty()) {
+            let help = format!("write \"auto\" or the name of a {kind}");
+            self.refuse(&name.location, format!("`{key}` is empty"), help);
         }
     }
 

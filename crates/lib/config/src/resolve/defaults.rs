@@ -26,6 +26,8 @@ pub(crate) struct SpecBuilder<'a> {
 pub(crate) struct SharedDefaults {
     pub(crate) host: Arc<str>,
     binary: Arc<Path>,
+    dialect: Option<Arc<str>>,
+    directory: Arc<Path>,
     env: Arc<BTreeMap<String, String>>,
     readiness: Arc<ReadinessSpec>,
     stop: Arc<StopSpec>,
@@ -99,6 +101,8 @@ impl SpecBuilder<'_> {
             dialects_dir: self.path_or_none(&shared.dialects_dir),
             host: self.host(&need(&shared.host, "llama-server.host")?.0),
             binary: self.program(&need(&shared.binary, "llama-server.binary")?.0).into(),
+            dialect: named(&need(&shared.dialect, "llama-server.dialect")?),
+            directory: self.directory.into(),
             env: variables(need(&shared.env, "llama-server.env")?).into(),
             readiness: readiness(section)?.into(),
             stop: stop(need(&self.file.stop, "stop")?)?.into(),
@@ -143,7 +147,9 @@ impl SpecBuilder<'_> {
             tier: own(&server.tier).or_else(|| quantisation(server.model.as_ref())),
             thinking: server.thinking.as_ref().is_some_and(|thinking| thinking.value),
             binary: own_binary.unwrap_or_else(|| Arc::clone(&common.binary)),
+            dialect: server.dialect.as_ref().map_or_else(|| common.dialect.clone(), |dialect| named(&dialect.value)),
             flags: Arc::default(),
+            directory: Arc::clone(&common.directory),
             args: both(&shared.args, &server.args).map(|line| line.value.0.clone()).collect(),
             env: or_own(&common.env, &shared.env, &server.env, |env| Ok(variables(env)))?,
             env_pass: both(&shared.env_pass, &server.env_pass).map(|pattern| pattern.value.0.clone()).collect(),
@@ -210,6 +216,11 @@ fn both<'a, T>(shared: &'a Option<Located<Vec<T>>>, own: &'a Option<Located<Vec<
 
 fn variables(written: BTreeMap<String, Located<String>>) -> BTreeMap<String, String> {
     written.into_iter().map(|(name, value)| (name, value.value)).collect()
+}
+
+/// The name of a file that is chosen by build if it is called `auto`.
+fn named(name: &str) -> Option<Arc<str>> {
+    (name != "auto").then(|| name.into())
 }
 
 fn readiness(readiness: Readiness) -> Result<ReadinessSpec, ConfigProblems> {

@@ -8,6 +8,7 @@ pub(crate) mod discovered;
 pub(crate) mod flags;
 pub(crate) mod identities;
 pub(crate) mod in_force;
+mod option_places;
 pub(crate) mod profiles;
 mod restart_only;
 mod shell_spellings;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use llama_warden_events::Signal;
+use llama_warden_support::KeyFile;
 
 use crate::environment::is_executable;
 use crate::file::flag_table::FlagTable;
@@ -51,8 +52,9 @@ impl Configuration {
             if spec.hooks.pre_start.is_none() && spec.model_repository().is_none() {
                 missing(model.as_ref(), &spec.model, "the model", &mut warnings);
             }
-            if let Some(path) = &spec.api_key_file {
-                missing(api_key_file.as_ref(), path, "the api key file", &mut warnings);
+            if let (Some(written), Some(path)) = (api_key_file, &spec.api_key_file) {
+                missing(Some(written), path, "the api key file", &mut warnings);
+                odd_key_file(written, path, &mut warnings);
             }
             if let Some(binary) = binary {
                 self.missing_program(binary, &spec.binary, NO_LLAMA_SERVER, &mut warnings);
@@ -150,6 +152,15 @@ fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warni
         let state = if path.exists() { "is not a file" } else { "does not exist" };
         let message = format!("{what} {} {state}", path.display());
         let help = "relative paths are relative to the configuration file";
+        warnings.push(ConfigProblem::warning(&written.location, message, help));
+    }
+}
+
+/// Warns of bytes around a key that a server takes for a part of it. The launch refuses a file without a key.
+fn odd_key_file(written: &Located<SingleLine>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
+    for oddity in KeyFile::read(path).into_iter().flat_map(|file| file.oddities) {
+        let message = format!("the api key file {}: {oddity}", path.display());
+        let help = "a server may take it for a part of the key; write plain lines, each with a key";
         warnings.push(ConfigProblem::warning(&written.location, message, help));
     }
 }

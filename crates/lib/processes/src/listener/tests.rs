@@ -59,5 +59,12 @@ fn a_listener_of_a_descendant_is_ours() {
 fn a_free_port_is_nobodys() {
     // Not a port that was just open: a child on its way to exec may still hold it.
     let address = tcp("127.83.12.9:1");
-    assert_eq!(identify(&[address], std::process::id(), &tag()), ListenerOwner::Nobody);
+    assert_eq!(identify(&[address], u32::MAX, &tag()), ListenerOwner::Nobody);
+}
+
+#[test]
+fn a_launch_that_listens_on_another_address_only_is_found_there() {
+    let _listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let owner = identify(&[tcp("127.83.12.9:1")], std::process::id(), &tag());
+    assert!(matches!(owner, ListenerOwner::Elsewhere { .. }), "{owner:?}");
 }

@@ -24,17 +24,21 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
     let binary = executable::locate(binary)?;
     let spec = executable::default_spec("which", &binary, Path::new(MODEL), PORT)?;
     let profile = executable::ask(&spec, &binary).await?.map_err(|error| {
-        let next_step = match &error {
-            IdentifyError::Broken { .. } => "install what is missing, or use a build for this machine",
-            _ => "see that `BINARY --help` works by hand; its output says which options there are",
+        let (what, next_step) = match &error {
+            IdentifyError::Broken { .. } => {
+                (error.to_string(), "install what is missing, or use a build for this machine")
+            }
+            IdentifyError::NoOptions { path } => {
+                (format!("{} is no llama-server: {error}", path.display()), "name a llama-server")
+            }
+            _ => (error.to_string(), "see that `BINARY --help` works by hand; its output says which options there are"),
         };
-        CommandFailure::failed(error).next_step(next_step)
+        CommandFailure::failed(what).next_step(next_step)
     })?;
-    executable::require_llama_server(&profile)?;
     let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
-    let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
+    let dialect = choose_dialect(&dialects, &profile, None).ok_or_else(|| none("flag dialect"))?;
     let line = build_command_line(&spec, &profile, &dialect.file).map_err(CommandFailure::failed)?;
     let (build, options) = (profile.version.short_name(), profile.identity.options.len());
     let mut spelling = as_data(&dialect);

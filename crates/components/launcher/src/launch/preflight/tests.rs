@@ -3,6 +3,8 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use llama_warden_config::{ConfigSource, Configuration, Environment};
+
 use super::*;
 
 /// As much of a program as the check reads.
@@ -100,20 +102,38 @@ fn a_model_of_every_known_version_passes() {
     }
 }
 
+fn with_key_file(path: PathBuf) -> ServerSpec {
+    let source = ConfigSource::text("/", "[[servers]]\nid = 'a'\nmodel = '/m.gguf'\n");
+    let configuration = Configuration::parse(&source, &Environment::default()).expect("valid");
+    let spec = configuration.servers().next().expect("one server").clone();
+    ServerSpec { api_key_file: Some(path), ..spec }
+}
+
 #[test]
-fn keys_are_read_line_by_line_and_a_key_file_that_is_none_is_refused() {
+fn keys_are_read_line_by_line_and_what_is_odd_about_them_is_told() {
     let folder = folder();
-    let keys = file(&folder, "keys", "# mine\nsk-1\n  sk-2\n", 0o600);
-    assert_eq!(read_keys(&keys), Ok(vec!["sk-1".to_owned(), "sk-2".to_owned()]));
+    let read = |name, content| read_keys(&with_key_file(file(&folder, name, content, 0o600))).expect("has keys");
+    let plain = read("keys", "# mine\nsk-1\nsk-2\n");
+    assert_eq!((plain.keys, plain.doubts.len()), (vec!["sk-1".to_owned(), "sk-2".to_owned()], 0));
+    let odd = read("windows", "\u{feff}sk-1\r\n sk-2\n");
+    assert_eq!((odd.keys, odd.doubts.len()), (vec!["sk-1".to_owned(), "sk-2".to_owned()], 3));
+}
+
+#[test]
+fn a_key_file_without_a_key_is_a_bad_argument() {
+    let folder = folder();
     let fifo = folder.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
-    assert_eq!(read_keys(&fifo).expect_err("refused").reason, FailureReason::BadArgument);
     let missing = folder.path().join("missing");
-    assert_eq!(
-        read_keys(&missing).expect_err("refused").reason,
-        FailureReason::FileNotFound,
-        "it may be mounted later"
-    );
+    let empty = file(&folder, "empty", "", 0o600);
+    let comments = file(&folder, "comments", "# team keys\n\n  \r\n", 0o600);
+    for path in [fifo, empty, comments] {
+        let failure = read_keys(&with_key_file(path.clone())).expect_err("refused");
+        assert_eq!(failure.reason, FailureReason::BadArgument, "{failure}");
+        assert!(failure.detail.contains(&*path.to_string_lossy()), "{failure}");
+    }
+    let failure = read_keys(&with_key_file(missing)).expect_err("refused");
+    assert_eq!(failure.reason, FailureReason::FileNotFound, "it may be mounted later");
 }
 
 #[test]

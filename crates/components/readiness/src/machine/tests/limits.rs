@@ -40,6 +40,30 @@ fn at_the_cap_nothing_is_assumed_of_a_port_without_our_listener() {
 }
 
 #[test]
+fn at_the_cap_a_server_that_listens_elsewhere_fails_with_that_address() {
+    let elsewhere = || ListenerOwner::Elsewhere { address: "127.0.0.1:8099".to_owned() };
+    for (on_timeout, percent) in [
+        (OnTimeout::AssumeReady, None),
+        (OnTimeout::AssumeReady, Some(50.0)),
+        (OnTimeout::Fail, None),
+        (OnTimeout::Fail, Some(50.0)),
+    ] {
+        let mut run = MachineRun::new(ReadinessPolicy { on_timeout, ..policy() });
+        if percent.is_some() {
+            run.percent(2000, percent);
+        }
+        run.run_until(SPAWNED + 120_000, Some(ProbeAnswer::Refused));
+        let actions = run.listener(121_001, elsewhere());
+        assert_eq!(run.verdicts(), ["ready-timeout"]);
+        assert!(format!("{actions:?}").contains("it listens on 127.0.0.1:8099"), "{actions:?}");
+    }
+    let mut run = MachineRun::new(ReadinessPolicy { on_timeout: OnTimeout::Fail, ..policy() });
+    run.run_until(SPAWNED + 120_000, Some(ProbeAnswer::Refused));
+    run.listener(121_001, OWN);
+    assert_eq!(run.verdicts(), ["ready-timeout"], "nothing is assumed where the policy is to fail");
+}
+
+#[test]
 fn at_the_cap_a_late_answer_still_counts() {
     let cases = [(ProbeAnswer::Ok, "ready via health"), (ProbeAnswer::NotReady, "")];
     for (answer, verdict) in cases {

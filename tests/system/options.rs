@@ -1,0 +1,150 @@
+//! Options that are mistaken, that come by a second road, or for a build that does not say what it takes.
+
+use std::path::PathBuf;
+
+use llama_warden_events::{FailureReason, Warning};
+use llama_warden_stand_in::{Era, Script};
+use llama_warden_tests::{Sandbox, executable, sandbox};
+
+/// A wrapper that answers nothing on `--help`, and runs a server of `era` otherwise.
+fn mute_wrapper(sandbox: &Sandbox, era: Era) -> PathBuf {
+    let build = sandbox.build_of(era);
+    executable(
+        &sandbox.file("mute/llama-server"),
+        &format!("#!/bin/sh\n[ $# -gt 1 ] || exit 1\nexec '{}' \"$@\"\n", build.display()),
+    )
+}
+
+#[test]
+fn a_key_file_without_a_key_is_a_bad_argument_and_disturbs_nobody() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        std::fs::write(sandbox.file("keys"), "# team keys\n\n").expect("the sandbox can be written");
+        fleet.server_with("open", Script::default(), &format!("api-key-file = {:?}", sandbox.file("keys")));
+        fleet.server("b", Script::default());
+        let checked = sandbox.run(&fleet.write(), ["check"]).await.expect(2);
+        assert!(checked.stderr.contains("has no key") && checked.stderr.contains(".toml:"), "{}", checked.stderr);
+        let daemon = sandbox.up(&fleet).await;
+        let (reason, detail, _) = daemon.failure("open").await;
+        assert_eq!(reason, FailureReason::BadArgument);
+        assert!(detail.contains("has no key, and the server would answer everybody"), "{detail}");
+        daemon.ready("b").await;
+    });
+}
+
+#[test]
+fn check_says_at_once_whatever_a_launch_would_refuse_about_a_command_line() {
+    sandbox(async |sandbox| {
+        let config = sandbox.file("options.toml");
+        let build = sandbox.build_of(Era::B11669);
+        let text = format!(
+            "[llama-server]\nbinary = {build:?}\n\
+             [flags]\nn-gpu-layer = 9\nngl = 9\nctx-size = \"8k\"\n\
+             [[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\nargs = [\"--verbose\", \"--port\", \"8099\"]\n\
+             [servers.flags]\nmetrics = \"true\"\napi-key = \"\"\n\
+             [[servers]]\nid = \"b\"\nmodel = \"b.gguf\"\n\
+             [profiles.p]\nservers = [\"b\"]\nflags = {{ ctx-size = false }}\n"
+        );
+        std::fs::write(&config, text).expect("the sandbox can be written");
+        let checked = sandbox.run(&config, ["check"]).await.expect(2);
+        let problems = [
+            (":4:", "did you mean `n-gpu-layers`?"),
+            (":5:", "write `n-gpu-layers`"),
+            (":6:", "its value is no number"),
+            (":10:", "set the key `port`"),
+            (":12:", "write `metrics = true`"),
+            (":13:", "would answer everybody"),
+            (":19:", "it takes a number"),
+        ];
+        for (place, words) in problems {
+            let is_it = |line: &str| line.contains(words);
+            assert!(checked.stderr.lines().any(is_it), "{words} is missing in\n{}", checked.stderr);
+            assert!(checked.stderr.contains(place), "{place} is missing in\n{}", checked.stderr);
+        }
+        let count =
+            sandbox.run(&config, ["check", "--json"]).await.expect(2).json()["problems"].as_array().map(Vec::len);
+        assert_eq!(count, Some(problems.len()), "what servers share is told once");
+
+        let without =
+            std::fs::read_to_string(&config).expect("written").replace(&*build.to_string_lossy(), "/no/such/build");
+        std::fs::write(&config, without).expect("the sandbox can be written");
+        let guessed = sandbox.run(&config, ["check"]).await.expect(2);
+        assert!(
+            guessed.stderr.contains("did you mean `n-gpu-layers`?"),
+            "a warning without a build: {}",
+            guessed.stderr
+        );
+    });
+}
+
+#[test]
+fn what_comes_by_a_second_road_is_refused_before_the_spawn() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server_with("port", Script::default(), "args = [\"--port\", \"1\"]");
+        fleet.server_with("host", Script::default(), "env = { LLAMA_ARG_HOST = \"0.0.0.0\" }");
+        fleet.server_with("alias", Script::default(), "args = [\"-a\", \"x,y\"]");
+        let daemon = sandbox.up(&fleet).await;
+        for id in ["port", "host"] {
+            let (reason, detail, _) = daemon.failure(id).await;
+            assert_eq!(reason, FailureReason::BadArgument);
+            assert!(detail.contains(&format!("set the key `{id}` of the server")), "{detail}");
+        }
+        daemon.ready("alias").await;
+        let argv = daemon.server("alias").await.argv.join(" ");
+        assert!(argv.contains("-a x,y --model") && argv.contains("--port"), "{argv}");
+    });
+}
+
+#[test]
+fn a_build_whose_help_cannot_be_read_gets_what_is_written_and_no_defaults() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.binary(&mute_wrapper(sandbox, Era::B11669));
+        fleet.server_with("a", Script::default(), "flags = { ctx-size = 512 }");
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let server = daemon.server("a").await;
+        let argv = server.argv.join(" ");
+        assert!(argv.contains("--ctx-size 512") && !argv.contains("log-disable") && !argv.contains("mmap"), "{argv}");
+        let warned = server.warnings.iter().find(|warned| warned.warning == Warning::BinaryUnreadable);
+        assert!(warned.is_some_and(|warned| warned.detail.contains("`dialect`")), "{:?}", server.warnings);
+    });
+}
+
+#[test]
+fn an_option_can_be_left_to_the_build_and_paths_and_lists_are_passed_as_the_build_takes_them() {
+    sandbox(async |sandbox| {
+        let config = sandbox.file("options.toml");
+        let text = format!(
+            "[llama-server]\nbinary = {:?}\n[flags]\nctx-size = \"default\"\n\
+             [[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\nflags = {{ lora = [\"x.gguf\", \"/y.gguf\"] }}\n",
+            sandbox.build_of(Era::B11669)
+        );
+        std::fs::write(&config, text).expect("the sandbox can be written");
+        let argv = sandbox.run(&config, ["argv", "a", "--json"]).await.expect(0).json()["argv"].to_string();
+        assert!(!argv.contains("--ctx-size"), "{argv}");
+        let absolute = sandbox.file("x.gguf");
+        assert!(argv.contains(&format!("\"--lora\",{absolute:?},\"--lora\",\"/y.gguf\"")), "{argv}");
+    });
+}
+
+#[test]
+fn a_server_that_listens_elsewhere_is_told_with_its_address() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let port = fleet.listen() + 1;
+        let build = sandbox.build_of(Era::B11669);
+        let wrapper = executable(
+            &sandbox.file("moved/llama-server"),
+            &format!("#!/bin/sh\n[ $# -gt 1 ] && set -- \"$@\" --port {port}\nexec '{}' \"$@\"\n", build.display()),
+        );
+        fleet.binary(&wrapper);
+        fleet.section("[readiness]\ntimeout = \"2s\"");
+        fleet.server_with("a", Script::default(), "restart = { policy = \"never\" }");
+        let daemon = sandbox.up(&fleet).await;
+        let (reason, detail, _) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::ReadyTimeout);
+        assert!(detail.contains(&format!("it listens on 127.0.0.1:{port}")), "{detail}");
+    });
+}
