@@ -149,6 +149,19 @@ fn clients_that_never_read_hold_up_nothing() {
     });
 }
 
+#[test]
+fn the_first_answer_shows_every_configured_server() {
+    const SERVERS: usize = 300;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        for number in 0..SERVERS {
+            fleet.server_with(&format!("s{number}"), Script::default(), "enabled = false");
+        }
+        let daemon = sandbox.up(&fleet).await;
+        assert_eq!(daemon.status().await.total_servers, SERVERS);
+    });
+}
+
 /// Fault S27.
 #[test]
 fn probes_are_answered_however_many_clients_never_read() {

@@ -129,6 +129,7 @@ fn is_recorded(source: &Source) -> bool {
 /// Where a process may be signalled, and why.
 const MAY_SIGNAL: &[(&str, &str)] = &[
     ("crates/components/launcher/", "it owns the servers"),
+    ("crates/lib/processes/", "the launcher signals through it, and nobody else uses it"),
     ("crates/components/hooks/src/", "it kills the groups of the commands that it runs, which are nobody else's"),
     ("crates/bin/daemon/src/signals.rs", "it handles the signals that the program itself receives"),
     ("crates/dev/stand-in/", "it plays a llama-server that ends by a signal"),

@@ -57,7 +57,13 @@ impl Component for Api {
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
         let app = Arc::new(AppState { bus, lane, events, commands, models, configuration, description, cancel });
-        let router = router(app, &routes, RequestPolicy::new(reach, host, access))?;
+        let router = router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?;
+        // Servers are configured by one event each. Connections wait until all of them are known, in the kernel's queue.
+        let mut snapshots = app.bus.watch();
+        tokio::select! {
+            _ = snapshots.wait_for(|snapshot| snapshot.daemon.is_configured) => {}
+            () = ports.cancel.cancelled() => return Ok(()),
+        }
         let control = serve(listeners.control, router.clone(), ports.cancel.clone());
         match listeners.tcp {
             Some(tcp) => {

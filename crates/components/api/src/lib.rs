@@ -8,8 +8,7 @@
 //! * `command`: sends a command to its owner and waits for its end.
 //! * `stream`: endless bodies, for events and logs.
 //! * `http_security`: decides which requests are served, by host, origin, token, user, content type and size.
-//! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts, of which
-//!   `bounded_writes` is one.
+//! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts.
 //!
 //! # Adding an endpoint
 //!
@@ -24,7 +23,6 @@
 //! `RouteHandler`, and the composition puts its `ExtraRoute` into [`Api::routes`].
 
 mod app;
-mod bounded_writes;
 mod command;
 mod component;
 mod endpoints;

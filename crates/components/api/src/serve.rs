@@ -1,7 +1,7 @@
 //! The accept loop around hyper: accepts, serves, and shuts down in order.
 //!
 //! Limits: [`CONNECTIONS`] at a time per listener and [`KEPT_FOR_PROBES`] more for a single probe each, [`HEAD_TIMEOUT`] for the head of
-//! a request (also the longest pause between two requests), [`DRAIN`] for requests in flight at shutdown. [`BoundedWrites`] bounds a
+//! a request (also the longest pause between two requests), [`DRAIN`] for requests in flight at shutdown, [`WRITE_TIMEOUT`] for a
 //! write over TCP; on the control socket the daemon's own user may read as late as it likes. Each connection has a task, so a stuck
 //! one delays no other.
 
@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use llama_warden_api_types::ApiProblem;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -27,7 +28,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::bounded_writes::BoundedWrites;
 use crate::endpoints::is_probe;
 use crate::http_security::{TcpEnds, Transport};
 use crate::listen::{ControlSocket, admits};
@@ -55,6 +55,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Longest time that a connection is kept after its last answer, so that the answer arrives.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// Longest time in which a peer takes nothing of what waits for it, in milliseconds. Then the kernel ends the connection and frees its
+/// buffers, which hold up to 4 MB. Without it, peers that never read would keep their places for ever.
+const WRITE_TIMEOUT: u32 = 30_000;
+
 /// Pause after the process ran out of file descriptors. Nothing signals that one is free again.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,14 +71,18 @@ pub(crate) trait ConnectionListener: Send {
 }
 
 impl ConnectionListener for TcpListener {
-    type Stream = BoundedWrites<TcpStream>;
+    type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(BoundedWrites<TcpStream>, Transport)> {
+    async fn accept(&self) -> io::Result<(TcpStream, Transport)> {
         let (stream, peer) = Self::accept(self).await?;
         // Nagle's algorithm would delay small events until the client acknowledges earlier ones.
         stream.set_nodelay(true)?;
+        if let Err(error) = set_tcp_user_timeout(&stream, WRITE_TIMEOUT) {
+            // The places that are kept for probes hold without it.
+            tracing::debug!(%error, "the kernel does not bound writes");
+        }
         let ends = TcpEnds { local: stream.local_addr()?, peer };
-        Ok((BoundedWrites::new(stream), Transport::Tcp(ends)))
+        Ok((stream, Transport::Tcp(ends)))
     }
 }
 
@@ -219,4 +227,19 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     };
     // Whatever the peer did, the connection ends here.
     let _ = timeout(LINGER, close).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::tcp_user_timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up_by_the_kernel() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let _peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let (stream, _) = ConnectionListener::accept(&listener).await.expect("waits");
+        assert_eq!(tcp_user_timeout(&stream).expect("readable"), WRITE_TIMEOUT);
+    }
 }

@@ -25,8 +25,6 @@ use tokio::sync::watch;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const MODEL: &str = "/models/tiny.gguf";
-/// The server of a model that llama-server downloads.
-const DOWNLOADING: &str = "hub";
 
 /// A server whose answers the test sets. Status 0 never answers.
 struct FakeServer {
@@ -81,7 +79,7 @@ fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
     ServerSpec {
         id: id.clone(),
         display_name: id.as_str().into(),
-        model: if id.as_str() == DOWNLOADING { "hf:org/repo" } else { MODEL }.into(),
+        model: if id.as_str() == "hub" { "hf:org/repo" } else { MODEL }.into(),
         port: 1,
         host: "127.0.0.1".into(),
         enabled: true,
@@ -329,7 +327,7 @@ async fn another_model_is_an_identity_mismatch() {
 /// Builds without --alias call it by the name of the file, which only they know.
 #[tokio::test]
 async fn a_model_that_was_downloaded_may_be_called_as_the_server_likes() {
-    let id = server(DOWNLOADING);
+    let id = server("hub");
     let fake = FakeServer::start(200, "models/repo-q4.gguf").await;
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;

@@ -55,7 +55,8 @@ pub(crate) fn log(envelope: &Envelope) {
             let (stop, start, restart, keep) = (&plan.stop, &plan.start, &plan.restart, &plan.keep);
             log!(info, envelope, profile = plan.profile, ?stop, ?start, ?restart, ?keep, "switch planned");
         }
-        Event::ProfileActivated { profile } => log!(info, envelope, profile, "profile activated"),
+        Event::ProfileActivated { profile: Some(profile) } => log!(info, envelope, profile, "profile activated"),
+        Event::ProfileActivated { profile: None } => log!(info, envelope, "no profile is active any more"),
         Event::ConfigurationReloaded { trigger } => log!(info, envelope, trigger, "configuration reloaded"),
         Event::ConfigurationRefused { trigger, detail } => {
             log!(error, envelope, trigger, detail, "configuration refused; what is in force stays");

@@ -58,7 +58,11 @@ impl Snapshot {
                 daemon.profile.clone_from(profile);
                 daemon.started_at = Some(envelope.at);
             }
-            Event::ProfilesConfigured { profiles } => daemon.profiles = profiles.as_slice().into(),
+            // The last event of a configuration: its servers come before.
+            Event::ProfilesConfigured { profiles } => {
+                daemon.profiles = profiles.as_slice().into();
+                daemon.is_configured = true;
+            }
             Event::ProfileActivated { profile } => daemon.profile.clone_from(profile),
             Event::ConfigurationReloaded { .. } => daemon.configuration_refused = None,
             Event::ConfigurationRefused { detail, .. } => daemon.configuration_refused = Some(detail.clone()),

@@ -105,6 +105,8 @@ pub struct DaemonRecord {
     pub profile: Option<String>,
     /// The configured profiles.
     pub profiles: Arc<[ProfileCard]>,
+    /// Whether every server and profile of the configuration that the daemon started with is known here.
+    pub is_configured: bool,
     /// Why the latest changed configuration was refused; cleared by the next one that is accepted.
     pub configuration_refused: Option<String>,
     /// Who asked it to stop.

@@ -308,6 +308,31 @@ mod tests {
 
     use super::*;
 
+    /// The help of a command and of all below it, by name.
+    fn helps(command: &mut clap::Command) -> Vec<(String, String)> {
+        let own = (command.get_name().to_owned(), command.render_long_help().to_string());
+        std::iter::once(own).chain(command.get_subcommands_mut().flat_map(helps)).collect()
+    }
+
+    #[test]
+    fn every_help_is_wrapped_between_words() {
+        for (name, help) in helps(&mut Cli::command().term_width(80)) {
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_start_lists_no_option_of_a_stop() {
+        let helps = helps(&mut Cli::command());
+        let lists =
+            |command: &str, option: &str| helps.iter().any(|(name, help)| name == command && help.contains(option));
+        for option in ["--grace", "--force"] {
+            assert!(!lists("start", option) && lists("stop", option) && lists("restart", option), "{option}");
+        }
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();

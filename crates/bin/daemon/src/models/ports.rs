@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn ids(names: &[&str]) -> Vec<ServerId> {
-        names.iter().map(|name| ServerId::new(*name).expect("valid")).collect()
+        names.iter().map(|name| ServerId::new(name).expect("valid")).collect()
     }
 
     fn seekers<'a>(ids: &'a [ServerId], ports: &[Option<u16>]) -> Vec<PortSeeker<'a>> {

@@ -120,6 +120,7 @@ impl ApiFixture {
             let card = ServerCard { enabled, ..card(&id(server)) };
             daemon.publish(EventDraft::server(id(server), Event::ServerConfigured { card: card.into() })).await;
         }
+        daemon.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: Vec::new() })).await;
         if setup.started {
             daemon.publish(EventDraft::daemon(started())).await;
         }
