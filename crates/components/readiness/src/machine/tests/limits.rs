@@ -151,6 +151,10 @@ fn the_policy_fail_ends_every_server_at_the_cap() {
         run.run_until(SPAWNED + 119_999, Some(answer));
         assert_eq!(run.verdicts(), [""; 0]);
         run.run_until(SPAWNED + 120_000, Some(answer));
+        if answer == ProbeAnswer::Refused {
+            assert_eq!(run.actions.last(), Some(&ReadinessAction::IdentifyListener), "it may listen elsewhere");
+            run.listener(121_001, ListenerOwner::Nobody);
+        }
         assert_eq!(run.verdicts(), ["ready-timeout"]);
     }
 }
