@@ -43,7 +43,8 @@ const TABLE: &str = "
     procfs:
     processes: events procfs support
     located-toml:
-    config: events located-toml support
+    config-source: located-toml
+    config: events located-toml config-source support
     plugin-files: events
     dialects: events support config plugin-files
     detectors: events plugin-files
