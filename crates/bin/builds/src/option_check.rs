@@ -9,6 +9,7 @@ use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, choose_dialect, draft_command_line};
 use llama_warden_events::{OptionNote, OptionTreatment};
+use llama_warden_launcher::IdentifyError;
 
 use crate::executable;
 use crate::plugin_files::scan;
@@ -114,12 +115,19 @@ impl OptionCheck<'_> {
         match executable::ask(spec, &path).await? {
             Ok(binary) => Ok(Some(binary)),
             Err(error) => {
-                let message = format!("{error}; its servers get the options that are written, and no defaults");
-                let help =
-                    "have it answer --help as llama-server does, or name its flag dialect as `dialect`".to_owned();
+                let (severity, message, help) = match &error {
+                    IdentifyError::Broken { .. } => {
+                        (Severity::Error, error.to_string(), "install what is missing, or use a build for this machine")
+                    }
+                    _ => (
+                        Severity::Warning,
+                        format!("{error}; its servers get the options that are written, and no defaults"),
+                        "have it answer --help as llama-server does, or name its flag dialect as `dialect`",
+                    ),
+                };
                 let at = WrittenAt::Key("binary");
                 let problem =
-                    self.configuration.setting_problem((spec, profile), &at, Severity::Warning, message, help);
+                    self.configuration.setting_problem((spec, profile), &at, severity, message, help.to_owned());
                 self.found.add(problem);
                 Ok(None)
             }
