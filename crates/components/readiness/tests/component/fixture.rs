@@ -25,12 +25,12 @@ pub const FIRST: Incarnation = Incarnation::new(1);
 pub const MODEL: &str = "/models/tiny.gguf";
 
 /// A server whose answers the test sets. Status 0 never answers.
-pub struct FakeServer {
+pub struct AnsweringServer {
     pub port: u16,
     pub health: Arc<AtomicU16>,
 }
 
-impl FakeServer {
+impl AnsweringServer {
     pub async fn start(health: u16, model: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let port = listener.local_addr().expect("has an address").port();

@@ -18,7 +18,7 @@ use llama_warden_events::{
 #[tokio::test]
 async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
     let id = server("qwen");
-    let fake = FakeServer::start(503, "qwen").await;
+    let fake = AnsweringServer::start(503, "qwen").await;
     let mut fixture = Fixture::one(&id).await;
     let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
     let chosen = fixture.bus.wait_for(|event| matches!(event, Event::DetectorChosen { .. })).await;
@@ -36,7 +36,7 @@ async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
 #[tokio::test]
 async fn a_silent_server_is_found_by_the_probe_alone() {
     let id = server("qwen");
-    let fake = FakeServer::start(503, MODEL).await;
+    let fake = AnsweringServer::start(503, MODEL).await;
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;
     fixture.bus.wait_for(|event| matches!(event, Event::LoadProgressed { ratio: None })).await;
@@ -48,7 +48,7 @@ async fn a_silent_server_is_found_by_the_probe_alone() {
 #[tokio::test]
 async fn a_ready_line_that_came_before_the_component_knew_the_server_counts() {
     let id = server("qwen");
-    let fake = FakeServer::start(200, "qwen").await;
+    let fake = AnsweringServer::start(200, "qwen").await;
     let mut fixture = Fixture::new(TestBus::new(), &[&id], readiness(), ListenerOwner::Own).await;
     // The component does not even run yet.
     fixture.open(&id, FIRST, StreamName::Stdout).push(ready_line(fake.port).as_bytes());
@@ -66,7 +66,7 @@ async fn a_line_without_an_answer_never_makes_a_server_ready() {
     let short = ReadinessSpec { timeout: Duration::from_millis(400), ..readiness() };
     let mut fixture = Fixture::new(TestBus::new(), &[&id], short, ListenerOwner::Own).await;
     fixture.run();
-    let fake = FakeServer::start(503, "qwen").await;
+    let fake = AnsweringServer::start(503, "qwen").await;
     let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
     stderr.push(ready_line(fake.port).as_bytes());
     stderr.push(b"some last line");
@@ -79,7 +79,7 @@ async fn a_line_without_an_answer_never_makes_a_server_ready() {
 #[tokio::test]
 async fn a_stranger_on_the_port_is_port_in_use() {
     let id = server("qwen");
-    let fake = FakeServer::start(200, "qwen").await;
+    let fake = AnsweringServer::start(200, "qwen").await;
     let stranger = ListenerOwner::Foreign { pid: Some(4), program: Some("nginx".into()) };
     let mut fixture = Fixture::new(TestBus::new(), &[&id], readiness(), stranger).await;
     fixture.run();
@@ -93,7 +93,7 @@ async fn a_stranger_on_the_port_is_port_in_use() {
 #[tokio::test]
 async fn another_model_is_an_identity_mismatch() {
     let id = server("qwen");
-    let fake = FakeServer::start(200, "other").await;
+    let fake = AnsweringServer::start(200, "other").await;
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;
     assert_eq!(fixture.failure().await.0, FailureReason::IdentityMismatch);
@@ -104,7 +104,7 @@ async fn another_model_is_an_identity_mismatch() {
 #[tokio::test]
 async fn a_model_that_was_downloaded_may_be_called_as_the_server_likes() {
     let id = server("hub");
-    let fake = FakeServer::start(200, "models/repo-q4.gguf").await;
+    let fake = AnsweringServer::start(200, "models/repo-q4.gguf").await;
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;
     assert_eq!(fixture.via().await, ReadyVia::Health);
@@ -128,7 +128,7 @@ async fn a_server_that_ends_while_it_loads_fails_for_the_reason_that_it_wrote() 
 #[tokio::test]
 async fn ready_then_a_crash_are_two_events_in_order() {
     let id = server("qwen");
-    let fake = FakeServer::start(200, "qwen").await;
+    let fake = AnsweringServer::start(200, "qwen").await;
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;
     fixture.via().await;
@@ -143,7 +143,7 @@ async fn an_end_that_was_asked_for_is_no_failure_whenever_it_was_asked() {
     // Before the process exists, while it loads, and when it is ready.
     for when in 0..3 {
         let id = server("qwen");
-        let fake = FakeServer::start(if when == 2 { 200 } else { 503 }, "qwen").await;
+        let fake = AnsweringServer::start(if when == 2 { 200 } else { 503 }, "qwen").await;
         let mut fixture = Fixture::one(&id).await;
         if when == 0 {
             fixture.publish(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
@@ -168,8 +168,8 @@ async fn an_end_that_was_asked_for_is_no_failure_whenever_it_was_asked() {
 #[tokio::test]
 async fn a_server_that_hangs_delays_no_other() {
     let (slow, quick) = (server("slow"), server("quick"));
-    let hanging = FakeServer::start(0, "slow").await;
-    let fake = FakeServer::start(200, "quick").await;
+    let hanging = AnsweringServer::start(0, "slow").await;
+    let fake = AnsweringServer::start(200, "quick").await;
     let mut fixture = Fixture::new(TestBus::new(), &[&slow, &quick], readiness(), ListenerOwner::Own).await;
     fixture.run();
     let _slow = fixture.launch(&slow, FIRST, hanging.port).await;
@@ -184,7 +184,7 @@ async fn a_server_that_hangs_delays_no_other() {
 #[tokio::test]
 async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
     let (old, new) = (server("old"), server("new"));
-    let fake = FakeServer::start(200, "new").await;
+    let fake = AnsweringServer::start(200, "new").await;
     let mut fixture = Fixture::new(TestBus::new(), &[&old, &new], readiness(), ListenerOwner::Own).await;
     let _old = fixture.launch(&old, FIRST, 1).await;
     let ready = Event::ReadyReached { via: ReadyVia::Adopted, startup_seconds: 0.0 };
@@ -200,7 +200,7 @@ async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
 #[tokio::test]
 async fn events_that_were_missed_are_made_up_for() {
     let (gone, new) = (server("gone"), server("new"));
-    let fake = FakeServer::start(200, "new").await;
+    let fake = AnsweringServer::start(200, "new").await;
     let bus = TestBus::keeping(4);
     let mut fixture = Fixture::new(bus, &[&gone, &new], readiness(), ListenerOwner::Own).await;
     fixture.run();
@@ -227,7 +227,7 @@ async fn events_that_were_missed_are_made_up_for() {
 #[tokio::test]
 async fn a_build_without_a_health_path_is_ready_by_its_line() {
     let id = server("qwen");
-    let fake = FakeServer::start(404, "qwen").await;
+    let fake = AnsweringServer::start(404, "qwen").await;
     let forced = ReadinessSpec { detector: Some("llama-server-2023-12".into()), ..readiness() };
     let mut fixture = Fixture::new(TestBus::new(), &[&id], forced, ListenerOwner::Own).await;
     fixture.run();
