@@ -43,7 +43,8 @@ const TABLE: &str = "
     procfs:
     processes: events procfs support
     located-toml:
-    config: events located-toml support
+    config-source: located-toml
+    config: events located-toml config-source support
     plugin-files: events
     dialects: events support config plugin-files
     detectors: events plugin-files
@@ -66,7 +67,10 @@ const TABLE: &str = "
     tiny-gguf:
     daemon: events bus component support procfs config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf
-    cli: daemon events state bus component support config catalog plugin-files api-types client detectors \
+    terminal: daemon events state support api-types
+    builds: daemon terminal events bus component support config plugin-files detectors dialects launcher \
+        readiness terminator
+    cli: builds terminal daemon events state bus component support config catalog plugin-files api-types client detectors \
         dialects launcher readiness terminator memory hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf

@@ -20,8 +20,8 @@ use llama_warden_events::StreamName;
 
 use crate::args::{Cli, GlobalArgs};
 use crate::connect;
-use crate::natural_order;
-use crate::plugin_files::{PluginKind, load_set};
+use llama_warden_builds::plugin_files::{PluginKind, load_set};
+use llama_warden_terminal::natural_order;
 
 /// The program's name, which the scripts complete.
 const PROGRAM: &str = "llama-warden";

@@ -2,32 +2,28 @@
 //!
 //! Data goes to standard output, everything else to standard error.
 
-// First: its macro replaces one of the standard library in the modules below.
-#[macro_use]
-mod output;
+/// Replaces the macro of the standard library in this crate, so that whatever a terminal gets is filtered.
+macro_rules! eprintln {
+    ($($text:tt)*) => {
+        llama_warden_terminal::output::print_note(format_args!($($text)*))
+    };
+}
 
 mod args;
 mod commands;
 mod completion;
 mod connect;
 mod demo_fleet;
-mod executable;
-mod live_table;
 mod memory;
-mod natural_order;
 mod next_daemon;
-mod option_check;
-mod plugin_files;
-mod screen;
 mod servers;
-mod status_table;
-mod table;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
+use llama_warden_terminal::output;
 
 use args::Cli;
 pub use demo_fleet::is_stand_in;

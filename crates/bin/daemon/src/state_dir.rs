@@ -24,6 +24,9 @@ use crate::exit::{CommandFailure, Exit};
 /// The file that is locked. A folder that has it is a state directory, whatever else components keep there.
 const LOCK: &str = "daemon.lock";
 
+/// The log of a daemon in the background, which whoever starts it opens before the directory is locked.
+pub const BACKGROUND_LOG: &str = "daemon.log";
+
 /// An entry of every new ext4 file system, such as a volume that was made for the state directory.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -136,7 +139,7 @@ impl Folder {
     /// else.
     fn check(&self, user: u32) -> Result<(), CommandFailure> {
         let has_lock = self.entries.iter().any(|(name, _)| name == LOCK);
-        let in_use = self.entries.first().filter(|_| !has_lock);
+        let in_use = self.entries.iter().find(|(name, _)| name != BACKGROUND_LOG).filter(|_| !has_lock);
         let own_folder = format!("daemon.state-dir = \"{}\"", self.path.join("llama-warden").display());
         // systemd's `DynamicUser` makes the path a link of root's.
         let owner_of_link = Some(self.owner_of_link).filter(|owner| *owner != 0);

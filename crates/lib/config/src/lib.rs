@@ -32,20 +32,20 @@ use llama_warden_located_toml as problem;
 
 mod address;
 mod arguments;
-mod environment;
 mod file;
 mod key_source;
 mod resolve;
 mod server_spec;
 mod settings;
-mod shell_spelling;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use arguments::{WrittenAt, WrittenOption, written_options};
-pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
-pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular, search_places};
 pub use key_source::{KeyError, KeySource};
+pub use llama_warden_config_source::{
+    ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find, read_regular,
+    search_places,
+};
 pub use llama_warden_located_toml::{
     ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, suggest::suggestion,
 };
@@ -56,4 +56,3 @@ pub use server_spec::*;
 pub use settings::{
     AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,
 };
-pub use shell_spelling::ShellSpelling;

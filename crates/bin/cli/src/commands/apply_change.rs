@@ -12,8 +12,8 @@ use super::status::with_progress;
 use crate::args::GlobalArgs;
 use crate::args::fleet::{ReloadArgs, SwitchArgs};
 use crate::connect;
-use crate::output::print_either;
-use crate::{status_table, table};
+use llama_warden_terminal::output::print_either;
+use llama_warden_terminal::{status_table, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
     let wait = bounded_wait(args.patience.wait, args.patience.timeout);
@@ -54,7 +54,7 @@ pub async fn reload(global: &GlobalArgs, args: &ReloadArgs) -> CommandResult {
 }
 
 fn report(global: &GlobalArgs, headline: &str, wait: Option<Duration>, answer: &SwitchAnswer) -> CommandResult {
-    print_either(global, answer, || with_plan(headline, &answer.plan))?;
+    print_either(global.json, answer, || with_plan(headline, &answer.plan))?;
     if wait.is_none() {
         return Ok(Exit::Done);
     }

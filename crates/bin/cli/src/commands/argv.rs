@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::executable;
-use crate::output::print_either;
-use crate::plugin_files::load_set;
+use llama_warden_builds::executable;
+use llama_warden_builds::plugin_files::load_set;
+use llama_warden_terminal::output::print_either;
 
 pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>, profile: Option<&str>) -> CommandResult {
     let client = match connect::to_daemon(global).await {
@@ -143,7 +143,7 @@ fn print(global: &GlobalArgs, shown: &ShownLine) -> CommandResult {
         "options": options,
         "warnings": warnings,
     });
-    print_either(global, &data, || {
+    print_either(global.json, &data, || {
         let mut lines = vec![shell_words(argv)];
         let changed: Vec<_> = options.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
         if !changed.is_empty() {

@@ -15,9 +15,9 @@ use super::models;
 use super::up::searched;
 use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
-use crate::option_check;
-use crate::output::{print_json, print_line};
-use crate::plugin_files;
+use llama_warden_builds::option_check;
+use llama_warden_builds::plugin_files;
+use llama_warden_terminal::output::{print_json, print_line};
 
 /// Most files, and most servers without enough memory, that are told.
 const MOST_FILES: usize = 20;

@@ -4,7 +4,7 @@ use clap_complete::Shell;
 use llama_warden_daemon::{CommandResult, Exit};
 
 use crate::completion;
-use crate::output::print_line;
+use llama_warden_terminal::output::print_line;
 
 pub fn run(shell: Shell) -> CommandResult {
     print_line(completion::script(shell)?.trim())?;

@@ -4,8 +4,8 @@ use llama_warden_config::{DEFAULT_TOML, Environment, ValueInForce, values_in_for
 use llama_warden_daemon::{CommandResult, Exit, LoadedConfig};
 
 use crate::args::{ConfigCommand, GlobalArgs};
-use crate::output::{print_either, print_line};
-use crate::table::{self, shrinks, whole};
+use llama_warden_terminal::output::{print_either, print_line};
+use llama_warden_terminal::table::{self, shrinks, whole};
 
 pub fn run(global: &GlobalArgs, command: ConfigCommand) -> CommandResult {
     match command {
@@ -20,7 +20,7 @@ pub fn run(global: &GlobalArgs, command: ConfigCommand) -> CommandResult {
 fn show(global: &GlobalArgs) -> CommandResult {
     let loaded = LoadedConfig::find(global.config.as_deref())?;
     let values = values_in_force(&loaded.source, &Environment::current())?;
-    print_either(global, &values, || {
+    print_either(global.json, &values, || {
         let row = |value: &ValueInForce| [value.key.clone(), value.value.clone(), value.from.clone()];
         table::list([whole("KEY"), shrinks("VALUE", 16), shrinks("FROM", 16)], values.iter().map(row))
     })

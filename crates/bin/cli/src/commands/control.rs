@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::status;
 use crate::args::{ControlArgs, GlobalArgs};
 use crate::connect;
-use crate::output::{print_error, print_json, print_line, problem};
 use crate::servers::keep_named;
+use llama_warden_terminal::output::{print_error, print_json, print_line, problem};
 
 /// The longest wait that the API accepts.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);

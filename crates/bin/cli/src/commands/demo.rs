@@ -16,9 +16,9 @@ use tracing::level_filters::LevelFilter;
 use super::up::{log_settings, run_daemon};
 use crate::args::GlobalArgs;
 use crate::demo_fleet::DemoFleet;
-use crate::live_table::{LiveTable, Place};
-use crate::output::{print_json, print_line, reader_gone};
-use crate::screen::Screen;
+use llama_warden_terminal::live_table::{LiveTable, Place};
+use llama_warden_terminal::output::{print_json, print_line, reader_gone};
+use llama_warden_terminal::screen::Screen;
 
 pub fn run(global: &GlobalArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();

@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
+use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LoadedConfig};
+use nix::fcntl::OFlag;
 use serde_json::json;
 
 use crate::args::{GlobalArgs, UpArgs};
-use crate::output::print_either;
+use llama_warden_terminal::output::print_either;
 
 /// Pause between two looks at the daemon.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -23,13 +24,21 @@ const LOG_SHOWN: u64 = 4096;
 pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     let loaded = LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?;
     let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
-    let path = state.join("daemon.log");
+    let path = state.join(BACKGROUND_LOG);
     let unusable = |error: std::io::Error| {
         CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display()))
             .next_step("name a directory of your own as daemon.state-dir")
     };
     DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(unusable)?;
-    let mut log = OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(&path).map_err(unusable)?;
+    // No link: in a folder that others can write, it would lead to any file of ours.
+    let mut log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .read(true)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(&path)
+        .map_err(unusable)?;
     let begin = log.seek(SeekFrom::End(0)).map_err(unusable)?;
     let mut daemon = spawn(global, args, &log)?;
     wait_for_answer(&mut daemon, &control).await.map_err(|exit| {
@@ -39,7 +48,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     })?;
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });
-    print_either(global, &data, || {
+    print_either(global.json, &data, || {
         format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  llama-warden down", path.display())
     })
 }

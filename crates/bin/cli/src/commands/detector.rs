@@ -1,9 +1,6 @@
 //! `detector`: lists, shows, tests and learns detector packs. Needs no daemon.
 
 mod learn;
-mod parsed_log;
-mod recorder;
-mod starts;
 mod test;
 mod which;
 
@@ -13,12 +10,12 @@ use llama_warden_detectors::Pack;
 use super::on_runtime;
 use crate::args::GlobalArgs;
 use crate::args::detector::DetectorCommand;
-use crate::plugin_files;
+use llama_warden_builds::plugin_files;
 
 pub fn run(global: &GlobalArgs, command: &DetectorCommand) -> CommandResult {
     match command {
-        DetectorCommand::List => plugin_files::list::<Pack>(global),
-        DetectorCommand::Show { name } => plugin_files::show::<Pack>(global, name),
+        DetectorCommand::List => plugin_files::list::<Pack>(global.config.as_deref(), global.json),
+        DetectorCommand::Show { name } => plugin_files::show::<Pack>(global.config.as_deref(), global.json, name),
         DetectorCommand::Which { binary } => on_runtime(which::run(global, binary)),
         DetectorCommand::Test(args) => test::run(global, args),
         DetectorCommand::Learn(args) => learn::run(global, args),

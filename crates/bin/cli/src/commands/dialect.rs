@@ -9,13 +9,13 @@ use serde_json::json;
 
 use crate::args::GlobalArgs;
 use crate::args::dialect::DialectCommand;
-use crate::output::print_either;
-use crate::plugin_files;
+use llama_warden_builds::plugin_files;
+use llama_warden_terminal::output::print_either;
 
 pub fn run(global: &GlobalArgs, command: &DialectCommand) -> CommandResult {
     match command {
-        DialectCommand::List => plugin_files::list::<Dialect>(global),
-        DialectCommand::Show { name } => plugin_files::show::<Dialect>(global, name),
+        DialectCommand::List => plugin_files::list::<Dialect>(global.config.as_deref(), global.json),
+        DialectCommand::Show { name } => plugin_files::show::<Dialect>(global.config.as_deref(), global.json, name),
         DialectCommand::Check { file } => check(global, file),
     }
 }
@@ -26,5 +26,7 @@ fn check(global: &GlobalArgs, file: &Path) -> CommandResult {
     let (rules, examples) = (dialect.rule_count(), dialect.example_count());
     let (name, fit) = (dialect.name(), dialect.fit());
     let data = json!({ "name": name, "valid": true, "rules": rules, "examples": examples });
-    print_either(global, &data, || format!("{name}: valid, for {fit}; {rules} rules, and {examples} examples hold"))
+    print_either(global.json, &data, || {
+        format!("{name}: valid, for {fit}; {rules} rules, and {examples} examples hold")
+    })
 }

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::live_table::{LiveTable, Place};
-use crate::output::{print_json, print_line};
-use crate::status_table;
+use llama_warden_terminal::live_table::{LiveTable, Place};
+use llama_warden_terminal::output::{print_json, print_line};
+use llama_warden_terminal::status_table;
 
 pub async fn run(global: &GlobalArgs, force: bool, limit: Duration) -> CommandResult {
     let mut latest = None;

@@ -13,9 +13,9 @@ use super::status;
 use crate::args::{EventsArgs, EventsSince, GlobalArgs};
 use crate::connect;
 use crate::next_daemon::{StreamEnd, await_daemon};
-use crate::output::{print_json, print_line, reader_gone};
-use crate::screen::Screen;
 use crate::servers::ServerSelector;
+use llama_warden_terminal::output::{print_json, print_line, reader_gone};
+use llama_warden_terminal::screen::Screen;
 
 pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     let client = connect::to_daemon(global).await?;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::output::print_json;
+use llama_warden_terminal::output::print_json;
 
 pub async fn run(global: &GlobalArgs, ready: bool, limit: Duration) -> CommandResult {
     let asking = async { connect::to_daemon(global).await?.status().await.map_err(connect::request_failure) };

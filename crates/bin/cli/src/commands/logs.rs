@@ -11,7 +11,7 @@ use super::status;
 use crate::args::{GlobalArgs, LogsArgs};
 use crate::connect;
 use crate::next_daemon::{StreamEnd, await_daemon};
-use crate::output::{print_json, print_line, reader_gone};
+use llama_warden_terminal::output::{print_json, print_line, reader_gone};
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let client = connect::to_daemon(global).await?;

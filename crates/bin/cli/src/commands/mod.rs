@@ -26,7 +26,7 @@ use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
 use serde_json::json;
 
 use crate::args::{Cli, CliCommand, EventsArgs, GlobalArgs};
-use crate::output::print_either;
+use llama_warden_terminal::output::print_either;
 
 /// Runs the command of a command line. `version` is that of the program.
 pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
@@ -68,7 +68,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
 }
 
 fn print_version(global: &GlobalArgs, version: &str) -> CommandResult {
-    print_either(global, &json!({ "version": version }), || format!("llama-warden {version}"))
+    print_either(global.json, &json!({ "version": version }), || format!("llama-warden {version}"))
 }
 
 /// Runs the work of a command that talks to a daemon or to an executable.

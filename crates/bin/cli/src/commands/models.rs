@@ -8,9 +8,9 @@ use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFil
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use crate::args::GlobalArgs;
-use crate::natural_order;
-use crate::output::{print_json, print_line};
-use crate::table::{self, Column, shrinks, spare, whole};
+use llama_warden_terminal::natural_order;
+use llama_warden_terminal::output::{print_json, print_line};
+use llama_warden_terminal::table::{self, Column, shrinks, spare, whole};
 
 pub fn run(global: &GlobalArgs, folders: &[PathBuf]) -> CommandResult {
     let report = if folders.is_empty() { configured(global)? } else { named(global, folders)? };

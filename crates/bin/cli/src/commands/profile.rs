@@ -10,8 +10,8 @@ use super::apply_change;
 use crate::args::GlobalArgs;
 use crate::args::fleet::ProfileCommand;
 use crate::connect;
-use crate::output::print_either;
-use crate::table::{self, Column, shrinks, whole};
+use llama_warden_terminal::output::print_either;
+use llama_warden_terminal::table::{self, Column, shrinks, whole};
 
 pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> CommandResult {
     match command {
@@ -31,7 +31,7 @@ async fn list(global: &GlobalArgs) -> CommandResult {
         let active = if *active { "yes" } else { "" };
         [card.name.clone(), active.to_owned(), table::names(&card.servers), card.description.clone()]
     });
-    print_either(global, &profiles, || table::list(COLUMNS, rows))
+    print_either(global.json, &profiles, || table::list(COLUMNS, rows))
 }
 
 async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
@@ -40,7 +40,7 @@ async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
         let known = profiles.iter().map(|profile| profile.card.name.as_str());
         return Err(CommandFailure::unknown_profile(name, known));
     };
-    print_either(global, profile, || {
+    print_either(global.json, profile, || {
         let ProfileReport { card, active } = profile;
         let active = if *active { " (active)" } else { "" };
         let description = if card.description.is_empty() { String::new() } else { format!("\n  {}", card.description) };
@@ -50,7 +50,7 @@ async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
 
 async fn active(global: &GlobalArgs) -> CommandResult {
     let report = connect::to_daemon(global).await?.active_profile().await.map_err(connect::request_failure)?;
-    print_either(global, &report, || {
+    print_either(global.json, &report, || {
         let name = report.profile.as_deref().unwrap_or("no profile: every enabled server");
         let missing = if report.missing.is_empty() {
             String::new()

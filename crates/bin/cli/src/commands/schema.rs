@@ -3,7 +3,7 @@
 use llama_warden_daemon::{CommandResult, Exit, documents};
 
 use crate::args::SchemaName;
-use crate::output::print_line;
+use llama_warden_terminal::output::print_line;
 
 pub fn run(name: SchemaName) -> CommandResult {
     let text = match name {

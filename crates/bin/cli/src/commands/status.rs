@@ -11,16 +11,16 @@ use tokio::signal::unix::{SignalKind, signal as stream};
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::live_table::{LiveTable, Place};
-use crate::output::{print_either, print_json, reader_gone, write_failure};
 use crate::servers::{ServerSelector, keep_named};
-use crate::status_table::StatusTable;
+use llama_warden_terminal::live_table::{LiveTable, Place};
+use llama_warden_terminal::output::{print_either, print_json, reader_gone, write_failure};
+use llama_warden_terminal::status_table::StatusTable;
 
 pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let report = fetch(&client, ids).await?;
     if !watch {
-        return print_either(global, &report, || StatusTable::now(&report).text());
+        return print_either(global.json, &report, || StatusTable::now(&report).text());
     }
     let followed = async {
         if global.json {

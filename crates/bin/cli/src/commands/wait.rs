@@ -7,9 +7,9 @@ use llama_warden_state::PhaseName;
 use super::status;
 use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
 use crate::connect;
-use crate::live_table::{LiveTable, Place};
-use crate::output::{print_json, write_failure};
-use crate::status_table;
+use llama_warden_terminal::live_table::{LiveTable, Place};
+use llama_warden_terminal::output::{print_json, write_failure};
+use llama_warden_terminal::status_table;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let mut latest = None;

@@ -9,7 +9,6 @@ pub(crate) mod provenance;
 pub(crate) mod reader;
 pub(crate) mod schema;
 pub(crate) mod selector;
-pub(crate) mod source;
 pub(crate) mod tables;
 pub(crate) mod values;
 

@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use llama_warden_events::ProfileCard;
 
-use crate::environment::Environment;
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
 use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::selector::SelectorMatcher;
-use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{ConfigFile, Profile};
 use crate::file::toml_tree::{self, TomlNode};
 use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
@@ -22,6 +20,8 @@ use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided};
 use crate::server_spec::{Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
+use llama_warden_config_source::Environment;
+use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 
 /// A valid configuration.
 #[derive(Debug, Clone)]

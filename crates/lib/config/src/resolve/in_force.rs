@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::environment::Environment;
 use crate::file::env_overrides;
-use crate::file::source::ConfigSource;
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblems, Layer, Location};
 use crate::resolve::configuration::{Configuration, built_in_tree, user_tree};
+use llama_warden_config_source::ConfigSource;
+use llama_warden_config_source::Environment;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

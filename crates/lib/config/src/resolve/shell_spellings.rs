@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::environment::Environment;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server};
@@ -11,7 +10,8 @@ use crate::file::values::SingleLine;
 use crate::problem::ConfigProblem;
 use crate::resolve::cross_checks::CrossChecker;
 use crate::server_spec::FlagValue;
-use crate::shell_spelling::ShellSpelling;
+use llama_warden_config_source::Environment;
+use llama_warden_config_source::ShellSpelling;
 
 /// Collects the problems of one file.
 struct SpellingChecker<'a> {

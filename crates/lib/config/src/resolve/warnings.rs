@@ -5,7 +5,6 @@ use std::path::Path;
 use llama_warden_events::Signal;
 use llama_warden_support::KeyFile;
 
-use crate::environment::is_executable;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server, Stop};
@@ -14,6 +13,7 @@ use crate::problem::{ConfigProblem, Location};
 use crate::resolve::configuration::Configuration;
 use crate::resolve::variables;
 use crate::server_spec::HooksSpec;
+use llama_warden_config_source::is_executable;
 
 /// The next step if PATH has no llama-server.
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";

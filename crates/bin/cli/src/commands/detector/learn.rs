@@ -21,12 +21,12 @@ use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
-use super::recorder::OutputRecorder;
-use super::starts::{RecordedStarts, RepeatedStarts, StartsError};
 use crate::args::GlobalArgs;
 use crate::args::detector::LearnArgs;
-use crate::executable;
-use crate::output::{print_json, print_line};
+use llama_warden_builds::executable;
+use llama_warden_builds::recorder::OutputRecorder;
+use llama_warden_builds::starts::{RecordedStarts, RepeatedStarts, StartsError};
+use llama_warden_terminal::output::{print_json, print_line};
 
 /// The name of the server that is started.
 const ID: &str = "learn";

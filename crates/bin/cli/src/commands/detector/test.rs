@@ -9,11 +9,11 @@ use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
 use serde::Serialize;
 
-use super::parsed_log::{ParsedLog, ParsedLogLine};
 use crate::args::GlobalArgs;
 use crate::args::detector::TestArgs;
-use crate::output::{print_json, print_line};
-use crate::plugin_files::find;
+use llama_warden_builds::parsed_log::{ParsedLog, ParsedLogLine};
+use llama_warden_builds::plugin_files::find;
+use llama_warden_terminal::output::{print_json, print_line};
 
 /// Number of characters of a line that are shown.
 const SHOWN: usize = 160;
@@ -64,7 +64,7 @@ struct ExampleResults {
 }
 
 pub fn run(global: &GlobalArgs, args: &TestArgs) -> CommandResult {
-    let pack: Pack = find(global, &args.name)?;
+    let pack: Pack = find(global.config.as_deref(), &args.name)?;
     let log = ParsedLog::read(&read(&args.file)?);
     let report = TestReport::of(&pack, &log, args);
     if global.json {

@@ -10,9 +10,9 @@ use llama_warden_plugin_files::{Choice, PluginFile};
 use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
-use crate::executable;
-use crate::output::print_either;
-use crate::plugin_files::load_set;
+use llama_warden_builds::executable;
+use llama_warden_builds::plugin_files::load_set;
+use llama_warden_terminal::output::print_either;
 
 /// Placeholders: nothing is started.
 const PORT: u16 = 8001;
@@ -50,7 +50,7 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
         "detector": as_data(&pack),
         "dialect": spelling,
     });
-    print_either(global, &data, || {
+    print_either(global.json, &data, || {
         let build = build.unwrap_or_else(|| "its version names none".to_owned());
         let mut lines = vec![
             format!("binary    {}", profile.path.display()),

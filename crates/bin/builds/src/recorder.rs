@@ -14,8 +14,11 @@ const MOST_LINES: usize = 20_000;
 /// A line of output and its arrival.
 #[derive(Debug, Clone)]
 pub struct TimedLine {
+    /// When it arrived.
     pub at: Instant,
+    /// Where the server wrote it.
     pub stream: StreamName,
+    /// The line, without its end.
     pub line: Vec<u8>,
 }
 

@@ -21,7 +21,9 @@ const CUT: char = '…';
 /// A column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
+    /// What its first line says.
     pub title: &'static str,
+    /// What happens to it in a narrow table.
     pub room: Room,
 }
 
@@ -77,7 +79,9 @@ impl From<String> for Cell {
 /// A table: a header, rows, and no rules.
 #[derive(Debug)]
 pub struct Table<'a> {
+    /// Its columns, from left to right.
     pub columns: &'a [Column],
+    /// The cells of each row, one for each column.
     pub rows: &'a [Vec<Cell>],
 }
 

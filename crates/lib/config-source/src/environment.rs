@@ -28,20 +28,20 @@ impl Environment {
     }
 
     /// A base directory: the variable's value if it is an absolute path, else `fallback` below `HOME`.
-    pub(crate) fn base_dir(&self, variable: &str, fallback: &str) -> Option<PathBuf> {
+    pub fn base_dir(&self, variable: &str, fallback: &str) -> Option<PathBuf> {
         let absolute = |name| self.get(name).map(Path::new).filter(|path| path.is_absolute());
         absolute(variable).map(PathBuf::from).or_else(|| absolute("HOME").map(|home| home.join(fallback)))
     }
 
     /// Whether a directory of `PATH` has an executable of this name.
-    pub(crate) fn finds_program(&self, name: &Path) -> bool {
+    pub fn finds_program(&self, name: &Path) -> bool {
         self.get("PATH")
             .is_some_and(|path| std::env::split_paths(path).any(|directory| is_executable(&directory.join(name))))
     }
 }
 
 /// Whether this is a file that any user may execute.
-pub(crate) fn is_executable(path: &Path) -> bool {
+pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use crate::environment::Environment;
-use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
+use llama_warden_located_toml::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
-pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
+pub const DEFAULT_TOML: &str = include_str!("../../../../config/default.toml");
 
 /// The most that is read of a configuration. The largest ones, with thousands of servers, take about a megabyte.
 const MAX_BYTES: u64 = 16 << 20;

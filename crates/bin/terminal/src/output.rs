@@ -11,15 +11,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::args::GlobalArgs;
-
-/// Replaces the macro of the standard library in this crate, so that whatever a terminal gets is filtered.
-macro_rules! eprintln {
-    ($($text:tt)*) => {
-        $crate::output::print_note(format_args!($($text)*))
-    };
-}
-
 /// Prints one line of data. If the reader has closed the pipe (`| head`), the command ends with exit code 0.
 pub fn print_line(line: impl Display) -> Result<(), CommandFailure> {
     let line = line.to_string();
@@ -68,9 +59,9 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CommandFailure> {
     print_line(serde_json::to_string(value).map_err(CommandFailure::failed)?)
 }
 
-/// Prints `data` as JSON if `--json` is given, otherwise `text`.
-pub fn print_either(global: &GlobalArgs, data: &impl Serialize, text: impl FnOnce() -> String) -> CommandResult {
-    if global.json {
+/// Prints `data` as JSON, or `text`.
+pub fn print_either(json: bool, data: &impl Serialize, text: impl FnOnce() -> String) -> CommandResult {
+    if json {
         print_json(data)?
     } else {
         print_line(text())?
@@ -93,9 +84,9 @@ pub fn print_usage(error: &clap::Error) {
 
 /// Prints an error, and its next step unless it is empty.
 pub fn print_error(message: impl Display, next_step: &str) {
-    eprintln!("error: {message}");
+    print_note(format_args!("error: {message}"));
     if !next_step.is_empty() {
-        eprintln!("  next: {next_step}");
+        print_note(format_args!("  next: {next_step}"));
     }
 }
 

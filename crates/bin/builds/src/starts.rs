@@ -28,6 +28,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The component that starts a server several times.
 #[derive(Debug)]
 pub struct RepeatedStarts {
+    /// The server that is started.
     pub spec: Arc<ServerSpec>,
     /// Number of starts.
     pub starts: u8,
@@ -42,25 +43,50 @@ pub struct RepeatedStarts {
 /// The records of all starts, and the identity of the executable.
 #[derive(Debug)]
 pub struct RecordedStarts {
+    /// The number of the build, if it says one.
     pub build: Option<u64>,
+    /// The options that its help lists.
     pub options: Vec<String>,
+    /// Whether it answers on `/health`.
     pub health: HealthPath,
+    /// The output of each start.
     pub recordings: Vec<Recording>,
 }
 
 /// Why the starts were not completed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartsError {
+    /// A start ended in a failure.
     #[error("start {start} failed: {detail}")]
-    Failed { start: u8, detail: String, lines: Vec<String> },
+    Failed {
+        /// The number of the start, from 1.
+        start: u8,
+        /// Why it failed.
+        detail: String,
+        /// The last lines of its output.
+        lines: Vec<String>,
+    },
+    /// A server was not ready in time.
     #[error("start {start} is not ready after {} s", timeout.as_secs_f64())]
-    NotReady { start: u8, timeout: Duration },
+    NotReady {
+        /// The number of the start, from 1.
+        start: u8,
+        /// The longest time that it was given.
+        timeout: Duration,
+    },
+    /// A server did not end.
     #[error("start {start} does not end")]
-    NotStopped { start: u8 },
+    NotStopped {
+        /// The number of the start, from 1.
+        start: u8,
+    },
+    /// A launch was refused.
     #[error("the launcher refused: {0}")]
     Refused(#[from] Refused),
+    /// The bus is closed, or the component missed events.
     #[error("events were lost")]
     Lost,
+    /// The user interrupted it.
     #[error("interrupted")]
     Interrupted,
 }

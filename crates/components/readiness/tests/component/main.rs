@@ -1,243 +1,19 @@
 //! The component on a real bus and with real sockets. The test acts as the launcher, the output and the server.
-
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod fixture;
+
+use fixture::*;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, EventDraft, OutputKey, OutputSink, Publisher};
-use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
-use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
-    StopSpec,
-};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{TestBus, server};
+use llama_warden_config::{Confirm, ReadinessSpec};
 use llama_warden_detectors::{Matcher, PackSet, Verdict};
 use llama_warden_events::{
-    BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
-    Signal, StopReason, StreamName, Warning,
+    Event, FailureReason, Incarnation, ListenerOwner, ProcessEnd, ReadyVia, Signal, StreamName, Warning,
 };
-use llama_warden_readiness::Readiness;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-
-const FIRST: Incarnation = Incarnation::new(1);
-const MODEL: &str = "/models/tiny.gguf";
-
-/// A server whose answers the test sets. Status 0 never answers.
-struct FakeServer {
-    port: u16,
-    health: Arc<AtomicU16>,
-}
-
-impl FakeServer {
-    async fn start(health: u16, model: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-        let port = listener.local_addr().expect("has an address").port();
-        let health = Arc::new(AtomicU16::new(health));
-        let status = health.clone();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let status = status.clone();
-                tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        match stream.read_u8().await {
-                            Ok(byte) => head.push(byte),
-                            Err(_) => return,
-                        }
-                    }
-                    let (status, body) = if head.starts_with(b"GET /health ") {
-                        (status.load(Ordering::SeqCst), "{}".to_owned())
-                    } else if head.starts_with(b"GET /v1/models ") {
-                        (200, format!("{{\"data\":[{{\"id\":\"{model}\"}}]}}"))
-                    } else {
-                        (404, String::new())
-                    };
-                    if status == 0 {
-                        // Until the client gives up.
-                        let _ = stream.read_u8().await;
-                        return;
-                    }
-                    let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                    // The client may be gone.
-                    let _ = stream.write_all(answer.as_bytes()).await;
-                });
-            }
-        });
-        Self { port, health }
-    }
-
-    fn answer(&self, status: u16) {
-        self.health.store(status, Ordering::SeqCst);
-    }
-}
-
-fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
-    ServerSpec {
-        id: id.clone(),
-        display_name: id.as_str().into(),
-        model: if id.as_str() == "hub" { "hf:org/repo" } else { MODEL }.into(),
-        port: 1,
-        host: "127.0.0.1".into(),
-        enabled: true,
-        tier: None,
-        thinking: false,
-        binary: Path::new("/bin/llama-server").into(),
-        dialect: None,
-        flags: Default::default(),
-        directory: Path::new("/").into(),
-        args: Vec::new(),
-        env: Default::default(),
-        env_pass: Vec::new(),
-        api_key_file: None,
-        readiness: readiness.into(),
-        stop: StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] }.into(),
-        restart: RestartSpec {
-            policy: RestartPolicy::Never,
-            max_attempts: 1,
-            initial_delay: Duration::ZERO,
-            max_delay: Duration::ZERO,
-            stable_after: Duration::ZERO,
-        }
-        .into(),
-        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1, inference: None }.into(),
-        hooks: Default::default(),
-        log_ring_bytes: 4096,
-    }
-}
-
-fn readiness() -> ReadinessSpec {
-    ReadinessSpec {
-        timeout: Duration::from_secs(60),
-        on_timeout: OnTimeout::Fail,
-        stall_timeout: None,
-        detector: None,
-        confirm: Confirm::Health,
-        listener: ListenerPolicy::Own,
-    }
-}
-
-/// The component on a test bus, with a launcher that answers `owner` whenever it is asked who listens.
-struct Fixture {
-    bus: TestBus,
-    component: Option<Readiness>,
-    running: Option<RunningComponent<BusClosed>>,
-}
-
-impl Fixture {
-    async fn new(bus: TestBus, servers: &[&ServerId], readiness: ReadinessSpec, owner: ListenerOwner) -> Self {
-        Self::with_packs(bus, servers, readiness, owner, PackSet::built_in()).await
-    }
-
-    async fn with_packs(
-        mut bus: TestBus,
-        servers: &[&ServerId],
-        readiness: ReadinessSpec,
-        owner: ListenerOwner,
-        packs: PackSet,
-    ) -> Self {
-        let fleet = Fleet::new(servers.iter().map(|id| spec(id, readiness.clone())));
-        // The last value stays readable when its sender is gone.
-        let (_, fleet) = watch::channel(fleet);
-        let component = Readiness::new(fleet, packs, bus.lane());
-        for id in servers {
-            bus.configure(id).await;
-        }
-        let mut inbox = bus.own::<LaunchCommand>();
-        let publisher = bus.publisher().clone();
-        tokio::spawn(async move {
-            loop {
-                let request = inbox.recv().await;
-                if let LaunchCommand::IdentifyListener { server, incarnation } = request.command.clone() {
-                    let listener = owner.clone();
-                    request.accept(None);
-                    publish(&publisher, &server, incarnation, Event::ListenerIdentified { listener }).await;
-                }
-            }
-        });
-        Self { bus, component: Some(component), running: None }
-    }
-
-    async fn one(id: &ServerId) -> Self {
-        let mut fixture = Self::new(TestBus::new(), &[id], readiness(), ListenerOwner::Own).await;
-        fixture.run();
-        fixture
-    }
-
-    fn run(&mut self) {
-        let component = self.component.take().expect("not yet running");
-        self.running = Some(self.bus.run(component));
-    }
-
-    async fn launch(&self, id: &ServerId, incarnation: Incarnation, port: u16) -> OutputSink {
-        let publisher = self.bus.publisher();
-        publish(publisher, id, incarnation, Event::LaunchBegan { binary: "llama-server".into() }).await;
-        publish(publisher, id, incarnation, identified()).await;
-        publish(publisher, id, incarnation, spawned(port)).await;
-        self.open(id, incarnation, StreamName::Stderr)
-    }
-
-    fn open(&self, id: &ServerId, incarnation: Incarnation, stream: StreamName) -> OutputSink {
-        self.bus.lane().open(&OutputKey { server: id.clone(), incarnation, stream }, 4096)
-    }
-
-    async fn publish(&self, id: &ServerId, event: Event) {
-        publish(self.bus.publisher(), id, FIRST, event).await;
-    }
-
-    async fn exit(&self, id: &ServerId, end: ProcessEnd) {
-        self.publish(id, Event::ServerExited { end, swept: 0 }).await;
-    }
-
-    async fn via(&mut self) -> ReadyVia {
-        match &self.bus.wait_for(|event| matches!(event, Event::ReadyReached { .. })).await.event {
-            Event::ReadyReached { via, .. } => *via,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn failure(&mut self) -> (FailureReason, String, Vec<String>) {
-        match &self.bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await.event {
-            Event::ServerFailed { reason, detail, lines } => (*reason, detail.clone(), lines.clone()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Ends the component and returns every event, in order.
-    async fn end(mut self) -> String {
-        self.running.take().expect("runs").end().await;
-        self.bus.log()
-    }
-}
-
-async fn publish(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, event: Event) {
-    publisher.publish_acked(EventDraft::incarnation(id.clone(), incarnation, event)).await.expect("the bus is open");
-}
-
-fn identified() -> Event {
-    let identity = BinaryIdentity {
-        binary: Path::new("/bin/llama-server").into(),
-        version: Some("b11669".into()),
-        build: Some(11_669),
-        options: ["load-mode", "models-dir"].map(String::from).into(),
-    };
-    Event::BinaryIdentified(identity.into())
-}
-
-fn spawned(port: u16) -> Event {
-    Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port }
-}
-
-fn stopped() -> Event {
-    Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }
-}
-
-fn ready_line(port: u16) -> String {
-    format!("0.02.299.853 I srv  llama_server: listening on http://127.0.0.1:{port}")
-}
 
 #[tokio::test]
 async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
@@ -417,7 +193,7 @@ async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
     fixture.run();
     fixture.bus.see(|snapshot| snapshot.ready_servers() == 2).await;
     fixture.exit(&old, ProcessEnd::Exited { code: 0 }).await;
-    assert_eq!(fixture.failure().await.0, FailureReason::Crashed);
+    assert_eq!(fixture.failure().await.0, FailureReason::Ended);
     fixture.end().await;
 }
 

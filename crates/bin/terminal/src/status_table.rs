@@ -34,9 +34,11 @@ const INDENT: usize = 4;
 /// A report, and how it is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct StatusTable<'a> {
+    /// What is shown.
     pub report: &'a StatusReport,
     /// For the age of failures.
     pub now: Timestamp,
+    /// Where it is shown.
     pub screen: Screen,
     /// Added to the line of totals.
     pub notice: Option<&'a str>,

@@ -16,7 +16,9 @@ pub struct Screen {
 /// The size of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScreenSize {
+    /// Its width in cells.
     pub columns: usize,
+    /// Its height in lines.
     pub rows: usize,
 }
 

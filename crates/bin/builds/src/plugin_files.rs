@@ -9,9 +9,8 @@ use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::{PluginFile, PluginSet, ScanResult};
 use serde_json::{Value, json};
 
-use crate::args::GlobalArgs;
-use crate::output::print_either;
-use crate::table::{self, shrinks, whole};
+use llama_warden_terminal::output::print_either;
+use llama_warden_terminal::table::{self, shrinks, whole};
 
 /// A kind of plug-in file, for people.
 pub trait PluginKind: PluginFile {
@@ -109,8 +108,8 @@ pub fn load_set<F: PluginKind>(loaded: &LoadedConfig) -> PluginSet<F> {
 }
 
 /// The plug-in file called `name`, or at that path: a name with a slash or the end `.toml` may be a path.
-pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, CommandFailure> {
-    let library = load_set::<F>(&LoadedConfig::find(global.config.as_deref())?);
+pub fn find<F: PluginKind>(config: Option<&Path>, name: &str) -> Result<F, CommandFailure> {
+    let library = load_set::<F>(&LoadedConfig::find(config)?);
     if let Some(file) = library.get(name) {
         return Ok(file.clone());
     }
@@ -126,22 +125,22 @@ pub fn read<F: PluginKind>(library: &PluginSet<F>, path: &Path) -> Result<F, Com
 }
 
 /// Prints every file, in order of precedence.
-pub fn list<F: PluginKind>(global: &GlobalArgs) -> CommandResult {
-    let ScanResult { files: library, refused } = scan::<F>(&LoadedConfig::find(global.config.as_deref())?);
+pub fn list<F: PluginKind>(config: Option<&Path>, json: bool) -> CommandResult {
+    let ScanResult { files: library, refused } = scan::<F>(&LoadedConfig::find(config)?);
     let data: Vec<_> = library.iter().map(|file| with_metadata(file, file.counts())).collect();
     let row = |file: &F| {
         [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
     };
     let columns = [whole("NAME"), shrinks("FITS", 24), shrinks("FROM", 10), shrinks("DESCRIPTION", 16)];
-    print_either(global, &data, || table::list(columns, library.iter().map(row)))?;
+    print_either(json, &data, || table::list(columns, library.iter().map(row)))?;
     refused.iter().for_each(|error| eprintln!("error: {}", with_source(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 /// Prints the file called `name` as it is written.
-pub fn show<F: PluginKind>(global: &GlobalArgs, name: &str) -> CommandResult {
-    let file: F = find(global, name)?;
-    print_either(global, &with_metadata(&file, file.content()), || file.text().trim_end().to_owned())
+pub fn show<F: PluginKind>(config: Option<&Path>, json: bool, name: &str) -> CommandResult {
+    let file: F = find(config, name)?;
+    print_either(json, &with_metadata(&file, file.content()), || file.text().trim_end().to_owned())
 }
 
 /// The metadata of a file as JSON, and the fields of `more`.

@@ -21,7 +21,7 @@ impl ShellSpelling {
 
     /// Looks in the value of an option or of a variable, which may be anything: only where a part of it begins like a path.
     /// The value of a variable is shown only if it is a path, since it may be a secret.
-    pub(crate) fn in_value(text: &str, environment: &Environment) -> Option<Self> {
+    pub fn in_value(text: &str, environment: &Environment) -> Option<Self> {
         let part = text.split(SEPARATORS).find_map(|part| {
             let variable = Variable::first(part).filter(|variable| variable.begins_path(part));
             tilde(part).filter(|tilde| *tilde == "~" && part != "~").or_else(|| variable.map(|variable| variable.part))
