@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llama_warden_config::{ConfigProblem, Configuration, FlagOrigin, KeyError, ServerSpec, Severity, WrittenAt};
+use llama_warden_config::{
+    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, KeyError, ServerSpec, Severity, WrittenAt,
+};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
-use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, choose_dialect, draft_command_line};
+use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
 use llama_warden_events::{OptionNote, OptionTreatment};
 use llama_warden_launcher::IdentifyError;
 
@@ -63,13 +65,21 @@ impl OptionCheck<'_> {
     async fn server(&mut self, spec: &ServerSpec, profile: Option<&str>) -> Result<(), CommandFailure> {
         let binary = self.binary(spec, profile).await?;
         let is_read = binary.options.is_some();
+        let takes_comments_for_keys = binary.options.as_ref().is_some_and(OptionList::takes_comments_for_keys);
         let mut add = |severity, at: &WrittenAt, message: String, help: String| {
             self.found.add(self.configuration.setting_problem((spec, profile), at, severity, message, help));
         };
         for source in spec.key_sources().into_iter().filter(|source| source.is_file()) {
             // A file that cannot be read has a warning already: the daemon may run as another user than this check.
-            if let Err(error @ KeyError::EmptyFile(_)) = source.read() {
-                add(Severity::Error, &source.at, error.to_string(), "write a key into the file".to_owned());
+            match source.read() {
+                Err(error @ KeyError::EmptyFile(_)) => {
+                    add(Severity::Error, &source.at, error.to_string(), "write a key into the file".to_owned());
+                }
+                Ok(file) if file.has_comments && takes_comments_for_keys => {
+                    let [message, help] = COMMENTS_ARE_KEYS;
+                    add(Severity::Warning, &source.at, message.to_owned(), help.to_owned());
+                }
+                _ => {}
             }
         }
         if let Some(name) = spec.dialect.as_deref().filter(|name| self.dialects.get(name).is_none()) {

@@ -23,6 +23,12 @@ enum KeyContent {
     Texts(Vec<String>),
 }
 
+/// What is wrong with a key file with comments and a build that takes them for keys, and what to do.
+pub const COMMENTS_ARE_KEYS: [&str; 2] = [
+    "this build takes each line of the key file that begins with # for a key, and answers whoever sends it",
+    "remove these lines from the key file, or use a newer build",
+];
+
 /// Why a server cannot be protected by its keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {

@@ -41,7 +41,7 @@ mod settings;
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use arguments::{WrittenAt, WrittenOption, written_options};
 pub use file::schema::schema;
-pub use key_source::{KeyError, KeySource};
+pub use key_source::{COMMENTS_ARE_KEYS, KeyError, KeySource};
 pub use llama_warden_config_source::{
     ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find, read_regular,
     search_places,

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Longest part of a file that is read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024;
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 256 * 1024;
 /// Keeps a named pipe without a writer from blocking; the value is the same on x86-64 and aarch64.
 const O_NONBLOCK: i32 = 0o4000;
 
@@ -17,6 +17,8 @@ const O_NONBLOCK: i32 = 0o4000;
 pub struct KeyFile {
     /// The keys, in the order of the file, without the blanks around them.
     pub keys: Vec<String>,
+    /// Whether there are comments, which old builds of llama-server take for keys.
+    pub has_comments: bool,
     /// What a program that reads the file byte by byte takes for a part of a key, in words; empty for a plain file.
     pub oddities: Vec<&'static str>,
 }
@@ -25,14 +27,19 @@ impl KeyFile {
     /// Reads the file at `path`. A file without a key has no `keys`; it is up to the caller to refuse it.
     ///
     /// # Errors
-    /// If it cannot be read, is not a regular file, or is not text.
+    /// If it cannot be read, is not a regular file, is too large, or is not text.
     pub fn read(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a file"));
         }
-        let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        // The keys behind the limit would be valid, and shown where keys are hidden.
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other("it is larger than 256 KiB"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
         Ok(Self::parse(&text))
     }
 
@@ -43,6 +50,7 @@ impl KeyFile {
         this.note(unmarked.len() < text.len(), "it begins with a byte order mark");
         for line in unmarked.split('\n') {
             let key = line.trim();
+            this.has_comments |= key.starts_with('#');
             if key.is_empty() || key.starts_with('#') {
                 continue;
             }
@@ -109,5 +117,11 @@ mod tests {
         let read = KeyFile::read(&path).expect("readable");
         assert_eq!(read.keys, ["sk-secret"]);
         assert!(!format!("{read:?}").contains("secret"));
+        for (content, why) in
+            [(vec![b'k', 0xe9], "it is not UTF-8 text"), (vec![b'k'; 256 * 1024 + 1], "it is larger than 256 KiB")]
+        {
+            std::fs::write(&path, content).expect("write");
+            assert_eq!(KeyFile::read(&path).expect_err("refused").to_string(), why);
+        }
     }
 }

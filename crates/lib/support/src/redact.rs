@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 /// Replaces a secret wherever a command line, an environment or output is shown.
 pub const REDACTED: &str = "[redacted]";
@@ -111,10 +111,12 @@ fn replaced(text: &str, places: impl IntoIterator<Item = Range<usize>>) -> Strin
 }
 
 /// Finds the markers and `secrets`; of two secrets that begin at one place the longer one. `None` if the automaton would be too
-/// large, which some dozens of secrets cannot make it.
+/// large, which some thousands of secrets cannot make it. The kind is the one that is built in linear time: a table of states takes
+/// minutes for a secret of one repeated letter.
 fn finder(secrets: &[Vec<u8>]) -> Option<AhoCorasick> {
     let patterns = MARKERS.iter().map(|marker| marker.as_bytes()).chain(secrets.iter().map(Vec::as_slice));
-    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns).ok()
+    let mut builder = AhoCorasick::builder();
+    builder.match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA)).build(patterns).ok()
 }
 
 /// Adds the places of secrets in a line, in their order.
@@ -295,6 +297,12 @@ mod tests {
         for secrets in [["secret", "secret-and-more"], ["secret-and-more", "secret"]] {
             assert_eq!(redacted(&secrets, "a secret-and-more, a secret."), "a [redacted], a [redacted].");
         }
+    }
+
+    #[test]
+    fn a_long_secret_of_one_repeated_letter_is_replaced_too() {
+        let secret = "k".repeat(60_000);
+        assert_eq!(redacted(&[&secret], &format!("a {secret}!")), "a [redacted]!");
     }
 
     #[test]

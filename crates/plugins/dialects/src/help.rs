@@ -62,6 +62,7 @@ pub struct OptionList {
     /// Short names without the dash, each with the long name that stands beside it.
     short_names: BTreeMap<Box<str>, Box<str>>,
     hosts: HostForms,
+    knows_key_comments: bool,
 }
 
 /// What a build listens on, according to what its help says about `--host`.
@@ -93,6 +94,7 @@ impl OptionList {
         let mut listed = BTreeMap::new();
         let mut short_names = BTreeMap::new();
         let mut hosts = HostForms::Unknown;
+        let mut knows_key_comments = false;
         let mut lines = help.lines().peekable();
         while let Some(line) = lines.next() {
             let Some(NamedLine { names, placeholder, description }) = named_line(line) else { continue };
@@ -104,6 +106,7 @@ impl OptionList {
             if names.contains(&"--host") {
                 hosts = host_forms(&description);
             }
+            knows_key_comments |= names.contains(&"--api-key-file") && description.contains("comment");
             let option = ListedOption::of(placeholder, &description);
             for (short, long) in short_and_long(&names) {
                 short_names.entry(short.into()).or_insert_with(|| long.into());
@@ -112,7 +115,7 @@ impl OptionList {
             listed.extend(long_names.map(|name| (name.to_owned(), option.clone())));
         }
         let (names, options): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        Self { names: names.into(), options: options.into(), short_names, hosts }
+        Self { names: names.into(), options: options.into(), short_names, hosts, knows_key_comments }
     }
 
     /// The options with these long names, with or without dashes, of which nothing more is known.
@@ -124,6 +127,12 @@ impl OptionList {
     /// What the build listens on.
     pub const fn hosts(&self) -> HostForms {
         self.hosts
+    }
+
+    /// Whether the build takes a comment in a key file for a key: builds until 2025 do, and later ones say in their help that they
+    /// do not (measured).
+    pub fn takes_comments_for_keys(&self) -> bool {
+        self.lists("api-key-file") && !self.knows_key_comments
     }
 
     /// Whether the build lists `--name`.
@@ -382,6 +391,13 @@ mod tests {
             assert_eq!(OptionList::parse(&fixtures::help(build)).hosts(), hosts, "{build}");
         }
         assert_eq!(OptionList::parse("  --port N   x\n").hosts(), HostForms::Unknown);
+    }
+
+    #[test]
+    fn a_build_tells_in_its_help_that_a_comment_is_no_key() {
+        for (build, takes) in [("2024-11-py0.3.2", true), ("2025-08-py0.3.16", true), ("b11669-debian", false)] {
+            assert_eq!(OptionList::parse(&fixtures::help(build)).takes_comments_for_keys(), takes, "{build}");
+        }
     }
 
     #[test]

@@ -79,9 +79,9 @@ fn with_secrets(arguments: impl IntoIterator<Item = String>) -> impl Iterator<It
     })
 }
 
-/// Whether `argument` is an option whose value is a secret.
+/// Whether `argument` is an option whose value is a secret. llama-server takes `_` for `-`.
 fn names_secret(argument: &str) -> bool {
-    argument.starts_with('-') && is_secret_option(argument.trim_start_matches('-'))
+    argument.starts_with('-') && is_secret_option(&argument.trim_start_matches('-').replace('_', "-"))
 }
 
 #[cfg(test)]
@@ -93,6 +93,7 @@ mod tests {
         let cases = [
             ("--api-key sk-1 --port 1", "--api-key [redacted] --port 1"),
             ("--api-key=sk-1 -hft hf_1 --hf-token=hf_2", "--api-key=[redacted] -hft [redacted] --hf-token=[redacted]"),
+            ("--api_key sk-1 --hf_token=hf_1", "--api_key [redacted] --hf_token=[redacted]"),
             ("--api-key-file /keys --ssl-key-file /key", "--api-key-file /keys --ssl-key-file /key"),
             ("--api-key --api-key", "--api-key [redacted]"),
             ("--model-url https://u:pw@h/m.gguf", "--model-url https://[redacted]@h/m.gguf"),

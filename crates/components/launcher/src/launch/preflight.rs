@@ -27,6 +27,8 @@ pub(crate) use program::check_program;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServerKeys {
     pub(crate) keys: Vec<String>,
+    /// Whether one of their files has comments.
+    pub(crate) has_comments: bool,
     /// One sentence for each thing that is odd about their files.
     pub(crate) doubts: Vec<String>,
 }
@@ -80,6 +82,7 @@ fn read_keys(server: &ServerSpec) -> Result<ServerKeys, LaunchFailure> {
             }
         })?;
         all.keys.extend(read.keys);
+        all.has_comments |= read.has_comments;
         let doubt = |oddity| format!("the key file: {oddity}, which the server may take for a part of the key");
         all.doubts.extend(read.oddities.into_iter().map(doubt));
     }

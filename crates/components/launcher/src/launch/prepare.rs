@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line};
+use llama_warden_config::COMMENTS_ARE_KEYS;
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, OptionList, build_command_line};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
 use llama_warden_support::{Redactor, blocking, find_program, variable_secrets};
@@ -49,7 +50,7 @@ impl Launch {
             let detail = format!("{error}; set `binary`, or install llama-server");
             LaunchFailure::new(FailureReason::BinaryNotFound, detail)
         })?;
-        let ServerKeys { keys, doubts } = match self.run_preflight(&program).await {
+        let ServerKeys { keys, has_comments, mut doubts } = match self.run_preflight(&program).await {
             Err(failure) if failure.reason == FailureReason::PortInUse => {
                 self.kill_port_holders().await;
                 self.run_preflight(&program).await?
@@ -58,6 +59,9 @@ impl Launch {
         };
         let profile = self.identify(&program, &environment).await?;
         self.warn_of_dropped_variables(&profile, &environment).await?;
+        if has_comments && profile.options.as_ref().is_some_and(OptionList::takes_comments_for_keys) {
+            doubts.push(COMMENTS_ARE_KEYS.join("; "));
+        }
         let dialect = self.choose_dialect(&profile).await?;
         let mut line = build_command_line(server, &profile, &dialect)?;
         let notes = resources.notes.intern(std::mem::take(&mut line.notes));
