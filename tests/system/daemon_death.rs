@@ -68,18 +68,18 @@ fn adopting_is_refused_with_a_clear_error() {
     });
 }
 
-/// Fault S13: the launcher cannot write its state, so the daemon shuts down in order and names it.
 #[test]
-fn a_component_that_fails_ends_the_daemon_with_an_error() {
+fn a_state_that_cannot_be_written_is_told_once_before_anything_starts() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        // A directory in the place of the temporary file that becomes `boots`.
+        // A state directory of an earlier daemon, with a directory in the place of the temporary file that becomes `boots`.
         std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the sandbox can be written");
+        std::fs::write(fleet.state_dir().join("daemon.lock"), "").expect("the sandbox can be written");
         let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
         assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
         let log = daemon.log();
-        assert!(log.contains("component `launcher` failed") && log.contains("cannot keep track"), "{log}");
+        assert!(log.contains("cannot write down this run") && !log.contains("is up"), "{log}");
     });
 }
 

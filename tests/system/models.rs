@@ -224,9 +224,11 @@ fn a_download_counts_as_loading_and_not_towards_the_time_to_ready() {
         TinyModel::new("downloaded").write(&model).unwrap();
         let stand_in = stand_in_program();
         let script = format!(
-            "#!/bin/sh\nif [ \"$1\" != --hf-repo ]; then exec {stand_in} \"$@\"; fi\n\
+            "#!/bin/sh\ncase \"$*\" in *--hf-repo*) ;; *) exec {stand_in} \"$@\" ;; esac\n\
              while [ ! -e {done} ]; do read -r _ < {fifo}; done\n\
-             shift 2\nexec {stand_in} --model {model} \"$@\"\n",
+             for word; do\n\
+             case \"$word\" in --hf-repo) word=--model ;; org/repo*) word={model} ;; esac\n\
+             shift\nset -- \"$@\" \"$word\"\ndone\nexec {stand_in} \"$@\"\n",
             stand_in = stand_in.display(),
             done = sandbox.file("done").display(),
             fifo = sandbox.file("fifo").display(),

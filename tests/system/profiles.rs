@@ -109,7 +109,7 @@ fn an_unknown_profile_changes_nothing() {
         let before = pids(&daemon).await;
         let answer = daemon.post("/api/v1/profiles/frist/activate").await.expect(404).json();
         assert_eq!(answer["reason"], "unknown-profile");
-        let ran = sandbox.run(daemon.config(), ["profile", "switch", "frist"]).await.expect(1);
+        let ran = sandbox.run(daemon.config(), ["profile", "switch", "frist"]).await.expect(2);
         assert!(ran.stderr.contains("frist"), "{}", ran.stderr);
         let is_plan = |event: &llama_warden_events::Envelope| matches!(event.event, Event::SwitchPlanned { .. });
         assert_eq!((pids(&daemon).await, daemon.event_stream().events().iter().any(is_plan)), (before, false));

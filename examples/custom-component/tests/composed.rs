@@ -1,21 +1,26 @@
-//! The composed program gives up a server whose model does not exist, and the pager reports it.
+//! The composed program gives up a server whose model is cut off, and the pager reports it.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Runs the program with a server that cannot be started and with the table `pager`.
+fn program(folder: &Path, pager: &str, arguments: &[&str]) -> Child {
+    let config = folder.join("llama-warden.toml");
+    let server = "[[servers]]\nid = \"ghost\"\nmodel = \"ghost.gguf\"\nport = 18999\nbinary = \"/bin/true\"\n";
+    let daemon = "[daemon]\nlisten = \"\"\nstate-dir = \"state\"\n[extensions.pager]\n";
+    fs::write(folder.join("ghost.gguf"), "GGUF").expect("writes");
+    fs::write(&config, format!("{server}{daemon}{pager}")).expect("writes");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_custom-component"));
+    command.arg("--config").arg(&config).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("starts")
+}
 
 #[test]
 fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
     let folder = tempfile::tempdir().expect("makes a folder");
-    let config = folder.path().join("llama-warden.toml");
-    let server = "[[servers]]\nid = \"ghost\"\nmodel = \"ghost.gguf\"\nport = 18999\n[llama-server]\nbinary = \"/bin/true\"\n";
-    let daemon = "[daemon]\nlisten = \"\"\nstate-dir = \"state\"\n[extensions.pager]\nfile = \"pages.log\"\n";
-    fs::write(&config, format!("{server}{daemon}")).expect("writes");
-    let program = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_custom-component"));
-        command.arg("--config").arg(&config).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("starts")
-    };
+    let program = |arguments: &[&str]| program(folder.path(), "file = \"pages.log\"\n", arguments);
     let mut up = program(&["up"]);
     let mut log = BufReader::new(up.stderr.take().expect("is piped")).lines().map_while(Result::ok);
     assert!(log.any(|line| line.contains("llama-warden is up")), "the daemon does not start");
@@ -24,6 +29,16 @@ fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
     let mut lines = BufReader::new(events.stdout.take().expect("is piped")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("PageSent") && line.contains("\"source\":\"pager\"")), "no page was sent");
     assert!(fs::read_to_string(folder.path().join("state/pages.log")).expect("written").contains("ghost: "));
-    assert!(program(&["down"]).wait().expect("runs").success());
-    assert!(up.wait().expect("ends").success() && events.wait().expect("ends").success());
+    assert!(program(&["down"]).wait().expect("runs").success() && up.wait().expect("ends").success());
+    // A follower waits for the next daemon.
+    events.kill().and_then(|()| events.wait()).expect("ends");
+}
+
+#[test]
+fn a_component_that_fails_ends_the_daemon_with_its_error() {
+    let folder = tempfile::tempdir().expect("makes a folder");
+    let ended = program(folder.path(), "", &["up"]).wait_with_output().expect("ends");
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{log}");
+    assert!(log.contains("component `pager` failed") && log.contains("set `file` in [extensions.pager]"), "{log}");
 }

@@ -44,38 +44,38 @@ async fn warn(daemon: &ApiFixture, times: usize) {
 async fn without_following_the_kept_events_come_and_then_the_end() {
     let daemon = ApiFixture::start().await;
     let all = rest(daemon.over_socket().events(EventRange::Kept(Seq::new(0).into())).await.expect("streams")).await;
-    assert_eq!(seqs(&all), [1, 2, 3, 4, 5]);
+    assert_eq!(seqs(&all), [1, 2, 3, 4, 5, 6]);
     let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(3).into())).await.expect("streams")).await;
-    assert_eq!(seqs(&later), [4, 5]);
+    assert_eq!(seqs(&later), [4, 5, 6]);
     daemon.end().await;
 }
 
 #[tokio::test]
 async fn a_follower_resumes_after_what_it_has_and_goes_on() {
     let daemon = ApiFixture::start().await;
-    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(4).into())).await.expect("streams");
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(5).into())).await.expect("streams");
     let mut new = daemon.over_tcp().events(EventRange::New).await.expect("streams");
     let kept = next(&mut events).await.expect("kept");
     warn(&daemon, 1).await;
     let came = next(&mut events).await.expect("came");
-    assert_eq!(seqs(&[kept, came]), [5, 6]);
-    assert_eq!(seqs(&[next(&mut new).await.expect("came")]), [6]);
+    assert_eq!(seqs(&[kept, came]), [6, 7]);
+    assert_eq!(seqs(&[next(&mut new).await.expect("came")]), [7]);
     daemon.end().await;
 }
 
 #[tokio::test]
 async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
     let daemon = ApiFixture::start().await;
-    let answer = daemon.ask("GET /api/v1/events?follow=0&since=1", &["Last-Event-ID: 4"]).await;
+    let answer = daemon.ask("GET /api/v1/events?follow=0&since=1", &["Last-Event-ID: 5"]).await;
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     let lines: Vec<_> = answer.body.lines().collect();
     let id = lines[0].strip_prefix("id: ").expect("an id");
     assert_eq!(lines[1], "event: DaemonStarted", "the header is the later of the two");
     let envelope: serde_json::Value =
         serde_json::from_str(lines[2].strip_prefix("data: ").expect("data")).expect("JSON");
-    assert_eq!((envelope["seq"].as_u64(), envelope["event"]["type"].as_str()), (Some(5), Some("DaemonStarted")));
+    assert_eq!((envelope["seq"].as_u64(), envelope["event"]["type"].as_str()), (Some(6), Some("DaemonStarted")));
     assert_eq!(lines.len(), 4, "one event and the blank line that ends it");
-    assert_eq!(id, format!("{}:5", envelope["boot"].as_str().expect("a run")));
+    assert_eq!(id, format!("{}:6", envelope["boot"].as_str().expect("a run")));
     let resumed = daemon.ask("GET /api/v1/events?follow=0", &[&format!("Last-Event-ID: {id}")]).await;
     assert_eq!(resumed.body, "", "nothing came after it");
     assert_eq!(daemon.ask("GET /api/v1/events", &["Last-Event-ID: x"]).await.status, 400);
@@ -89,9 +89,9 @@ async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
     let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(2).into())).await.expect("streams");
     let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap") };
     let snapshot = gap.snapshot.expect("the state that contains what is missing");
-    assert_eq!((gap.missed, snapshot.seq, snapshot.ready_servers), (6, Seq::new(8), 1));
+    assert_eq!((gap.missed, snapshot.seq, snapshot.ready_servers), (7, Seq::new(9), 1));
     warn(&daemon, 1).await;
-    assert_eq!(seqs(&[next(&mut events).await.expect("came")]), [9], "what follows comes after the state");
+    assert_eq!(seqs(&[next(&mut events).await.expect("came")]), [10], "what follows comes after the state");
     daemon.end().await;
 }
 
@@ -117,8 +117,8 @@ async fn history_says_how_much_of_it_is_forgotten() {
     warn(&daemon, 5).await;
     let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(0).into())).await.expect("streams")).await;
     let (first, kept) = records.split_first().expect("something");
-    assert!(matches!(first, EventRecord::Gap { gap } if gap.missed == 7 && gap.snapshot.is_none()), "{first:?}");
-    assert_eq!(seqs(kept), [8, 9, 10]);
+    assert!(matches!(first, EventRecord::Gap { gap } if gap.missed == 8 && gap.snapshot.is_none()), "{first:?}");
+    assert_eq!(seqs(kept), [9, 10, 11]);
     daemon.end().await;
 }
 
@@ -200,7 +200,7 @@ async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
         daemon.begin_end();
         let (over_tcp, over_socket, ()) = tokio::join!(rest(streams.remove(0)), rest(streams.remove(0)), daemon.end());
         for records in [over_tcp, over_socket] {
-            assert_eq!(seqs(&records), (1..=306).collect::<Vec<_>>());
+            assert_eq!(seqs(&records), (1..=307).collect::<Vec<_>>());
             assert!(matches!(records.last(), Some(EventRecord::Envelope(last)) if last.event == stopped));
         }
     }
