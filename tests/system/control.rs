@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use llama_warden_events::{CommandOutcome, Event, Seq};
@@ -191,6 +192,21 @@ fn probes_are_answered_however_many_clients_never_read() {
             answer.is_ok_and(|answer| answer.status.as_u16() == 200)
         })
         .await;
+    });
+}
+
+/// Fault S27. Anybody on the machine can open them.
+#[test]
+fn a_probe_is_answered_soon_beside_700_connections_that_say_nothing() {
+    sandbox(async |sandbox| {
+        let fleet = sandbox.fleet();
+        let daemon = sandbox.up(&fleet).await;
+        let mut silent = Vec::new();
+        for _ in 0..700 {
+            silent.push(TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap());
+        }
+        let probe = TestRequest::get("/livez").send(daemon.http());
+        timeout(Duration::from_secs(3), probe).await.expect("in time").unwrap().expect(200);
     });
 }
 

@@ -190,14 +190,24 @@ impl ActiveConfiguration {
     /// Why the text of `next` looks cut off: it ends where the one in force goes on, and what is missing matters. A writer
     /// that is interrupted, or that finds the disk full, leaves such a file.
     fn cut_off(&self, next: &Self, resolved: &Resolved) -> Option<String> {
-        let (before, after) = (self.loaded.source.text.trim_end(), next.loaded.source.text.trim_end());
-        let is_cut = after.len() < before.len() && before.starts_with(after);
+        let (before, after) = (&*self.loaded.source.text, &*next.loaded.source.text);
+        let is_prefix = || {
+            let (before, after) = (before.trim_end(), after.trim_end());
+            after.len() < before.len() && before.starts_with(after)
+        };
         let is_same = || {
             self.resolve().is_ok_and(|now| now.fleet == resolved.fleet && now.profiles == resolved.profiles)
                 && self.loaded.configuration.changes_at_restart(&next.loaded.configuration).is_empty()
         };
-        let lines = after.lines().count();
-        (is_cut && !is_same()).then(|| format!("it ends after line {lines}, where the one in force goes on"))
+        let lines = after.trim_end().lines().count();
+        if is_prefix() {
+            return (!is_same()).then(|| format!("it ends after line {lines}, where the one in force goes on"));
+        }
+        // A file that is changed above the cut is no prefix, but it has lost the end of its last line, and servers.
+        let lost_line_end = before.ends_with('\n') && !after.is_empty() && !after.ends_with('\n');
+        let lost = |fleet: Fleet| fleet.iter().find(|spec| resolved.fleet.get(spec.id.as_str()).is_none()).cloned();
+        let lost = lost_line_end.then(|| self.fleet().ok().and_then(lost)).flatten()?;
+        Some(format!("it ends in line {lines} without a line feed, and {} is missing", lost.id))
     }
 
     fn resolve(&self) -> Result<Resolved, Refused> {
@@ -304,6 +314,23 @@ mod tests {
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn a_file_that_has_lost_its_last_line_feed_and_servers_is_doubted() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        let one = "# changed above the cut\n[[servers]]\nid='a'\nmodel='a.gguf'";
+        let write = |text: &str| std::fs::write(folder.path().join("llama-warden.toml"), text).expect("writable");
+        write(one);
+        let refused = source(&reload()).expect_err("half written");
+        assert_eq!(refused.reason, RefusalReason::DoubtfulConfiguration);
+        assert!(refused.detail.ends_with("it ends in line 4 without a line feed, and b is missing"), "{refused}");
+        // A person who takes a server out, and an editor that writes no last line feed.
+        for whole in [TEXT.trim_end(), &format!("{one}\n")] {
+            write(whole);
+            source(&reload()).expect("whole");
+        }
     }
 
     #[test]

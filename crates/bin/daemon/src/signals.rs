@@ -9,7 +9,8 @@
 //! | every other one that would end a process | nothing, and a warning | | |
 //!
 //! Left to the kernel: KILL and STOP, which nobody can handle; the stops of job control; the signals that report a fault of
-//! the program itself (SEGV, BUS, ILL, FPE, SYS), after which it cannot go on; and those that the C library keeps for itself.
+//! the program itself (SEGV, BUS, ILL, FPE, SYS), after which it cannot go on; ABRT, by which systemd's watchdog ends a daemon
+//! that is stuck; and those that the C library keeps for itself.
 
 use std::future::poll_fn;
 use std::io::IsTerminal;
@@ -22,6 +23,7 @@ use nix::libc;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::config_watch::warn_not_reloaded;
 use crate::exit::CommandFailure;
 
 /// RTMIN+3, by which systemd asks the first process of a container to stop. The number is the kernel's: C libraries reserve
@@ -29,9 +31,8 @@ use crate::exit::CommandFailure;
 const HALT: i32 = 37;
 
 /// Signals without a meaning for the daemon whose default ends a process, beside the real-time signals.
-const MEANINGLESS: [i32; 9] = [
+const MEANINGLESS: [i32; 8] = [
     libc::SIGTRAP,
-    libc::SIGABRT,
     libc::SIGALRM,
     libc::SIGSTKFLT,
     libc::SIGXCPU,
@@ -154,8 +155,9 @@ impl Signals {
                     continue;
                 }
                 SignalRequest::HangUp if is_reload(self.had_terminal, has_terminal()) => {
-                    // The answer is not awaited: events report the outcome, and the next signal may ask for a shutdown.
-                    drop(commands.post(SuperviseCommand::Reload { trigger, force: false }));
+                    // Awaited aside: the next signal may ask for a shutdown.
+                    let reload = commands.post(SuperviseCommand::Reload { trigger, force: false });
+                    tokio::spawn(async { reload.await.inspect_err(warn_not_reloaded) });
                     continue;
                 }
                 // Signals add up whatever their kind; QUIT skips the graceful step.
@@ -196,7 +198,7 @@ mod tests {
         // From signal(7): what the default leaves alone, stops or continues; what reports a fault; PIPE, which the runtime of
         // Rust ignores; KILL and STOP; and 32 to 33, and up to 34 in musl, which the C library uses.
         let left = ["CHLD", "URG", "WINCH", "CONT", "TSTP", "TTIN", "TTOU", "PIPE", "KILL", "STOP"];
-        let faults = ["SEGV", "BUS", "ILL", "FPE", "SYS"];
+        let faults = ["SEGV", "BUS", "ILL", "FPE", "SYS", "ABRT"];
         for number in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
             let name = Signal::from_number(number).expect("in range").to_string();
             let is_left = left.contains(&&*name) || faults.contains(&&*name);

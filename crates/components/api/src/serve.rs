@@ -8,6 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -38,13 +39,14 @@ const CONNECTIONS: usize = 512;
 
 /// Connections at a time per listener beyond [`CONNECTIONS`], each for one probe. What watches the daemon would end it, and with it
 /// every server, if followers that never read could keep it from an answer. Further connections wait in the kernel's backlog.
-const KEPT_FOR_PROBES: usize = 32;
+const KEPT_FOR_PROBES: usize = 64;
 
 /// Longest time from the end of one request, or from the connection, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest time for the head of a request in a place that is kept for probes.
-const PROBE_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest time for the head of a request in a place that is kept for probes: connections that send nothing take turns there, and
+/// a probe waits for its own.
+const PROBE_HEAD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Longest head in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -169,7 +171,9 @@ async fn serve_connection<S>(stream: S, transport: Transport, serves: Serves, ro
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(transport);
         let refused = serves == Serves::OneProbe && !is_probe(request.uri().path());
@@ -192,15 +196,17 @@ where
     };
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
-    let too_slow = ended.as_ref().is_err_and(hyper::Error::is_timeout) && !parts.read_buf.is_empty();
+    let timed_out = ended.as_ref().is_err_and(hyper::Error::is_timeout);
+    let too_slow = timed_out && !parts.read_buf.is_empty();
+    let said_nothing = timed_out && !too_slow && !asked.into_inner();
     if too_slow {
         let _ = timeout(LINGER, stream.write_all(TOO_SLOW)).await;
     }
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    // At shutdown the daemon waits only for requests in flight.
-    if !cancel.is_cancelled() {
+    // At shutdown the daemon waits only for requests in flight. A peer that said nothing gets no answer that could be lost.
+    if !cancel.is_cancelled() && !said_nothing {
         linger(stream).await;
     }
 }

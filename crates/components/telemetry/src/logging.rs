@@ -11,7 +11,6 @@ use std::time::Duration;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::queue::LineQueue;
@@ -66,7 +65,7 @@ pub enum LogError {
     Writer(#[source] io::Error),
     /// This process logs already.
     #[error("the log is set up twice")]
-    Twice(#[source] tracing_subscriber::util::TryInitError),
+    Twice(#[source] tracing::subscriber::SetGlobalDefaultError),
 }
 
 impl LoggingSettings {
@@ -120,7 +119,8 @@ pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
     let report = |lost| tracing::warn!(lost, "log lines were lost: standard error did not take them");
     let queue = LineQueue::start(File::from(stderr), report).map_err(LogError::Writer)?;
-    subscriber(settings, queue.clone()).try_init().map_err(LogError::Twice)?;
+    // Not `try_init`, which would also log what libraries tell the `log` crate: of those here, only file watches that are gone.
+    tracing::subscriber::set_global_default(subscriber(settings, queue.clone())).map_err(LogError::Twice)?;
     Ok(LogGuard { queue })
 }
 

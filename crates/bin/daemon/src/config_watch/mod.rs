@@ -109,6 +109,13 @@ fn warn_unwatched(path: &Path, error: &notify::Error) {
     tracing::warn!(%path, %error, "changes of the configuration are noticed only every {seconds} seconds");
 }
 
+/// Tells of a reload that did not happen, unless an event does: what is wrong with a configuration is published as one.
+pub fn warn_not_reloaded(refused: &Refused) {
+    if !matches!(refused.reason, RefusalReason::InvalidConfiguration | RefusalReason::DoubtfulConfiguration) {
+        tracing::warn!(%refused, "the configuration is not reloaded");
+    }
+}
+
 fn is_exhaustion(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
@@ -190,15 +197,7 @@ impl Worker for WatchWorker {
                 self.watch = Some(watch);
             }
             WatchInput::Looked(_) => tracing::warn!("the configuration is watched no longer; send HUP after a change"),
-            // What is wrong with a configuration is published as an event.
-            WatchInput::Answered(Ok(Err(refused)))
-                if !matches!(
-                    refused.reason,
-                    RefusalReason::InvalidConfiguration | RefusalReason::DoubtfulConfiguration
-                ) =>
-            {
-                tracing::warn!(%refused, "the changed configuration is not loaded");
-            }
+            WatchInput::Answered(Ok(Err(refused))) => warn_not_reloaded(&refused),
             WatchInput::Answered(_) => {}
         }
         Ok(())
