@@ -3,9 +3,9 @@
 //! The daemon reads it again when it changes and with each reload, so that a token can be rotated while servers run. A file
 //! that holds no valid token changes nothing.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -13,23 +13,20 @@ use llama_warden_api::{InvalidToken, Token, TokenInForce};
 use llama_warden_bus::{BusClosed, Delivery};
 use llama_warden_component::{Component, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
-use llama_warden_support::{blocking, lock};
-use nix::fcntl::OFlag;
+use llama_warden_support::{blocking, lock, read_regular};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 
 use crate::exit::CommandFailure;
 
-/// Most bytes that are read: many times the longest token.
-const READ_LIMIT: u64 = 64 * 1024;
+/// Longest file in bytes: many times the longest token.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// Why a token file cannot be used. The text never contains the token.
 #[derive(Debug, thiserror::Error)]
 enum TokenFileError {
     #[error("{0}")]
     Unreadable(#[from] io::Error),
-    #[error("it is no regular file")]
-    NoFile,
     #[error("{0}")]
     NoToken(#[from] InvalidToken),
 }
@@ -174,13 +171,7 @@ struct TokenLine {
 }
 
 fn read(path: &Path) -> Result<TokenLine, TokenFileError> {
-    // O_NONBLOCK: opening a pipe without a writer would block for ever.
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(TokenFileError::NoFile);
-    }
-    let mut bytes = Vec::new();
-    file.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    let bytes = read_regular(path, MAX_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| InvalidToken)?;
     let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty()).unwrap_or_default();

@@ -2,15 +2,13 @@
 //!
 //! Everything that needs a key reads it here, so that a launch, `check` and a request mean the same key.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
-/// Longest part of a file that is read, in bytes.
+use crate::read_regular::read_regular;
+
+/// Longest file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
-/// Keeps a named pipe without a writer from blocking; the value is the same on x86-64 and aarch64.
-const O_NONBLOCK: i32 = 0o4000;
 
 /// The content of a key file.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -25,14 +23,10 @@ impl KeyFile {
     /// Reads the file at `path`. A file without a key has no `keys`; it is up to the caller to refuse it.
     ///
     /// # Errors
-    /// If it cannot be read, is not a regular file, or is not text.
+    /// If it cannot be read, is no regular file or no text, or is too long.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text)?;
+        let bytes = read_regular(path, MAX_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
         Ok(Self::parse(&text))
     }
 

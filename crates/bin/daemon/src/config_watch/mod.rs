@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
 use llama_warden_component::{Component, Ports, Worker, next_task};
-use llama_warden_config::read_regular;
+use llama_warden_config::read_config_file;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
 use llama_warden_support::{BlockingError, blocking, try_thread};
 use nix::errno::Errno;
@@ -97,7 +97,7 @@ impl ConfigWatch {
     fn has_changed(&mut self) -> io::Result<bool> {
         // Armed before the file is read: a change after that is noticed.
         self.arm();
-        match read_regular(&self.path) {
+        match read_config_file(&self.path) {
             Err(error) if is_exhaustion(&error) => Err(error),
             bytes => Ok(!self.latest.is(bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).as_deref())),
         }
