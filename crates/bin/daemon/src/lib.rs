@@ -10,6 +10,7 @@ pub mod documents;
 mod errno;
 mod exit;
 mod extensions;
+mod file_watch;
 mod fleet_source;
 mod heap;
 mod load;
