@@ -23,7 +23,7 @@ pub use lock::lock;
 pub use read_regular::{read_bounded, read_regular};
 pub use redact::{REDACTED, Redactor, mask, masked_variable, secrets_in, variable_secrets};
 pub use redact_arguments::{argument_secrets, is_secret_option, list_secrets, masked_arguments};
-pub use replace_file::{Durability, replace_file};
+pub use replace_file::{Durability, is_disk_full, replace_file};
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};
 pub use terminal_text::{for_cell, for_terminal};
 pub use threads::try_thread;
