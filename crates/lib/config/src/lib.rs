@@ -47,7 +47,7 @@ pub use llama_warden_config_source::{
     read_config_file, search_places,
 };
 pub use llama_warden_located_toml::{
-    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, suggest::suggestion,
+    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, nearest, suggestion,
 };
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
