@@ -55,10 +55,15 @@ fn collect(lower: &TomlNode, upper: Option<&TomlNode>, values: &mut Vec<ValueInF
         (_, Some(_)) => upper.into_iter().for_each(|upper| collect(upper, None, values)),
         (_, None) => values.push(ValueInForce {
             key: lower.path.clone(),
-            value: text(lower.path.rsplit('.').next().unwrap_or_default(), &lower.data),
+            value: text(name_in(&lower.path), &lower.data),
             from: origin(&lower.location),
         }),
     }
+}
+
+/// The last part of a path, by which a value may be a secret. `env-pass` is a list of names and only sounds like one.
+fn name_in(path: &str) -> &str {
+    path.rsplit('.').next().filter(|name| *name != "env-pass").unwrap_or_default()
 }
 
 fn origin(location: &Location) -> String {
@@ -117,6 +122,7 @@ mod tests {
                     args = ['--api-key', 'sk-1', '--x=http://u:pw@h']\n[flags]\napi-key = 12\n";
         for (key, expected, from) in [
             ("daemon.listen", "\"127.0.0.1:1\"", "configuration:2:10"),
+            ("llama-server.env-pass", "[]", "built-in"),
             ("stop.grace", "\"5s\"", "LLAMA_WARDEN_STOP__GRACE"),
             ("flags.ctx-size", "32768", "built-in"),
             ("servers[0].model", "\"a.gguf\"", "configuration:4:9"),
