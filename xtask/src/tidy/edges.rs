@@ -43,7 +43,7 @@ const TABLE: &str = "
     procfs:
     processes: events procfs support
     located-toml:
-    config-source: located-toml
+    config-source: located-toml support
     config: events located-toml config-source support
     plugin-files: events
     dialects: events support config plugin-files
@@ -68,7 +68,7 @@ const TABLE: &str = "
     daemon: events bus component support procfs config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf
     terminal: daemon events state support api-types
-    builds: daemon terminal events bus component support config plugin-files detectors dialects launcher \
+    builds: daemon terminal events bus component support procfs config plugin-files detectors dialects launcher \
         readiness terminator
     cli: builds terminal daemon events state bus component support config catalog plugin-files api-types client detectors \
         dialects launcher readiness terminator memory hooks telemetry tiny-gguf

@@ -49,7 +49,7 @@ pub fn shown_environment(spec: &ServerSpec) -> Result<BTreeMap<String, String>, 
 
 /// The environment that a process was started with, secrets masked; empty if the kernel does not show it to this user.
 pub fn environment_of(pid: u32) -> BTreeMap<String, String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let bytes = llama_warden_procfs::environment(pid);
     let entries = bytes.split(|byte| *byte == 0).filter_map(|entry| {
         let at = entry.iter().position(|byte| *byte == b'=')?;
         Some(masked(OsStr::from_bytes(&entry[..at]), OsStr::from_bytes(&entry[at + 1..])))

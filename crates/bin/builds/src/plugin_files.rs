@@ -9,7 +9,7 @@ use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::{PluginFile, PluginSet, ScanResult};
 use serde_json::{Value, json};
 
-use llama_warden_terminal::output::print_either;
+use llama_warden_terminal::output::{print_either, print_note};
 use llama_warden_terminal::table::{self, shrinks, whole};
 
 /// A kind of plug-in file, for people.
@@ -103,7 +103,7 @@ pub fn scan<F: PluginKind>(loaded: &LoadedConfig) -> ScanResult<F> {
 /// The files of the configured directory and the built-in ones. Prints a warning for each refused file.
 pub fn load_set<F: PluginKind>(loaded: &LoadedConfig) -> PluginSet<F> {
     let ScanResult { files: library, refused } = scan(loaded);
-    refused.iter().for_each(|error| eprintln!("warning: {}", with_source(error)));
+    refused.iter().for_each(|error| print_note(format_args!("warning: {}", with_source(error))));
     library
 }
 
@@ -133,7 +133,7 @@ pub fn list<F: PluginKind>(config: Option<&Path>, json: bool) -> CommandResult {
     };
     let columns = [whole("NAME"), shrinks("FITS", 24), shrinks("FROM", 10), shrinks("DESCRIPTION", 16)];
     print_either(json, &data, || table::list(columns, library.iter().map(row)))?;
-    refused.iter().for_each(|error| eprintln!("error: {}", with_source(error)));
+    refused.iter().for_each(|error| print_note(format_args!("error: {}", with_source(error))));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }
 

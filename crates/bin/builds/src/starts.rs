@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::recorder::OutputRecorder;
+use llama_warden_terminal::output::print_note;
 
 /// Pause between two probes. It bounds the error of the time of readiness, and so which lines came before it.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -149,7 +150,7 @@ impl StartSequence {
         for start in 1..=starts {
             let recording = self.start(start).await?;
             let (seconds, lines) = (recording.ready.as_secs_f64(), recording.lines.len());
-            eprintln!("start {start} of {starts}: ready after {seconds:.2} s, {lines} lines");
+            print_note(format_args!("start {start} of {starts}: ready after {seconds:.2} s, {lines} lines"));
             self.outcome.recordings.push(recording);
             self.stop(start).await?;
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_config::ConfigSource;
 use llama_warden_daemon::CommandFailure;
-use llama_warden_support::find_program;
+use llama_warden_support::{find_program, is_executable};
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
 
@@ -98,10 +98,6 @@ impl DemoBinary {
         let description = "the built-in stand-in, since no llama-server is on PATH";
         Ok(Self { path, description: description.to_owned() })
     }
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
 /// Three ports that are free now. All stay bound until the last is found, so that no two are the same.

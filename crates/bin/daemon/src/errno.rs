@@ -24,12 +24,6 @@ pub fn next_step_for(error: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// Whether the disk or a quota is full, which is no reason not to run servers.
-pub fn is_disk_full(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

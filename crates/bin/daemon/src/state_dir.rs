@@ -14,15 +14,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use llama_warden_procfs::ProcessStat;
+use llama_warden_support::is_disk_full;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
-use crate::errno::{is_disk_full, next_step_for};
+use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, Exit};
 
 /// The file that is locked. A folder that has it is a state directory, whatever else components keep there.
-const LOCK: &str = "daemon.lock";
+pub const LOCK: &str = "daemon.lock";
 
 /// The log of a daemon in the background, which whoever starts it opens before the directory is locked.
 pub const BACKGROUND_LOG: &str = "daemon.log";

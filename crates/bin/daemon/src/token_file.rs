@@ -3,9 +3,9 @@
 //! The daemon reads it again when it changes and with each reload, so that a token can be rotated while servers run. A file
 //! that holds no valid token changes nothing.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -13,23 +13,20 @@ use llama_warden_api::{InvalidToken, Token, TokenInForce};
 use llama_warden_bus::{BusClosed, Delivery};
 use llama_warden_component::{Component, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
-use llama_warden_support::{blocking, lock};
-use nix::fcntl::OFlag;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use llama_warden_support::{blocking, lock, read_regular};
 use tokio::sync::{Notify, watch};
 
 use crate::exit::CommandFailure;
+use crate::file_watch::FileWatch;
 
-/// Most bytes that are read: many times the longest token.
-const READ_LIMIT: u64 = 64 * 1024;
+/// Longest file in bytes: many times the longest token.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// Why a token file cannot be used. The text never contains the token.
 #[derive(Debug, thiserror::Error)]
 enum TokenFileError {
     #[error("{0}")]
     Unreadable(#[from] io::Error),
-    #[error("it is no regular file")]
-    NoFile,
     #[error("{0}")]
     NoToken(#[from] InvalidToken),
 }
@@ -59,9 +56,8 @@ pub struct TokenFile(Arc<TokenFileState>);
 struct TokenFileState {
     path: PathBuf,
     token: watch::Sender<Option<Token>>,
-    /// `None` if the kernel refuses a watch.
-    watcher: Mutex<Option<RecommendedWatcher>>,
-    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
+    watch: Mutex<FileWatch>,
+    /// Notified on each change.
     changes: Arc<Notify>,
 }
 
@@ -75,22 +71,12 @@ impl TokenFile {
         if let Some(warning) = open_to_others(path) {
             tracing::warn!("{warning}");
         }
-        let changes = Arc::new(Notify::new());
-        let notifier = changes.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // The notices of our own reading are left out. An error may mean lost notices, so it notifies too.
-            if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                return;
-            }
-            notifier.notify_one();
-        });
-        if let Err(error) = &watcher {
+        let warn = |_: &Path, error: &notify::Error| {
             tracing::warn!(%error, "the token file is not watched; send HUP after a change");
-        }
-        // For changes between the first look and the watch.
-        changes.notify_one();
-        let token = watch::Sender::new(Some(token));
-        Ok(Self(Arc::new(TokenFileState { path: path.to_owned(), token, watcher: Mutex::new(watcher.ok()), changes })))
+        };
+        let watch = FileWatch::new(path.to_owned(), warn);
+        let (changes, token) = (watch.changes(), watch::Sender::new(Some(token)));
+        Ok(Self(Arc::new(TokenFileState { path: path.to_owned(), token, watch: Mutex::new(watch), changes })))
     }
 
     /// The token in force, for whoever checks requests.
@@ -100,7 +86,7 @@ impl TokenFile {
 
     /// Reads the file again. Blocks on the file.
     pub fn reread(&self) {
-        self.arm();
+        lock(&self.0.watch).arm();
         let path = self.0.path.display();
         match read(&self.0.path) {
             Ok(TokenLine { token, .. }) => {
@@ -116,20 +102,6 @@ impl TokenFile {
             // A writer empties the file before it fills it, so this is not always a mistake.
             Err(error) => {
                 tracing::debug!(%path, %error, "the token file cannot be used; the former token stays in force")
-            }
-        }
-    }
-
-    /// Watches the folders of the path and of its target, and the file itself, which may be mounted by itself.
-    fn arm(&self) {
-        let mut watcher = lock(&self.0.watcher);
-        let Some(watcher) = &mut *watcher else { return };
-        let target = fs::canonicalize(&self.0.path).ok();
-        let folders = [Some(&self.0.path), target.as_ref()].into_iter().flatten().filter_map(|file| file.parent());
-        for watched in folders.chain(target.as_deref()) {
-            if let Err(error) = watcher.watch(watched, RecursiveMode::NonRecursive) {
-                let path = watched.display();
-                tracing::debug!(%path, %error, "the token file may no longer be watched");
             }
         }
     }
@@ -174,13 +146,7 @@ struct TokenLine {
 }
 
 fn read(path: &Path) -> Result<TokenLine, TokenFileError> {
-    // O_NONBLOCK: opening a pipe without a writer would block for ever.
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(TokenFileError::NoFile);
-    }
-    let mut bytes = Vec::new();
-    file.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    let bytes = read_regular(path, MAX_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| InvalidToken)?;
     let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty()).unwrap_or_default();

@@ -1,11 +1,10 @@
 //! One command to run, with its environment variables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_component::LaunchedProcess;
-use llama_warden_config::ServerSpec;
+use llama_warden_config::{KeySource, ServerSpec};
 use llama_warden_dialects::server_secrets;
 use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId, Signal};
 use tokio::time::Instant;
@@ -30,8 +29,8 @@ pub(crate) struct HookCall {
     pub(crate) variables: BTreeMap<String, String>,
     /// Secrets of the server, which its output may contain.
     pub(crate) secrets: Vec<String>,
-    /// A file with more of them.
-    pub(crate) key_file: Option<PathBuf>,
+    /// The files with more of them.
+    pub(crate) key_files: Vec<KeySource>,
     /// The event that it is run for, where that was received.
     pub(crate) cause: Option<Seq>,
 }
@@ -46,10 +45,11 @@ impl HookCall {
             HookPoint::PostExit => &spec.hooks.post_exit,
         };
         let (server, argv, limit) = (spec.id.clone(), argv.clone()?, spec.hooks.timeout);
-        let (secrets, key_file) = (server_secrets(spec), spec.api_key_file.clone());
+        let key_files = spec.key_sources().into_iter().filter(KeySource::is_file).collect();
+        let secrets = server_secrets(spec);
         let variables = BTreeMap::new();
         let call =
-            Self { server, incarnation, hook, argv, limit, deadline: None, variables, secrets, key_file, cause: None };
+            Self { server, incarnation, hook, argv, limit, deadline: None, variables, secrets, key_files, cause: None };
         Some(
             call.telling("HOOK", hook.as_str())
                 .telling("SERVER", spec.id.to_string())

@@ -9,10 +9,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use llama_warden_config::KeySource;
 use llama_warden_events::{HookOutcome, StreamName};
 use llama_warden_support::{Redactor, blocking, variable_secrets};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -28,9 +28,6 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// How long a killed command may take to exit. One that waits in the kernel for a disk or a mount takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Longest key file in bytes that is read for its keys.
-const LONGEST_KEY_FILE: u64 = 64 << 10;
 
 /// Variables with which systemd addresses the daemon alone. A command that inherited `NOTIFY_SOCKET`, for example, could report
 /// the daemon as ready.
@@ -72,9 +69,9 @@ impl HookProcess {
         let mut command = command(call)?;
         // On the blocking pool, since `spawn` waits until the program is read from its disk. The closure builds the whole
         // `HookProcess`: if this future is dropped meanwhile, the result is dropped too, which kills the process.
-        let (secrets, key_file) = (call.secrets.clone(), call.key_file.clone());
+        let (secrets, key_files) = (call.secrets.clone(), call.key_files.clone());
         let start = move || {
-            let redactor = redactor(secrets, key_file.as_deref());
+            let redactor = redactor(secrets, &key_files);
             let child = command.spawn()?;
             let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from);
             match pidfd.and_then(async_pidfd) {
@@ -178,18 +175,13 @@ fn command(call: &HookCall) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Replaces what is secret in the configuration of the server, in its key file, and in the environment that the command inherits.
-fn redactor(mut secrets: Vec<String>, key_file: Option<&Path>) -> Redactor {
+/// Replaces what is secret in the configuration of the server, in its key files, and in the environment that the command inherits.
+fn redactor(mut secrets: Vec<String>, key_files: &[KeySource]) -> Redactor {
     for (name, value) in std::env::vars_os() {
         secrets.extend(variable_secrets(&name.to_string_lossy(), &value.to_string_lossy()));
     }
-    if let Some(path) = key_file
-        && path.metadata().is_ok_and(|file| file.is_file() && file.len() <= LONGEST_KEY_FILE)
-    {
-        // A file that cannot be read has no keys that the command could print.
-        let keys = std::fs::read(path).unwrap_or_default();
-        secrets.extend(String::from_utf8_lossy(&keys).lines().map(|key| key.trim().to_owned()));
-    }
+    // A file that cannot be read has no keys that the command could print.
+    secrets.extend(key_files.iter().filter_map(|file| file.read().ok()).flat_map(|read| read.keys));
     Redactor::new(secrets)
 }
 

@@ -82,7 +82,7 @@ mod tests {
             deadline: None,
             variables: BTreeMap::new(),
             secrets: Vec::new(),
-            key_file: None,
+            key_files: Vec::new(),
             cause: None,
         }
     }

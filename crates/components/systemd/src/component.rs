@@ -23,6 +23,9 @@ const STORED_NAME: &str = "http";
 /// Time after which a message is sent again that systemd had no room for.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Most messages that wait for systemd. If more do, it has not read for several reloads, and the oldest says nothing any more.
+const UNSENT: usize = 16;
+
 /// Tells systemd about the daemon.
 #[derive(Debug)]
 pub struct Systemd {
@@ -63,8 +66,7 @@ struct SystemdWorker {
     socket: NotifySocket,
     bus: Bus,
     stored: Option<OwnedFd>,
-    /// Messages about the daemon's life that systemd had no room for, in order. A handful: each belongs to a start, a reload or
-    /// a stop.
+    /// Messages about the daemon's life that systemd had no room for, in order: at most [`UNSENT`].
     unsent: VecDeque<Notice>,
     /// When they are sent again.
     retry: Option<Uptime>,
@@ -117,6 +119,7 @@ impl SystemdWorker {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // A later status or sign of life replaces this one; what remains must arrive.
                     self.unsent.retain(|notice| !matches!(notice, Notice::Status(_) | Notice::Alive));
+                    self.unsent.drain(..self.unsent.len().saturating_sub(UNSENT));
                     self.retry = (!self.unsent.is_empty()).then(|| now + RETRY);
                     return;
                 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Environment variables, by name.
@@ -32,17 +31,6 @@ impl Environment {
         let absolute = |name| self.get(name).map(Path::new).filter(|path| path.is_absolute());
         absolute(variable).map(PathBuf::from).or_else(|| absolute("HOME").map(|home| home.join(fallback)))
     }
-
-    /// Whether a directory of `PATH` has an executable of this name.
-    pub fn finds_program(&self, name: &Path) -> bool {
-        self.get("PATH")
-            .is_some_and(|path| std::env::split_paths(path).any(|directory| is_executable(&directory.join(name))))
-    }
-}
-
-/// Whether this is a file that any user may execute.
-pub fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {

@@ -4,7 +4,7 @@
 //! behind the daemon's back, and a FIFO would keep the reader waiting.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::environment::Environment;
 use llama_warden_located_toml::{ConfigProblem, ConfigProblems, Document, Layer, Location};
+use llama_warden_support::{read_bounded, read_regular};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../config/default.toml");
@@ -64,7 +65,7 @@ impl ConfigSource {
         let absolute = directory.join(path);
         let open = || {
             let file = if is_descriptor(&absolute) { open_again(&absolute)? } else { File::open(&absolute)? };
-            Ok((file.metadata()?.is_file() && !is_descriptor(&absolute), read_bounded(file)?))
+            Ok((file.metadata()?.is_file() && !is_descriptor(&absolute), read_bounded(file, MAX_BYTES)?))
         };
         let (is_file, bytes) = open().map_err(|error| unreadable(path, &error))?;
         let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
@@ -88,7 +89,7 @@ impl ConfigSource {
     /// The file is gone, is no regular file any more, or cannot be read.
     pub fn read_again(&self) -> Option<Result<Self, ConfigProblems>> {
         let (file, path) = (self.file()?, self.path.as_ref()?);
-        let bytes = read_regular(&file).map_err(|error| unreadable(path, &error));
+        let bytes = read_config_file(&file).map_err(|error| unreadable(path, &error));
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|error| not_utf8(path, &error)));
         Some(text.map(|text| Self { text: text.into(), ..self.clone() }))
     }
@@ -130,26 +131,12 @@ pub fn search_places(environment: &Environment, directory: &Path) -> Vec<PathBuf
     places.into_iter().flatten().collect()
 }
 
-/// Reads a regular file, and waits for nobody: what has become a FIFO or a device is an error.
+/// Reads the regular file of a configuration, and waits for nobody: what has become a FIFO or a device is an error.
 ///
 /// # Errors
-/// The file cannot be opened or read, is no regular file, or is longer than any configuration.
-pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    // Without NONBLOCK, opening a FIFO waits for a writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    read_bounded(file)
-}
-
-fn read_bounded(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if file.take(MAX_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {MAX_BYTES} bytes")));
-    }
-    Ok(bytes)
+/// Those of [`read_regular`].
+pub fn read_config_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_regular(path, MAX_BYTES)
 }
 
 /// Opens a descriptor of this process by its path. The writer of a FIFO may have written all and closed it: opening it then waits

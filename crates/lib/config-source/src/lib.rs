@@ -7,6 +7,6 @@ mod environment;
 mod file;
 mod shell_spelling;
 
-pub use environment::{Environment, User, default_state_dir, is_executable};
-pub use file::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular, search_places};
+pub use environment::{Environment, User, default_state_dir};
+pub use file::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_config_file, search_places};
 pub use shell_spelling::ShellSpelling;

@@ -43,11 +43,11 @@ pub use arguments::{WrittenAt, WrittenOption, written_options};
 pub use file::schema::schema;
 pub use key_source::{COMMENTS_ARE_KEYS, KeyError, KeySource};
 pub use llama_warden_config_source::{
-    ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find, read_regular,
-    search_places,
+    ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find,
+    read_config_file, search_places,
 };
 pub use llama_warden_located_toml::{
-    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, suggest::suggestion,
+    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, nearest, suggestion,
 };
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};

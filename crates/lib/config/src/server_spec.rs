@@ -12,9 +12,6 @@ use llama_warden_events::{ServerCard, ServerId, Signal};
 /// What a `model` begins with that is a repository of Hugging Face. A file of such a name is written as `./hf:…`.
 pub(crate) const REPOSITORY_PREFIX: &str = "hf:";
 
-/// Options by which llama-server downloads its model.
-const FETCHING: [&str; 7] = ["--hf-repo", "-hf", "-hfr", "--model-url", "-mu", "--docker-repo", "-dr"];
-
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fleet {
@@ -124,15 +121,6 @@ impl ServerSpec {
     /// The repository of Hugging Face that names the model in place of a file: `ORG/REPO` or `ORG/REPO:QUANT`.
     pub fn model_repository(&self) -> Option<&str> {
         self.model.to_str()?.strip_prefix(REPOSITORY_PREFIX)
-    }
-
-    /// Whether the server may download its model before it loads it.
-    pub fn fetches_model(&self) -> bool {
-        let is_set = |name: &&str| {
-            let is_name = |argument: &String| argument.split('=').next() == Some(name);
-            self.args.iter().any(is_name) || self.flags.contains_key(name.trim_start_matches('-'))
-        };
-        self.model_repository().is_some() || FETCHING.iter().any(is_set)
     }
 
     /// The part of the specification that `ServerConfigured` publishes.

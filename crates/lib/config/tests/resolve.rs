@@ -373,6 +373,5 @@ fn a_model_of_hugging_face_is_no_path_and_names_its_server() {
     let servers: Vec<_> = configuration.servers().collect();
     assert_eq!((servers[0].id.as_str(), servers[0].tier.as_deref()), ("gemma-3-4b-gguf-q4_k_m", Some("Q4_K_M")));
     assert_eq!(servers[0].model_repository(), Some("ggml-org/Gemma-3-4B-GGUF:Q4_K_M"));
-    assert!(servers[0].fetches_model() && !servers[1].fetches_model());
     assert_eq!((servers[1].model_repository(), servers[1].model.to_str()), (None, Some("/c/hf:x/y.gguf")));
 }

@@ -5,8 +5,9 @@
 //! The time for all of them grows with the document, not with its square.
 
 mod problem;
-pub mod suggest;
+mod suggest;
 mod syntax;
 pub mod tree;
 
 pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, SHOWN, Severity};
+pub use suggest::{nearest, suggestion};

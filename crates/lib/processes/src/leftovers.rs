@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use llama_warden_events::BootId;
-use llama_warden_support::{Durability, blocking, replace_file};
+use llama_warden_support::{Durability, blocking, is_disk_full, replace_file};
 use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
@@ -79,10 +79,6 @@ async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Resu
         replaced => replaced,
     };
     blocking(replace).await.map_err(io::Error::other)?
-}
-
-fn is_disk_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

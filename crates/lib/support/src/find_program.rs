@@ -26,11 +26,12 @@ pub fn find_program(binary: &Path, search_path: Option<&OsStr>) -> Result<PathBu
     std::env::split_paths(search_path)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(binary))
-        .find(|candidate| is_executable_file(candidate))
+        .find(|candidate| is_executable(candidate))
         .ok_or_else(|| NotInPath { name: binary.to_owned(), path: search_path.into() })
 }
 
-fn is_executable_file(path: &Path) -> bool {
+/// Whether this is a file that any user may execute.
+pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

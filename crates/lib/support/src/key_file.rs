@@ -2,15 +2,13 @@
 //!
 //! Everything that needs a key reads it here, so that a launch, `check` and a request mean the same key.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
-/// Largest file that is read, in bytes.
+use crate::read_regular::read_regular;
+
+/// Longest file, in bytes. A longer one is refused: the keys behind the limit would be valid, and shown where keys are hidden.
 const MAX_BYTES: u64 = 256 * 1024;
-/// Keeps a named pipe without a writer from blocking; the value is the same on x86-64 and aarch64.
-const O_NONBLOCK: i32 = 0o4000;
 
 /// The content of a key file.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -27,19 +25,10 @@ impl KeyFile {
     /// Reads the file at `path`. A file without a key has no `keys`; it is up to the caller to refuse it.
     ///
     /// # Errors
-    /// If it cannot be read, is not a regular file, is too large, or is not text.
+    /// If it cannot be read, is no regular file or no text, or is too long.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        // The keys behind the limit would be valid, and shown where keys are hidden.
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(io::Error::other("it is larger than 256 KiB"));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+        let bytes = read_regular(path, MAX_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
         Ok(Self::parse(&text))
     }
 

@@ -5,10 +5,13 @@
 //! parameters, and what follows `Bearer` and `Authorization:`. Both are found in one pass.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
+
+use crate::lock::lock;
 
 /// Replaces a secret wherever a command line, an environment or output is shown.
 pub const REDACTED: &str = "[redacted]";
@@ -117,6 +120,21 @@ fn finder(secrets: &[Vec<u8>]) -> Option<AhoCorasick> {
     let patterns = MARKERS.iter().map(|marker| marker.as_bytes()).chain(secrets.iter().map(Vec::as_slice));
     let mut builder = AhoCorasick::builder();
     builder.match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA)).build(patterns).ok()
+}
+
+/// The automata in use, by their secrets. Most servers have the same secrets, and each redactor lives as long as its server:
+/// an automaton of its own would cost each server some 15 KiB (measured).
+static SHARED: Mutex<BTreeMap<Vec<Vec<u8>>, Weak<AhoCorasick>>> = Mutex::new(BTreeMap::new());
+
+fn shared_finder(secrets: Vec<Vec<u8>>) -> Option<Arc<AhoCorasick>> {
+    let mut shared = lock(&SHARED);
+    if let Some(known) = shared.get(&secrets).and_then(Weak::upgrade) {
+        return Some(known);
+    }
+    shared.retain(|_, finder| finder.strong_count() > 0);
+    let made = Arc::new(finder(&secrets)?);
+    shared.insert(secrets, Arc::downgrade(&made));
+    Some(made)
 }
 
 /// Adds the places of secrets in a line, in their order.
@@ -231,8 +249,7 @@ fn quoted(bytes: &[u8], from: usize) -> Option<Range<usize>> {
 /// Replaces secrets in lines.
 #[derive(Debug, Clone)]
 pub struct Redactor {
-    /// Boxed: a reader of output lives for months, one for each server.
-    finder: Option<Box<AhoCorasick>>,
+    finder: Option<Arc<AhoCorasick>>,
 }
 
 impl Default for Redactor {
@@ -248,7 +265,7 @@ impl Redactor {
         let mut secrets: Vec<_> = secrets.filter(|secret| secret.len() >= MIN_SECRET).collect();
         secrets.sort_unstable();
         secrets.dedup();
-        Self { finder: finder(&secrets).map(Box::new) }
+        Self { finder: shared_finder(secrets) }
     }
 
     /// The line without secrets; borrowed if it has none. Of secrets that overlap, nothing is left.
@@ -361,6 +378,14 @@ mod tests {
         {
             assert!(!is_secret_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn redactors_of_the_same_secrets_share_their_automaton() {
+        let of = |secrets: &[&str]| Redactor::new(secrets).finder.expect("few secrets");
+        let (one, two) = (of(&["a-secret", "another"]), of(&["another", "a-secret", "a-secret"]));
+        assert!(Arc::ptr_eq(&one, &two));
+        assert!(!Arc::ptr_eq(&one, &of(&["a-secret"])));
     }
 
     #[test]

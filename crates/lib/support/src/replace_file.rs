@@ -38,6 +38,11 @@ pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
     }
 }
 
+/// Whether a disk or a quota is full, which is no reason not to run servers.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

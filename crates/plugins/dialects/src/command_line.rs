@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use llama_warden_config::{Flag, FlagOrigin, ServerSpec, WrittenAt, written_options};
 use llama_warden_events::{OptionNote, OptionTreatment};
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_support::REDACTED;
+use llama_warden_support::{REDACTED, argument_secrets, is_secret_option, list_secrets, masked_arguments};
 
 use crate::dialect::Dialect;
 use crate::flag_value::{self, PROTECTION_UNLISTED};
@@ -18,7 +18,6 @@ use crate::help::{HostForms, OptionList};
 use crate::option_error::{OptionError, OptionErrors};
 use crate::own_settings;
 use crate::profile::BinaryProfile;
-use crate::redact;
 use crate::translate::{self, Spelling, SpellingChange, Translator};
 
 /// A program with its arguments, and how the arguments differ from the configuration.
@@ -127,7 +126,7 @@ impl CommandLine {
 
     /// The secret values in it, for redacting the output of the process.
     pub fn secrets(&self) -> Vec<String> {
-        let by_name = redact::secrets(self.texts());
+        let by_name = argument_secrets(self.texts());
         by_name.into_iter().chain(self.secrets.iter().cloned()).collect()
     }
 
@@ -141,7 +140,7 @@ impl CommandLine {
         let is_in =
             |argument: &str, secret: &str| argument == secret || (secret.len() > 3 && argument.contains(secret));
         let hides = move |argument: &str| self.secrets.iter().any(|secret| is_in(argument, secret));
-        redact::arguments(arguments).map(move |argument| if hides(&argument) { REDACTED.to_owned() } else { argument })
+        masked_arguments(arguments).map(move |argument| if hides(&argument) { REDACTED.to_owned() } else { argument })
     }
 
     fn push<T: Into<OsString>>(&mut self, arguments: impl IntoIterator<Item = T>) {
@@ -189,8 +188,8 @@ impl CommandLine {
 
     fn add_flag(&mut self, name: &str, flag: &Flag, spelling: Spelling) {
         // Before the note is made, which is redacted by these.
-        if redact::is_secret_option(name) {
-            flag_value::texts(&flag.value).iter().for_each(|value| redact::add_secret(&mut self.secrets, value));
+        if is_secret_option(name) {
+            self.secrets.extend(flag_value::texts(&flag.value).iter().flat_map(|value| list_secrets(value)));
         }
         self.add(name, flag.origin, spelling);
     }

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
+use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags, nearest};
 
 use crate::dialect::Dialect;
 use crate::flag_value::{PROTECTION_UNLISTED, as_written, protects, texts};
@@ -268,25 +268,9 @@ impl Translator<'_> {
         if let Some(long) = self.listed.long_name(name) {
             return OptionError::new(name, format!("this is a short name; write `{long}`"));
         }
-        let nearest = self.nearest(name).map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
+        let known: Vec<&str> = self.listed.names().chain(self.dialect.known_names()).collect();
+        let nearest = nearest(name, &known).map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
         OptionError::new(name, format!("no llama-server is known to have this option{nearest}"))
-    }
-
-    /// The known option with the same words in another order, else the one with the fewest typing errors between it and `name`,
-    /// if these are few.
-    fn nearest(&self, name: &str) -> Option<&str> {
-        let sorted_words = |name: &str| {
-            let mut words: Vec<String> = name.split(['-', '_']).map(str::to_ascii_lowercase).collect();
-            words.sort();
-            words
-        };
-        let names = || self.listed.names().chain(self.dialect.known_names());
-        let words = sorted_words(name);
-        if let Some(same) = names().find(|known| sorted_words(known) == words) {
-            return Some(same);
-        }
-        let (distance, nearest) = names().map(|known| (strsim::damerau_levenshtein(name, known), known)).min()?;
-        (distance <= 1 + name.len() / 4).then_some(nearest)
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress};
-use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LoadedConfig};
+use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig};
 use nix::fcntl::OFlag;
 use serde_json::json;
 
@@ -94,7 +94,7 @@ async fn wait_for_answer(daemon: &mut Child, control: &Path) -> Result<(), Exit>
 
 /// Whether this process holds the state directory of the socket.
 fn is_holder(pid: u32, control: &Path) -> bool {
-    let lock = control.with_file_name("daemon.lock");
+    let lock = control.with_file_name(LOCK);
     std::fs::read_to_string(lock).is_ok_and(|holder| holder.trim() == pid.to_string())
 }
 

@@ -1,12 +1,12 @@
 //! `down`: stops every server and the daemon, shows what it waits for, and returns when the daemon is gone.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_api_types::StatusReport;
 use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LOCK};
+use llama_warden_events::Seq;
 use serde_json::json;
 
 use crate::args::GlobalArgs;
@@ -34,7 +34,7 @@ async fn shut_down(
     global: &GlobalArgs,
     force: bool,
     latest: &mut Option<StatusReport>,
-) -> Result<Option<llama_warden_events::Seq>, CommandFailure> {
+) -> Result<Option<Seq>, CommandFailure> {
     let client = connect::to_daemon(global).await?;
     let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
     let mut events = client.events(EventRange::New).await.map_err(connect::request_failure)?;
@@ -68,7 +68,7 @@ fn still_there(limit: Duration, latest: Option<StatusReport>) -> CommandFailure 
 /// finds it held.
 async fn wait_for_lock(client: &Client) {
     let DaemonAddress::Unix(socket) = client.address() else { return };
-    let Some(lock): Option<PathBuf> = socket.parent().map(|state| state.join("daemon.lock")) else { return };
+    let lock = socket.with_file_name(LOCK);
     let taken = tokio::task::spawn_blocking(move || File::open(lock).and_then(|lock| lock.lock_shared()));
     // If the directory is gone, as a demo's is, opening the lock fails, and there is no daemon either.
     let _ = taken.await;

@@ -5,7 +5,6 @@
 //! loaded on request already, requests anything. The first text is the one that the daemon started with, so that a change
 //! during the start is not lost.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,19 +12,15 @@ use std::time::Duration;
 
 use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
 use llama_warden_component::{Component, Ports, Worker, next_task};
-use llama_warden_config::read_regular;
+use llama_warden_config::read_config_file;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
-use llama_warden_support::{BlockingError, blocking, try_thread};
+use llama_warden_support::{BlockingError, blocking};
 use nix::errno::Errno;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::file_watch::FileWatch;
 use crate::fleet_source::LatestText;
-
-mod places;
-
-use places::places_of;
 
 /// Time without a notice before the file is read: a writer may need several writes.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -40,54 +35,15 @@ const SLOW_LOOK: Duration = Duration::from_secs(10);
 /// Watches a configuration file.
 #[derive(Debug)]
 pub struct ConfigWatch {
-    path: PathBuf,
+    file: FileWatch,
     latest: LatestText,
-    /// `None` if the kernel refuses one.
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
-    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
-    changes: Arc<Notify>,
 }
 
 impl ConfigWatch {
     /// Watches the file at `path`, of which `latest` was read last. If the kernel refuses its notices, changes are found by
     /// the slow look alone.
     pub fn new(path: PathBuf, latest: LatestText) -> Self {
-        let changes = Arc::new(Notify::new());
-        let notifier = changes.clone();
-        let on_event = move |event: notify::Result<notify::Event>| {
-            // An error means that notices may be lost: it notifies too, since reading the file finds a change anyway.
-            if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                return;
-            }
-            notifier.notify_one();
-        };
-        // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
-        let watcher = try_thread().map_err(notify::Error::io).and_then(|()| notify::recommended_watcher(on_event));
-        let watcher = watcher.inspect_err(|error| warn_unwatched(&path, error)).ok();
-        let mut watch = Self { path, latest, watcher, watched: BTreeSet::new(), changes };
-        watch.arm();
-        // Looks once for changes before the watch was armed.
-        watch.changes.notify_one();
-        watch
-    }
-
-    /// Watches the places of the path as they are now, and no others.
-    fn arm(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let places = places_of(&self.path);
-        for gone in self.watched.difference(&places) {
-            // Fails if the place is gone, and the watch with it.
-            let _ = watcher.unwatch(gone);
-        }
-        // All of them, watched or not: a place may have been replaced by another of the same name.
-        let arm = |place: &PathBuf| watcher.watch(place, RecursiveMode::NonRecursive);
-        if let Err(error) = places.iter().try_for_each(arm)
-            && self.watched != places
-        {
-            warn_unwatched(&self.path, &error);
-        }
-        self.watched = places;
+        Self { file: FileWatch::new(path, warn_unwatched), latest }
     }
 
     /// Reads the file, and returns whether nobody has read this text yet, or it can no longer be read.
@@ -95,9 +51,8 @@ impl ConfigWatch {
     /// # Errors
     /// The daemon is out of descriptors or memory, which says nothing about the file.
     fn has_changed(&mut self) -> io::Result<bool> {
-        // Armed before the file is read: a change after that is noticed.
-        self.arm();
-        match read_regular(&self.path) {
+        self.file.arm();
+        match read_config_file(self.file.path()) {
             Err(error) if is_exhaustion(&error) => Err(error),
             bytes => Ok(!self.latest.is(bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).as_deref())),
         }
@@ -130,7 +85,7 @@ impl Component for ConfigWatch {
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
         let worker = WatchWorker {
-            changes: self.changes.clone(),
+            changes: self.file.changes(),
             watch: Some(self),
             commands: ports.commands.clone(),
             changed_at: None,
@@ -193,7 +148,7 @@ impl Worker for WatchWorker {
                 self.look_at = Some(Uptime::new(due));
             }
             WatchInput::Looked(Ok(Ok((watch, changed)))) => {
-                self.on_look(&watch.path, changed, now);
+                self.on_look(watch.file.path(), changed, now);
                 self.watch = Some(watch);
             }
             WatchInput::Looked(_) => tracing::warn!("the configuration is watched no longer; send HUP after a change"),

@@ -1,16 +1,19 @@
 //! Stores the ports and ids that were chosen for servers across runs of the daemon, so that a server keeps them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
 use llama_warden_events::ServerId;
-use llama_warden_support::{Durability, replace_file};
+use llama_warden_support::{Durability, read_regular, replace_file};
 use serde::{Deserialize, Serialize};
 
 /// The file's name in the state directory.
 const FILE: &str = "ports.json";
+
+/// Longest file in bytes: some hundred for each server.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// How long the port and the id of a server that is gone are kept for it.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -32,7 +35,7 @@ pub struct KeptServer {
     pub gone_since: Option<u64>,
 }
 
-/// A server as the file has it: releases before 0.2 stored the port alone.
+/// A server as the file has it, or its port alone.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum StoredServer {
@@ -79,7 +82,10 @@ impl PortFile {
 
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
-        fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        read_regular(&self.path, MAX_BYTES)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
     }
 
     /// Replaces the file in one step. Writes nothing if nothing changed, an empty map without a file included.
@@ -96,6 +102,8 @@ impl PortFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn kept(port: u16, gone_since: Option<u64>) -> KeptServer {

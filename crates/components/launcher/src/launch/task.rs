@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use llama_warden_events::{Event, FailureReason, HookOutcome, ProcessEnd, ServerId, Signal};
-use llama_warden_support::blocking;
+use llama_warden_support::{blocking, is_disk_full};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -139,7 +139,7 @@ impl Launch {
         let create = move || InstanceLock::create(&folder, &server).map(|lock| (lock.is_held(), lock));
         let created = blocking(create).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = &created
-            && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            && is_disk_full(error)
         {
             let server = &self.reporter.server;
             tracing::warn!(%server, %error, "launched without a lock: a descendant that hides may not be found");

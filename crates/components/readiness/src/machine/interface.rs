@@ -35,7 +35,15 @@ pub(crate) enum Probeable {
 impl ReadinessPolicy {
     pub(crate) fn new(spec: &ServerSpec, probeable: Probeable) -> Self {
         let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, listener, .. } = *spec.readiness;
-        Self { timeout, on_timeout, stall_timeout, confirm, listener, probeable, fetches_model: spec.fetches_model() }
+        Self {
+            timeout,
+            on_timeout,
+            stall_timeout,
+            confirm,
+            listener,
+            probeable,
+            fetches_model: spec.model_repository().is_some(),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::fmt::Display;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
-use crate::problem::suggest::suggestion;
 use crate::problem::{ConfigProblem, Location};
+use llama_warden_located_toml::suggestion;
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,8 @@ use crate::file::env_overrides;
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblems, Layer, Location};
 use crate::resolve::configuration::{Configuration, built_in_tree, user_tree};
-use llama_warden_config_source::ConfigSource;
-use llama_warden_config_source::Environment;
+use llama_warden_config_source::{ConfigSource, Environment};
+use llama_warden_support::{REDACTED, is_secret_option, masked_arguments, masked_variable};
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,10 +55,15 @@ fn collect(lower: &TomlNode, upper: Option<&TomlNode>, values: &mut Vec<ValueInF
         (_, Some(_)) => upper.into_iter().for_each(|upper| collect(upper, None, values)),
         (_, None) => values.push(ValueInForce {
             key: lower.path.clone(),
-            value: if is_secret(&lower.path) { "[redacted]".to_owned() } else { text(&lower.data) },
+            value: text(name_in(&lower.path), &lower.data),
             from: origin(&lower.location),
         }),
     }
+}
+
+/// The last part of a path, by which a value may be a secret. `env-pass` is a list of names and only sounds like one.
+fn name_in(path: &str) -> &str {
+    path.rsplit('.').next().filter(|name| *name != "env-pass").unwrap_or_default()
 }
 
 fn origin(location: &Location) -> String {
@@ -68,26 +73,37 @@ fn origin(location: &Location) -> String {
     }
 }
 
-fn text(data: &TomlData) -> String {
-    let joined = |items: Vec<String>| items.join(", ");
+/// A value as TOML, without secrets: those of an option or a variable called `name`, and those in a list of arguments.
+fn text(name: &str, data: &TomlData) -> String {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
     match data {
-        TomlData::String(text) | TomlData::Untyped(text) => toml::Value::from(text.as_str()).to_string(),
+        TomlData::Table(entries) => {
+            let entry =
+                |(key, (_, node)): (&String, &(Location, TomlNode))| format!("{key} = {}", text(key, &node.data));
+            format!("{{ {} }}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        TomlData::String(value) | TomlData::Untyped(value) => match masked_variable(name, value) {
+            masked if masked == REDACTED => masked.into_owned(),
+            masked => quoted(&masked),
+        },
+        _ if is_secret_option(name) => REDACTED.to_owned(),
+        TomlData::Array(items) => {
+            let argument = |item: &TomlNode| match &item.data {
+                TomlData::String(argument) => Some(argument.clone()),
+                _ => None,
+            };
+            let texts: Option<Vec<String>> = items.iter().map(argument).collect();
+            let items: Vec<String> = match texts {
+                Some(arguments) => masked_arguments(arguments).map(|argument| quoted(&argument)).collect(),
+                None => items.iter().map(|item| text("", &item.data)).collect(),
+            };
+            format!("[{}]", items.join(", "))
+        }
         TomlData::Integer(number) => number.to_string(),
         TomlData::Float(number) => toml::Value::from(*number).to_string(),
         TomlData::Boolean(value) => value.to_string(),
         TomlData::Datetime(time) => time.to_string(),
-        TomlData::Array(items) => format!("[{}]", joined(items.iter().map(|item| text(&item.data)).collect())),
-        TomlData::Table(entries) => {
-            let entry = |(key, (_, node)): (&String, &(Location, TomlNode))| format!("{key} = {}", text(&node.data));
-            format!("{{ {} }}", joined(entries.iter().map(entry).collect()))
-        }
     }
-}
-
-/// Whether the last part of a path names a secret: an option such as `api-key`, or a variable such as `HF_TOKEN`.
-fn is_secret(path: &str) -> bool {
-    let name = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase().replace('_', "-");
-    ["key", "token", "secret", "password", "auth", "pass"].iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -102,13 +118,18 @@ mod tests {
 
     #[test]
     fn each_value_is_told_with_the_place_that_it_comes_from() {
-        let file = "[daemon]\nlisten = '127.0.0.1:1'\n[[servers]]\nmodel = 'a.gguf'\nenv = { HF_TOKEN = 'hf_x' }\n";
+        let file = "[daemon]\nlisten = '127.0.0.1:1'\n[[servers]]\nmodel = 'a.gguf'\nenv = { HF_TOKEN = 'hf_x', P = 'http://u:pw@h' }\n\
+                    args = ['--api-key', 'sk-1', '--x=http://u:pw@h']\n[flags]\napi-key = 12\n";
         for (key, expected, from) in [
             ("daemon.listen", "\"127.0.0.1:1\"", "configuration:2:10"),
+            ("llama-server.env-pass", "[]", "built-in"),
             ("stop.grace", "\"5s\"", "LLAMA_WARDEN_STOP__GRACE"),
             ("flags.ctx-size", "32768", "built-in"),
             ("servers[0].model", "\"a.gguf\"", "configuration:4:9"),
             ("servers[0].env.HF_TOKEN", "[redacted]", "configuration:5:20"),
+            ("servers[0].env.P", "\"http://[redacted]@h\"", "configuration:5:32"),
+            ("servers[0].args", "[\"--api-key\", \"[redacted]\", \"--x=http://[redacted]@h\"]", "configuration:6:8"),
+            ("flags.api-key", "[redacted]", "configuration:8:11"),
         ] {
             assert_eq!(value(file, key), Some((expected.to_owned(), from.to_owned())), "{key}");
         }

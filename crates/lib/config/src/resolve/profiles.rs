@@ -4,9 +4,9 @@ use llama_warden_events::ServerId;
 
 use crate::file::reader::Located;
 use crate::file::selector::Selector;
-use crate::problem::suggest::suggestion;
 use crate::problem::{ConfigProblem, Location, SHOWN};
 use crate::resolve::cross_checks::CrossChecker;
+use llama_warden_located_toml::suggestion;
 
 /// The servers that profiles can select.
 #[derive(Debug)]

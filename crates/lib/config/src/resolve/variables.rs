@@ -1,9 +1,9 @@
 //! Warns about environment variables that look as if they set something and do not.
 
-use crate::problem::suggest::suggestion;
 use crate::problem::{ConfigProblem, Location};
 use llama_warden_config_source::DEFAULT_TOML;
 use llama_warden_config_source::Environment;
+use llama_warden_located_toml::suggestion;
 
 /// What all variables of this program begin with.
 const PREFIX: &str = "LLAMA_WARDEN_";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use llama_warden_events::Signal;
-use llama_warden_support::KeyFile;
+use llama_warden_support::{KeyFile, find_program, is_executable};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -13,7 +13,6 @@ use crate::problem::{ConfigProblem, Location};
 use crate::resolve::configuration::Configuration;
 use crate::resolve::variables;
 use crate::server_spec::HooksSpec;
-use llama_warden_config_source::is_executable;
 
 /// The next step if PATH has no llama-server.
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
@@ -131,7 +130,7 @@ impl Configuration {
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
                 warnings.push(ConfigProblem::warning(&written.location, message, help));
             }
-        } else if !self.environment.finds_program(path) {
+        } else if find_program(path, self.environment.get("PATH")).is_err() {
             let message = format!("there is no `{}` in PATH", path.display());
             warnings.push(ConfigProblem::warning(&written.location, message, not_in_path));
         }

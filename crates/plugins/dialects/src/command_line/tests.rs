@@ -267,7 +267,7 @@ fn a_dialect_renames_what_llama_warden_passes_itself_and_a_secret_stays_one() {
         rule = [{ spell = ["--keys=@{value}"], because = "renamed" }]
         [[option]]
         name = "api-key"
-        rule = [{ spell = ["--pass={value}"], because = "renamed" }]
+        rule = [{ spell = ["--open={value}"], because = "renamed" }]
     "#;
     let dialect = DialectSet::built_in().parse("/d.toml".as_ref(), text).expect("valid");
     let options = Some(OptionList::parse("--model F  x\n--host H  x\n--listen-port N  x\n--alias S  x\n"));
@@ -280,7 +280,7 @@ fn a_dialect_renames_what_llama_warden_passes_itself_and_a_secret_stays_one() {
         line.redacted().join(" "),
         "/bin/x --keys=@/keys --alias tiny [redacted] --model /models/tiny.gguf --host 127.0.0.1 --listen-port 8001"
     );
-    assert!(line.arguments.iter().any(|argument| argument == "--pass=sk-one,sk-two"));
+    assert!(line.arguments.iter().any(|argument| argument == "--open=sk-one,sk-two"));
     assert!(!format!("{:?}", line.notes).contains("sk-one"), "{:?}", line.notes);
     assert_eq!(line.secrets(), ["sk-one,sk-two", "sk-one", "sk-two"]);
     let dialects: Vec<_> = line.notes.iter().map(|note| (&*note.option, note.dialect.as_deref())).collect();

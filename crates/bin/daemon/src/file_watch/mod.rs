@@ -1,0 +1,77 @@
+//! Watches the places where a change of one file shows, by the notices of the kernel.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llama_warden_support::try_thread;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+mod places;
+
+use places::places_of;
+
+/// Watches a file.
+#[derive(Debug)]
+pub struct FileWatch {
+    path: PathBuf,
+    /// `None` if the kernel refuses one.
+    pub(crate) watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
+    changes: Arc<Notify>,
+    warn: fn(&Path, &notify::Error),
+}
+
+impl FileWatch {
+    /// Watches the file at `path`, an absolute path. `warn` is called if the kernel refuses its notices.
+    pub fn new(path: PathBuf, warn: fn(&Path, &notify::Error)) -> Self {
+        let changes = Arc::new(Notify::new());
+        let notifier = changes.clone();
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // The notices of our own reading are left out. An error may mean lost notices, so it notifies too.
+            if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                return;
+            }
+            notifier.notify_one();
+        };
+        // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
+        let watcher = try_thread().map_err(notify::Error::io).and_then(|()| notify::recommended_watcher(on_event));
+        let watcher = watcher.inspect_err(|error| warn(&path, error)).ok();
+        let mut watch = Self { path, watcher, watched: BTreeSet::new(), changes, warn };
+        watch.arm();
+        // For changes between the reader's first look and the watch.
+        watch.changes.notify_one();
+        watch
+    }
+
+    /// The path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notified on each change.
+    pub fn changes(&self) -> Arc<Notify> {
+        self.changes.clone()
+    }
+
+    /// Watches the places of the path as they are now, and no others. Call it before the file is read: a change after that is
+    /// noticed.
+    pub fn arm(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let places = places_of(&self.path);
+        for gone in self.watched.difference(&places) {
+            // Fails if the place is gone, and the watch with it.
+            let _ = watcher.unwatch(gone);
+        }
+        // All of them, watched or not: a place may have been replaced by another of the same name.
+        let arm = |place: &PathBuf| watcher.watch(place, RecursiveMode::NonRecursive);
+        if let Err(error) = places.iter().try_for_each(arm)
+            && self.watched != places
+        {
+            (self.warn)(&self.path, &error);
+        }
+        self.watched = places;
+    }
+}
