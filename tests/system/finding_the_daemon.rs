@@ -283,11 +283,16 @@ fn a_daemon_in_the_background_answers_when_its_starter_returns() {
 }
 
 #[test]
-fn a_daemon_without_a_server_says_where_it_looked_for_a_configuration() {
+fn who_finds_no_configuration_says_where_it_looked() {
     sandbox(async |sandbox| {
         let checked = bare(sandbox, &["check"]).await.expect(0).stdout;
         let here = sandbox.file("llama-warden.toml").display().to_string();
         assert!(checked.contains(&here) && checked.contains("/etc/llama-warden/config.toml"), "{checked}");
+        let port = Port::lease().number();
+        let mut argv = sandbox.program(daemon_program());
+        argv.args(["argv", "qwen3"]).env("LLAMA_WARDEN_DAEMON__LISTEN", format!("127.0.0.1:{port}"));
+        let unknown = ProgramRun::to_end(argv).await.expect(2).stderr;
+        assert!(unknown.contains(&here) && unknown.contains("next: name the configuration"), "{unknown}");
         let template = bare(sandbox, &["config", "init"]).await.expect(0).stdout;
         std::fs::write(&here, template).unwrap();
         bare(sandbox, &["check", &here]).await.expect(0);

@@ -47,6 +47,11 @@ fn variables_that_mean_nothing_are_told_with_the_names_that_exist() {
             assert_eq!(refused.exit_code().await, 2, "{}", refused.log());
             let log = refused.log();
             assert!(log.contains(&format!("{name}=`{value}`")), "{log}");
+            let mut check = sandbox.program(daemon_program());
+            check.arg("--config").arg(daemon.config()).arg("check").env(name, value);
+            let checked = check.output().await.expect("it runs");
+            let told = String::from_utf8_lossy(&checked.stderr).into_owned();
+            assert!(checked.status.code() == Some(2) && told.contains(&format!("{name}: `{value}`")), "{told}");
         }
     });
 }

@@ -1,5 +1,6 @@
 //! Waits for the daemon that follows one that has ended, for commands that follow what happens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError};
@@ -30,20 +31,55 @@ impl StreamEnd {
     }
 }
 
+/// Tells once for all followers of a command that their daemon has ended, until one answers again.
+#[derive(Debug, Default)]
+pub struct EndNotice(AtomicBool);
+
+impl EndNotice {
+    /// Whether no other follower has told it yet.
+    fn is_first(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn daemon_answers(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Waits until a daemon answers at the same address: after a stream that the daemon ended, one of another run than `boot`.
-pub async fn await_daemon(client: &Client, boot: BootId, end: StreamEnd) -> Result<BootId, CommandFailure> {
-    let mut is_told = false;
+pub async fn await_daemon(
+    client: &Client,
+    boot: BootId,
+    end: StreamEnd,
+    notice: &EndNotice,
+) -> Result<BootId, CommandFailure> {
     loop {
         match client.status().await {
-            Ok(status) if status.boot != boot || end == StreamEnd::Broken => return Ok(status.boot),
+            Ok(status) if status.boot != boot || end == StreamEnd::Broken => {
+                notice.daemon_answers();
+                return Ok(status.boot);
+            }
             Ok(_) => {}
             Err(error) => {
                 StreamEnd::of(error)?;
-                if !std::mem::replace(&mut is_told, true) {
+                if notice.is_first() {
                     eprintln!("[the daemon has ended; waiting for the next one]");
                 }
             }
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_daemon_is_told_once_for_all_followers() {
+        let notice = EndNotice::default();
+        assert_eq!([(); 3].map(|()| notice.is_first()), [true, false, false]);
+        notice.daemon_answers();
+        assert!(notice.is_first(), "the end of the next one");
     }
 }

@@ -3,7 +3,9 @@
 //! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
 //! The target is `llama_warden::fact`, so that a filter can pick the events.
 
-use llama_warden_events::{CommandSummary, Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, ServerId, Signal};
+use llama_warden_events::{
+    CommandSummary, Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, MemoryEstimate, ServerId, Signal,
+};
 
 /// Writes an event with the place of its macro, fields of its own, and a text without values.
 macro_rules! log {
@@ -61,7 +63,10 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ConfigurationRefused { trigger, detail } => {
             log!(error, envelope, trigger, detail, "configuration refused; what is in force stays");
         }
-        Event::MemoryEstimated { estimate } => log!(debug, envelope, ?estimate, "memory estimated"),
+        Event::MemoryEstimated { estimate } => {
+            let MemoryEstimate { weights_bytes, kv_bytes, compute_bytes, gpu_bytes } = estimate;
+            log!(debug, envelope, weights_bytes, kv_bytes, compute_bytes, gpu_bytes, "memory estimated");
+        }
         Event::LaunchHeld { because } => log!(info, envelope, because, "launch waits for memory"),
         Event::LaunchReleased => log!(debug, envelope, "launch waits no more"),
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),

@@ -77,7 +77,7 @@ impl Visit for Words {
 #[cfg(test)]
 mod tests {
     use llama_warden_component_kit::server;
-    use llama_warden_events::{BootId, Event, FailureReason, Seq, Timestamp, Uptime};
+    use llama_warden_events::{BootId, Event, FailureReason, MemoryEstimate, Seq, Timestamp, Uptime};
 
     use super::*;
 
@@ -104,6 +104,11 @@ mod tests {
                 level: Level::ERROR,
                 text: "server failed reason=crashed detail=\"signal \\u{1b}SEGV\" last_line=\"bye\"".to_owned()
             }
+        );
+        let estimate = MemoryEstimate { weights_bytes: 4, kv_bytes: 3, compute_bytes: 2, gpu_bytes: 1 };
+        assert_eq!(
+            sentence(&envelope(Event::MemoryEstimated { estimate })).text,
+            "memory estimated weights_bytes=4 kv_bytes=3 compute_bytes=2 gpu_bytes=1"
         );
         assert_eq!(sentence(&envelope(Event::ServerRemoved)).text, "server removed from the configuration");
     }

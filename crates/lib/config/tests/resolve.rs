@@ -334,6 +334,17 @@ fn a_program_that_cannot_be_run_is_a_warning() {
 }
 
 #[test]
+fn a_path_that_is_refused_is_not_looked_for() {
+    let environment: Environment = [("HOME", "/home/u")].into_iter().collect();
+    let text =
+        "[[servers]]\nid = 'a'\nmodel = '$HOME/a.gguf'\n[[servers]]\nid = 'b'\nmodel = 'b.gguf'\nenabled = 'yes'\n";
+    let (configuration, problems) = Configuration::examine(&ConfigSource::text("/c", text), &environment);
+    assert_eq!(problems.0.len(), 2, "{problems}");
+    let warnings: Vec<_> = configuration.unwrap().warnings().iter().map(ToString::to_string).collect();
+    assert!(warnings.iter().all(|warning| !warning.contains("$HOME")), "{warnings:#?}");
+}
+
+#[test]
 fn a_fault_of_a_model_that_is_there_is_a_warning_at_its_key() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("a.gguf"), "").unwrap();

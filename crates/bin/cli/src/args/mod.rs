@@ -15,7 +15,7 @@ use detector::DetectorCommand;
 use dialect::DialectCommand;
 use fleet::{ProfileCommand, ReloadArgs};
 pub use values::EventsSince;
-use values::{duration, since, stream};
+use values::{duration, earlier_run, since, stream};
 
 use crate::completion;
 
@@ -254,7 +254,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "SEQ|DUR", value_parser = since)]
     pub since: Option<EventsSince>,
     /// Show an earlier run of the daemon from its event log: -1 is the one before the latest, 0 the latest; needs no daemon
-    #[arg(long, value_name = "-N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(..=0))]
+    #[arg(long, value_name = "-N", allow_negative_numbers = true, value_parser = earlier_run)]
     #[arg(conflicts_with = "follow")]
     pub run: Option<i64>,
 }

@@ -45,6 +45,12 @@ fn expanded_path(path: PathBuf) -> Result<PathBuf, String> {
     found.map_or(Ok(path), |found| Err(format!("{}: {}", found.message(), found.help())))
 }
 
+/// Parses how far back a run of the daemon is: 0 for the latest, -1 for the one before.
+pub(super) fn earlier_run(text: &str) -> Result<i64, String> {
+    let run = text.parse().ok().filter(|run| *run <= 0);
+    run.ok_or_else(|| "0 is the latest run, -1 the one before".to_owned())
+}
+
 /// Parses the name of an output stream.
 pub(super) fn stream(text: &str) -> Result<StreamName, String> {
     let found = StreamName::ALL.into_iter().find(|stream| stream.as_str() == text);
@@ -56,6 +62,14 @@ mod tests {
     use llama_warden_events::Seq;
 
     use super::*;
+
+    #[test]
+    fn an_earlier_run_is_counted_back_from_the_latest() {
+        assert_eq!((earlier_run("0"), earlier_run("-12")), (Ok(0), Ok(-12)));
+        for wrong in ["5", "x", "", "-"] {
+            assert_eq!(earlier_run(wrong).unwrap_err(), "0 is the latest run, -1 the one before", "{wrong}");
+        }
+    }
 
     #[test]
     fn events_are_shown_since_a_number_or_a_time() {

@@ -16,6 +16,7 @@ use llama_warden_events::{Incarnation, OptionNote, OptionTreatment, ServerId};
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::{Value, json};
 
+use super::up::searched;
 use crate::args::GlobalArgs;
 use crate::connect;
 use llama_warden_builds::executable;
@@ -94,6 +95,11 @@ async fn from_file(
     let inventory = Inventory::scan(loaded)?;
     let fleet = inventory.loaded.fleet(profile)?;
     let Some(spec) = fleet.get(id.as_str()) else {
+        if fleet.iter().next().is_none() && inventory.loaded.configuration.path().is_none() {
+            let message = format!("there is no server `{id}`: no daemon answers{}", searched(false));
+            return Err(CommandFailure::usage(message)
+                .next_step("name the configuration with --config, or the daemon with --address"));
+        }
         let known = fleet.iter().map(|spec| spec.id.as_str());
         return Err(CommandFailure::unknown_server(id.as_str(), known));
     };

@@ -8,7 +8,7 @@ use llama_warden_daemon::{
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
-use llama_warden_telemetry::{TracingError, TracingSettings};
+use llama_warden_telemetry::{LogError, LoggingSettings, TracingError, TracingSettings};
 use serde_json::json;
 
 use super::models;
@@ -46,6 +46,7 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
     warnings.extend(tracing_warning());
+    problems.0.extend(logging_problem());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     for problem in option_check::problems(&inventory).await? {
         match problem.severity {
@@ -117,6 +118,18 @@ fn tracing_warning() -> Option<ConfigProblem> {
             Some(ConfigProblem::warning(&location, message, "fix or unset it; until then no spans are sent"))
         }
         _ => None,
+    }
+}
+
+/// What `up` refuses in the variables of its log.
+fn logging_problem() -> Option<ConfigProblem> {
+    match LoggingSettings::from_env().err()? {
+        LogError::Value { variable, value, takes } => {
+            let message = format!("`{value}` is none of {}", takes.join(", "));
+            let location = Location::Variable(variable.into());
+            Some(ConfigProblem::error(&location, message, "unset it, or give it one of these values"))
+        }
+        LogError::Writer(_) | LogError::Twice(_) => None,
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::Level;
 use super::status;
 use crate::args::{EventsArgs, EventsSince, GlobalArgs};
 use crate::connect;
-use crate::next_daemon::{StreamEnd, await_daemon};
+use crate::next_daemon::{EndNotice, StreamEnd, await_daemon};
 use crate::servers::ServerSelector;
 use llama_warden_terminal::output::{print_json, print_line, reader_gone};
 use llama_warden_terminal::screen::Screen;
@@ -35,12 +35,13 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
         if !args.follow {
             return Ok(Exit::Done);
         }
+        let notice = EndNotice::default();
         loop {
             let end = match shown.print(&client, EventRange::After(position), &mut position).await? {
                 Ok(()) => StreamEnd::Whole,
                 Err(error) => StreamEnd::of(error)?,
             };
-            await_daemon(&client, position.boot.unwrap_or(status.boot), end).await?;
+            await_daemon(&client, position.boot.unwrap_or(status.boot), end, &notice).await?;
             // What came before this command is connected again, in either run, comes as history.
             let kept = shown.print(&client, EventRange::Kept(position), &mut position).await?;
             kept.or_else(|error| StreamEnd::of(error).map(drop))?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::status;
 use crate::args::{GlobalArgs, LogsArgs};
 use crate::connect;
-use crate::next_daemon::{StreamEnd, await_daemon};
+use crate::next_daemon::{EndNotice, StreamEnd, await_daemon};
 use llama_warden_terminal::output::{print_json, print_line, reader_gone};
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
@@ -31,7 +31,8 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
         }
         return Ok(Exit::Done);
     }
-    let follow = async |mut log: ServerLog| log.follow(&client, options).await;
+    let notice = EndNotice::default();
+    let follow = async |mut log: ServerLog| log.follow(&client, options, &notice).await;
     tokio::select! {
         followed = try_join_all(logs.map(follow)) => followed.map(|_| Exit::Done),
         () = reader_gone() => Ok(Exit::Done),
@@ -51,7 +52,7 @@ struct ServerLog {
 
 impl ServerLog {
     /// Goes on with the next daemon when one has ended.
-    async fn follow(&mut self, client: &Client, mut options: LogOptions) -> CommandResult {
+    async fn follow(&mut self, client: &Client, mut options: LogOptions, notice: &EndNotice) -> CommandResult {
         let mut boot = client.status().await.map_err(connect::request_failure)?.boot;
         loop {
             let end = match self.print(client, options).await? {
@@ -63,7 +64,7 @@ impl ServerLog {
                 // The stream has ended since the server is no longer configured.
                 return Ok(Exit::Done);
             }
-            let next = await_daemon(client, boot, end).await?;
+            let next = await_daemon(client, boot, end, notice).await?;
             if next != boot {
                 eprintln!("{}--- another run of the daemon ---", self.prefix);
                 (self.last, self.launch) = (None, None);

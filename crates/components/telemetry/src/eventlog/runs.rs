@@ -18,13 +18,21 @@ pub enum RunsError {
         source: io::Error,
     },
     /// The log does not go back that far.
-    #[error("the event log has {kept} runs, and none that is {back} before the latest")]
+    #[error("the event log has {}, and none that is {back} before the latest", runs(*kept))]
     NoSuchRun {
         /// The number of runs in it.
         kept: usize,
         /// How far back the run is.
         back: usize,
     },
+}
+
+fn runs(count: usize) -> String {
+    match count {
+        0 => "no run".to_owned(),
+        1 => "one run".to_owned(),
+        count => format!("{count} runs"),
+    }
 }
 
 /// The events of one run, oldest first. The earliest of a log that was rotated may be missing.

@@ -1,8 +1,9 @@
 //! Variables that set single values: `LLAMA_WARDEN_<SECTION>__<KEY>`, upper case, `_` for `-`.
 
+use llama_warden_config_source::Environment;
+
 use crate::file::toml_tree::{TomlData, TomlNode, TomlTable, join};
 use crate::problem::{ConfigProblem, Location};
-use llama_warden_config_source::Environment;
 
 /// Sections of named tables, which have no single values to set.
 const OUT_OF_REACH: [&str; 3] = ["servers", "profiles", "extensions"];

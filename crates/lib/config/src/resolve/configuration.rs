@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_config_source::Environment;
 use llama_warden_events::ProfileCard;
 
 use crate::file::env_overrides;
@@ -20,7 +21,6 @@ use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided};
 use crate::server_spec::{Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
-use llama_warden_config_source::Environment;
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 
 /// A valid configuration.

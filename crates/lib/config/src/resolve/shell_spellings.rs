@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use llama_warden_config_source::Environment;
+
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server};
@@ -10,7 +12,6 @@ use crate::file::values::SingleLine;
 use crate::problem::ConfigProblem;
 use crate::resolve::cross_checks::CrossChecker;
 use crate::server_spec::FlagValue;
-use llama_warden_config_source::Environment;
 use llama_warden_config_source::ShellSpelling;
 
 /// Collects the problems of one file.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use llama_warden_config_source::ShellSpelling;
 use llama_warden_events::Signal;
 use llama_warden_support::{KeyFile, find_program, is_executable};
 
@@ -49,10 +50,10 @@ impl Configuration {
             let Server { model, api_key_file, binary, flags, hooks, stop, .. } = &server.value;
             // A `pre-start` command may download the model.
             if spec.hooks.pre_start.is_none() && spec.model_repository().is_none() {
-                missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+                self.missing(model.as_ref(), &spec.model, "the model", &mut warnings);
             }
             if let (Some(written), Some(path)) = (api_key_file, &spec.api_key_file) {
-                missing(Some(written), path, "the api key file", &mut warnings);
+                self.missing(Some(written), path, "the api key file", &mut warnings);
                 odd_key_file(written, path, &mut warnings);
             }
             if let Some(binary) = binary {
@@ -89,7 +90,7 @@ impl Configuration {
     fn daemon_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
         let Some(daemon) = self.file.daemon.as_ref().map(|at| &at.value) else { return };
         if let Some(path) = &self.daemon().token_file {
-            missing(daemon.token_file.as_ref(), path, "the token file", warnings);
+            self.missing(daemon.token_file.as_ref(), path, "the token file", warnings);
         } else if let (Some(listen), Some(tcp)) = (&daemon.listen, &self.daemon().listen)
             && !tcp.is_loopback()
         {
@@ -124,7 +125,7 @@ impl Configuration {
         warnings: &mut Vec<ConfigProblem>,
     ) {
         if path.components().count() > 1 {
-            missing(Some(written), path, "the executable", warnings);
+            self.missing(Some(written), path, "the executable", warnings);
             if path.is_file() && !is_executable(path) {
                 let message = format!("{} is not executable", path.display());
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
@@ -133,6 +134,23 @@ impl Configuration {
         } else if find_program(path, self.environment.get("PATH")).is_err() {
             let message = format!("there is no `{}` in PATH", path.display());
             warnings.push(ConfigProblem::warning(&written.location, message, not_in_path));
+        }
+    }
+
+    /// Says nothing of a path that is refused, since no shell expands it.
+    fn missing(
+        &self,
+        written: Option<&Located<SingleLine>>,
+        path: &Path,
+        what: &str,
+        warnings: &mut Vec<ConfigProblem>,
+    ) {
+        let is_path = |text: &SingleLine| ShellSpelling::in_path(&text.0, &self.environment).is_none();
+        if let Some(written) = written.filter(|written| !path.is_file() && is_path(&written.value)) {
+            let state = if path.exists() { "is not a file" } else { "does not exist" };
+            let message = format!("{what} {} {state}", path.display());
+            let help = "relative paths are relative to the configuration file";
+            warnings.push(ConfigProblem::warning(&written.location, message, help));
         }
     }
 }
@@ -144,15 +162,6 @@ fn servers_of_shared_binary(configuration: &Configuration) -> Option<&Path> {
     let own = written.map(|server| server.value.binary.is_some()).chain(std::iter::repeat(false));
     let mut sharing = configuration.servers().zip(own).filter(|(_, has_own)| !has_own);
     sharing.next().map(|(spec, _)| &*spec.binary)
-}
-
-fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warnings: &mut Vec<ConfigProblem>) {
-    if let Some(written) = written.filter(|_| !path.is_file()) {
-        let state = if path.exists() { "is not a file" } else { "does not exist" };
-        let message = format!("{what} {} {state}", path.display());
-        let help = "relative paths are relative to the configuration file";
-        warnings.push(ConfigProblem::warning(&written.location, message, help));
-    }
 }
 
 /// Warns of bytes around a key that a server takes for a part of it. The launch refuses a file without a key.
