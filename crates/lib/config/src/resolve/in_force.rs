@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use llama_warden_support::{REDACTED, is_secret_name, masked_variable};
+
+use crate::arguments::written_options;
 use crate::file::env_overrides;
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblems, Layer, Location};
@@ -55,7 +58,7 @@ fn collect(lower: &TomlNode, upper: Option<&TomlNode>, values: &mut Vec<ValueInF
         (_, Some(_)) => upper.into_iter().for_each(|upper| collect(upper, None, values)),
         (_, None) => values.push(ValueInForce {
             key: lower.path.clone(),
-            value: if is_secret(&lower.path) { "[redacted]".to_owned() } else { text(&lower.data) },
+            value: shown(&lower.path, &lower.data),
             from: origin(&lower.location),
         }),
     }
@@ -66,6 +69,30 @@ fn origin(location: &Location) -> String {
         Location::Text { document, .. } if document.layer == Layer::BuiltIn => "built-in".to_owned(),
         place => place.to_string(),
     }
+}
+
+/// A value without its secrets: those of a name, of an option among arguments, and those that are found by their form.
+fn shown(path: &str, data: &TomlData) -> String {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    if is_secret(path) || is_secret_name(name) {
+        return REDACTED.to_owned();
+    }
+    let mut shown = masked_variable(name, &text(data)).into_owned();
+    if let (true, TomlData::Array(items)) = (name == "args", data) {
+        let arguments: Vec<String> = items.iter().map(|item| argument(&item.data)).collect();
+        for option in written_options(&arguments).filter(|option| is_secret(&option.name)) {
+            // A secret may itself look like an option: its position decides.
+            let secret = option.value.or_else(|| arguments.get(option.index + 1).map(String::as_str));
+            if let Some(secret) = secret.filter(|secret| !secret.is_empty()) {
+                shown = shown.replace(secret, REDACTED);
+            }
+        }
+    }
+    shown
+}
+
+fn argument(data: &TomlData) -> String {
+    if let TomlData::String(text) = data { text.clone() } else { text(data) }
 }
 
 fn text(data: &TomlData) -> String {
@@ -111,6 +138,27 @@ mod tests {
             ("servers[0].env.HF_TOKEN", "[redacted]", "configuration:5:20"),
         ] {
             assert_eq!(value(file, key), Some((expected.to_owned(), from.to_owned())), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_arguments_or_in_a_url_is_not_shown() {
+        let file = r#"
+            [[servers]]
+            model = "a.gguf"
+            args = ["--api_key", "sk-1", "--model-draft-url", "https://u:pw@h/x"]
+            env = { DATABASE_URL = "postgres://u:pw@h/d", https_proxy = "http://u:pw@p:1" }
+        "#;
+        for (key, expected) in [
+            ("args", r#"["--api_key", "[redacted]", "--model-draft-url", "https://[redacted]@h/x"]"#),
+            ("env.DATABASE_URL", "[redacted]"),
+            ("env.https_proxy", r#""http://[redacted]@p:1""#),
+        ] {
+            assert_eq!(
+                value(file, &format!("servers[0].{key}")).map(|found| found.0).as_deref(),
+                Some(expected),
+                "{key}"
+            );
         }
     }
 }
