@@ -96,6 +96,7 @@ fn next_step(reason: FailureReason) -> Option<&'static str> {
         FailureReason::BadArgument => "compare `llama-warden argv` with what this build's --help lists",
         FailureReason::BinaryBroken => "install what is missing, or use a build for this machine",
         FailureReason::ModelNotFound => "check the path or the name of the model",
+        FailureReason::FileNotFound => "check its path; it is looked for again",
         FailureReason::ModelInvalid => "fetch or convert the model again, or use a newer build",
         FailureReason::OutOfMemory => "lower ctx-size, or use a smaller model or fewer GPU layers",
         FailureReason::PortInUse => {
