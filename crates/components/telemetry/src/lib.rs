@@ -4,7 +4,7 @@
 //! * [`Telemetry`] is the component that turns each event into one log line and, with a collector, into spans.
 //! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
 //!   are sent too; without an endpoint in the environment nothing of it exists.
-//! * [`sentence`] is what the log says about an event, for whoever shows events elsewhere.
+//! * [`sentence()`] is what the log says about an event, for whoever shows events elsewhere.
 //! * [`EventLog`] is the component that keeps every event as a line of JSON; [`kept_run`] reads those of one run, and [`replay`]
 //!   folds the events of the last one.
 

@@ -36,6 +36,7 @@ impl UnreapedChild {
         Self { pid, children, is_reaped: false }
     }
 
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }

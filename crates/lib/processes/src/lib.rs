@@ -2,7 +2,7 @@
 //!
 //! Each file opens with the rule of the kernel that forces its design.
 
-mod child;
+pub mod child;
 pub mod child_process;
 pub mod environment;
 pub mod launch_tag;

@@ -26,7 +26,7 @@ pub fn orphan_notices() -> std::io::Result<Option<Signal>> {
 /// and reaps it within moments.
 const UNCLAIMED_AFTER: Duration = Duration::from_millis(500);
 
-/// Reaps every zombie that is our child, is not in `children`, and is still there after [`UNCLAIMED_AFTER`].
+/// Reaps every zombie that is our child, is not in `children`, and is still there after half a second.
 pub async fn reap_orphans(children: ChildSet) {
     let search = {
         let children = children.clone();

@@ -108,7 +108,7 @@ struct FileIdentity {
 
 impl BinaryCache {
     /// The profile of the executable at `path` (absolute). Runs it at most once, however many callers wait. One that could not be
-    /// identified is asked again by a later call; one that did not answer in time not before [`ASK_AGAIN`] is over.
+    /// identified is asked again by a later call; one that did not answer in time not within the next minute.
     ///
     /// # Errors
     /// See [`IdentifyError`].
