@@ -17,7 +17,7 @@
 //!
 //! async fn print_ready_servers(client: &Client) -> Result<(), ClientError> {
 //!     for server in client.status().await?.servers.iter().filter(|server| server.is_ready) {
-//!         println!("{} listens on port {}", server.model_id, server.port);
+//!         println!("{} is {}", server.model_id, server.phase);
 //!     }
 //!     Ok(())
 //! }
