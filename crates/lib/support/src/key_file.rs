@@ -28,7 +28,8 @@ impl KeyFile {
     /// If it cannot be read, is no regular file or no text, or is too long.
     pub fn read(path: &Path) -> io::Result<Self> {
         let bytes = read_regular(path, MAX_BYTES)?;
-        let text = String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))?;
         Ok(Self::parse(&text))
     }
 
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(read.keys, ["sk-secret"]);
         assert!(!format!("{read:?}").contains("secret"));
         for (content, why) in
-            [(vec![b'k', 0xe9], "it is not UTF-8 text"), (vec![b'k'; 256 * 1024 + 1], "it is larger than 256 KiB")]
+            [(vec![b'k', 0xe9], "it is not UTF-8 text"), (vec![b'k'; 256 * 1024 + 1], "it is longer than 262144 bytes")]
         {
             std::fs::write(&path, content).expect("write");
             assert_eq!(KeyFile::read(&path).expect_err("refused").to_string(), why);
