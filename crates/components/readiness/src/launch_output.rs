@@ -93,7 +93,7 @@ impl LaunchOutput {
     }
 
     /// The server wrote bytes that complete no line, such as a progress bar: it is alive. The component asks when its time is over.
-    pub(crate) fn on_life(&mut self) {
+    pub(crate) fn on_activity(&mut self) {
         if let Some(pending) = &mut self.pending {
             pending.last_line = Some(Instant::now());
         }

@@ -85,8 +85,8 @@ impl OutputTap for Tap {
         }
     }
 
-    fn on_life(&mut self) {
-        lock(&self.output).on_life();
+    fn on_activity(&mut self) {
+        lock(&self.output).on_activity();
     }
 }
 

@@ -193,7 +193,7 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         let mut sink = launch.resources.lane.open(&key, launch.server.log_ring_bytes);
         OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
             OutputPiece::Line(line) => sink.push(line),
-            OutputPiece::Unfinished => sink.note_life(),
+            OutputPiece::PartialLine => sink.note_activity(),
         })
     });
     let (cancel, cancelled) = oneshot::channel();

@@ -52,7 +52,7 @@ pub(crate) enum OutputPiece<'a> {
     /// A line, secrets replaced.
     Line(&'a [u8]),
     /// Bytes that complete no line, from a progress bar for example.
-    Unfinished,
+    PartialLine,
 }
 
 /// Stops the reading when it is dropped.
@@ -135,7 +135,7 @@ impl<L: FnMut(OutputPiece<'_>)> OutputPipe<L> {
                 on_piece(OutputPiece::Line(&redactor.redact(line)));
             });
             if !has_line && !buffer.filled().is_empty() {
-                on_piece(OutputPiece::Unfinished);
+                on_piece(OutputPiece::PartialLine);
             }
             read.map_ok(|()| buffer.filled().len())
         });

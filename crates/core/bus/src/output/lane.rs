@@ -27,7 +27,7 @@ pub trait OutputTap: Send {
     fn on_line(&mut self, line: &[u8]);
 
     /// The server wrote bytes that complete no line. Must not block.
-    fn on_life(&mut self) {}
+    fn on_activity(&mut self) {}
 }
 
 /// Creates taps.
@@ -226,8 +226,8 @@ pub struct OutputSink {
 
 impl OutputSink {
     /// Tells the taps that the server wrote bytes which complete no line. Never waits.
-    pub fn note_life(&mut self) {
-        self.taps.iter_mut().for_each(|tap| tap.on_life());
+    pub fn note_activity(&mut self) {
+        self.taps.iter_mut().for_each(|tap| tap.on_activity());
     }
 
     /// Pushes one line without its line end. Never waits.

@@ -70,7 +70,7 @@ async fn bytes_that_complete_no_line_are_told_as_such() {
     let on_piece = move |piece: OutputPiece<'_>| {
         let _ = tell.send(match piece {
             OutputPiece::Line(line) => line.to_vec(),
-            OutputPiece::Unfinished => b"(unfinished)".to_vec(),
+            OutputPiece::PartialLine => b"(partial line)".to_vec(),
         });
     };
     let pipes = [OutputPipe::new(StreamName::Stderr, reader.into(), Box::new(on_piece) as Listener), {
@@ -79,7 +79,7 @@ async fn bytes_that_complete_no_line_are_told_as_such() {
     }];
     let (_cancel, cancelled) = oneshot::channel();
     let reading = tokio::spawn(ServerOutput::new(pipes, Redactor::default()).read(cancelled));
-    for (written, expected) in [("10 %\r", "(unfinished)"), ("....", "(unfinished)"), ("done\n", "....done")] {
+    for (written, expected) in [("10 %\r", "(partial line)"), ("....", "(partial line)"), ("done\n", "....done")] {
         writer.write_all(written.as_bytes()).expect("fits");
         let piece = tokio::time::timeout(PATIENCE, told.recv()).await.expect("in time").expect("is read");
         assert_eq!(String::from_utf8_lossy(&piece), expected);
