@@ -162,16 +162,10 @@ fn unusable(path: &Path, error: &TokenFileError) -> CommandFailure {
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
-    use llama_warden_bus::{Bus, CommandRouter, Inbox};
-    use llama_warden_events::BootId;
-    use tokio_util::sync::CancellationToken;
+    use llama_warden_component_kit::{PATIENCE, TestBus};
 
     use super::*;
-
-    /// Longest time for a notice that must come.
-    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a temporary directory");
@@ -210,27 +204,13 @@ mod tests {
         }
     }
 
-    /// Runs the component, and says when it is to end.
-    fn run(file: TokenFile) -> (tokio::task::JoinHandle<Result<(), BusClosed>>, CancellationToken) {
-        let (bus, events) = Bus::start(BootId::from_random(1), 16);
-        let mut router = CommandRouter::new(bus.clone());
-        let cancel = CancellationToken::new();
-        let ports = Ports {
-            events,
-            commands: router.sender(),
-            inbox: Inbox::new(bus.subscribe("token-file"), router.own("token-file").expect("free")),
-            clock: bus.clock(),
-            cancel: cancel.clone(),
-        };
-        (tokio::spawn(file.run(ports)), cancel)
-    }
-
     #[tokio::test]
     async fn a_token_that_is_rotated_is_in_force_and_the_former_one_is_not() {
         let (folder, path) = written("one\n");
         let file = TokenFile::open(&path).expect("a token");
         let mut token = file.0.token.subscribe();
-        let (task, cancel) = run(file.clone());
+        let mut bus = TestBus::new();
+        let running = bus.run(file.clone());
         let mut change = async |what: &str, text: &str| {
             let expected = Some(Token::new(text).expect("valid"));
             let changed = tokio::time::timeout(PATIENCE, token.wait_for(|known| *known == expected)).await;
@@ -245,7 +225,6 @@ mod tests {
         fs::write(&path, "").expect("writable");
         file.reread();
         change("emptied: the former one stays", "three").await;
-        cancel.cancel();
-        task.await.expect("no panic").expect("no error");
+        running.end().await;
     }
 }

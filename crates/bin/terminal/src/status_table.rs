@@ -301,7 +301,8 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{BootId, FailureReason, Seq, ServerCard, ServerId, Uptime};
+    use llama_warden_component_kit::{card, server};
+    use llama_warden_events::{BootId, FailureReason, Seq, ServerId, Uptime};
     use llama_warden_state::ServerRecord;
 
     use jiff::SignedDuration;
@@ -322,23 +323,14 @@ mod tests {
 
     /// A server that is down, with the failure `reason` where one is named.
     fn report(phase: PhaseName, reason: Option<FailureReason>) -> ServerReport {
-        let card = ServerCard {
-            display_name: "A".to_owned(),
-            model: None,
-            port: 8001,
-            host: "127.0.0.1".to_owned(),
-            tier: None,
-            thinking: false,
-            enabled: true,
-        };
-        let record = ServerRecord::new(card.into(), Uptime::default());
+        let record = ServerRecord::new(card(&server("a")).into(), Uptime::default());
         let at = llama_warden_events::Timestamp::new(now() - SignedDuration::from_secs(250));
         let failure = |reason| FailureReport { reason, detail: "why".to_owned(), at, lines: Vec::new() };
         ServerReport {
             phase,
             last_failure: reason.map(failure),
             restarts: 10,
-            ..ServerReport::of(&ServerId::new("a").expect("valid"), &record, Uptime::default())
+            ..ServerReport::of(&server("a"), &record, Uptime::default())
         }
     }
 

@@ -3,23 +3,19 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use llama_warden_bus::{Bus, CommandReceiver, CommandRouter, Inbox};
-use llama_warden_events::BootId;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use llama_warden_bus::CommandReceiver;
+use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus};
 
 use super::*;
-
-/// Longest time for a request that must come.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A watch, and the reader of the file that it asks.
 struct Watched {
     path: PathBuf,
     latest: LatestText,
     inbox: CommandReceiver<SuperviseCommand>,
-    task: JoinHandle<Result<(), BusClosed>>,
-    cancel: CancellationToken,
+    running: RunningComponent<BusClosed>,
+    /// The watch ends with its bus.
+    _bus: TestBus,
 }
 
 fn watch(path: &Path, text: &str) -> Watched {
@@ -28,21 +24,12 @@ fn watch(path: &Path, text: &str) -> Watched {
 
 /// With a change of the watch before it runs.
 fn watch_with(path: &Path, text: &str, change: impl FnOnce(&mut ConfigWatch)) -> Watched {
-    let (bus, events) = Bus::start(BootId::from_random(1), 16);
-    let mut router = CommandRouter::new(bus.clone());
-    let cancel = CancellationToken::new();
-    let ports = Ports {
-        events,
-        commands: router.sender(),
-        inbox: Inbox::new(bus.subscribe("config-watch"), router.own("config-watch").expect("free")),
-        clock: bus.clock(),
-        cancel: cancel.clone(),
-    };
-    let inbox = router.own("test").expect("free");
+    let mut bus = TestBus::new();
+    let inbox = bus.own();
     let latest = LatestText::new(text.into());
     let mut watch = ConfigWatch::new(path.to_owned(), latest.clone());
     change(&mut watch);
-    Watched { path: path.to_owned(), latest, inbox, task: tokio::spawn(watch.run(ports)), cancel }
+    Watched { path: path.to_owned(), latest, inbox, running: bus.run(watch), _bus: bus }
 }
 
 impl Watched {
@@ -73,8 +60,7 @@ impl Watched {
     }
 
     async fn end(self) {
-        self.cancel.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("in time").expect("no panic").expect("no error");
+        self.running.end().await;
     }
 }
 

@@ -6,15 +6,11 @@ use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use llama_warden_bus::Accepted;
 use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
-use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
-    StopSpec,
-};
+use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
@@ -223,46 +219,15 @@ pub fn child_command(child: &str) -> String {
     format!("exec '{}' child {child}", own.display())
 }
 
+/// A server without options of its own, so that a command line has only what its test asks for.
 fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
-    let seconds = Duration::from_secs;
     ServerSpec {
-        id: ServerId::new(id).expect("valid"),
-        display_name: id.into(),
         model,
         port: free_port(),
-        host: "127.0.0.1".into(),
-        enabled: true,
-        tier: None,
-        thinking: false,
         binary: binary.into(),
-        dialect: None,
         flags: Default::default(),
-        directory: Path::new("/").into(),
-        args: Vec::new(),
-        env: Default::default(),
-        env_pass: Vec::new(),
-        api_key_file: None,
-        readiness: ReadinessSpec {
-            timeout: seconds(120),
-            on_timeout: OnTimeout::Fail,
-            stall_timeout: None,
-            detector: None,
-            confirm: Confirm::Health,
-            listener: ListenerPolicy::Own,
-        }
-        .into(),
-        stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] }.into(),
-        restart: RestartSpec {
-            policy: RestartPolicy::Never,
-            max_attempts: 1,
-            initial_delay: seconds(1),
-            max_delay: seconds(1),
-            stable_after: seconds(1),
-        }
-        .into(),
-        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None }.into(),
-        hooks: Default::default(),
         log_ring_bytes: 64 * 1024,
+        ..ServerSpec::clone(&llama_warden_component_kit::spec(id, "restart = { policy = \"never\" }"))
     }
 }
 

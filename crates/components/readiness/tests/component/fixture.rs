@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft, OutputKey, OutputSink, Publisher};
-use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus};
-use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
-    StopSpec,
-};
+use llama_warden_component_kit::{RunningComponent, TestBus};
+use llama_warden_config::{Confirm, Fleet, ListenerPolicy, OnTimeout, ReadinessSpec, ServerSpec};
 use llama_warden_detectors::PackSet;
 use llama_warden_events::{
     BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
-    Signal, StopReason, StreamName,
+    StopReason, StreamName,
 };
 use llama_warden_readiness::Readiness;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,35 +72,12 @@ impl AnsweringServer {
 
 pub fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
     ServerSpec {
-        id: id.clone(),
-        display_name: id.as_str().into(),
         model: if id.as_str() == "hub" { "hf:org/repo" } else { MODEL }.into(),
         port: 1,
-        host: "127.0.0.1".into(),
-        enabled: true,
-        tier: None,
-        thinking: false,
         binary: Path::new("/bin/llama-server").into(),
-        dialect: None,
-        flags: Default::default(),
-        directory: Path::new("/").into(),
-        args: Vec::new(),
-        env: Default::default(),
-        env_pass: Vec::new(),
-        api_key_file: None,
         readiness: readiness.into(),
-        stop: StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] }.into(),
-        restart: RestartSpec {
-            policy: RestartPolicy::Never,
-            max_attempts: 1,
-            initial_delay: Duration::ZERO,
-            max_delay: Duration::ZERO,
-            stable_after: Duration::ZERO,
-        }
-        .into(),
-        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1, inference: None }.into(),
-        hooks: Default::default(),
         log_ring_bytes: 4096,
+        ..ServerSpec::clone(&llama_warden_component_kit::spec(id.as_str(), ""))
     }
 }
 
