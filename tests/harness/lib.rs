@@ -45,7 +45,9 @@ pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
 pub use options::{DaemonOptions, DaemonOutput};
 pub use port::Port;
-pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_bytes};
+pub use procfs::{
+    ProcessInfo, descendants, kill_with_guardian_and_shims, open_files, processes_with, programs_of, resident_bytes,
+};
 pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
 pub use sandbox::{Sandbox, sandbox};
 pub use scrape::sample;

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// A process as `/proc` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessInfo {
@@ -17,6 +20,11 @@ pub struct ProcessInfo {
 }
 
 impl ProcessInfo {
+    /// Whether it makes and keeps the programs of a daemon.
+    pub fn is_guardian_or_shim(&self) -> bool {
+        self.command == "warden-guardian" || self.command == "[warden-guardian]" || self.command.starts_with("[shim ")
+    }
+
     /// Reads a process; `None` where it does not exist.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -72,6 +80,20 @@ pub fn descendants(pid: u32) -> Vec<ProcessInfo> {
             return found;
         }
     }
+}
+
+/// The descendants of a daemon without its guardian and the shims.
+pub fn programs_of(daemon: u32) -> Vec<ProcessInfo> {
+    descendants(daemon).into_iter().filter(|process| !process.is_guardian_or_shim()).collect()
+}
+
+/// Kills a daemon with its guardian and its shims: none sees the end of another.
+pub fn kill_with_guardian_and_shims(daemon: u32) {
+    let below: Vec<u32> =
+        descendants(daemon).iter().filter(|process| process.is_guardian_or_shim()).map(|process| process.pid).collect();
+    let all = || below.iter().chain([&daemon]).map(|pid| Pid::from_raw(i32::try_from(*pid).expect("a process id")));
+    all().for_each(|pid| kill(pid, Signal::SIGSTOP).expect("ours"));
+    all().for_each(|pid| kill(pid, Signal::SIGKILL).expect("ours"));
 }
 
 /// The resident memory of a process in bytes (VmRSS); 0 where it does not exist.

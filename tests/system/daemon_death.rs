@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, descendants, eventually, processes_with, sandbox};
+use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, descendants, eventually, processes_with, programs_of, sandbox};
 use nix::sys::signal::Signal;
 
 /// Fault S1. Servers must end within a second; the test allows three, for a busy machine.
@@ -154,7 +154,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
         daemon.exited("b").await;
         let started = daemon.event("it starts", |event| event.event.kind() == "DaemonStarted").await;
         assert!(matches!(started.event, llama_warden_events::Event::DaemonStarted { pid: 1, .. }), "{started:?}");
-        eventually("only the server is left", WAIT_LIMIT, async || descendants(daemon.pid()).len() == 1).await;
+        eventually("only the server is left", WAIT_LIMIT, async || programs_of(daemon.pid()).len() == 1).await;
         assert!(daemon.report("a").await.is_ready);
         assert_eq!(daemon.server("b").await.last_end, Some(llama_warden_events::ProcessEnd::Exited { code: 5 }));
         daemon.command("a", "restart?wait=50s").await.expect(200);

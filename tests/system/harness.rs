@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase};
-use llama_warden_tests::{ProcessInfo, Sandbox, WAIT_LIMIT, action_at, eventually, processes_with, sandbox};
+use llama_warden_tests::{
+    ProcessInfo, Sandbox, WAIT_LIMIT, action_at, eventually, kill_with_guardian_and_shims, processes_with, sandbox,
+};
 use nix::sys::signal::Signal;
 
 /// The panic message of a test that fails in its sandbox; `None` if it passes.
@@ -16,7 +18,7 @@ fn failure(test: impl AsyncFnOnce(&Sandbox)) -> Option<String> {
 fn a_process_that_is_left_behind_fails_the_test() {
     let failure = failure(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        // It leaves its process group, and SIGKILL gives the daemon no chance to sweep it.
+        // It leaves its process group, and nobody is left to sweep it.
         let escaped = Grandchild { life_ms: 50_000, detach: true, hold_pipe: false, ..Grandchild::default() };
         fleet.server(
             "a",
@@ -29,7 +31,7 @@ fn a_process_that_is_left_behind_fails_the_test() {
             processes_with(&home).iter().any(|process| process.command.contains("--stand-in-grandchild"))
         })
         .await;
-        daemon.signal(Signal::SIGKILL);
+        kill_with_guardian_and_shims(daemon.pid());
         daemon.exit().await;
     });
     let failure = failure.expect("something was left behind");

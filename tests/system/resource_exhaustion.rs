@@ -8,7 +8,7 @@ use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
     DaemonOptions, ProcessInfo, ProgramRun, TestDaemon, TestRequest, WAIT_LIMIT, action_at, descendants, eventually,
-    executable, is_root, open_files, sandbox,
+    executable, is_root, open_files, programs_of, sandbox,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,10 +18,10 @@ fn under(words: &[&str]) -> DaemonOptions {
     DaemonOptions { under: words.iter().map(|word| (*word).to_owned()).collect(), ..DaemonOptions::default() }
 }
 
-/// The number of running servers by the status, and of the daemon's children by `/proc`.
+/// The number of running servers by the status, and of the processes below the daemon by `/proc`.
 async fn running(daemon: &TestDaemon) -> (usize, usize) {
     let status = daemon.status().await;
-    let children = descendants(daemon.pid()).iter().filter(|child| child.parent == daemon.pid()).count();
+    let children = programs_of(daemon.pid()).len();
     (status.running_servers as usize, children)
 }
 
@@ -108,7 +108,7 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
         let asked = Instant::now();
         daemon.command("bomb", "stop?force=1&wait=50s").await.expect(200);
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-        eventually("all of them are gone", WAIT_LIMIT, async || descendants(daemon.pid()).is_empty()).await;
+        eventually("all of them are gone", WAIT_LIMIT, async || programs_of(daemon.pid()).is_empty()).await;
         set_limit(&daemon, &user, "90:90").await;
         daemon.command("late", "start?wait=30s").await.expect(200);
     });
@@ -189,7 +189,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
         daemon.event_after(ready.seq, "it comes back", again).await;
         daemon.command("a", "stop?wait=30s").await.expect(200);
         assert_eq!(ProcessInfo::of(pid), None);
-        eventually("nobody is left", WAIT_LIMIT, async || descendants(daemon.pid()).is_empty()).await;
+        eventually("nobody is left", WAIT_LIMIT, async || programs_of(daemon.pid()).is_empty()).await;
     });
 }
 

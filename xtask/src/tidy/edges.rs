@@ -57,7 +57,7 @@ const TABLE: &str = "
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory + component-kit
     health: events state bus component support procfs config probe + component-kit
-    hooks: events state bus component support config dialects + component-kit
+    hooks: events state bus component support processes config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit

@@ -9,7 +9,9 @@ use llama_warden_config::{ConfigSource, Environment, HostEnvironment, ServerSpec
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_dialects::BinaryProfile;
 use llama_warden_events::OptionNote;
-use llama_warden_launcher::{ChildEnvironment, EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify};
+use llama_warden_launcher::{
+    ChildEnvironment, EnvironmentPolicy, GuardianProgram, IdentifyError, Spawner, child_environment, identify,
+};
 use llama_warden_support::{NotInPath, find_program, masked_variable};
 
 /// The absolute path of an executable that is named by a path or by a name on PATH.
@@ -32,7 +34,7 @@ pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
 /// error is the executable's own failure.
 pub async fn ask(spec: &ServerSpec, path: &Path) -> Result<Result<BinaryProfile, IdentifyError>, CommandFailure> {
     let environment = environment(spec)?;
-    let spawner = Spawner::start().map_err(CommandFailure::failed)?;
+    let spawner = Spawner::start(GuardianProgram::default()).map_err(CommandFailure::failed)?;
     Ok(identify(&spawner, path, &environment).await)
 }
 

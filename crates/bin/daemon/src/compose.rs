@@ -2,9 +2,10 @@
 
 use llama_warden_api::Api;
 use llama_warden_component::{CompositionError, Context, Host};
+use llama_warden_events::BootId;
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::Launcher;
+use llama_warden_launcher::{Launcher, Spawner};
 use llama_warden_metrics::Metrics;
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
@@ -25,6 +26,10 @@ pub struct ComponentSettings {
     pub event_log: Option<EventLog>,
     /// Built already: its taps have to be on the output lane before the first line.
     pub readiness: Readiness,
+    /// The id of this run.
+    pub boot: BootId,
+    /// Runs programs.
+    pub spawner: Spawner,
     /// Prepared already: what the disk or the kernel refuses ends the start.
     pub launcher: Launcher,
     /// Limits, profiles, and the sender of the fleet.
@@ -55,7 +60,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.launcher)?;
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane))?;
-    host.add(Hooks::new(fleet))?;
+    host.add(Hooks::new(fleet, settings.boot, settings.spawner))?;
     host.add(Supervisor::new(settings.supervisor))?;
     host.add(settings.metrics)?;
     host.add(settings.api)?;

@@ -96,6 +96,7 @@ impl PreparedDaemon {
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
 
+        let spawner = settings::spawner()?;
         let boot = BootId::from_random(fastrand::u64(..));
         let mut host = Host::new(HostSettings {
             boot,
@@ -118,7 +119,9 @@ impl PreparedDaemon {
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
-            launcher: settings::launcher(&configuration, &context, boot, &state).await?,
+            launcher: settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?,
+            boot,
+            spawner,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
             api: Api {
                 listeners,

@@ -12,7 +12,7 @@ use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
 use llama_warden_events::BootId;
-use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
@@ -49,6 +49,17 @@ pub fn readiness(
     })
 }
 
+/// Starts the guardian, this process' first child, which makes every other process.
+pub fn spawner() -> Result<Spawner, CommandFailure> {
+    Spawner::start(GuardianProgram::OwnExecutable).map_err(|error| {
+        let failure = CommandFailure::failed(format!("cannot start the guardian process: {error}"));
+        match next_step_for(&error) {
+            Some(step) => failure.next_step(step),
+            None => failure,
+        }
+    })
+}
+
 /// Launches with the configured dialects, from the daemon's own environment. What an earlier run left behind is killed, and this run
 /// is written down, before anybody is told that the daemon is up.
 pub async fn launcher(
@@ -56,11 +67,12 @@ pub async fn launcher(
     context: &Context,
     boot: BootId,
     state: &StateDir,
+    spawner: Spawner,
 ) -> Result<Launcher, CommandFailure> {
     let directory = configuration.dialects_dir();
     let settings = LauncherSettings {
         boot,
-        shim: ShimProgram::OwnExecutable,
+        spawner,
         environment: std::env::vars_os().collect(),
         dialects: plugin_set(directory, "llama-server.dialects-dir")?,
         dialects_dir: directory.map(Path::to_owned),

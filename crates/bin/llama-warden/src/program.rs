@@ -6,7 +6,7 @@ use llama_warden_component::{Component, Context, Host};
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::{Extension, Extensions};
 use llama_warden_detectors::Matcher;
-use llama_warden_launcher::shim;
+use llama_warden_launcher::guardian;
 
 /// llama-warden as a program, for a `main` of one line:
 ///
@@ -53,11 +53,11 @@ impl Program {
         self
     }
 
-    /// Runs the shim, the stand-in, or the command of the command line, by the name under which this program was started.
+    /// Runs the guardian, the stand-in, or the command of the command line, by the name under which this program was started.
     /// Call it first in `main`.
     pub fn main(self) -> ExitCode {
-        // The shim runs between the spawn and the exec of a server, so it comes before any thread exists.
-        if let Some(code) = shim::run_if_requested(std::env::args_os()) {
+        // The guardian forks, so it comes before any thread exists.
+        if let Some(code) = guardian::run_if_requested(std::env::args_os()) {
             return code;
         }
         if llama_warden_cli::is_stand_in(std::env::args_os().next().as_deref()) {

@@ -9,9 +9,10 @@ use llama_warden_bus::{Accepted, BusClosed, Delivery, EventDraft, Inbox, Publish
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, RefusalReason, Refused,
+    BootId, Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, RefusalReason, Refused,
     ServerId, StopReason, Uptime,
 };
+use llama_warden_processes::spawner::Spawner;
 use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::HookCall;
-use crate::process::{self, failed};
+use crate::process::{HookRunner, failed};
 use crate::queue::{HookQueue, QueueDecision};
 
 /// Longest time for commands that still run when the daemon ends; the host waits a little longer. What is left is killed.
@@ -29,12 +30,13 @@ const FAREWELL: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Hooks {
     fleet: watch::Receiver<Fleet>,
+    runner: HookRunner,
 }
 
 impl Hooks {
-    /// The component. The command of a server is what `fleet` says when it is due.
-    pub const fn new(fleet: watch::Receiver<Fleet>) -> Self {
-        Self { fleet }
+    /// The component. The command of a server is what `fleet` says when it is due; `spawner` runs it, marked as of run `boot`.
+    pub const fn new(fleet: watch::Receiver<Fleet>, boot: BootId, spawner: Spawner) -> Self {
+        Self { fleet, runner: HookRunner { boot, spawner } }
     }
 }
 
@@ -47,6 +49,7 @@ impl Component for Hooks {
         let worker = HooksWorker {
             launches: LaunchTracker::new(self.fleet),
             events: ports.events.clone(),
+            runner: self.runner,
             queue: HookQueue::default(),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
@@ -69,6 +72,7 @@ struct Running {
 }
 
 struct HooksWorker {
+    runner: HookRunner,
     launches: LaunchTracker<()>,
     events: Publisher,
     queue: HookQueue,
@@ -211,12 +215,12 @@ impl HooksWorker {
         let (began, call_off) = (Instant::now(), CancellationToken::new());
         let left = call.deadline.map(|deadline| deadline.saturating_duration_since(began));
         let limit = left.map_or(call.limit, |left| call.limit.min(left));
-        let (told, called_off) = (call.clone(), call_off.clone());
+        let (runner, told, called_off) = (self.runner.clone(), call.clone(), call_off.clone());
         let task = self.tasks.spawn(async move {
             if limit.is_zero() {
                 return failed("not run: its time was over before its turn came");
             }
-            process::run(&told, limit, &called_off).await
+            runner.run(&told, limit, &called_off).await
         });
         self.running.insert(call.server.clone(), Running { call, task: task.id(), began, call_off });
     }

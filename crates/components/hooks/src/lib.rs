@@ -8,10 +8,10 @@
 //! | `post-exit` | once for each process that exits | nobody | never |
 //!
 //! A command is an argument list without a shell. It inherits the daemon's environment, and `LLAMA_WARDEN_*` variables
-//! describe the server. A command that exceeds its limit is killed with its process group. Its output goes to the log.
+//! describe the server. A command that exceeds its limit is killed with everything below it. Its output goes to the log.
 //! Commands of one server run one after the other, in the order of their events; those of different servers side by side.
 //!
-//! This crate signals and reaps only processes that it started itself.
+//! What a command leaves running in the background runs on until the daemon ends.
 
 mod call;
 mod component;

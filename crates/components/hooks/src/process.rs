@@ -1,23 +1,20 @@
 //! The process of one command, from its start until it exits, exceeds its limit or is cancelled.
 //!
-//! Invariants:
-//!
-//! * One owner starts, signals and reaps the process. Before it is reaped, the kernel does not reuse its id, so that no signal
-//!   can reach another process.
-//! * It waits for this child alone. `waitpid(-1)` would also take the exit status of a llama-server from the launcher.
+//! It has a shim, like a server: when the daemon is gone, it is killed with everything below it. What it leaves running in the
+//! background by itself runs on until then.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use llama_warden_config::KeySource;
-use llama_warden_events::{HookOutcome, StreamName};
+use llama_warden_events::{BootId, HookOutcome, ProcessEnd, Signal, StreamName};
+use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::environment::ChildEnvironment;
+use llama_warden_processes::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
+use llama_warden_processes::spawn_request::SpawnRequest;
+use llama_warden_processes::spawner::{Spawned, Spawner};
 use llama_warden_support::{Redactor, blocking, variable_secrets};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::HookCall;
@@ -34,13 +31,11 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// Runs a command to its end, for at most `limit`, or until `call_off`: its launch or process is over. Dropping the future kills
-/// the process group.
-pub(crate) async fn run(call: &HookCall, limit: Duration, call_off: &CancellationToken) -> HookOutcome {
-    match HookProcess::start(call).await {
-        Ok(hook) => hook.wait(call, limit, call_off).await,
-        Err(error) => failed(format!("`{}` cannot be run: {error}", call.argv.first().map_or("", String::as_str))),
-    }
+/// Runs commands.
+#[derive(Debug, Clone)]
+pub(crate) struct HookRunner {
+    pub(crate) boot: BootId,
+    pub(crate) spawner: Spawner,
 }
 
 /// The outcome of a command that was not run, or wrote no output.
@@ -55,124 +50,99 @@ enum HookEnd {
     Cancelled,
 }
 
-struct HookProcess {
-    child: Child,
-    /// Replaces the secrets that the command may print.
-    redactor: Redactor,
-    /// A pidfd: readable once the process has exited.
-    end: AsyncFd<OwnedFd>,
-    is_reaped: bool,
+impl HookRunner {
+    /// Runs a command to its end, for at most `limit`, or until `call_off`: its launch or process is over. Dropping the future kills
+    /// the command.
+    pub(crate) async fn run(&self, call: &HookCall, limit: Duration, call_off: &CancellationToken) -> HookOutcome {
+        let program = call.argv.first().map_or("", String::as_str);
+        let (secrets, key_files) = (call.secrets.clone(), call.key_files.clone());
+        let redactor = blocking(move || redactor(secrets, &key_files)).await;
+        let spawned = match redactor {
+            Ok(redactor) => self.spawner.spawn(&self.request(call)).await.map(|spawned| (spawned, redactor)),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match spawned {
+            Ok((spawned, redactor)) => wait(spawned, &redactor, call, limit, call_off).await,
+            Err(error) => failed(format!("`{program}` cannot be run: {error}")),
+        }
+    }
+
+    fn request(&self, call: &HookCall) -> SpawnRequest {
+        let (program, arguments) =
+            call.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+        let mut environment: ChildEnvironment =
+            std::env::vars_os().filter(|(name, _)| !NOT_INHERITED.iter().any(|other| name == other)).collect();
+        environment.extend(call.variables.iter().map(|(name, value)| (name.into(), value.into())));
+        environment.insert(LAUNCH_TAG_VARIABLE.into(), LaunchTag::of_hook(&self.boot, &call.server).value().into());
+        SpawnRequest {
+            name: format!("shim {}", call.hook),
+            program: program.into(),
+            arguments: arguments.iter().map(Into::into).collect(),
+            environment,
+            lock: None,
+            may_leave_descendants: true,
+            kept: None,
+        }
+    }
 }
 
-impl HookProcess {
-    async fn start(call: &HookCall) -> io::Result<Self> {
-        let mut command = command(call)?;
-        // On the blocking pool, since `spawn` waits until the program is read from its disk. The closure builds the whole
-        // `HookProcess`: if this future is dropped meanwhile, the result is dropped too, which kills the process.
-        let (secrets, key_files) = (call.secrets.clone(), call.key_files.clone());
-        let start = move || {
-            let redactor = redactor(secrets, &key_files);
-            let child = command.spawn()?;
-            let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from);
-            match pidfd.and_then(async_pidfd) {
-                Ok(end) => Ok(Self { child, redactor, end, is_reaped: false }),
-                Err(error) => {
-                    // Without a pidfd its exit goes unnoticed, so that it must not run.
-                    kill_and_reap(child);
-                    Err(error)
+async fn wait(
+    spawned: Spawned,
+    redactor: &Redactor,
+    call: &HookCall,
+    limit: Duration,
+    call_off: &CancellationToken,
+) -> HookOutcome {
+    let Spawned { mut process, stdout, stderr } = spawned;
+    let (mut out, mut err) = (LastLines::new(), LastLines::new());
+    let end = {
+        let output = async {
+            tokio::join!(
+                log_lines(call, redactor, StreamName::Stdout, stdout, &mut out),
+                log_lines(call, redactor, StreamName::Stderr, stderr, &mut err)
+            )
+        };
+        tokio::select! {
+            () = wait_for_end(process.exited(), output) => HookEnd::Ended,
+            () = sleep(limit) => HookEnd::TimedOut,
+            () = call_off.cancelled() => HookEnd::Cancelled,
+        }
+    };
+    let how = match end {
+        HookEnd::Ended => {
+            let end = process.end();
+            // What it has left runs on, until the daemon ends.
+            drop(tokio::spawn(process.all_exited()));
+            match end {
+                ProcessEnd::Exited { code: 0 } => return HookOutcome::Succeeded,
+                ProcessEnd::Exited { code } => format!("exit code {code}"),
+                ProcessEnd::Signaled { signal, .. } => format!("ended by signal {}", signal.number()),
+                ProcessEnd::OutOfMemory | ProcessEnd::Unknown => {
+                    "nobody knows how it ended: its shim was killed".to_owned()
                 }
             }
-        };
-        blocking(start).await.map_err(io::Error::other)?
-    }
-
-    async fn wait(mut self, call: &HookCall, limit: Duration, call_off: &CancellationToken) -> HookOutcome {
-        let (mut stdout, mut stderr) = (LastLines::new(), LastLines::new());
-        let pipes = (self.child.stdout.take().map(OwnedFd::from), self.child.stderr.take().map(OwnedFd::from));
-        let end = {
-            let output = async {
-                let read = async |stream, pipe: Option<OwnedFd>, last: &mut _| match pipe {
-                    Some(pipe) => log_lines(call, &self.redactor, stream, pipe, last).await,
-                    None => Ok(()),
-                };
-                tokio::join!(
-                    read(StreamName::Stdout, pipes.0, &mut stdout),
-                    read(StreamName::Stderr, pipes.1, &mut stderr)
-                )
-            };
-            let ended = self.end.readable();
-            tokio::select! {
-                () = wait_for_end(ended, output) => HookEnd::Ended,
-                () = tokio::time::sleep(limit) => HookEnd::TimedOut,
-                () = call_off.cancelled() => HookEnd::Cancelled,
-            }
-        };
-        let how = match end {
-            HookEnd::Ended => match self.reap().await {
-                Ok(status) if status.success() => return HookOutcome::Succeeded,
-                Ok(status) => describe(status),
-                Err(error) => format!("nobody knows how it ended: {error}"),
-            },
-            HookEnd::TimedOut => {
-                let limit = (limit.as_secs_f64() * 10.0).round() / 10.0;
-                let and_still_there = if self.kill().await { "" } else { "; the kernel holds it still" };
-                format!("killed after {limit} s{and_still_there}")
-            }
-            HookEnd::Cancelled => {
-                self.kill().await;
-                return HookOutcome::CalledOff;
-            }
-        };
-        let last_line = stderr.back().or(stdout.back()).map(|line| format!("; it said last: {line}"));
-        let detail = how + &last_line.unwrap_or_default();
-        HookOutcome::Failed { detail, lines: stdout.into_iter().chain(stderr).collect() }
-    }
-
-    /// Kills the process group and returns whether the process exited within [`KILL_TIMEOUT`]. One that the kernel holds is
-    /// reaped by a task of its own, so that the caller does not wait for it.
-    async fn kill(mut self) -> bool {
-        kill_group(&self.child);
-        let is_gone = tokio::time::timeout(KILL_TIMEOUT, self.end.readable()).await.is_ok();
-        let reap = async move { self.reap().await };
-        if is_gone {
-            // Its status is that of our KILL.
-            let _ = reap.await;
-        } else {
-            drop(tokio::spawn(reap));
         }
-        is_gone
-    }
-
-    async fn reap(&mut self) -> io::Result<ExitStatus> {
-        // Not bounded in time: after KILL only the kernel delays the exit, and an unreaped process costs one zombie.
-        self.end.readable().await?.retain_ready();
-        self.is_reaped = true;
-        // As process 1, the daemon also reaps orphans, and may have reaped this process as one. Then `wait` fails.
-        self.child.wait()
-    }
+        HookEnd::TimedOut => {
+            let limit = (limit.as_secs_f64() * 10.0).round() / 10.0;
+            let and_still_there = if kill(process).await { "" } else { "; the kernel holds it still" };
+            format!("killed after {limit} s{and_still_there}")
+        }
+        HookEnd::Cancelled => {
+            kill(process).await;
+            return HookOutcome::CalledOff;
+        }
+    };
+    let last_line = err.back().or(out.back()).map(|line| format!("; it said last: {line}"));
+    let detail = how + &last_line.unwrap_or_default();
+    HookOutcome::Failed { detail, lines: out.into_iter().chain(err).collect() }
 }
 
-impl Drop for HookProcess {
-    fn drop(&mut self) {
-        if !self.is_reaped {
-            kill_group(&self.child);
-            // Not a wait, which could block a drop. At the end of the daemon, the process that adopts its children reaps
-            // this one.
-            let _ = self.child.try_wait();
-        }
-    }
-}
-
-fn command(call: &HookCall) -> io::Result<Command> {
-    let (program, arguments) =
-        call.argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"))?;
-    let mut command = Command::new(program);
-    command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
-    command.envs(&call.variables);
-    Ok(command)
+/// Kills a command with everything below it, and returns whether it ended within [`KILL_TIMEOUT`]. For one that the kernel holds, its
+/// shim waits alone.
+async fn kill(mut process: ChildProcess) -> bool {
+    // An error means that it has ended.
+    let _ = process.deliver(Signal::KILL);
+    timeout(KILL_TIMEOUT, process.exited()).await.is_ok()
 }
 
 /// Replaces what is secret in the configuration of the server, in its key files, and in the environment that the command inherits.
@@ -185,11 +155,6 @@ fn redactor(mut secrets: Vec<String>, key_files: &[KeySource]) -> Redactor {
     Redactor::new(secrets)
 }
 
-fn async_pidfd(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(deprecated, reason = "the replacement is an unsafe function; an OwnedFd meets its contract")]
-    AsyncFd::with_interest(pidfd, Interest::READABLE)
-}
-
 /// Waits for the exit, and reads output until then and up to [`LAST_OUTPUT`] longer.
 async fn wait_for_end<E, O>(ended: impl Future<Output = E>, output: impl Future<Output = O>) {
     let mut output = std::pin::pin!(output);
@@ -197,30 +162,11 @@ async fn wait_for_end<E, O>(ended: impl Future<Output = E>, output: impl Future<
     tokio::select! {
         _ = &mut ended => {
             // The rest is what the pipe still holds, or what a process that was left behind writes.
-            let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
+            let _ = timeout(LAST_OUTPUT, output).await;
         }
         // Both pipes are closed; the command may run on without output.
         _ = &mut output => {
             ended.await;
         }
-    }
-}
-
-fn kill_and_reap(mut child: Child) {
-    kill_group(&child);
-    // Blocks shortly, on a thread of the blocking pool. Its status is that of our KILL.
-    let _ = child.wait();
-}
-
-fn kill_group(child: &Child) {
-    // The child is not reaped yet, so that its id names its own group. An error means that the group is empty.
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("ended by signal {signal}"),
-        (None, None) => status.to_string(),
     }
 }

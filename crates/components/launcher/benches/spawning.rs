@@ -1,7 +1,7 @@
-//! How long a hundred servers take to spawn: a launcher, command to `ServerSpawned`, beside a bare loop over the same
-//! command lines, which spawns, waits for the exec and does nothing else. Both go through the shim, in turns.
+//! How long a hundred servers take to spawn: a launcher, command to `ServerSpawned`, beside a bare loop of
+//! `posix_spawn` over the same command lines, which returns when the program is executed and does nothing else, in turns.
 //!
-//! `cargo bench -p llama-warden-launcher --bench spawning -- SHIM PROGRAM MODEL ROUNDS`: SHIM is a release build of
+//! `cargo bench -p llama-warden-launcher --bench spawning -- GUARDIAN PROGRAM MODEL ROUNDS`: GUARDIAN is a release build of
 //! llama-warden, PROGRAM behaves like a llama-server, MODEL is a GGUF file. Each line on stdout is a pair of measurements
 //! in milliseconds: `at-once`, the launcher with every command sent before the first spawn, and the bare loop, for all
 //! servers; `one-by-one`, the same for one server at a time. `cargo xtask bench` provides the arguments and judges.
@@ -9,10 +9,9 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader};
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, Event, Incarnation, LaunchCommand, Rung, ServerId, Signal};
-use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram, shim};
+use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use tokio::sync::watch;
 
 const SERVERS: usize = 100;
@@ -30,7 +29,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The programs to measure, as the command line names them.
 struct Subject {
-    shim: PathBuf,
+    guardian: PathBuf,
     program: PathBuf,
     model: PathBuf,
     rounds: u64,
@@ -39,12 +38,12 @@ struct Subject {
 fn main() -> Result<()> {
     // Cargo passes --bench to every benchmark.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).filter(|argument| argument != "--bench").collect();
-    let Ok([shim, program, model, rounds]) = <[OsString; 4]>::try_from(arguments) else {
-        println!("nothing is measured without SHIM PROGRAM MODEL ROUNDS");
+    let Ok([guardian, program, model, rounds]) = <[OsString; 4]>::try_from(arguments) else {
+        println!("nothing is measured without GUARDIAN PROGRAM MODEL ROUNDS");
         return Ok(());
     };
     let rounds = rounds.to_string_lossy().parse()?;
-    let subject = Subject { shim: shim.into(), program: program.into(), model: model.into(), rounds };
+    let subject = Subject { guardian: guardian.into(), program: program.into(), model: model.into(), rounds };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&subject))
 }
 
@@ -57,7 +56,7 @@ async fn measure(subject: &Subject) -> Result<()> {
         let incarnation = Incarnation::new(1 + 2 * round);
         let ours = launching.launch_all(incarnation).await?;
         launching.kill_all(incarnation).await?;
-        let bare = launching.bare_all(&subject.shim)?;
+        let bare = launching.bare_all()?;
         println!("at-once {} {}", milliseconds(ours), milliseconds(bare));
 
         let incarnation = incarnation.next();
@@ -65,7 +64,7 @@ async fn measure(subject: &Subject) -> Result<()> {
             let ours = launching.launch([&server], incarnation).await?;
             launching.kill([&server], incarnation).await?;
             let began = Instant::now();
-            let spawned = Bare::spawn(&subject.shim, &launching.lines[&server])?;
+            let spawned = Bare::spawn(&launching.lines[&server])?;
             let bare = began.elapsed();
             spawned.end()?;
             println!("one-by-one {} {}", milliseconds(ours), milliseconds(bare));
@@ -95,7 +94,7 @@ impl Launching {
         let servers = fleet.iter().map(|server| server.id.clone()).collect();
         let settings = LauncherSettings {
             boot: BootId::from_random(std::process::id().into()),
-            shim: ShimProgram::Path(subject.shim.clone()),
+            spawner: Spawner::start(GuardianProgram::Path(subject.guardian.clone()))?,
             environment: std::env::vars_os().filter(|(name, _)| name == "PATH").collect(),
             dialects: DialectSet::built_in(),
             dialects_dir: None,
@@ -156,9 +155,9 @@ impl Launching {
     }
 
     /// Spawns all of them without a launcher, one after the other.
-    fn bare_all(&self, shim: &Path) -> Result<Duration> {
+    fn bare_all(&self) -> Result<Duration> {
         let began = Instant::now();
-        let spawned: Vec<Bare> = self.lines.values().map(|line| Bare::spawn(shim, line)).collect::<io::Result<_>>()?;
+        let spawned: Vec<Bare> = self.lines.values().map(|line| Bare::spawn(line)).collect::<io::Result<_>>()?;
         let elapsed = began.elapsed();
         spawned.into_iter().try_for_each(Bare::end)?;
         Ok(elapsed)
@@ -187,33 +186,19 @@ struct Bare {
 }
 
 impl Bare {
-    fn spawn(shim: &Path, line: &[String]) -> io::Result<Self> {
+    fn spawn(line: &[String]) -> io::Result<Self> {
+        let (program, arguments) = line.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
-        let (mut exec_errors, exec_errors_writer) = io::pipe()?;
-        let mut command = Command::new(shim);
-        command
-            .arg0(shim::NAME)
-            .arg(std::process::id().to_string())
-            // No lock.
-            .arg("")
-            .args(line)
+        let child = Command::new(program)
+            .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdin(Stdio::from(exec_errors_writer))
-            .stdout(Stdio::from(stdout_writer))
-            .stderr(Stdio::from(stderr_writer));
-        let child = command.spawn()?;
-        // Our ends of the pipes live in the command.
-        drop(command);
-        let mut errno = Vec::new();
-        exec_errors.read_to_end(&mut errno)?;
-        let bare = Self { child, _output: [stdout, stderr] };
-        if errno.is_empty() {
-            return Ok(bare);
-        }
-        bare.end()?;
-        Err(io::Error::other("the shim could not run the program"))
+            .stdin(Stdio::null())
+            .stdout(stdout_writer)
+            .stderr(stderr_writer)
+            .spawn()?;
+        Ok(Self { child, _output: [stdout, stderr] })
     }
 
     fn end(mut self) -> io::Result<()> {

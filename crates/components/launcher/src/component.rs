@@ -31,8 +31,8 @@ use crate::launch::orders::{
 };
 use crate::launch::task::LaunchPreconditions;
 use llama_warden_processes::leftovers;
+use llama_warden_processes::process_handle;
 use llama_warden_processes::reaper;
-use llama_warden_processes::spawn_request::ShimProgram;
 use llama_warden_processes::spawner::Spawner;
 use llama_warden_processes::sweep::Sweep;
 
@@ -54,7 +54,6 @@ pub struct Launcher {
 /// What the kernel or the disk may refuse at the start.
 #[derive(Debug)]
 struct Acquired {
-    spawner: Spawner,
     /// Notices of ended children; `None` in a process that gets no orphans.
     orphans: Option<tokio::signal::unix::Signal>,
 }
@@ -64,8 +63,8 @@ struct Acquired {
 pub struct LauncherSettings {
     /// The id of this run of the daemon; part of every child's launch tag.
     pub boot: BootId,
-    /// The program that prepares its own process and then becomes the server.
-    pub shim: ShimProgram,
+    /// Runs programs.
+    pub spawner: Spawner,
     /// The daemon's own environment, from which children inherit allowed names.
     pub environment: Vec<(OsString, OsString)>,
     /// The flag dialects in force at the start.
@@ -80,9 +79,9 @@ pub struct LauncherSettings {
 /// An error that ends the launcher, and with it the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
-    /// The kernel gave no thread to spawn from.
-    #[error("cannot start the spawner thread: {0}")]
-    Spawner(#[source] io::Error),
+    /// The guardian has ended and cannot be started again.
+    #[error("cannot start the guardian process again: {0}")]
+    Guardian(#[source] io::Error),
     /// The signal handler for ended children was not installed.
     #[error("cannot listen for ended children: {0}")]
     Orphans(#[source] io::Error),
@@ -112,7 +111,7 @@ impl Launcher {
     /// so before it says that it is up; without it, the component does so as it begins to run.
     ///
     /// # Errors
-    /// The state directory cannot be written, or the kernel gives no thread or handler.
+    /// The state directory cannot be written, or the kernel gives no handler.
     pub async fn prepared(self) -> Result<Self, LauncherError> {
         let (launcher, acquired) = self.acquire().await?;
         Ok(Self { acquired: Some(acquired), ..launcher })
@@ -132,9 +131,9 @@ impl Launcher {
                 tracing::warn!(killed, ?left, "an earlier run had left processes behind");
             }
         }
-        let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
+        process_handle::announce_polling();
         let orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
-        Ok((self, Acquired { spawner, orphans }))
+        Ok((self, Acquired { orphans }))
     }
 }
 
@@ -169,9 +168,11 @@ struct LauncherWorker {
 /// Wakes the launcher, like events and commands.
 enum LauncherInput {
     /// The task of a launch ended.
-    LaunchEnded(Result<EndedLaunch, JoinError>),
+    LaunchOver(Result<EndedLaunch, JoinError>),
     /// The kernel says that a child ended, which may be an orphan that we have to reap.
     ChildEnded,
+    /// The guardian was killed.
+    GuardianLost,
 }
 
 /// A launch that has not ended, and the channels to its task.
@@ -239,15 +240,18 @@ impl Worker for LauncherWorker {
 
     async fn next_input(&mut self) -> LauncherInput {
         tokio::select! {
-            ended = next_task(&mut self.tasks) => LauncherInput::LaunchEnded(ended),
+            ended = next_task(&mut self.tasks) => LauncherInput::LaunchOver(ended),
             () = next_orphan_notice(&mut self.orphans) => LauncherInput::ChildEnded,
+            () = self.resources.spawner.guardian_ended() => LauncherInput::GuardianLost,
         }
     }
 
     async fn on_input(&mut self, input: LauncherInput, _: Uptime) -> Result<(), LauncherError> {
         match input {
-            LauncherInput::LaunchEnded(ended) => self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await,
-            LauncherInput::ChildEnded => self.reap_orphans(),
+            LauncherInput::LaunchOver(ended) => self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await,
+            // Detached and without a result: the next ended child starts another search.
+            LauncherInput::ChildEnded => drop(tokio::spawn(reaper::reap_orphans())),
+            LauncherInput::GuardianLost => self.replace_guardian()?,
         }
         Ok(())
     }
@@ -285,8 +289,8 @@ async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) {
 impl LauncherWorker {
     fn new(launcher: Launcher, acquired: Acquired, ports: &Ports<LaunchCommand>) -> Self {
         let Launcher { fleet, lane, settings, .. } = launcher;
-        let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
-        let Acquired { spawner, orphans } = acquired;
+        let LauncherSettings { boot, spawner, environment, dialects, dialects_dir, state_dir } = settings;
+        let Acquired { orphans } = acquired;
         Self {
             tracker: LaunchTracker::new(fleet),
             orphans,
@@ -298,7 +302,6 @@ impl LauncherWorker {
                 lane,
                 commands: ports.commands.clone(),
                 spawner,
-                shim,
                 binaries: BinaryCache::default(),
                 dialects: DialectReloader::new(dialects, dialects_dir),
                 notes: Interner::default(),
@@ -355,10 +358,13 @@ impl LauncherWorker {
         }
     }
 
-    fn reap_orphans(&self) {
-        let children = self.resources.spawner.children().clone();
-        // Detached and without a result: the next ended child starts another search.
-        drop(tokio::spawn(reaper::reap_orphans(children)));
+    /// Starts the guardian again. Servers do not notice, since each has a shim of its own.
+    fn replace_guardian(&self) -> Result<(), LauncherError> {
+        let spawner = &self.resources.spawner;
+        let ended = spawner.guardian();
+        spawner.replace_guardian(ended).map_err(LauncherError::Guardian)?;
+        tracing::warn!(ended, now = spawner.guardian(), "the guardian process was killed and is started again");
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use llama_warden_component_kit::{compliance, fleet};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::BootId;
-use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use tokio::sync::watch;
 
 #[tokio::test(start_paused = true)]
@@ -12,7 +12,8 @@ async fn the_launcher_complies() {
     compliance::check(|bus| {
         let settings = LauncherSettings {
             boot: BootId::from_random(1),
-            shim: ShimProgram::OwnExecutable,
+            // This executable would run its tests. One that reads its input to the end does for a guardian that makes nothing.
+            spawner: Spawner::start(GuardianProgram::Path("/bin/cat".into())).expect("starts"),
             environment: Vec::new(),
             dialects: DialectSet::built_in(),
             dialects_dir: None,

@@ -148,7 +148,7 @@ pub enum Event {
         /// The port in its command line.
         port: u16,
     },
-    /// A signal was sent to the process group of a server. (launcher)
+    /// A signal was sent to every process of a server. (launcher)
     SignalDelivered {
         /// The signal.
         signal: Signal,
@@ -160,7 +160,7 @@ pub enum Event {
         /// Whether it is the server's own.
         listener: ListenerOwner,
     },
-    /// The process ended: its descendants are killed, its output is read to the end, its status is reaped. (launcher)
+    /// The process ended: no descendant is left, and its output is read to the end. (launcher)
     ServerExited {
         /// How it ended.
         end: ProcessEnd,

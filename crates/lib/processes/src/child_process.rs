@@ -1,28 +1,50 @@
-//! One child with the notice of its exit: delivers signals to its group, sweeps its descendants, reaps its status last.
+//! A program that a shim runs, as the daemon knows it: through a socket to the shim.
 //!
-//! Dropping it kills the child, like every [`UnreapedChild`]: no process outlives a cancelled task.
+//! The shim alone signals and reaps. Dropping a [`ChildProcess`] kills the program and everything below it: no process outlives a
+//! cancelled task.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll, ready};
 
-use llama_warden_events::{ProcessEnd, Signal};
-use llama_warden_procfs::ProcessStat;
+use llama_warden_events::{ProcessEnd, Signal, StreamName};
 use nix::errno::Errno;
 use nix::sys::signal;
-use rustix::process::WaitIdStatus;
-use tokio::time::Instant;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
 
-use super::child::UnreapedChild;
-use super::process_handle::ProcessHandle;
-use super::spawner::Spawner;
-use super::sweep::{self, ProcessSelector, Sweep};
+use super::spawn_request::KeptProgram;
+use super::spawner::Spawned;
+use super::sweep::Survivor;
+use super::wire::{self, EndReport, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
-/// A child and the means to wait for its exit.
+/// A program that runs, or whose end nobody has taken yet. Boxed, because a launch lives for months in a small future.
 #[derive(Debug)]
-pub struct ChildProcess {
-    child: UnreapedChild,
-    pin: ProcessHandle,
-    /// Kept alive because the kernel kills the child when the thread that made it ends.
-    _spawner: Spawner,
+pub struct ChildProcess(Box<Attended>);
+
+#[derive(Debug)]
+struct Attended {
+    shim: UnixStream,
+    frames: FrameReader,
+    identity: ProgramIdentity,
+    end: Option<ProcessOutcome>,
+    /// The shim is to keep the program for the next daemon.
+    is_left: bool,
+}
+
+/// How a program ended, and what became of the processes below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessOutcome {
+    /// How the program ended; [`ProcessEnd::Unknown`] if its shim was killed.
+    pub end: ProcessEnd,
+    /// Number of its descendants that were killed.
+    pub killed: u32,
+    /// Descendants that cannot be killed.
+    pub survivors: Vec<Survivor>,
+    /// The control groups that it was in at its end, as `/proc/PID/cgroup` shows them.
+    pub control_groups: String,
+    /// The shim ended first: nobody knows what is left.
+    pub is_lost: bool,
 }
 
 /// A signal that was not sent.
@@ -31,78 +53,209 @@ pub enum SignalError {
     /// The kernel's wrapper has no name for it.
     #[error("signal {0} has no name that the kernel's wrapper takes")]
     Unnamed(Signal),
-    /// The kernel refused it.
-    #[error("cannot send {signal} to process group {group}: {errno}")]
+    /// The shim did not take it.
+    #[error("cannot send {signal} to process {pid}: {source}")]
     Refused {
         /// The signal.
         signal: Signal,
-        /// The group that the process leads.
-        group: u32,
+        /// The process.
+        pid: u32,
         /// The error of the kernel.
-        errno: Errno,
+        source: io::Error,
     },
 }
 
+/// What a shim says to the order to run a program.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Runs(Spawned),
+    Refused(io::Error),
+    /// It has ended without a word.
+    Lost,
+}
+
 impl ChildProcess {
-    /// Takes ownership of a child that `spawner` made. On an error the child is killed.
-    pub fn new(spawner: &Spawner, child: UnreapedChild) -> io::Result<Self> {
-        let pin = ProcessHandle::new(child.pid())?;
-        Ok(Self { child, pin, _spawner: spawner.clone() })
+    /// Has a shim run a program.
+    pub(crate) async fn run(mut shim: UnixStream, order: SpawnOrder, block: &[u8]) -> io::Result<Answer> {
+        let frame = wire::encode(&ShimOrder::Spawn(order), block)?;
+        match shim.write_all(&frame).await {
+            Err(error) if is_end(&error) => return Ok(Answer::Lost),
+            written => written?,
+        }
+        let mut frames = FrameReader::default();
+        let frame = loop {
+            match frames.next::<ShimReport>()? {
+                Some(frame) => break frame,
+                None if poll_fn(|context| poll_receive(&shim, &mut frames, context)).await? => {}
+                None => return Ok(Answer::Lost),
+            }
+        };
+        Ok(match (frame.message, <[_; 2]>::try_from(frame.descriptors)) {
+            (ShimReport::Spawned(identity), Ok([stdout, stderr])) => {
+                let process = Self(Box::new(Attended { shim, frames, identity, end: None, is_left: false }));
+                Answer::Runs(Spawned { process, stdout, stderr })
+            }
+            (ShimReport::Refused { errno }, _) => Answer::Refused(io::Error::from_raw_os_error(errno)),
+            // Without its pipes, because this process has no descriptors left, it is killed as the socket is dropped.
+            (ShimReport::Spawned(_), Err(_)) => Answer::Refused(Errno::EMFILE.into()),
+            (other, _) => Answer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}"))),
+        })
     }
 
-    /// Its process id, which stays its own until it is reaped.
+    /// A program that its shim has handed over.
+    pub(crate) fn held(shim: UnixStream, frames: FrameReader, identity: ProgramIdentity) -> Self {
+        Self(Box::new(Attended { shim, frames, identity, end: None, is_left: false }))
+    }
+
+    /// Tells the shim what the next daemon is to know.
+    pub fn note(&self, note: &[u8]) {
+        // An error means that the shim has ended, which is seen elsewhere.
+        let _ = self.0.tell(&ShimOrder::Note, note);
+    }
+
+    /// Leaves the program to the next daemon, which finds it as `kept` says. `unread` is what was read from its standard output and its
+    /// standard error and is no whole line.
+    ///
+    /// # Errors
+    /// If the shim cannot be told: the program is killed.
+    pub fn leave(mut self, kept: KeptProgram, unread: [&[u8]; 2]) -> io::Result<()> {
+        let KeptProgram { folder, name, note } = kept;
+        self.0.tell(&ShimOrder::Note, note.as_bytes())?;
+        for (stream, bytes) in [StreamName::Stdout, StreamName::Stderr].into_iter().zip(unread) {
+            self.0.tell(&ShimOrder::Unread { stream }, bytes)?;
+        }
+        self.0.tell(&ShimOrder::Keep(Keeping { folder, name }), &[])?;
+        self.0.is_left = true;
+        Ok(())
+    }
+
+    /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.pid()
+        self.0.identity.pid
     }
 
     /// The start time in clock ticks since the machine booted; 0 if `/proc` cannot be read.
     pub fn start_ticks(&self) -> u64 {
-        // A child that is not reaped has a stat file even if it has ended.
-        ProcessStat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
+        self.0.identity.start_ticks
     }
 
-    /// Sends `signal` to the whole group, then CONT if a stopped process would not see the signal otherwise.
+    /// Sends `signal` to the program and to everything below it. KILL kills all of them, until none is left.
+    ///
+    /// # Errors
+    /// If the signal has no name, or the shim has ended.
     pub fn deliver(&self, signal: Signal) -> Result<(), SignalError> {
-        let named = signal::Signal::try_from(signal.number()).map_err(|_| SignalError::Unnamed(signal))?;
-        let refused = |errno| SignalError::Refused { signal, group: self.pid(), errno };
-        self.child.signal(named).map_err(refused)?;
-        if stays_pending(named) {
-            self.child.signal(signal::Signal::SIGCONT).map_err(refused)?;
+        let number = signal.number();
+        signal::Signal::try_from(number).map_err(|_| SignalError::Unnamed(signal))?;
+        let order = if signal == Signal::KILL { ShimOrder::Kill } else { ShimOrder::Signal { number } };
+        self.0.tell(&order, &[]).map_err(|source| SignalError::Refused { signal, pid: self.pid(), source })
+    }
+
+    /// Completes once the program has ended and nothing is left below it that can be killed. Safe to cancel. Polled by hand to stay
+    /// small, since it is awaited for months.
+    pub fn exited(&mut self) -> impl Future<Output = ()> + Unpin {
+        poll_fn(|context| self.0.poll_end(context))
+    }
+
+    /// How a program that has [exited](Self::exited) ended.
+    pub fn end(&self) -> ProcessEnd {
+        self.0.end.as_ref().map_or(ProcessEnd::Unknown, |outcome| outcome.end)
+    }
+
+    /// Lets what an exited program has left behind run on, until it ends by itself or this future is dropped.
+    pub async fn all_exited(mut self) {
+        // Nothing more is said: the shim ends when nothing is left below it.
+        while let Ok(true) = poll_fn(|context| self.0.poll_more(context)).await {}
+    }
+
+    /// Takes the end of a program that has [exited](Self::exited).
+    pub fn outcome(mut self) -> ProcessOutcome {
+        self.0.end.take().unwrap_or_else(ProcessOutcome::lost)
+    }
+}
+
+impl ProcessOutcome {
+    fn lost() -> Self {
+        let (end, control_groups) = (ProcessEnd::Unknown, String::new());
+        Self { end, killed: 0, survivors: Vec::new(), control_groups, is_lost: true }
+    }
+}
+
+impl Attended {
+    fn tell(&self, order: &ShimOrder, body: &[u8]) -> io::Result<()> {
+        // Orders are short and few, and the shim reads each at once: they always fit into the buffer of the socket.
+        let bytes = wire::encode(order, body)?;
+        match wire::send(&self.shim, &bytes, &[])? {
+            sent if sent == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
         }
-        Ok(())
     }
 
-    /// Completes once the child has ended. Safe to cancel; one task waits at a time.
-    pub fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
-        self.pin.exited()
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.end.is_none() {
+            match self.frames.next::<ShimReport>() {
+                Ok(Some(frame)) => self.take(frame.message),
+                Ok(None) => match ready!(poll_receive(&self.shim, &mut self.frames, context)) {
+                    Ok(true) => {}
+                    Ok(false) => self.end = Some(ProcessOutcome::lost()),
+                    Err(error) => self.give_up(&error),
+                },
+                Err(error) => self.give_up(&error),
+            }
+        }
+        Poll::Ready(())
     }
 
-    /// Kills the processes that outlived the child: those that `selector` selects, and those of the child's group.
-    pub async fn sweep(&self, selector: ProcessSelector, deadline: Instant) -> Sweep {
-        sweep::sweep(&ProcessSelector { group: Some(self.pid()), ..selector }, deadline).await
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        poll_receive(&self.shim, &mut self.frames, context)
     }
 
-    /// Reaps a child that has ended. From here on its id may belong to another process.
-    pub fn reap(self) -> ProcessEnd {
-        // A status is lost only if another part of this process waits for any child.
-        self.child.reap().map_or(ProcessEnd::Unknown, |status| end_of(&status))
+    fn take(&mut self, report: ShimReport) {
+        match report {
+            ShimReport::Ended(EndReport { end, killed, left, control_groups }) => {
+                let survivors = left.into_iter().map(Survivor::Process).collect();
+                self.end = Some(ProcessOutcome { end, killed, survivors, control_groups, is_lost: false });
+            }
+            ShimReport::Undelivered { number, errno } => {
+                let (pid, error) = (self.identity.pid, io::Error::from_raw_os_error(errno));
+                tracing::error!(pid, signal = number, %error, "a signal was not delivered to every process of a launch");
+            }
+            // Said once, and heard.
+            ShimReport::Spawned(_) | ShimReport::Held(_) | ShimReport::Output { .. } | ShimReport::Refused { .. } => {}
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        tracing::error!(pid = self.identity.pid, %error, "a shim cannot be heard any more; its program is killed");
+        self.end = Some(ProcessOutcome::lost());
     }
 }
 
-fn stays_pending(signal: signal::Signal) -> bool {
-    use signal::Signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
-    !matches!(signal, SIGKILL | SIGCONT | SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU)
-}
-
-fn end_of(status: &WaitIdStatus) -> ProcessEnd {
-    let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
-    let signal = status.terminating_signal().and_then(|number| Signal::from_number(number).ok());
-    match (code, signal) {
-        (Some(code), _) => ProcessEnd::Exited { code },
-        (None, Some(signal)) => ProcessEnd::Signaled { signal, core_dumped: status.dumped() },
-        (None, None) => ProcessEnd::Unknown,
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if !self.is_left {
+            // An error means that it has ended. The end of the socket says the same, unless the program outlives the daemon.
+            let _ = self.tell(&ShimOrder::Release, &[]);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Receives once; `false` at the end of the stream.
+pub(crate) fn poll_receive(
+    shim: &UnixStream,
+    frames: &mut FrameReader,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<bool>> {
+    loop {
+        ready!(shim.poll_read_ready(context))?;
+        match shim.try_io(Interest::READABLE, || frames.receive(shim)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_end(&error) => return Poll::Ready(Ok(false)),
+            received => return Poll::Ready(received.map(|bytes| bytes > 0)),
+        }
+    }
+}
+
+/// The other end is closed, perhaps with bytes of ours in it.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}

@@ -17,6 +17,11 @@ impl LaunchTag {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/{incarnation}"))
     }
 
+    /// The tag of the commands that are run around a server's launches.
+    pub fn of_hook(boot: &BootId, server: &ServerId) -> Self {
+        Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/hook"))
+    }
+
     /// A tag that matches every launch of one run of the daemon.
     pub fn of_run(boot: &str) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/"))

@@ -7,12 +7,10 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::fd::IntoRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::ServerId;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 /// The name of the folder in the state directory.
 const FOLDER: &str = "locks";
@@ -81,16 +79,6 @@ impl InstanceLock {
         };
         fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(|entry| is_it(&entry))
     }
-}
-
-/// Takes a share of the lock at `path` for this process, for the program that it executes, and for its descendants.
-pub fn hold(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.lock_shared()?;
-    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    // The descriptor is leaked on purpose: it stays open until the last descendant has ended.
-    let _ = file.into_raw_fd();
-    Ok(())
 }
 
 #[cfg(test)]

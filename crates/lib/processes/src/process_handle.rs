@@ -1,6 +1,6 @@
 //! A handle of one process that never refers to another process with the same id: a pidfd, or polling where there is none.
 //!
-//! Kernels before 5.3 and some sandboxes give no pidfd. There, the end of a process is polled every [`POLL_INTERVAL`], and a
+//! Kernels before 5.3 and some sandboxes give no pidfd. There, the end of a process that was left behind is polled every [`POLL_INTERVAL`], and a
 //! process that is not our child is identified by id and start time. Between a poll and a signal its id may, in theory, be given
 //! to another process. A warning about it is logged once.
 
@@ -112,10 +112,19 @@ fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSYS | Errno::EPERM))
 }
 
+/// Warns now, if the kernel gives no pidfds.
+pub fn announce_polling() {
+    if let Err(error) = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).map_err(io::Error::from)
+        && is_unavailable(&error)
+    {
+        warn_once(&error);
+    }
+}
+
 fn warn_once(error: &io::Error) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
-        tracing::warn!(%error, "no pidfd here: the ends of processes are polled every {POLL_INTERVAL:?}");
+        tracing::warn!(%error, "no pidfd here: the ends of processes that are left behind are polled every {POLL_INTERVAL:?}");
     });
 }
 

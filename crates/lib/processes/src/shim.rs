@@ -1,100 +1,441 @@
-//! The re-exec shim: prepares a process between fork and exec, in a program of its own.
+//! The shim: parent and subreaper of one program and of everything below it.
 //!
-//! A closure between fork and exec (`pre_exec`) would make std give up `posix_spawn`, and copying the page tables of a
-//! large daemon costs 5 ms to 155 ms per launch (measured). So the daemon spawns *itself* under the name
-//! [`NAME`]; `main` calls [`run_if_requested`] first; the shim prepares its own process and becomes the target:
+//! The guardian forks one for each launch, question and hook. It has one thread and knows its daemon only as a socket, whose end is
+//! the daemon's death, however that came. Nothing below it can escape: see [`crate::descent`].
 //!
-//! 1. It starts a session of its own: a group to signal, and no controlling terminal that could send it Ctrl-C.
-//! 2. It asks the kernel to kill it when the thread that spawned it ends. It recognises by the parent's id whether the parent
-//!    died before that.
-//! 3. It closes every descriptor but the three standard ones.
-//! 4. It opens the instance lock, which the target and its descendants keep.
-//! 5. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
-//!    `/dev/null` in its place. A successful exec closes the pipe; after a failed one the shim writes its errno, an `i32` in
-//!    little endian, first.
+//! | what happens | the shim |
+//! |---|---|
+//! | the program ends by itself | kills its group and its descendants, then reports |
+//! | it ends after a signal of the daemon | lets the others have their time until they end, or the daemon says [`ShimOrder::Kill`] |
+//! | the daemon is gone | kills everything, and ends; or keeps everything for the next daemon ([`crate::keeper`]) |
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, PipeReader};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use llama_warden_events::{ProcessEnd, StreamName};
+use llama_warden_procfs::ProcessStat;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::{dup2_stdin, getppid, setsid};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{getpid, getppid, setsid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::lock;
-use super::spawn_request::SpawnRequest;
+use crate::descent::{self, ChildNews};
+use crate::keeper::{Doorway, KeptPipe};
+use crate::wire::{self, EndReport, Frame, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
-/// The `argv[0]` under which the daemon's own executable acts as the shim.
-pub const NAME: &str = "llama-warden-shim";
+/// Time for the descendants to end after KILL. One that is still there waits in the kernel, or may not be killed by us.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for the next daemon to read what it takes over.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two rounds of KILL. The end of a killed process starts the next round at once; this is for one that is born in the
+/// moment of a round.
+const KILL_ROUND: Duration = Duration::from_millis(20);
 
-/// Executes the program that the arguments name, if the first is [`NAME`]. Returns then only if that failed.
-///
-/// Call it first thing in `main`, before any thread exists: `if let Some(code) = shim::run_if_requested(args_os())
-/// { return code }`.
-pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let mut arguments = arguments.into_iter();
-    if arguments.next().is_none_or(|name| name != NAME) {
-        return None;
-    }
-    // Without the pipe the error cannot be reported: the daemon sees the exit.
-    let Ok(mut errors) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else {
-        return Some(ExitCode::FAILURE);
+/// Runs the shim in this process, to its end.
+pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
+    prctl::set_child_subreaper(true)?;
+    let mut frames = FrameReader::default();
+    let Frame { message, body, .. } = loop {
+        if let Some(frame) = frames.next::<ShimOrder>()? {
+            break frame;
+        }
+        if frames.receive(&daemon)? == 0 {
+            return Ok(());
+        }
     };
-    let error = become_target(arguments, &errors);
-    let errno = error.raw_os_error().unwrap_or(0);
-    // An error means that the daemon is gone and does not wait for the report.
-    let _ = errors.write_all(&errno.to_le_bytes());
-    Some(ExitCode::FAILURE)
+    let ShimOrder::Spawn(order) = message else { return Err(io::ErrorKind::InvalidData.into()) };
+    // The name is for people, so that one that the kernel refuses does not matter.
+    let _ = std::ffi::CString::new(order.name.as_str()).map(|name| prctl::set_name(&name));
+    match start(&order, &body) {
+        Ok((leader, pipes)) => {
+            let start_ticks = ProcessStat::of(leader).map_or(0, |stat| stat.start_ticks);
+            let identity = ProgramIdentity { pid: leader, start_ticks };
+            let mut shim = Shim::new(daemon, frames, identity, pipes, order.may_leave_descendants)?;
+            shim.note = order.note.into_bytes();
+            // Before the program is announced: from then on the daemon counts on it.
+            if let Some(keeping) = &order.keeping {
+                shim.keep(keeping)?;
+            }
+            shim.introduce(&ShimReport::Spawned(identity), &[]);
+            shim.attend()
+        }
+        Err(error) => refuse(&daemon, error.raw_os_error().unwrap_or(Errno::EINVAL as i32)),
+    }
 }
 
-/// The arguments that make the shim carry out `request` for this daemon.
-pub fn arguments(request: &SpawnRequest) -> impl Iterator<Item = OsString> {
-    let parent = std::process::id().to_string();
-    let lock = request.lock.clone().unwrap_or_default();
-    let words = [parent.into(), lock.into(), request.program.clone().into()];
-    words.into_iter().chain(request.arguments.iter().cloned())
+/// Reports that the program cannot be run.
+pub(crate) fn refuse(daemon: &UnixStream, errno: i32) -> io::Result<()> {
+    tell(daemon, &ShimReport::Refused { errno }, &[], &[])
 }
 
-fn become_target(mut arguments: impl Iterator<Item = OsString>, errors: &File) -> io::Error {
-    let parent = arguments.next().and_then(|parent| parent.to_str()?.parse::<i32>().ok());
-    let (Some(parent), Some(lock), Some(program)) = (parent, arguments.next(), arguments.next()) else {
-        return io::Error::from(nix::errno::Errno::EINVAL);
+/// Runs the program, and returns its id and the read ends of its pipes.
+fn start(order: &SpawnOrder, block: &[u8]) -> io::Result<(u32, [PipeReader; 2])> {
+    let mut words = block.split(|byte| *byte == 0).map(OsStr::from_bytes);
+    let program = words.next().unwrap_or_default();
+    let arguments: Vec<&OsStr> = words.by_ref().take(order.arguments).collect();
+    let variables = words.filter_map(|variable| {
+        let at = variable.as_bytes().iter().skip(1).position(|byte| *byte == b'=')? + 1;
+        let (name, value) = variable.as_bytes().split_at(at);
+        Some((OsStr::from_bytes(name), OsStr::from_bytes(&value[1..])))
+    });
+    let (stdout, stdout_writer) = io::pipe()?;
+    let (stderr, stderr_writer) = io::pipe()?;
+    // Open until the program has its copy.
+    let _lock = order.lock.as_deref().map(hold).transpose()?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(variables)
+        .stdin(Stdio::null())
+        .stdout(stdout_writer)
+        .stderr(stderr_writer);
+    let shim = getpid();
+    let prepare = move || {
+        setsid()?;
+        // The shim's own, in which everything is blocked, would be inherited.
+        SigSet::empty().thread_set_mask()?;
+        // The second net, for the case that somebody kills the shim; the kernel takes it away where exec changes the user.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The shim may have been killed before prctl was called; the kernel sends no signal then.
+        if getppid() == shim { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
-    match prepare(parent, Path::new(&lock), errors) {
-        // Before exec, std empties the signal mask and resets SIGPIPE to its default action.
-        Ok(()) => Command::new(program).args(arguments).exec(),
-        Err(error) => error,
+    #[expect(
+        unsafe_code,
+        reason = "runs between fork and exec, in a process with one thread, and makes system calls only"
+    )]
+    unsafe {
+        command.pre_exec(prepare);
     }
+    Ok((command.spawn()?.id(), [stdout, stderr]))
 }
 
-/// Prepares this process. An empty `lock` means that there is none.
-fn prepare(parent: i32, lock: &Path, errors: &File) -> io::Result<()> {
-    setsid()?;
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // The parent may have died before prctl was called; the kernel sends no signal then.
-    if getppid().as_raw() != parent {
-        return Err(nix::errno::Errno::ESRCH.into());
-    }
-    dup2_stdin(OwnedFd::from(File::open("/dev/null")?))?;
-    close_inherited(errors);
-    if lock.as_os_str().is_empty() { Ok(()) } else { lock::hold(lock) }
+/// Takes a share of a lock, on a descriptor that the next program inherits.
+fn hold(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.lock_shared()?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(file)
 }
 
-/// Closes descriptors that the daemon inherited itself. std opens everything close-on-exec; the program that started the daemon
-/// may not.
-fn close_inherited(errors: &File) {
-    // Collected first: reading the folder takes a descriptor, which is in the list.
-    let files: Vec<RawFd> = fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for file in files.into_iter().filter(|file| *file > 2 && *file != errors.as_raw_fd()) {
-        // An error is expected for the descriptor of the folder, which is closed already.
-        let _ = nix::unistd::close(file);
+fn tell(daemon: &UnixStream, report: &ShimReport, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = wire::encode(report, body)?;
+    let mut sent = wire::send(daemon, &bytes, descriptors)?;
+    while sent < bytes.len() {
+        sent += wire::send(daemon, &bytes[sent..], &[])?;
+    }
+    Ok(())
+}
+
+/// The program that the shim was made for.
+#[derive(Debug)]
+enum Leader {
+    Running(u32),
+    Ended { end: ProcessEnd, control_groups: String },
+}
+
+/// The state of a shim whose program was run.
+#[derive(Debug)]
+struct Shim {
+    /// `None` while no daemon is there.
+    daemon: Option<UnixStream>,
+    /// Where the next daemon comes in; `None` for a program that does not outlive its daemon.
+    doorway: Option<Doorway>,
+    pipes: [KeptPipe; 2],
+    /// For the next daemon.
+    note: Vec<u8>,
+    frames: FrameReader,
+    /// Readable when a child has ended.
+    ends: SignalFd,
+    identity: ProgramIdentity,
+    leader: Leader,
+    may_leave_descendants: bool,
+    /// The daemon has asked processes to end.
+    is_stopping: bool,
+    /// Everything is to die.
+    is_killing: bool,
+    /// When the wait for the killed is over; set once the leader has ended.
+    deadline: Option<Instant>,
+    /// How many descendants were killed.
+    killed: u32,
+    is_childless: bool,
+    outcome: Option<EndReport>,
+    is_reported: bool,
+    is_released: bool,
+}
+
+impl Shim {
+    fn new(
+        daemon: UnixStream,
+        frames: FrameReader,
+        identity: ProgramIdentity,
+        pipes: [PipeReader; 2],
+        may_leave_descendants: bool,
+    ) -> io::Result<Self> {
+        let [stdout, stderr] = pipes;
+        let mut ends = SigSet::empty();
+        ends.add(Signal::SIGCHLD);
+        Ok(Self {
+            daemon: Some(daemon),
+            frames,
+            ends: SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            doorway: None,
+            pipes: [KeptPipe::new(StreamName::Stdout, stdout), KeptPipe::new(StreamName::Stderr, stderr)],
+            note: Vec::new(),
+            identity,
+            leader: Leader::Running(identity.pid),
+            may_leave_descendants,
+            is_stopping: false,
+            is_killing: false,
+            deadline: None,
+            killed: 0,
+            is_childless: false,
+            outcome: None,
+            is_reported: false,
+            is_released: false,
+        })
+    }
+
+    fn keep(&mut self, keeping: &Keeping) -> io::Result<()> {
+        self.doorway = Some(Doorway::open(keeping)?);
+        Ok(())
+    }
+
+    /// The first message to a daemon, with both pipes.
+    fn introduce(&mut self, report: &ShimReport, body: &[u8]) {
+        let Some(daemon) = &self.daemon else { return };
+        let descriptors = self.pipes.each_ref().map(KeptPipe::descriptor);
+        if tell(daemon, report, body, &descriptors).is_err() {
+            self.on_daemon_gone();
+        }
+    }
+
+    /// Serves the daemon until nothing is left and the daemon knows it, or is gone.
+    fn attend(mut self) -> io::Result<()> {
+        loop {
+            self.reap();
+            if self.is_killing {
+                self.kill_round();
+            }
+            self.report_end();
+            if self.is_over() {
+                return Ok(());
+            }
+            self.wait()?;
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let leader = match self.leader {
+                Leader::Running(pid) => Some(pid),
+                Leader::Ended { .. } => None,
+            };
+            match descent::next_ended(leader) {
+                ChildNews::Ended(pid) if Some(pid) == leader => self.on_leader_ended(pid),
+                ChildNews::Ended(pid) => {
+                    let killed = ProcessEnd::Signaled { signal: llama_warden_events::Signal::KILL, core_dumped: false };
+                    self.killed += u32::from(descent::reap(pid) == killed && self.is_killing);
+                }
+                ChildNews::Reaped(_) => {}
+                ChildNews::NoneEnded => {
+                    self.is_childless = false;
+                    return;
+                }
+                ChildNews::NoChild => {
+                    self.is_childless = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_leader_ended(&mut self, pid: u32) {
+        // The kernel knows the groups of a process until it is reaped.
+        let control_groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if !self.is_stopping && !self.may_leave_descendants {
+            self.is_killing = true;
+        }
+        if self.is_killing {
+            // In one call, which a fork bomb does not outrun.
+            descent::kill_group(pid);
+        }
+        self.leader = Leader::Ended { end: descent::reap(pid), control_groups };
+    }
+
+    fn kill_round(&mut self) {
+        let leader = match self.leader {
+            Leader::Running(pid) => Some(pid),
+            Leader::Ended { .. } => {
+                self.deadline.get_or_insert_with(|| Instant::now() + KILL_TIMEOUT);
+                None
+            }
+        };
+        if let Some(leader) = leader {
+            descent::kill_group(leader);
+        }
+        if !self.is_childless {
+            descent::kill_children(|pid| Some(pid) == leader);
+        }
+    }
+
+    /// Reports the end of the program, when nothing is left below, or what is left cannot be killed.
+    fn report_end(&mut self) {
+        let Leader::Ended { end, control_groups } = &self.leader else { return };
+        let is_due = self.is_childless || self.is_late() || (self.may_leave_descendants && !self.is_killing);
+        if self.outcome.is_none() && is_due {
+            self.outcome = Some(self.count(*end, control_groups.clone()));
+        }
+        if let Some(outcome) = self.outcome.clone().filter(|_| !self.is_reported && self.daemon.is_some()) {
+            self.is_reported = true;
+            self.report(&ShimReport::Ended(outcome));
+        }
+    }
+
+    fn count(&self, end: ProcessEnd, control_groups: String) -> EndReport {
+        let left = if self.is_late() { descent::children() } else { Vec::new() };
+        EndReport { end, killed: self.killed, left, control_groups }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    fn is_over(&self) -> bool {
+        let is_unheard = (self.daemon.is_none() && self.doorway.is_none()) || self.is_released;
+        match self.leader {
+            Leader::Running(_) => false,
+            // Descendants that the program has left live on while the daemon does.
+            Leader::Ended { .. } if self.may_leave_descendants && self.is_reported => {
+                self.is_childless || self.is_late()
+            }
+            Leader::Ended { .. } => is_unheard && (self.is_childless || self.is_late()),
+        }
+    }
+
+    /// Waits for the end of a child, for a daemon, for output that no daemon reads, or for the next round.
+    fn wait(&mut self) -> io::Result<()> {
+        let is_alone = self.daemon.is_none();
+        let is_waiting_for_ends = self.is_killing && !self.is_childless && !self.is_late();
+        let pause =
+            is_waiting_for_ends.then_some(Timespec { tv_sec: 0, tv_nsec: i64::from(KILL_ROUND.subsec_nanos()) });
+        let mut polled = vec![PollFd::new(&self.ends, PollFlags::IN)];
+        polled.extend(self.daemon.iter().map(|daemon| PollFd::new(daemon, PollFlags::IN)));
+        if is_alone {
+            polled.extend(self.doorway.iter().map(|doorway| PollFd::new(doorway.socket(), PollFlags::IN)));
+        }
+        let first_pipe = polled.len();
+        let drained: Vec<usize> = (0..self.pipes.len()).filter(|at| is_alone && self.pipes[*at].is_open()).collect();
+        polled.extend(drained.iter().map(|at| PollFd::new(&self.pipes[*at].pipe, PollFlags::IN)));
+        match poll(&mut polled, pause.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |at: usize| polled.get(at).is_some_and(|file| !file.revents().is_empty());
+        let is_spoken_to = first_pipe > 1 && is_ready(1);
+        let full: Vec<usize> =
+            (0..drained.len()).filter(|at| is_ready(first_pipe + at)).map(|at| drained[at]).collect();
+        // Read away: the children tell which of them ended.
+        while matches!(self.ends.read_signal(), Ok(Some(_))) {}
+        for pipe in full {
+            self.pipes[pipe].drain();
+        }
+        match is_spoken_to {
+            true if is_alone => self.welcome(),
+            true => self.hear(),
+            false => {}
+        }
+        Ok(())
+    }
+
+    /// Hands everything over to the next daemon.
+    fn welcome(&mut self) {
+        let Some(daemon) = self.doorway.as_ref().and_then(Doorway::accept) else { return };
+        // One that does not read must not hold up the program for ever.
+        let _ = daemon.set_write_timeout(Some(HANDOVER_TIMEOUT));
+        self.daemon = Some(daemon);
+        self.frames = FrameReader::default();
+        self.is_reported = false;
+        let note = self.note.clone();
+        self.introduce(&ShimReport::Held(self.identity), &note);
+        for at in 0..self.pipes.len() {
+            let (stream, (bytes, dropped)) = (self.pipes[at].stream, self.pipes[at].take());
+            let report = ShimReport::Output { stream, dropped };
+            let told = self.daemon.as_ref().map(|daemon| tell(daemon, &report, &bytes, &[]));
+            if !matches!(told, Some(Ok(()))) {
+                // For the one that comes next.
+                self.pipes[at].push(&bytes);
+                return self.on_daemon_gone();
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let Some(daemon) = &self.daemon else { return };
+        match self.frames.receive(daemon) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return self.on_daemon_gone(),
+        }
+        loop {
+            match self.frames.next::<ShimOrder>() {
+                Ok(Some(frame)) => self.obey(&frame.message, frame.body),
+                Ok(None) => return,
+                // Nobody can be understood any more.
+                Err(_) => return self.on_daemon_gone(),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: &ShimOrder, body: Vec<u8>) {
+        match *order {
+            // Only the first message runs a program.
+            ShimOrder::Spawn(_) => {}
+            ShimOrder::Signal { number } => {
+                let leader = match self.leader {
+                    Leader::Running(pid) => Some(pid),
+                    Leader::Ended { .. } => None,
+                };
+                self.is_stopping |= number != Signal::SIGCONT as i32;
+                if let Err(errno) = descent::signal_all(number, leader) {
+                    self.report(&ShimReport::Undelivered { number, errno: errno as i32 });
+                }
+            }
+            ShimOrder::Kill => self.is_killing = true,
+            // A socket that cannot be made is seen by the next daemon, which does not find it, and by the tag.
+            ShimOrder::Keep(ref keeping) => drop(self.keep(keeping)),
+            ShimOrder::Note => self.note = body,
+            ShimOrder::Unread { stream } => {
+                self.pipes.iter_mut().filter(|pipe| pipe.stream == stream).for_each(|pipe| pipe.push(&body));
+            }
+            ShimOrder::Release => {
+                self.is_killing = true;
+                self.is_released = true;
+            }
+        }
+    }
+
+    fn on_daemon_gone(&mut self) {
+        self.daemon = None;
+        self.is_killing |= self.doorway.is_none();
+    }
+
+    fn report(&mut self, report: &ShimReport) {
+        if let Some(daemon) = &self.daemon
+            && tell(daemon, report, &[], &[]).is_err()
+        {
+            self.on_daemon_gone();
+        }
     }
 }

@@ -1,16 +1,13 @@
-//! Kills the processes that outlived a server: the rest of its process group, descendants that left the group but carry its
-//! tag, and escaped descendants that carry neither but hold its lock.
+//! Kills the processes that were left behind when the shim of their launch was killed: those that carry its tag, and those that carry
+//! none but hold its lock.
 //!
-//! The server itself is a zombie meanwhile, which keeps the id of the group from being reused. For each process a handle is
-//! opened before it is checked a second time and killed, so that no stranger with a reused id is hit.
+//! For each process a handle is opened before it is checked a second time and killed, so that no stranger with a reused id is hit.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use llama_warden_procfs::{ProcessStat, process_ids};
 use llama_warden_support::blocking;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd;
 use tokio::time::{Instant, timeout_at};
 
 use super::launch_tag::LaunchTag;
@@ -20,8 +17,6 @@ use super::process_handle::ProcessHandle;
 /// Selects the processes of a launch, whatever their parent is: those with any of these traits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessSelector {
-    /// The group that the server leads; `None` before it is known and once the server is reaped.
-    pub group: Option<u32>,
     /// The tag in the environment that it was started with.
     pub tag: Option<LaunchTag>,
     /// The lock that it holds.
@@ -55,7 +50,7 @@ impl fmt::Display for Survivor {
     }
 }
 
-/// Kills every living process that `selector` selects, except the leader of the group, until none is left or `deadline` has
+/// Kills every living process that `selector` selects, until none is left or `deadline` has
 /// passed.
 pub async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
     let mut seen = BTreeSet::new();
@@ -64,7 +59,10 @@ pub async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
         if found.survivors.is_empty() {
             return Sweep { killed: count(&seen), survivors: found.survivors() };
         }
-        kill(selector.group, &found.survivors);
+        for survivor in &found.survivors {
+            // One that we may not kill is still there at the deadline, and is reported as a survivor.
+            let _ = survivor.handle.kill();
+        }
         seen.extend(found.survivors.iter().map(|survivor| survivor.pid));
         for survivor in found.survivors {
             if timeout_at(deadline, survivor.handle.exited()).await.is_err() {
@@ -100,52 +98,31 @@ impl SearchResult {
 async fn find(selector: &ProcessSelector) -> SearchResult {
     let selector = selector.clone();
     let search = move || {
-        let survivors = find_all(&selector, |pid| selector.matches(pid));
+        let survivors = find_all(|pid| selector.tag.as_ref().is_some_and(|tag| tag.is_of(pid)));
         // Reading the open files of every process costs far more, and is needed for escaped descendants only.
         match &selector.lock {
             Some(lock) if survivors.is_empty() && lock.is_held() => {
-                let survivors = find_all(&selector, |pid| lock.is_held_by(pid));
+                let survivors = find_all(|pid| lock.is_held_by(pid));
                 // Asked again: the last visible holder may have ended since.
                 SearchResult { has_hidden_holder: survivors.is_empty() && lock.is_held(), survivors }
             }
             _ => SearchResult { survivors, has_hidden_holder: false },
         }
     };
-    // An error means that the runtime shuts down; the children die with the spawner's thread then.
+    // An error means that the runtime shuts down, and the next start looks again.
     blocking(search).await.unwrap_or_default()
 }
 
 /// Opens a handle of each living process that `is_meant` accepts, and checks it again through the handle.
-fn find_all(selector: &ProcessSelector, is_meant: impl Fn(u32) -> bool) -> Vec<FoundProcess> {
+fn find_all(is_meant: impl Fn(u32) -> bool) -> Vec<FoundProcess> {
     let is_survivor = |pid: u32| {
-        // The leader is the zombie that the caller reaps.
-        let is_other = Some(pid) != selector.group && pid != std::process::id();
-        is_other && ProcessStat::of(pid).is_some_and(|stat| !stat.is_zombie()) && is_meant(pid)
+        pid != std::process::id() && ProcessStat::of(pid).is_some_and(|stat| !stat.is_zombie()) && is_meant(pid)
     };
     let found = |pid: u32| {
         let handle = ProcessHandle::new(pid).ok()?;
         is_survivor(pid).then_some(FoundProcess { pid, handle })
     };
     process_ids().filter(|pid| is_survivor(*pid)).filter_map(found).collect()
-}
-
-impl ProcessSelector {
-    /// Whether a process is in the group or carries the tag.
-    fn matches(&self, pid: u32) -> bool {
-        let of_group = self.group.is_some() && ProcessStat::of(pid).map(|stat| stat.group) == self.group;
-        of_group || self.tag.as_ref().is_some_and(|tag| tag.is_of(pid))
-    }
-}
-
-fn kill(group: Option<u32>, survivors: &[FoundProcess]) {
-    // The whole group in one call, because a fork bomb would outrun single kills. ESRCH: the group is empty.
-    if let Some(group) = group.and_then(|group| i32::try_from(group).ok()) {
-        let _ = killpg(unistd::Pid::from_raw(group), Signal::SIGKILL);
-    }
-    for survivor in survivors {
-        // One that we may not kill is still there at the deadline, and is reported as a survivor.
-        let _ = survivor.handle.kill();
-    }
 }
 
 fn count(seen: &BTreeSet<u32>) -> u32 {

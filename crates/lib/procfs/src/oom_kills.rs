@@ -21,10 +21,11 @@ impl OomKills {
         Self::within(Path::new("/"))
     }
 
-    /// Whether the kernel has killed a process of the group of `pid`, a child that may be a zombie, since `before`. `explained`
-    /// kills are known to be of other processes; [`OomKills::without`] takes those off that came before.
-    pub fn happened_to(pid: u32, before: Self, explained: u16) -> bool {
-        Self::happened(Path::new("/"), &pid.to_string(), before, explained)
+    /// Whether the kernel has killed a process since `before` in the groups that one which has ended was in: `memberships` is its
+    /// `/proc/PID/cgroup`, read before it was reaped. `explained` kills are known to be of other processes;
+    /// [`OomKills::without`] takes those off that came before.
+    pub fn happened_in(memberships: &str, before: Self, explained: u16) -> bool {
+        Self::happened(Path::new("/"), memberships, before, explained)
     }
 
     /// These counts, of which `explained` are left out: as if so many more kills had been seen later.
@@ -34,13 +35,13 @@ impl OomKills {
     }
 
     fn within(root: &Path) -> Self {
-        let group = group_of(root, "self").and_then(|group| group.kills());
+        let group = own_group(root).and_then(|group| group.kills());
         Self { group: group.unwrap_or(0), machine: of_machine(root) }
     }
 
-    fn happened(root: &Path, pid: &str, before: Self, explained: u16) -> bool {
+    fn happened(root: &Path, memberships: &str, before: Self, explained: u16) -> bool {
         let rose = |now: u16, before: u16| now.wrapping_sub(before).wrapping_sub(explained).cast_signed() > 0;
-        match (group_of(root, pid), group_of(root, "self")) {
+        match (group_of(root, memberships), own_group(root)) {
             // Only a wrapper moves a server to a group, which is new.
             (Some(MemoryGroup::Two(own)), ours) if Some(&own) != ours.as_ref().and_then(MemoryGroup::two) => {
                 MemoryGroup::Two(own).kills().map_or_else(|| rose(of_machine(root), before.machine), |kills| kills > 0)
@@ -80,9 +81,13 @@ impl MemoryGroup {
     }
 }
 
-/// The group of `process`, a pid or `self`. Where both versions are mounted, the one that has the memory controller.
-fn group_of(root: &Path, process: &str) -> Option<MemoryGroup> {
-    let memberships = fs::read_to_string(root.join("proc").join(process).join("cgroup")).ok()?;
+/// The group of this process.
+fn own_group(root: &Path) -> Option<MemoryGroup> {
+    group_of(root, &fs::read_to_string(root.join("proc/self/cgroup")).ok()?)
+}
+
+/// The group of a process by its `/proc/PID/cgroup`. Where both versions are mounted, the one that has the memory controller.
+fn group_of(root: &Path, memberships: &str) -> Option<MemoryGroup> {
     let mut two = None;
     for line in memberships.lines() {
         let mut fields = line.splitn(3, ':');
@@ -137,40 +142,38 @@ mod tests {
     fn a_kill_is_told_by_the_group_and_one_of_another_group_is_not_ours() {
         let root = machine(&[
             ("proc/self/cgroup", "0::/a.service\n"),
-            ("proc/7/cgroup", "0::/a.service\n"),
-            ("proc/8/cgroup", "0::/run.scope\n"),
             ("proc/vmstat", "nr_free_pages 1\noom_kill 5\n"),
             ("sys/fs/cgroup/a.service/memory.events", "low 0\noom 4\noom_kill 3\noom_group_kill 0\n"),
             ("sys/fs/cgroup/run.scope/memory.events", "oom_kill 0\n"),
         ]);
         let before = OomKills::within(root.path());
         assert_eq!(before, OomKills { group: 3, machine: 5 });
-        let happened = |pid, explained| OomKills::happened(root.path(), pid, before, explained);
-        assert!(!happened("7", 0) && !happened("8", 0));
+        let happened = |memberships, explained| OomKills::happened(root.path(), memberships, before, explained);
+        let (ours, moved) = ("0::/a.service\n", "0::/run.scope\n");
+        assert!(!happened(ours, 0) && !happened(moved, 0));
         write(&root, &[("proc/vmstat", "oom_kill 6\n")]);
-        assert!(!happened("7", 0), "a process of another group");
+        assert!(!happened(ours, 0), "a process of another group");
         write(&root, &[("sys/fs/cgroup/a.service/memory.events", "oom_kill 4\n")]);
-        assert!(happened("7", 0) && !happened("7", 1) && !happened("8", 0));
+        assert!(happened(ours, 0) && !happened(ours, 1) && !happened(moved, 0));
         write(&root, &[("sys/fs/cgroup/run.scope/memory.events", "oom_kill 1\n")]);
-        assert!(happened("8", 0), "a wrapper had moved it to a group of its own");
+        assert!(happened(moved, 0), "a wrapper had moved it to a group of its own");
     }
 
     #[test]
     fn a_kill_is_told_by_version_1_and_by_the_machine() {
         let root = machine(&[
             ("proc/self/cgroup", "4:memory:/x\n0::/\n"),
-            ("proc/7/cgroup", "4:memory:/\n0::/\n"),
             ("proc/vmstat", "oom_kill 0\n"),
             ("sys/fs/cgroup/memory/x/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"),
         ]);
         let before = OomKills::within(root.path());
-        let happened = || OomKills::happened(root.path(), "7", before, 0);
+        let happened = || OomKills::happened(root.path(), "4:memory:/\n0::/\n", before, 0);
         assert!(!happened());
         write(&root, &[("proc/vmstat", "oom_kill 1\n")]);
         assert!(happened());
         write(&root, &[("proc/vmstat", "oom_kill 0\n")]);
         write(&root, &[("sys/fs/cgroup/memory/x/memory.oom_control", "oom_kill 1\n")]);
         assert!(happened());
-        assert!(!OomKills::happened(machine(&[]).path(), "7", before, 0), "nothing is known");
+        assert!(!OomKills::happened(machine(&[]).path(), "", before, 0), "nothing is known");
     }
 }

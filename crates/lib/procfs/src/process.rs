@@ -21,8 +21,8 @@ pub fn descendants(pid: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Each thread has the children that it started.
-fn children(pid: u32) -> VecDeque<u32> {
+/// The children of a process; each of its threads has those that it started. Empty if the kernel does not list children.
+pub fn children(pid: u32) -> VecDeque<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists

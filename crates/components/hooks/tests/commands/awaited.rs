@@ -52,6 +52,7 @@ async fn a_pre_start_command_runs_when_asked_and_names_its_launch_and_its_cause(
         ("HOOK", "pre-start"),
         ("HOST", "127.0.0.1"),
         ("INCARNATION", "3"),
+        ("LAUNCH", "0000000000000001/a/hook"),
         ("MODEL", "/models/tiny.gguf"),
         ("PORT", "8001"),
         ("SERVER", "a"),

@@ -6,10 +6,21 @@ use std::time::{Duration, Instant};
 use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, server};
 use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
-use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
+use llama_warden_events::{BootId, Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
 use llama_warden_hooks::Hooks;
+use llama_warden_processes::guardian;
+use llama_warden_processes::spawn_request::GuardianProgram;
+use llama_warden_processes::spawner::Spawner;
 use rustix::process::{Pid, test_kill_process};
 use tokio::sync::watch;
+
+/// Runs before `main`, so that this executable can be its own guardian.
+#[ctor::ctor]
+fn be_the_guardian() {
+    if guardian::run_if_requested(std::env::args_os()).is_some() {
+        std::process::exit(0);
+    }
+}
 
 pub struct HooksFixture {
     pub bus: TestBus,
@@ -27,7 +38,8 @@ impl HooksFixture {
         let a = server("a");
         bus.publish(EventDraft::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
         let (fleet, seen) = watch::channel(configured(hooks));
-        let running = bus.run(Hooks::new(seen));
+        let spawner = Spawner::start(GuardianProgram::OwnExecutable).expect("starts");
+        let running = bus.run(Hooks::new(seen, BootId::from_random(1), spawner));
         Self { bus, running, fleet }
     }
 

@@ -17,7 +17,6 @@ use super::identify::BinaryCache;
 use super::orders::LaunchInbox;
 use llama_warden_processes::launch_tag::LaunchTag;
 use llama_warden_processes::lock::InstanceLock;
-use llama_warden_processes::spawn_request::ShimProgram;
 use llama_warden_processes::spawner::Spawner;
 use llama_warden_processes::sweep::ProcessSelector;
 
@@ -31,7 +30,6 @@ pub(crate) struct LaunchResources {
     pub(crate) lane: OutputLane,
     pub(crate) commands: CommandSender,
     pub(crate) spawner: Spawner,
-    pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
     pub(crate) dialects: DialectReloader,
     /// Nearly all notes are the same for every server of a build, and the snapshot holds those of each server.
@@ -118,11 +116,11 @@ impl Launch {
         LaunchTag::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
     }
 
-    /// Selects the launch's processes by tag and lock; the group is added once the leader is known.
+    /// Selects the launch's processes by tag and lock.
     pub(crate) fn selector(&self) -> ProcessSelector {
         let state_dir = self.resources.state_dir.as_deref();
         let lock = state_dir.map(|state_dir| InstanceLock::existing(state_dir, &self.reporter.server));
-        ProcessSelector { tag: Some(self.tag()), lock, group: None }
+        ProcessSelector { tag: Some(self.tag()), lock }
     }
 }
 

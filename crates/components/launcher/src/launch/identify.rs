@@ -1,7 +1,7 @@
 //! Runs an executable with `--version` and `--help` to identify its build, once per file.
 //!
-//! Both runs are ordinary processes with bounds: ten seconds, one MiB of output, a group of their own that is killed at the
-//! end, and the environment that the server would get.
+//! Both runs are ordinary processes with bounds: ten seconds, one MiB of output, nothing left behind, and the environment that the
+//! server would get.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,9 +21,8 @@ use super::preflight::check_program;
 use crate::output::pipes::read_bounded;
 use llama_warden_processes::child_process::ChildProcess;
 use llama_warden_processes::environment::ChildEnvironment;
-use llama_warden_processes::spawn_request::{ShimProgram, SpawnRequest};
-use llama_warden_processes::spawner::Spawner;
-use llama_warden_processes::sweep::ProcessSelector;
+use llama_warden_processes::spawn_request::SpawnRequest;
+use llama_warden_processes::spawner::{Spawned, Spawner};
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,8 +32,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const MAX_OUTPUT: u64 = 1024 * 1024;
 /// Time from the end of a run's output to its own end.
 const END_TIMEOUT: Duration = Duration::from_millis(200);
-/// Time to kill descendants of a run.
-const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An executable that could not be identified.
 #[derive(Debug, thiserror::Error)]
@@ -229,19 +226,20 @@ impl IdentifyRun<'_> {
     async fn output(&self) -> Result<(String, ProcessEnd), IdentifyError> {
         let not_run = |source| IdentifyError::NotRun { path: self.path.into(), argument: self.argument, source };
         let request = SpawnRequest {
-            shim: ShimProgram::None,
+            name: "shim question".to_owned(),
             program: self.path.into(),
             arguments: vec![self.argument.into()],
             environment: self.environment.clone(),
             lock: None,
+            may_leave_descendants: false,
+            kept: None,
         };
-        let spawned = self.spawner.spawn(request).await.map_err(not_run)?;
-        let process = ChildProcess::new(self.spawner, spawned.child).map_err(not_run)?;
+        let Spawned { process, stdout, stderr } = self.spawner.spawn(&request).await.map_err(not_run)?;
         let output = timeout_at(self.deadline, async {
-            tokio::try_join!(read_bounded(spawned.stdout, MAX_OUTPUT), read_bounded(spawned.stderr, MAX_OUTPUT))
+            tokio::try_join!(read_bounded(stdout, MAX_OUTPUT), read_bounded(stderr, MAX_OUTPUT))
         })
         .await;
-        let end = self.end(process).await.map_err(not_run)?;
+        let end = end_of_run(process).await;
         let (mut stdout, stderr) = output
             .map_err(|_| IdentifyError::TooSlow { path: self.path.into(), argument: self.argument })?
             .map_err(not_run)?;
@@ -249,47 +247,14 @@ impl IdentifyRun<'_> {
         stdout.extend_from_slice(&stderr);
         Ok((String::from_utf8_lossy(&stdout).into_owned(), end))
     }
-
-    /// Kills the run, unless it ends by itself soon after its output, and reaps it.
-    async fn end(&self, process: ChildProcess) -> io::Result<ProcessEnd> {
-        if timeout(END_TIMEOUT, process.exited()).await.is_err() {
-            // Fails if the process has ended by itself meanwhile.
-            let _ = process.deliver(Signal::KILL);
-        }
-        process.exited().await?;
-        process.sweep(ProcessSelector::default(), Instant::now() + SWEEP_TIMEOUT).await;
-        Ok(process.reap())
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_help_that_timed_out_is_asked_again_later() {
-        let folder = tempfile::tempdir().expect("tempdir");
-        let program = folder.path().join("slow");
-        let script = "#!/bin/sh\n[ -e \"$0.quick\" ] || sleep 600\necho '--model FNAME  x'\n";
-        std::fs::write(&program, script).expect("write");
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
-        let (cache, spawner) = (BinaryCache::default(), Spawner::start().expect("starts"));
-        let environment = ChildEnvironment::from([("PATH".into(), "/usr/bin:/bin".into())]);
-        let ask = || cache.identify(&spawner, &program, &environment);
-
-        // With the clock stopped, the time is over as soon as there is nothing left to do.
-        tokio::time::pause();
-        let (first, beside) = tokio::join!(ask(), ask());
-        let first = first.expect_err("it does not answer");
-        assert!(matches!(*first, IdentifyError::TooSlow { .. }), "{first}");
-        assert!(beside.is_err_and(|beside| Arc::ptr_eq(&first, &beside)), "one question for both");
-        std::fs::write(folder.path().join("slow.quick"), "").expect("write");
-        assert!(ask().await.is_err_and(|soon| Arc::ptr_eq(&first, &soon)), "nobody waits again at once");
-        tokio::time::advance(ASK_AGAIN).await;
-        tokio::time::resume();
-        let profile = ask().await.expect("it answers now");
-        assert!(profile.options.as_ref().is_some_and(|options| options.lists("model")));
+/// Kills a run, unless it ends by itself soon after its output, and waits for its end.
+async fn end_of_run(mut process: ChildProcess) -> ProcessEnd {
+    if timeout(END_TIMEOUT, process.exited()).await.is_err() {
+        // Fails if the process has ended by itself meanwhile.
+        let _ = process.deliver(Signal::KILL);
     }
+    process.exited().await;
+    process.outcome().end
 }

@@ -4,12 +4,10 @@
 //! One of these exists per running server, for months, so it stores nothing that can be recomputed, such as the selector of its
 //! processes.
 //!
-//! The order at the end is fixed: the exit is seen; group, tag and lock are swept; the pipes are read to their end or to a
-//! deadline; the status is reaped. Until then the zombie keeps its process-group id from being reused, so that a signal can
-//! reach only our processes.
+//! The order at the end is fixed: the exit is seen, which comes once the shim has left nothing below it; the pipes are read to their
+//! end or to a deadline; the exit is published.
 
 use std::future::poll_fn;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,12 +27,12 @@ use tokio::time::{Instant, timeout};
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput};
-use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome};
 use llama_warden_processes::launch_tag::LaunchTag;
-use llama_warden_processes::sweep::{ProcessSelector, Survivor, Sweep};
+use llama_warden_processes::sweep::{self, Survivor};
 use llama_warden_processes::{listener, server_address};
 
-/// Time for the pipes to end after the sweep. A process that the sweep could not find may hold them open.
+/// Time for the pipes to end after the exit. A process that cannot be killed may hold them open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A launch with its process and the task that reads its output.
@@ -65,7 +63,7 @@ type ListenerAnswer = Pin<Box<dyn Future<Output = (ListenerOwner, Option<Seq>)> 
 
 /// Everything that wakes a running launch.
 enum Wakeup {
-    Exited(io::Result<()>),
+    Exited,
     Ordered(LaunchOrder),
     Asked(ListenerInquiry),
     Answered(ListenerOwner, Option<Seq>),
@@ -86,14 +84,7 @@ impl RunningServer {
     pub(crate) async fn run_until_exit(&mut self) -> Result<(), BusClosed> {
         loop {
             match self.next_wakeup().await {
-                Wakeup::Exited(exited) => {
-                    if let Err(error) = exited {
-                        let pid = self.process.pid();
-                        tracing::error!(pid, %error, "an exit cannot be awaited; the server is killed");
-                        kill(&self.process);
-                    }
-                    return Ok(());
-                }
+                Wakeup::Exited => return Ok(()),
                 // Boxed: see `next_wakeup`.
                 Wakeup::Ordered(LaunchOrder::Signal(order)) => Box::pin(self.deliver(order)).await?,
                 Wakeup::Ordered(LaunchOrder::CallOff) => kill(&self.process),
@@ -114,8 +105,8 @@ impl RunningServer {
         let mut exited = process.exited();
         poll_fn(move |context| {
             // The exit first, because nothing matters after it; signals before questions, because a stop must not wait.
-            if let Poll::Ready(exited) = Pin::new(&mut exited).poll(context) {
-                return Poll::Ready(Wakeup::Exited(exited));
+            if Pin::new(&mut exited).poll(context).is_ready() {
+                return Poll::Ready(Wakeup::Exited);
             }
             if let Poll::Ready(order) = launch.inbox.poll_order(context) {
                 return Poll::Ready(Wakeup::Ordered(order));
@@ -158,10 +149,15 @@ impl RunningServer {
             return launch.end_unheard();
         }
         let pid = process.pid();
-        // While it is a zombie, its control group is known. Asked before its end, which is known only once it is reaped.
-        let is_out_of_memory =
-            OomKills::happened_to(pid, oom_kills, launch.resources.oom_deaths.load(Ordering::Relaxed));
-        let (end, Sweep { killed: swept, survivors }) = sweep_and_reap(process, launch.selector(), Some(reader)).await;
+        let ProcessOutcome { end, killed: mut swept, mut survivors, control_groups, is_lost } = process.outcome();
+        if is_lost {
+            tracing::warn!(pid, "the shim of a server was killed; what is left is found by tag and lock");
+            let sweep = sweep::sweep(&launch.selector(), Instant::now() + SWEEP_TIMEOUT).await;
+            (swept, survivors) = (sweep.killed, sweep.survivors);
+        }
+        let explained = launch.resources.oom_deaths.load(Ordering::Relaxed);
+        let is_out_of_memory = OomKills::happened_in(&control_groups, oom_kills, explained);
+        reader.finish().await;
         if !survivors.is_empty() {
             let detail = format!("{} outlived the server and cannot be killed", listed(&survivors));
             let warned = Event::ServerWarned { warning: Warning::DescendantLeft, detail };
@@ -212,24 +208,16 @@ fn listener_of(server: &ServerSpec, leader: u32, tag: &LaunchTag) -> ListenerOwn
     }
 }
 
-/// Waits for the end of a process, kills its descendants, lets its reader finish, and reaps it.
-pub(crate) async fn sweep_and_reap(
-    process: ChildProcess,
-    selector: ProcessSelector,
-    reader: Option<ReaderTask>,
-) -> (ProcessEnd, Sweep) {
-    if let Err(error) = process.exited().await {
-        tracing::error!(pid = process.pid(), %error, "an exit cannot be awaited");
+impl ReaderTask {
+    /// Lets the reading end by itself, or ends it.
+    async fn finish(self) {
+        let Self { mut reading, cancel } = self;
+        if timeout(DRAIN_TIMEOUT, &mut reading).await.is_err() {
+            drop(cancel);
+            // An error is a panic of the reader, which the panic hook has logged.
+            let _ = reading.await;
+        }
     }
-    let sweep = process.sweep(selector, Instant::now() + SWEEP_TIMEOUT).await;
-    if let Some(ReaderTask { mut reading, cancel }) = reader
-        && timeout(DRAIN_TIMEOUT, &mut reading).await.is_err()
-    {
-        drop(cancel);
-        // An error is a panic of the reader, which the panic hook has logged.
-        let _ = reading.await;
-    }
-    (process.reap(), sweep)
 }
 
 /// Kills a process, and logs if that fails.

@@ -4,7 +4,7 @@
 //! `ServerExited` by that signal; one that fails before its program runs ends with `ServerFailed`.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::pin::pin;
 
 use llama_warden_events::{Event, FailureReason, HookOutcome, ProcessEnd, ServerId, Signal};
 use llama_warden_support::{blocking, is_disk_full};
@@ -15,15 +15,12 @@ use super::context::{EndedLaunch, Launch, NotStarted, SWEEP_TIMEOUT};
 use super::failure::LaunchFailure;
 use super::orders::{LaunchInbox, LaunchOrder};
 use super::prepare::PreparedLaunch;
-use super::running::{OutputPipes, RunningServer, kill, listed, sweep_and_reap};
-use crate::output::pipes::read_bounded;
+use super::running::{OutputPipes, RunningServer, kill, listed};
 use llama_warden_processes::child_process::ChildProcess;
 use llama_warden_processes::lock::InstanceLock;
 use llama_warden_processes::spawn_request::SpawnRequest;
+use llama_warden_processes::spawner::Spawned;
 use llama_warden_processes::sweep::{ProcessSelector, sweep};
-
-/// Bytes of an errno on the shim's pipe.
-const ERRNO_BYTES: u64 = 4;
 
 /// Decisions about a launch that are made before its task starts.
 #[derive(Debug)]
@@ -99,33 +96,29 @@ impl Launch {
         let failure = |error: io::Error| LaunchFailure::spawn(&program, &error);
         let lock = self.lock().await?;
         let request = SpawnRequest {
-            shim: self.resources.shim.clone(),
+            name: format!("shim {}", self.reporter.server),
             program: line.program,
             arguments: line.arguments,
             environment,
             lock: lock.as_ref().map(|lock| lock.path().to_owned()),
+            may_leave_descendants: false,
+            kept: None,
         };
-        let spawner = &self.resources.spawner;
-        let spawned = spawner.spawn(request).await.map_err(failure)?;
-        let process = ChildProcess::new(spawner, spawned.child).map_err(failure)?;
-        if let Some(exec_errors) = spawned.exec_errors {
-            let confirmed = tokio::select! {
-                confirmed = read_errno(exec_errors) => confirmed,
-                signal = called_off(&self.inbox) => {
-                    // Not delivered as it is: the shim may handle it differently from the program that it was meant for.
+        let mut spawning = pin!(self.resources.spawner.spawn(&request));
+        let spawned = tokio::select! {
+            spawned = &mut spawning => spawned,
+            signal = called_off(&self.inbox) => {
+                let mut killed = 0;
+                if let Ok(Spawned { mut process, .. }) = spawning.await {
                     kill(&process);
-                    let (_, sweep) = sweep_and_reap(process, self.selector(), None).await;
-                    return Err(called_off_by(signal, sweep.killed));
+                    process.exited().await;
+                    killed = process.outcome().killed;
                 }
-            };
-            if let Err(error) = confirmed {
-                kill(&process);
-                sweep_and_reap(process, self.selector(), None).await;
-                return Err(failure(error).into());
+                return Err(called_off_by(signal, killed));
             }
-        }
-        let output = OutputPipes { stdout: spawned.stdout, stderr: spawned.stderr, redactor };
-        Ok(SpawnedServer { process, output })
+        };
+        let Spawned { process, stdout, stderr } = spawned.map_err(failure)?;
+        Ok(SpawnedServer { process, output: OutputPipes { stdout, stderr, redactor } })
     }
 
     /// The lock that the process will hold; `None` without a state directory. Kills processes of an earlier launch that still
@@ -175,13 +168,4 @@ async fn called_off(inbox: &LaunchInbox) -> Signal {
 /// The end of a launch that `signal` cancelled before its program ran.
 fn called_off_by(signal: Signal, swept: u32) -> NotStarted {
     NotStarted::Ended(Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept })
-}
-
-/// Reads the shim's report: end of file if its program runs, the errno if exec failed.
-async fn read_errno(exec_errors: OwnedFd) -> io::Result<()> {
-    let report = read_bounded(exec_errors, ERRNO_BYTES).await?;
-    match <[u8; 4]>::try_from(report) {
-        Ok(errno) => Err(io::Error::from_raw_os_error(i32::from_le_bytes(errno))),
-        Err(_) => Ok(()),
-    }
 }

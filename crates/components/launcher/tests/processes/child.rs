@@ -80,13 +80,7 @@ fn be_init(orphans: &str) {
         fixture.launch(1).await;
         fixture.printed("done").await;
         assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 7 });
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        let mut zombies = fixture::zombie_children();
-        while !zombies.is_empty() {
-            assert!(std::time::Instant::now() < deadline, "{zombies:?} are left");
-            tokio::task::yield_now().await;
-            zombies = fixture::zombie_children();
-        }
+        fixture::no_zombies();
         fixture.end().await;
     });
 }

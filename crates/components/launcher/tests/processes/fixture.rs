@@ -15,7 +15,7 @@ use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
 };
-use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use tokio::sync::watch;
 
 /// Runs `check` on a runtime of its own.
@@ -171,7 +171,7 @@ pub fn settings(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Lau
     let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     LauncherSettings {
         boot: boot(),
-        shim: ShimProgram::OwnExecutable,
+        spawner: Spawner::start(GuardianProgram::OwnExecutable).expect("starts"),
         environment: inherited.collect(),
         dialects: DialectSet::built_in(),
         dialects_dir: None,
@@ -191,7 +191,8 @@ pub fn server_in(folder: &Path, id: &str, body: &str) -> ServerSpec {
     spec(id, binary, model)
 }
 
-fn executable(path: &Path, content: impl AsRef<[u8]>) -> PathBuf {
+/// Writes an executable file.
+pub fn executable(path: &Path, content: impl AsRef<[u8]>) -> PathBuf {
     fs::write(path, content).expect("write");
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
     path.to_owned()
@@ -236,8 +237,19 @@ fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// Waits until no child of this process is a zombie.
+pub fn no_zombies() {
+    let deadline = std::time::Instant::now() + llama_warden_component_kit::PATIENCE;
+    let mut zombies = zombie_children();
+    while !zombies.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{zombies:?} are left");
+        std::thread::yield_now();
+        zombies = zombie_children();
+    }
+}
+
 /// The zombies among the children of this process.
-pub fn zombie_children() -> Vec<u32> {
+fn zombie_children() -> Vec<u32> {
     let this = std::process::id().to_string();
     let entries = fs::read_dir("/proc").expect("readable");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());

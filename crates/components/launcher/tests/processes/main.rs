@@ -1,13 +1,15 @@
-//! The launcher against real processes, through the shim: the test's own executable is daemon, shim and server.
+//! The launcher against real processes: the test's own executable is daemon, guardian, shim and server.
 //!
-//! It has a `main` of its own because the shim must come first in it, as in the daemon.
+//! It has a `main` of its own because the guardian must come first in it, as in the daemon.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of it is a test, which the lints see only with a harness")]
 
 mod child;
+mod child_process;
 mod cleanup;
 mod failures;
 mod fixture;
+mod identify;
 mod output;
 mod panicking;
 mod pre_start;
@@ -22,15 +24,24 @@ use std::time::Instant;
 type TestCase = (&'static str, fn());
 
 fn main() -> ExitCode {
-    if let Some(code) = llama_warden_launcher::shim::run_if_requested(std::env::args_os()) {
+    if let Some(code) = llama_warden_launcher::guardian::run_if_requested(std::env::args_os()) {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(("child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return child::run(rest);
     }
-    let tests: Vec<TestCase> =
-        [starting::TESTS, pre_start::TESTS, running::TESTS, output::TESTS, cleanup::TESTS, failures::TESTS].concat();
+    let tests: Vec<TestCase> = [
+        starting::TESTS,
+        pre_start::TESTS,
+        running::TESTS,
+        output::TESTS,
+        cleanup::TESTS,
+        failures::TESTS,
+        child_process::TESTS,
+        identify::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|argument| argument == "--list") {
         // A runner asks once for all and once for those that are left out, of which there are none.
         let asked = if arguments.iter().any(|argument| argument == "--ignored") { &[][..] } else { &tests[..] };

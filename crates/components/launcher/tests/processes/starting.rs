@@ -1,8 +1,5 @@
 //! From the command to the running program.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::Arc;
 
 use llama_warden_bus::EventDraft;
@@ -20,7 +17,6 @@ pub const TESTS: &[TestCase] = &[
     ("a_slow_executable_delays_no_other_server", side_by_side),
     ("a_server_can_be_launched_again_as_soon_as_its_exit_is_heard", again),
     ("a_server_that_left_the_configuration_and_came_back_starts_with_launch_1", came_back),
-    ("a_shim_whose_daemon_is_gone_runs_nothing", lost_shim),
     ("commands_that_make_no_sense_are_refused", refused),
 ];
 
@@ -159,21 +155,6 @@ fn again() {
         }
         fixture.end().await;
     });
-}
-
-fn lost_shim() {
-    let (mut errors, errors_writer) = std::io::pipe().expect("pipe");
-    let folder = tempfile::tempdir().expect("tempdir");
-    let mark = folder.path().join("mark");
-    let mut shim = Command::new(std::env::current_exe().expect("known"));
-    // Process 1 is not its parent.
-    shim.arg0(llama_warden_launcher::shim::NAME).args(["1", "/usr/bin/touch"]).arg(&mark).stdin(errors_writer);
-    let status = shim.status().expect("runs");
-    drop(shim);
-    let mut errno = Vec::new();
-    errors.read_to_end(&mut errno).expect("reads");
-    assert_eq!(errno, (nix::errno::Errno::ESRCH as i32).to_le_bytes());
-    assert!(!status.success() && !mark.exists());
 }
 
 /// The supervisor numbers the launches of such a server from 1 again.

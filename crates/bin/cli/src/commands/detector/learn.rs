@@ -14,7 +14,7 @@ use llama_warden_detectors::{LearnError, LearnSubject, LearnedPack, PackSet, lea
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_support::{Durability, replace_file};
 use llama_warden_terminator::Terminator;
@@ -107,9 +107,10 @@ fn free_port() -> Result<u16, CommandFailure> {
 async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, CommandFailure> {
     let boot = BootId::from_random(fastrand::u64(..));
     let mut host = Host::new(HostSettings { boot, events_kept: EVENTS_KEPT, drain: END_TIMEOUT, cancel: END_TIMEOUT });
+    let spawner = Spawner::start(GuardianProgram::OwnExecutable).map_err(CommandFailure::failed)?;
     let launcher = LauncherSettings {
         boot,
-        shim: ShimProgram::OwnExecutable,
+        spawner: spawner.clone(),
         environment: std::env::vars_os().collect(),
         dialects: DialectSet::built_in(),
         dialects_dir: None,
@@ -124,7 +125,7 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     host.add(Launcher::new(fleet.clone(), lane, launcher))?;
     host.add(Terminator::new(fleet.clone()))?;
     // The server has no hooks. This component owns the hook commands, which launcher and terminator send anyway.
-    host.add(Hooks::new(fleet))?;
+    host.add(Hooks::new(fleet, boot, spawner))?;
     host.add(starts)?;
 
     // A signal ends the starts in order, with a killed server, instead of this process at once.

@@ -1,0 +1,132 @@
+//! What a shim keeps while no daemon is there: a socket for the next one, and the output of the program.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use llama_warden_events::StreamName;
+use nix::unistd::geteuid;
+use rustix::net::sockopt::socket_peercred;
+
+use crate::wire::Keeping;
+
+/// Most bytes of a stream that are kept.
+const RING: usize = 64 * 1024;
+
+/// The socket on which a shim waits for the next daemon. Removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Doorway {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl Doorway {
+    pub(crate) fn open(keeping: &Keeping) -> io::Result<Self> {
+        let name = format!("{}.{}", keeping.name, std::process::id());
+        let path = keeping.folder.join(&name);
+        // Through the folder's descriptor, because the path of a socket has at most 107 bytes.
+        let folder = fs::File::open(&keeping.folder)?;
+        let short = crate::adoption::within(&folder, OsStr::new(&name));
+        // One that a killed shim with the same id has left.
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(short)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { path, listener })
+    }
+
+    pub(crate) fn socket(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// The daemon that waits, if it is of this user or of root.
+    pub(crate) fn accept(&self) -> Option<UnixStream> {
+        let (socket, _) = self.listener.accept().ok()?;
+        let peer = socket_peercred(&socket).ok()?.uid.as_raw();
+        (peer == 0 || peer == geteuid().as_raw()).then_some(socket)
+    }
+}
+
+impl Drop for Doorway {
+    fn drop(&mut self) {
+        // An error means that somebody has removed it already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A pipe of the program, and the end of what it gave while no daemon was there.
+#[derive(Debug)]
+pub(crate) struct KeptPipe {
+    pub(crate) stream: StreamName,
+    /// Kept open so that the program never writes into a closed pipe.
+    pub(crate) pipe: PipeReader,
+    is_ended: bool,
+    bytes: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl KeptPipe {
+    pub(crate) fn new(stream: StreamName, pipe: PipeReader) -> Self {
+        Self { stream, pipe, is_ended: false, bytes: VecDeque::new(), dropped: 0 }
+    }
+
+    /// Whether there may be more to read.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_ended
+    }
+
+    /// Reads once from a pipe that is ready.
+    pub(crate) fn drain(&mut self) {
+        let mut chunk = [0; 16 * 1024];
+        match self.pipe.read(&mut chunk) {
+            Ok(0) => self.is_ended = true,
+            Ok(read) => self.push(&chunk[..read]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => self.is_ended = true,
+        }
+    }
+
+    /// Adds bytes that come before those that are still in the pipe.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        let surplus = self.bytes.len().saturating_sub(RING);
+        self.bytes.drain(..surplus);
+        self.dropped += surplus as u64;
+    }
+
+    /// What was read, and how many bytes before it were dropped. Frees the memory.
+    pub(crate) fn take(&mut self) -> (Vec<u8>, u64) {
+        (std::mem::take(&mut self.bytes).into(), std::mem::take(&mut self.dropped))
+    }
+
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_are_kept_and_the_others_are_counted() {
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let mut kept = KeptPipe::new(StreamName::Stderr, reader);
+        kept.push(b"unread ");
+        writer.write_all(b"and more").expect("written");
+        kept.drain();
+        assert_eq!(kept.take(), (b"unread and more".to_vec(), 0));
+        kept.push(&[1; RING - 1]);
+        kept.push(&[2; 3]);
+        let (bytes, dropped) = kept.take();
+        assert_eq!((bytes.len(), dropped, &bytes[RING - 4..]), (RING, 2, &[1, 2, 2, 2][..]));
+        drop(writer);
+        kept.drain();
+        assert!(!kept.is_open() && kept.take() == (Vec::new(), 0));
+    }
+}
