@@ -26,6 +26,7 @@ mod memory;
 mod models;
 mod options;
 mod output;
+mod process_one;
 mod profiles;
 mod readiness;
 mod reload;
