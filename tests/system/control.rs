@@ -122,7 +122,7 @@ fn restarts_leave_no_file_open() {
     });
 }
 
-/// Fault S12.
+/// Faults S12 and S27.
 #[test]
 fn clients_that_never_read_hold_up_nothing() {
     sandbox(async |sandbox| {
@@ -228,6 +228,7 @@ fn a_log_that_nobody_can_write_holds_up_nothing() {
     }
 }
 
+/// Fault S33.
 /// With `Last-Event-ID` the stream continues after that event.
 #[test]
 fn the_event_stream_resumes_without_a_gap() {

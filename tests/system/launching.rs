@@ -126,6 +126,7 @@ fn a_model_that_is_cut_off_in_its_weights_is_invalid_by_the_servers_own_words() 
     });
 }
 
+/// Fault C1.
 #[test]
 fn what_is_missing_at_the_start_is_found_when_it_appears_and_the_note_says_what_is_waited_for() {
     sandbox(async |sandbox| {

@@ -148,6 +148,7 @@ fn closed_streams_are_not_an_exit() {
     });
 }
 
+/// Fault C3.
 /// All lines are kept in order, and so is a last line without a newline.
 #[test]
 fn the_last_output_of_a_server_is_kept() {

@@ -194,6 +194,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     });
 }
 
+/// Fault C40.
 /// The next daemon continues the count of failures.
 #[test]
 fn a_crash_loop_survives_a_restart_of_the_daemon() {

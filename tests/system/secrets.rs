@@ -9,7 +9,7 @@ const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
 const PASSWORD: &str = "pw-nor-this";
 
-/// Fault C41.
+/// Faults C41 and S35.
 #[test]
 fn a_secret_is_shown_nowhere() {
     sandbox(async |sandbox| {

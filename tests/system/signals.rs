@@ -94,7 +94,7 @@ async fn send(daemon: &TestDaemon, number: i32) {
     assert!(status.expect("a shell").success(), "{command}");
 }
 
-/// Fault S8: by default each of them would end the process, and every server with it.
+/// Faults S8 and S32: by default each of them would end the process, and every server with it.
 #[test]
 fn signals_without_a_meaning_are_ignored_with_a_warning() {
     sandbox(async |sandbox| {
@@ -115,7 +115,7 @@ fn signals_without_a_meaning_are_ignored_with_a_warning() {
     });
 }
 
-/// Fault S8: PWR, and RTMIN+3 by which systemd asks the first process of a container.
+/// Faults S8 and S32: PWR, and RTMIN+3 by which systemd asks the first process of a container.
 #[test]
 fn a_power_failure_and_the_halt_of_a_container_are_a_graceful_stop() {
     for number in [30, 37] {
@@ -132,7 +132,7 @@ fn a_power_failure_and_the_halt_of_a_container_are_a_graceful_stop() {
     }
 }
 
-/// Fault S8: tools that rotate logs move the file away and send one of these.
+/// Faults S8 and S32: tools that rotate logs move the file away and send one of these.
 #[test]
 fn usr1_and_usr2_reopen_the_event_log() {
     sandbox(async |sandbox| {

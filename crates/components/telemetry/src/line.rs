@@ -278,6 +278,7 @@ mod tests {
         }
     }
 
+    /// Fault S35.
     #[test]
     fn a_secret_of_the_command_line_has_no_way_into_the_log() {
         let argv = ["--api-key", "hunter2"].into();

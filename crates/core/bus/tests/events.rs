@@ -80,6 +80,7 @@ async fn an_acknowledged_event_is_in_the_snapshot() {
     }
 }
 
+/// Fault S12.
 #[tokio::test]
 async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows() {
     let (bus, publisher) = bus(64);
@@ -94,6 +95,7 @@ async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows()
     assert!(subscription.try_next().is_none());
 }
 
+/// Fault S12.
 #[tokio::test]
 async fn a_slow_subscriber_gets_an_exact_gap_and_ends_with_the_truth() {
     let (bus, publisher) = bus(8);
@@ -184,6 +186,7 @@ async fn a_reader_from_another_run_or_from_ahead_gets_a_gap_with_the_state_and_t
     assert_eq!(envelope.seq, Seq::new(2));
 }
 
+/// Fault S12.
 #[tokio::test]
 async fn a_thousand_subscribers_that_never_read_hold_nobody_up() {
     let (bus, publisher) = bus(64);
