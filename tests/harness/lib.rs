@@ -41,11 +41,11 @@ use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
 pub use daemon::TestDaemon;
 pub use event_stream::EventStream;
-pub use external_programs::{ExternalProgram, external_program, is_root};
+pub use external_programs::{ExternalProgram, external_program, is_root, leave_out};
 pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
 pub use measure::measured;
-pub use options::{DaemonOptions, DaemonOutput};
+pub use options::{DaemonOptions, DaemonOutput, own_namespaces};
 pub use port::Port;
 pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_bytes};
 pub use program::{ProgramRun, daemon_program, executable, stand_in_program};

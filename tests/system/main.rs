@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clocks;
 mod command_line;
 mod configuration_files;
 mod control;
@@ -20,11 +21,13 @@ mod harness;
 mod hooks;
 mod http_security;
 mod identity;
+mod inference;
 mod inheritance;
 mod launching;
 mod memory;
 mod models;
 mod options;
+mod out_of_memory;
 mod output;
 mod process_one;
 mod profiles;
@@ -35,6 +38,7 @@ mod restarts;
 mod secrets;
 mod side_by_side;
 mod signals;
+mod spoofing;
 mod state_directory;
 mod stopping;
 mod systemd;

@@ -11,7 +11,7 @@ use llama_warden_events::{Event, ProcessEnd};
 use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_tests::{
     DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, descendants, eventually,
-    executable, is_root, measured, processes_with, sandbox,
+    executable, is_root, measured, own_namespaces, processes_with, sandbox,
 };
 use nix::sys::signal::Signal;
 use tokio::process::Command;
@@ -19,14 +19,9 @@ use tokio::time::Instant;
 
 use crate::unkillable::server_of_another_user;
 
-/// The words that make the namespaces that this user may make.
-fn namespaces() -> &'static [&'static str] {
-    if nix::unistd::geteuid().is_root() { &["--pid"] } else { &["--user", "--map-root-user", "--pid"] }
-}
-
 fn as_process_one() -> DaemonOptions {
-    let words = ["unshare"].iter().chain(namespaces()).chain(&["--fork", "--kill-child", "--mount-proc"]);
-    DaemonOptions { under: words.map(|word| (*word).to_owned()).collect(), ..DaemonOptions::default() }
+    let under = own_namespaces(&["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    DaemonOptions { under, ..DaemonOptions::default() }
 }
 
 /// Starts a daemon as process 1, and waits until it answers.
@@ -49,7 +44,7 @@ async fn up_with(sandbox: &Sandbox, fleet: &TestFleet, options: &DaemonOptions) 
 fn stranger(sandbox: &Sandbox, daemon: &TestDaemon, script: &str) -> Command {
     let mut command = sandbox.program("nsenter");
     command.args(["--target", &daemon.pid().to_string()]);
-    if namespaces().contains(&"--user") {
+    if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--preserve-credentials"]);
     }
     command.args(["--pid", "--mount", "sh", "-c", script]);

@@ -8,7 +8,7 @@ use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
     DaemonOptions, ProcessInfo, ProgramRun, TestDaemon, TestRequest, WAIT_LIMIT, action_at, descendants, eventually,
-    executable, is_root, open_files, sandbox,
+    executable, is_root, open_files, own_namespaces, sandbox,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -210,6 +210,31 @@ fn without_proc_the_daemon_refuses_to_start() {
     });
 }
 
+/// Fault S17: a container mounts its control groups read-only, or none at all.
+#[test]
+fn with_control_groups_that_cannot_be_written_or_are_not_there_servers_run_and_are_swept() {
+    for mount in [
+        "mount --bind /sys/fs/cgroup /sys/fs/cgroup && mount -o remount,bind,ro /sys/fs/cgroup",
+        "mount -t tmpfs -o ro none /sys/fs/cgroup",
+    ] {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
+            let escaped = Grandchild { life_ms: 60_000, detach: true, ..Grandchild::default() };
+            let spawn = action_at(ScriptPhase::Ready, ScriptAction::Spawn(escaped));
+            fleet.server("a", Script { actions: vec![spawn], ..Script::default() });
+            let script = format!("{mount} && exec \"$@\"");
+            let under = own_namespaces(&["--mount", "sh", "-c", &script, "sh"]);
+            let daemon = sandbox.up_with(&fleet, &DaemonOptions { under, ..DaemonOptions::default() }).await;
+            daemon.ready("a").await;
+            let pid = daemon.report("a").await.pid.expect("it runs");
+            daemon.command("a", "restart?wait=50s").await.expect(200);
+            daemon.command("a", "stop?wait=50s").await.expect(200);
+            assert_eq!(ProcessInfo::of(pid), None);
+            eventually("nobody is left", WAIT_LIMIT, async || running(&daemon).await.0 == 0).await;
+        });
+    }
+}
+
 /// Fault S11: SIGSTOP stands for a machine that was suspended.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
@@ -231,7 +256,7 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
         let files = open_files(daemon.pid());
         daemon.signal(Signal::SIGSTOP);
         // await: the daemon has to be stopped for longer than every limit above.
-        sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_secs(30)).await;
         daemon.signal(Signal::SIGCONT);
         daemon.ready("loading").await;
         for id in ["ready", "loading"] {

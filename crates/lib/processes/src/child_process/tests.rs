@@ -45,7 +45,7 @@ async fn every_exit_code_and_every_fatal_signal_is_recorded() {
 #[tokio::test]
 async fn no_exit_is_lost_however_early_it_comes() {
     let spawner = Spawner::start().expect("starts");
-    for round in 0..1000 {
+    for round in 0..10_000 {
         let process = shell(&spawner, "exit 7").await;
         if round % 2 == 0 {
             tokio::task::yield_now().await;
