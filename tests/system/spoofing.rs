@@ -47,7 +47,11 @@ fn what_a_client_gets_into_the_log_of_a_ready_server_changes_nothing() {
         let mut actions: Vec<_> = lines.iter().map(|line| action_at(ScriptPhase::Ready, says(line))).collect();
         actions[0] = after_ready(says(&lines[0]));
         actions.push(action_at(ScriptPhase::Ready, says(&"that was all".to_owned())));
-        fleet.rewrite("a", &Script { actions, ..Script::default() });
+        fleet.rewrite("a", &Script { actions: actions.clone(), ..Script::default() });
+        let die = ScriptAction::Die { signal: "SIGABRT".to_owned(), core: false, last_words: None };
+        let mut dying = actions;
+        dying.push(action_at(ScriptPhase::Ready, die));
+        fleet.server("aborts", Script { actions: dying, ..Script::default() });
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let before = series(&daemon.metrics().await);
@@ -67,6 +71,8 @@ fn what_a_client_gets_into_the_log_of_a_ready_server_changes_nothing() {
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
         let (reason, detail, _) = daemon.failure("a").await;
         assert_eq!((reason, &*detail), (FailureReason::Crashed, "another process ended it with signal KILL"));
+        let (reason, detail, _) = daemon.failure("aborts").await;
+        assert_eq!(reason, FailureReason::Crashed, "{detail}");
     });
 }
 
