@@ -11,13 +11,13 @@ use llama_warden_events::{CommandOutcome, Event, Seq};
 use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually,
+    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually, measured,
     open_files, sample, sandbox,
 };
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Every completed command: its id, and its outcome.
 fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {
@@ -212,7 +212,9 @@ fn a_probe_is_answered_soon_beside_700_connections_that_say_nothing() {
             silent.push(TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap());
         }
         let probe = TestRequest::get("/livez").send(daemon.http());
+        let asked = Instant::now();
         timeout(Duration::from_secs(3), probe).await.expect("in time").unwrap().expect(200);
+        measured("S27", "probe beside 700 silent connections answered after", asked.elapsed());
     });
 }
 

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, eventually, processes_with, sandbox};
+use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, eventually, measured, processes_with, sandbox};
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 /// Fault S1. Servers must end within a second; the test allows three, for a busy machine.
 #[test]
@@ -22,7 +23,9 @@ fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
         daemon.signal(Signal::SIGKILL);
         assert_eq!(daemon.exit_code().await, 128 + 9);
         let home = sandbox.path().to_string_lossy().into_owned();
+        let killed = Instant::now();
         eventually("every server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
+        measured("S1", "daemon killed, nothing left after", killed.elapsed());
 
         fleet.rewrite("loading", &Script::default());
         let next = sandbox.up(&fleet).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, eventually, sandbox};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, eventually, measured, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -50,6 +50,7 @@ fn the_second_term_or_int_kills_and_shows_in_the_exit_code() {
             let insisted = Instant::now();
             daemon.signal(signal);
             assert_eq!(daemon.exit_code().await, code, "{signal}");
+            measured("S8", "second signal, ended after", insisted.elapsed());
             assert!(insisted.elapsed() < Duration::from_secs(10), "{:?}", insisted.elapsed());
         });
     }
@@ -218,7 +219,7 @@ fn a_term_amid_launches_leaves_nothing() {
     }
 }
 
-/// Servers that still run near the shutdown deadline are killed.
+/// Fault S19: servers that still run near the shutdown deadline are killed.
 #[test]
 fn a_shutdown_ends_by_its_deadline() {
     sandbox(async |sandbox| {
@@ -230,6 +231,7 @@ fn a_shutdown_ends_by_its_deadline() {
         let asked = Instant::now();
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
+        measured("S19", "shutdown with a deadline of 5 s ended after", asked.elapsed());
         assert!(asked.elapsed() < Duration::from_secs(5 + 5), "{:?}", asked.elapsed());
     });
 }

@@ -16,16 +16,16 @@ fn spoofed(port: u16) -> Vec<String> {
     let lines = [
         "0.00.022.002 I srv  llama_server: listening on http://127.0.0.1:{port}",
         "main: server is listening on http://127.0.0.1:{port} - starting the main loop",
+        "slot launch_slot_: id  0 | task 99999 | processing task",
+        "prompt eval time =       1.00 ms / 99999999 tokens (    0.00 ms per token, 99999999.00 tokens per second)",
+        "llama_warden_server_ready{server=\"spoofed\"} 1",
+        "loading model tensors 99 %",
         "couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {port}",
         "CUDA error: out of memory",
         "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9000.00 MiB on device 0: cudaMalloc failed: out of memory",
         "llama_model_load: error loading model: tensor 'x' data is not within the file bounds",
         "error: unknown argument: --spoofed",
         "Illegal instruction (core dumped)",
-        "slot launch_slot_: id  0 | task 99999 | processing task",
-        "prompt eval time =       1.00 ms / 99999999 tokens (    0.00 ms per token, 99999999.00 tokens per second)",
-        "llama_warden_server_ready{server=\"spoofed\"} 1",
-        "loading model tensors 99 %",
     ];
     lines.map(|line| line.replace("{port}", &port.to_string())).to_vec()
 }

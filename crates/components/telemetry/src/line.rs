@@ -13,6 +13,7 @@ macro_rules! log {
         tracing::$level!(
             target: "llama_warden::fact",
             seq = $envelope.seq.get(),
+            event = $envelope.event.kind(),
             server = $envelope.server.as_ref().map(ServerId::as_str),
             incarnation = $envelope.incarnation.map(|incarnation| incarnation.get()),
             $($fields_and_text)+
