@@ -10,6 +10,7 @@ mod command_line;
 mod configuration_files;
 mod control;
 mod crash_moments;
+mod crossings;
 mod daemon_death;
 mod descendants;
 mod detectors;
