@@ -62,11 +62,7 @@ pub fn is_root() -> bool {
     is_root
 }
 
-/// Prints a line that the test is left out, and what it needs.
-///
-/// # Panics
-/// If `LLAMA_WARDEN_TEST_ALL` is set.
-pub fn leave_out(needs: &str) {
+fn leave_out(needs: &str) {
     let thread = std::thread::current();
     let missing = format!("{} (needs {needs})", thread.name().unwrap_or("a test"));
     assert!(std::env::var_os("LLAMA_WARDEN_TEST_ALL").is_none(), "left out: {missing}");

@@ -41,7 +41,7 @@ use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
 pub use daemon::TestDaemon;
 pub use event_stream::EventStream;
-pub use external_programs::{ExternalProgram, external_program, is_root, leave_out};
+pub use external_programs::{ExternalProgram, external_program, is_root};
 pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
 pub use measure::measured;
