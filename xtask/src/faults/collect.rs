@@ -23,7 +23,10 @@ pub struct FaultTest {
 
 /// Every test whose comment begins with the codes of faults, by path and place in the file.
 pub fn tests(checkout: &Checkout) -> Vec<FaultTest> {
-    sources(checkout).flat_map(tests_of).collect()
+    let mut tests: Vec<FaultTest> = sources(checkout).flat_map(tests_of).collect();
+    // Git lists files that it does not track yet apart.
+    tests.sort_by(|one, other| one.path.cmp(&other.path));
+    tests
 }
 
 /// Finds cited codes without a row, and comments that claim to be of a test where none is.
