@@ -25,6 +25,7 @@ mod event_stream;
 mod external_programs;
 mod fleet;
 mod http;
+mod measure;
 mod options;
 mod port;
 mod postconditions;
@@ -43,7 +44,8 @@ pub use event_stream::EventStream;
 pub use external_programs::{ExternalProgram, external_program, is_root};
 pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
-pub use options::{DaemonOptions, DaemonOutput};
+pub use measure::measured;
+pub use options::{DaemonOptions, DaemonOutput, own_namespaces};
 pub use port::Port;
 pub use procfs::{
     ProcessInfo, descendants, kill_with_guardian_and_shims, open_files, processes_with, programs_of, resident_bytes,

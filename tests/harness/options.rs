@@ -20,6 +20,13 @@ pub struct DaemonOptions {
     pub output: DaemonOutput,
 }
 
+/// The words that run a program in namespaces of its own: `unshare` with `arguments`. Without root, the namespaces lie in a user
+/// namespace. Where the kernel permits neither, `unshare` fails, and so does the test.
+pub fn own_namespaces(arguments: &[&str]) -> Vec<String> {
+    let user: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    ["unshare"].iter().chain(user).chain(arguments).map(|word| (*word).to_owned()).collect()
+}
+
 /// Where the standard output and standard error of a daemon go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DaemonOutput {

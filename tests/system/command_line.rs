@@ -70,7 +70,7 @@ fn a_good_configuration_passes_the_check() {
     });
 }
 
-/// Fault S23.
+/// Faults S23 and S2.
 #[test]
 fn values_that_would_become_other_arguments_are_refused() {
     sandbox(async |sandbox| {
@@ -96,6 +96,7 @@ fn values_that_would_become_other_arguments_are_refused() {
     });
 }
 
+/// Fault S23.
 /// The path is made absolute, so that it cannot be read as an option.
 #[test]
 fn a_model_called_like_an_option_is_passed_as_a_path() {

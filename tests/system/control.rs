@@ -11,12 +11,13 @@ use llama_warden_events::{CommandOutcome, Event, Seq};
 use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually,
+    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually, measured,
     open_files, sample, sandbox,
 };
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Every completed command: its id, and its outcome.
 fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {
@@ -122,7 +123,7 @@ fn restarts_leave_no_file_open() {
     });
 }
 
-/// Fault S12.
+/// Faults S12 and S27.
 #[test]
 fn clients_that_never_read_hold_up_nothing() {
     sandbox(async |sandbox| {
@@ -130,10 +131,15 @@ fn clients_that_never_read_hold_up_nothing() {
         fleet.server("a", Script::default());
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let mut stalled = Vec::new();
-        for client in 0..100 {
-            let mut stream = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
-            let path = if client % 2 == 0 { "/api/v1/events?since=0" } else { "/api/v1/servers/a/logs?follow=1" };
+        // As many as either listener takes, but for a few.
+        let mut stalled: Vec<Box<dyn AsyncWrite + Unpin>> = Vec::new();
+        for client in 0..1000 {
+            let path = if client % 4 < 2 { "/api/v1/events?since=0" } else { "/api/v1/servers/a/logs?follow=1" };
+            let mut stream: Box<dyn AsyncWrite + Unpin> = if client % 2 == 0 {
+                Box::new(UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap())
+            } else {
+                Box::new(TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap())
+            };
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
             stalled.push(stream);
         }
@@ -206,7 +212,9 @@ fn a_probe_is_answered_soon_beside_700_connections_that_say_nothing() {
             silent.push(TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap());
         }
         let probe = TestRequest::get("/livez").send(daemon.http());
+        let asked = Instant::now();
         timeout(Duration::from_secs(3), probe).await.expect("in time").unwrap().expect(200);
+        measured("S27", "probe beside 700 silent connections answered after", asked.elapsed());
     });
 }
 
@@ -228,6 +236,7 @@ fn a_log_that_nobody_can_write_holds_up_nothing() {
     }
 }
 
+/// Fault S33.
 /// With `Last-Event-ID` the stream continues after that event.
 #[test]
 fn the_event_stream_resumes_without_a_gap() {
@@ -250,6 +259,30 @@ fn the_event_stream_resumes_without_a_gap() {
         assert_eq!(ids.first(), Some(&(last + 1)));
         assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
         assert!(resumed.contains("event: ServerStopped"), "{resumed}");
+    });
+}
+
+/// Fault S33: a position of another run of the daemon, also one that is still to come in this run.
+#[test]
+fn a_position_of_another_run_is_a_gap_with_the_state_and_the_stream_goes_on() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let all = daemon.get("/api/v1/events?since=0&follow=0").await.expect(200).text();
+        let id = all.lines().rev().find_map(|line| line.strip_prefix("id: ")).expect("events").to_owned();
+        let boot = id.split_once(':').expect("a run and a number").0.to_owned();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        let next = sandbox.up(&fleet).await;
+        next.ready("a").await;
+        for position in [id, format!("{boot}:1"), format!("{boot}:999999")] {
+            let resumed = TestRequest::get("/api/v1/events?follow=0").header("last-event-id", &position);
+            let resumed = next.send(resumed).await.expect(200).text();
+            let gap = resumed.split("\n\n").find(|message| message.contains("event: gap")).expect("a gap");
+            assert!(gap.contains("\"ready_servers\"") || gap.contains("snapshot"), "{gap}");
+        }
     });
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    ProcessInfo, TestDaemon, TestFleet, WAIT_LIMIT, action_at, after_ready, descendants, eventually, processes_with,
-    sandbox,
+    ProcessInfo, TestDaemon, TestFleet, WAIT_LIMIT, action_at, after_ready, descendants, eventually, measured,
+    processes_with, sandbox,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::time::Instant;
 
 fn exits_leaving(grandchild: Grandchild) -> Script {
@@ -182,5 +184,24 @@ fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
         let asked = Instant::now();
         stopped(&daemon, "a").await;
         assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    });
+}
+
+/// Fault C24: the time from the death of a server to the event, while a grandchild holds the pipe.
+#[test]
+fn a_death_is_told_at_once_though_a_grandchild_holds_the_pipe() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", keeps(Grandchild { life_ms: 60_000, ignore_term: true, ..Grandchild::default() }));
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        eventually("the grandchild lives", WAIT_LIMIT, async || alive(&fleet, "a") == 2).await;
+        let pid = daemon.report("a").await.pid.expect("it runs");
+        let killed = Instant::now();
+        kill(Pid::from_raw(pid.try_into().expect("a process id")), Signal::SIGKILL).expect("it runs");
+        let exited = daemon.exited("a").await;
+        measured("C24", "exit told after", killed.elapsed());
+        assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+        assert_eq!((swept(&exited), alive(&fleet, "a")), (1, 0));
     });
 }

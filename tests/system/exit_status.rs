@@ -6,7 +6,9 @@ use futures_util::future::join_all;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, sample, sandbox};
+use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, measured, sample, sandbox};
+use nix::sys::signal::{Signal as KernelSignal, kill};
+use nix::unistd::Pid;
 
 /// The number of servers that end at the same time.
 const PARALLEL: usize = 16;
@@ -109,5 +111,25 @@ fn a_crash_after_ready_is_a_failure_after_a_ready() {
             sample(&metrics, "llama_warden_server_failures_total", &[("server", "a"), ("reason", "crashed")]);
         let exits = sample(&metrics, "llama_warden_server_exits_total", &[("server", "a"), ("outcome", "crashed")]);
         assert_eq!((failures, exits), (Some(1.0), Some(1.0)));
+    });
+}
+
+/// Fault C12: the server dies as soon as its ready is known.
+#[test]
+fn a_death_right_after_ready_is_both_in_order() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        let spawned = daemon.event("it is spawned", |event| matches!(event.event, Event::ServerSpawned { .. })).await;
+        let Event::ServerSpawned { pid, .. } = spawned.event else { unreachable!("it was waited for") };
+        let ready = daemon.ready("a").await;
+        kill(Pid::from_raw(pid.try_into().expect("a process id")), KernelSignal::SIGABRT).expect("it runs");
+        let exited = daemon.exited("a").await;
+        measured("C12", "killed at ready, exit told after", exited.elapsed.since(ready.elapsed));
+        let (reason, ..) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::Crashed);
+        assert!(ready.seq < exited.seq, "{ready:?} {exited:?}");
+        assert_eq!(daemon.count("a", "ReadyReached").await, 1);
     });
 }

@@ -15,7 +15,7 @@ async fn bare(sandbox: &Sandbox, arguments: &[&str]) -> ProgramRun {
     ProgramRun::to_end(command).await
 }
 
-/// The exit code is 5, and the message names every address that was tried.
+/// Fault S30: the exit code is 5, and the message names every address that was tried.
 #[test]
 fn a_configuration_leads_to_its_own_daemon_and_no_other() {
     sandbox(async |sandbox| {
@@ -65,6 +65,7 @@ async fn one_request(listener: &TcpListener) -> String {
     }
 }
 
+/// Fault S30.
 #[test]
 fn a_token_goes_only_to_the_address_that_it_belongs_to() {
     sandbox(async |sandbox| {

@@ -81,6 +81,7 @@ impl Follower {
     }
 }
 
+/// Fault S33.
 #[test]
 fn followers_on_the_command_line_show_the_end_and_go_on_with_the_next_daemon() {
     sandbox(async |sandbox| {

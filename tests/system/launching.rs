@@ -10,7 +10,7 @@ use std::time::Duration;
 use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Era, Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{TestDaemon, action_at, sandbox};
+use llama_warden_tests::{TestDaemon, action_at, measured, sandbox};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::stat::Mode;
 use tokio::net::TcpListener;
@@ -70,6 +70,7 @@ fn what_is_no_executable_fails_at_once_and_before_the_spawn() {
             let events = daemon.events_of(id).await;
             let took = elapsed(&events, "ServerFailed") - elapsed(&events, "LaunchBegan");
             assert!(took < Duration::from_secs(2), "{id}: {took:?}");
+            measured("C1", "refused after", took);
         }
         daemon.ready("good").await;
     });
@@ -126,6 +127,7 @@ fn a_model_that_is_cut_off_in_its_weights_is_invalid_by_the_servers_own_words() 
     });
 }
 
+/// Fault C1.
 #[test]
 fn what_is_missing_at_the_start_is_found_when_it_appears_and_the_note_says_what_is_waited_for() {
     sandbox(async |sandbox| {

@@ -5,10 +5,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clocks;
 mod command_line;
 mod configuration_files;
 mod control;
 mod crash_moments;
+mod crossings;
 mod daemon_death;
 mod descendants;
 mod detectors;
@@ -20,12 +22,15 @@ mod harness;
 mod hooks;
 mod http_security;
 mod identity;
+mod inference;
 mod inheritance;
 mod launching;
 mod memory;
 mod models;
 mod options;
+mod out_of_memory;
 mod output;
+mod process_one;
 mod profiles;
 mod readiness;
 mod reload;
@@ -34,6 +39,7 @@ mod restarts;
 mod secrets;
 mod side_by_side;
 mod signals;
+mod spoofing;
 mod state_directory;
 mod stopping;
 mod systemd;

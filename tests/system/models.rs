@@ -90,6 +90,7 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
     });
 }
 
+/// Fault S34.
 #[test]
 fn a_model_that_moves_away_and_back_starts_at_once_and_its_namesake_is_left_alone() {
     sandbox(async |sandbox| {

@@ -148,6 +148,7 @@ fn closed_streams_are_not_an_exit() {
     });
 }
 
+/// Fault C3.
 /// All lines are kept in order, and so is a last line without a newline.
 #[test]
 fn the_last_output_of_a_server_is_kept() {
@@ -169,5 +170,46 @@ fn the_last_output_of_a_server_is_kept() {
             .send(TestRequest::get("/api/v1/servers/a/logs?tail=2").header("accept", "application/x-ndjson"))
             .await;
         assert_eq!(records.text().lines().count(), 2, "{}", records.text());
+    });
+}
+
+/// Fault C54: bars that a carriage return overwrites, dots, and a MiB before an error, all without a line feed.
+#[test]
+fn output_without_line_feeds_is_life_and_its_end_is_kept() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let bytes = |text: &str| ScriptAction::Bytes { bytes: text.as_bytes().to_vec(), stream: STREAM };
+        let later = |action| ScheduledAction { at: ScriptPhase::Loading, after_ms: 400, action };
+        let bars = (1..10).map(|tenth| later(bytes(&format!("\rdownloading {}0 %", tenth))));
+        let dots = (1..10).map(|_| later(bytes(".")));
+        let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"2s\" }";
+        fleet.server_with(
+            "bars",
+            Script { load_ms: 5000, silent: true, actions: bars.collect(), ..Script::default() },
+            keys,
+        );
+        fleet.server_with(
+            "dots",
+            Script { load_ms: 5000, silent: true, actions: dots.collect(), ..Script::default() },
+            keys,
+        );
+        let fatal =
+            "error loading model: tensor 'x' data is not within the file bounds, model is corrupted or incomplete";
+        let end = ScriptAction::Exit { code: 1, last_words: Some(fatal.to_owned()) };
+        let dies = vec![later(bytes(&"x".repeat(1 << 20))), later(bytes("\n")), later(end)];
+        fleet.server_with("dies", Script { load_ms: 60_000, actions: dies, ..Script::default() }, keys);
+        let daemon = sandbox.up(&fleet).await;
+        for id in ["bars", "dots"] {
+            daemon.ready(id).await;
+            assert_eq!(daemon.count(id, "ServerFailed").await, 0, "{id}");
+        }
+        daemon.command("bars", "stop?wait=50s").await.expect(200);
+        assert!(daemon.output("bars").await.contains("downloading 90 %"), "{}", daemon.output("bars").await);
+        let (_, detail, lines) = daemon.failure("dies").await;
+        assert!(
+            detail.contains("not within the file bounds") || lines.iter().any(|line| line.contains(fatal)),
+            "{detail} {lines:?}"
+        );
+        assert!(daemon.output("dies").await.contains(fatal));
     });
 }

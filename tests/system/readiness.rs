@@ -40,6 +40,27 @@ fn a_server_without_a_sign_of_life_is_stalled() {
     });
 }
 
+/// Fault C6.
+#[test]
+fn a_stalled_server_is_stopped_and_started_again_by_the_policy() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
+        let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"1s\" }";
+        let mute = Script { silent: true, ready_line: ReadyLine::Never, never_bind: true, ..Script::default() };
+        fleet.server_with("a", mute, keys);
+        let daemon = sandbox.up(&fleet).await;
+        let (reason, ..) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::Stalled);
+        fleet.rewrite("a", &Script::default());
+        daemon.ready("a").await;
+        let events = daemon.events_of("a").await;
+        let at = |kind: &str| events.iter().position(|event| event.event.kind() == kind);
+        let order = ["ServerFailed", "StopBegan", "ServerExited", "RestartScheduled", "ReadyReached"].map(at);
+        assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
+    });
+}
+
 /// Fault C6: a progress bar, and the dots of mid 2024, complete no line.
 #[test]
 fn bytes_without_a_line_end_are_a_sign_of_life() {
@@ -128,13 +149,25 @@ fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
             Script { health, actions: vec![spoken], ..Script::default() },
             "health = { interval = \"100ms\", failures = 1000 }",
         );
+        let health = HealthScript::Flap(vec![(0, 200), (3000, 503)]);
+        fleet.server_with(
+            "lost",
+            Script { health, ..Script::default() },
+            "health = { interval = \"100ms\", failures = 2 }",
+        );
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid;
+        daemon.event("readiness is lost", |event| matches!(event.event, Event::ReadyLost { .. })).await;
+        let lost = daemon.report("lost").await;
+        assert_eq!((lost.phase, lost.is_ready, lost.is_running), (PhaseName::Unready, false, true));
         eventually("it speaks", WAIT_LIMIT, async || daemon.output("a").await.contains("still here")).await;
         let report = daemon.report("a").await;
         assert_eq!((report.pid, report.is_running, report.incarnation.get()), (pid, true, 1));
-        assert_eq!(daemon.count("a", "SignalDelivered").await, 0);
+        for id in ["a", "lost"] {
+            assert_eq!(daemon.count(id, "SignalDelivered").await, 0, "{id}");
+            assert_eq!(daemon.count(id, "ServerFailed").await, 0, "{id}");
+        }
     });
 }
 

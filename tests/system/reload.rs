@@ -74,6 +74,7 @@ fn the_file_is_watched() {
     });
 }
 
+/// Fault S26.
 #[test]
 fn a_bad_configuration_changes_nothing_and_says_why() {
     sandbox(async |sandbox| {
@@ -130,6 +131,7 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
     });
 }
 
+/// Fault S34.
 #[test]
 fn a_server_that_leaves_and_comes_back_starts_at_once_every_time() {
     sandbox(async |sandbox| {
@@ -152,6 +154,7 @@ fn a_server_that_leaves_and_comes_back_starts_at_once_every_time() {
     });
 }
 
+/// Fault S34.
 /// The removal and the return come while the server stops.
 #[test]
 fn a_server_that_comes_back_before_it_is_gone_starts_once_it_is() {

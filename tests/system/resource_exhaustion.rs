@@ -8,7 +8,7 @@ use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
     DaemonOptions, ProcessInfo, ProgramRun, TestDaemon, TestRequest, WAIT_LIMIT, action_at, descendants, eventually,
-    executable, is_root, open_files, programs_of, sandbox,
+    executable, is_root, open_files, own_namespaces, programs_of, sandbox,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -155,6 +155,47 @@ async fn set_limit(daemon: &TestDaemon, user: &str, limit: &str) {
     ProgramRun::to_end(command).await.expect(0);
 }
 
+/// Fault S7: a seccomp filter answers every call for a new process, but not for a thread, with ENOMEM.
+#[test]
+fn without_memory_for_a_process_launches_fail_are_tried_again_and_the_daemon_answers() {
+    let filter = "
+import ctypes, os, platform, struct, sys
+CLONE, CLONE3, OTHERS = (56, 435, [57, 58]) if platform.machine() == 'x86_64' else (220, 435, [])
+ENOMEM, ENOSYS, THREAD = 12, 38, 0x10000
+def step(code, yes, no, k): return struct.pack('HBBI', code, yes, no, k)
+def answer(error): return step(0x06, 0, 0, 0x00050000 | error)
+program = step(0x20, 0, 0, 0) + step(0x15, 0, 1, CLONE3) + answer(ENOSYS)
+for number in OTHERS: program += step(0x15, 0, 1, number) + answer(ENOMEM)
+program += step(0x15, 0, 3, CLONE) + step(0x20, 0, 0, 16) + step(0x45, 1, 0, THREAD) + answer(ENOMEM)
+program += step(0x06, 0, 0, 0x7fff0000)
+text = ctypes.create_string_buffer(program)
+class Program(ctypes.Structure): _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_void_p)]
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(Program(len(program) // 8, ctypes.addressof(text)))) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+";
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 2");
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up_with(&fleet, &under(&["python3", "-c", filter])).await;
+        daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
+        let events = daemon.events_of("a").await;
+        let failures = events.iter().filter_map(|event| match &event.event {
+            Event::ServerFailed { reason, detail, .. } => Some((*reason, detail.as_str())),
+            _ => None,
+        });
+        let failures: Vec<_> = failures.collect();
+        assert_eq!(failures.len(), 3, "{failures:?}");
+        for (reason, detail) in failures {
+            assert_eq!(reason, FailureReason::SpawnFailed, "{detail}");
+            assert!(detail.contains("Cannot allocate memory"), "{detail}");
+        }
+        assert_eq!(running(&daemon).await, (0, 0), "nothing leaks");
+    });
+}
+
 /// Fault S17: a seccomp filter answers the pidfd calls with ENOSYS, as kernels before 5.3 do.
 #[test]
 fn without_pidfds_servers_run_stop_and_are_swept_all_the_same() {
@@ -210,6 +251,31 @@ fn without_proc_the_daemon_refuses_to_start() {
     });
 }
 
+/// Fault S17: a container mounts its control groups read-only, or none at all.
+#[test]
+fn with_control_groups_that_cannot_be_written_or_are_not_there_servers_run_and_are_swept() {
+    for mount in [
+        "mount --bind /sys/fs/cgroup /sys/fs/cgroup && mount -o remount,bind,ro /sys/fs/cgroup",
+        "mount -t tmpfs -o ro none /sys/fs/cgroup",
+    ] {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
+            let escaped = Grandchild { life_ms: 60_000, detach: true, ..Grandchild::default() };
+            let spawn = action_at(ScriptPhase::Ready, ScriptAction::Spawn(escaped));
+            fleet.server("a", Script { actions: vec![spawn], ..Script::default() });
+            let script = format!("{mount} && exec \"$@\"");
+            let under = own_namespaces(&["--mount", "sh", "-c", &script, "sh"]);
+            let daemon = sandbox.up_with(&fleet, &DaemonOptions { under, ..DaemonOptions::default() }).await;
+            daemon.ready("a").await;
+            let pid = daemon.report("a").await.pid.expect("it runs");
+            daemon.command("a", "restart?wait=50s").await.expect(200);
+            daemon.command("a", "stop?wait=50s").await.expect(200);
+            assert_eq!(ProcessInfo::of(pid), None);
+            eventually("nobody is left", WAIT_LIMIT, async || running(&daemon).await.0 == 0).await;
+        });
+    }
+}
+
 /// Fault S11: SIGSTOP stands for a machine that was suspended.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
@@ -231,7 +297,7 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
         let files = open_files(daemon.pid());
         daemon.signal(Signal::SIGSTOP);
         // await: the daemon has to be stopped for longer than every limit above.
-        sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_secs(30)).await;
         daemon.signal(Signal::SIGCONT);
         daemon.ready("loading").await;
         for id in ["ready", "loading"] {

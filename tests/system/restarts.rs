@@ -2,13 +2,10 @@
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
 use llama_warden_events::{Event, FailureReason};
-use llama_warden_stand_in::{Era, Script, ScriptAction, ScriptPhase};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Sandbox, action_at, after_ready, sample, sandbox};
+use llama_warden_tests::{Sandbox, action_at, sample, sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -72,78 +69,6 @@ fn a_ready_server_that_ends_with_0_comes_back_and_nobody_is_said_to_have_crashed
     });
 }
 
-/// A memory control group of 64 MiB; `None` where this user may not make one.
-struct SmallGroup(PathBuf);
-
-impl SmallGroup {
-    fn new(name: &str) -> Option<Self> {
-        let places = [
-            ("/sys/fs/cgroup/memory", [("memory.limit_in_bytes", "67108864"), ("memory.swappiness", "0")]),
-            ("/sys/fs/cgroup", [("memory.max", "67108864"), ("memory.swap.max", "0")]),
-        ];
-        places.into_iter().find_map(|(mount, limits)| {
-            let folder = Path::new(mount).join(format!("llama-warden-{name}-{}", std::process::id()));
-            std::fs::create_dir(&folder).ok()?;
-            let group = Self(folder);
-            // Dropped where the controller is not in force, which removes it.
-            std::fs::write(group.0.join(limits[0].0), limits[0].1).ok()?;
-            let _ = std::fs::write(group.0.join(limits[1].0), limits[1].1);
-            Some(group)
-        })
-    }
-}
-
-impl Drop for SmallGroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
-/// Faults C35 and C52: the kernel kills the server in its control group, and so says the failure. A later KILL by a person in
-/// the same group is told from that.
-#[test]
-fn a_server_that_the_kernel_kills_for_want_of_memory_is_out_of_memory_while_it_loads_and_when_it_is_ready() {
-    let Some(group) = SmallGroup::new("oom") else {
-        println!("skipped: this user may not make a control group");
-        return;
-    };
-    sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.section("[restart]\npolicy = \"never\"");
-        let wrapper = sandbox.file("wrapper");
-        let server = sandbox.build_of(Era::default());
-        let script = format!(
-            "#!/bin/sh\ncase \"$1\" in --help|--version) ;; *) echo $$ > {}/cgroup.procs ;; esac\nexec {} \"$@\"\n",
-            group.0.display(),
-            server.display()
-        );
-        std::fs::write(&wrapper, script).unwrap();
-        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
-        fleet.binary(&wrapper);
-        let takes_all = || ScriptAction::Exec { argv: vec!["tail".to_owned(), "/dev/zero".to_owned()] };
-        let loading = Script {
-            load_ms: 60_000,
-            actions: vec![action_at(ScriptPhase::Loading, takes_all())],
-            ..Script::default()
-        };
-        fleet.server("loading", loading);
-        fleet.server("ready", Script { actions: vec![after_ready(takes_all())], ..Script::default() });
-        fleet.server("killed", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("killed").await;
-        for id in ["loading", "ready"] {
-            let (reason, detail, _) = daemon.failure(id).await;
-            assert_eq!(reason, FailureReason::OutOfMemory, "{id}: {detail}");
-            assert!(detail.starts_with("the kernel killed it because memory ran out"), "{id}: {detail}");
-        }
-        assert_eq!(daemon.count("ready", "ReadyReached").await, 1);
-        let pid = daemon.report("killed").await.pid.expect("it runs");
-        kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
-        let (reason, detail, _) = daemon.failure("killed").await;
-        assert_eq!((reason, &*detail), (FailureReason::Crashed, "another process ended it with signal KILL"));
-    });
-}
-
 /// Fault C23: the server fails as unresponsive, is stopped by TERM and CONT, and is restarted although it exits with 0.
 #[test]
 fn a_stopped_server_is_found_and_comes_back() {
@@ -194,6 +119,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     });
 }
 
+/// Fault C40.
 /// The next daemon continues the count of failures.
 #[test]
 fn a_crash_loop_survives_a_restart_of_the_daemon() {

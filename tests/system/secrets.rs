@@ -8,13 +8,14 @@ use llama_warden_tests::{WAIT_LIMIT, action_at, eventually, sandbox};
 const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
 const PASSWORD: &str = "pw-nor-this";
+const PASS: &str = "pass-nor-that";
 
-/// Fault C41.
+/// Faults C41 and S35.
 #[test]
 fn a_secret_is_shown_nowhere() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        let text = format!("my key is {SECRET} and {VALUE}, from http://me:{PASSWORD}@host, said");
+        let text = format!("my key is {SECRET} and {VALUE} and {PASS}, from http://me:{PASSWORD}@host, said");
         let says = |stream| ScriptAction::Say { text: text.clone(), stream };
         let script = Script {
             actions: vec![
@@ -27,7 +28,7 @@ fn a_secret_is_shown_nowhere() {
         // The key comes with a shorter one that it begins with, the password in the URL of a proxy.
         let keys = format!(
             "args = [\"--api-key\", \"{SECRET},sk-do-not\"]\n\
-             env = {{ MY_TOKEN = \"{VALUE}\", https_proxy = \"http://me:{PASSWORD}@127.0.0.1:1\" }}\n\
+             env = {{ MY_TOKEN = \"{VALUE}\", MAIL_PASS = \"{PASS}\", https_proxy = \"http://me:{PASSWORD}@127.0.0.1:1\" }}\n\
              hooks = {{ pre-start = [\"sh\", \"-c\", \"echo hook {SECRET} {VALUE} http://me:{PASSWORD}@h; sleep 0.2\"] }}"
         );
         fleet.server_with("a", script.clone(), &keys);
@@ -58,7 +59,7 @@ fn a_secret_is_shown_nowhere() {
             shown.push((entry.path().display().to_string(), String::from_utf8_lossy(&content).into_owned()));
         }
         for (place, text) in &shown {
-            for secret in [SECRET, VALUE, PASSWORD, &SECRET["sk-do-not".len()..]] {
+            for secret in [SECRET, VALUE, PASSWORD, PASS, &SECRET["sk-do-not".len()..]] {
                 assert!(!text.contains(secret), "{place} shows {secret}:\n{text}");
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, eventually, sandbox};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, eventually, measured, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -50,6 +50,7 @@ fn the_second_term_or_int_kills_and_shows_in_the_exit_code() {
             let insisted = Instant::now();
             daemon.signal(signal);
             assert_eq!(daemon.exit_code().await, code, "{signal}");
+            measured("S8", "second signal, ended after", insisted.elapsed());
             assert!(insisted.elapsed() < Duration::from_secs(10), "{:?}", insisted.elapsed());
         });
     }
@@ -94,7 +95,7 @@ async fn send(daemon: &TestDaemon, number: i32) {
     assert!(status.expect("a shell").success(), "{command}");
 }
 
-/// Fault S8: by default each of them would end the process, and every server with it.
+/// Faults S8 and S32: by default each of them would end the process, and every server with it.
 #[test]
 fn signals_without_a_meaning_are_ignored_with_a_warning() {
     sandbox(async |sandbox| {
@@ -115,7 +116,7 @@ fn signals_without_a_meaning_are_ignored_with_a_warning() {
     });
 }
 
-/// Fault S8: PWR, and RTMIN+3 by which systemd asks the first process of a container.
+/// Faults S8 and S32: PWR, and RTMIN+3 by which systemd asks the first process of a container.
 #[test]
 fn a_power_failure_and_the_halt_of_a_container_are_a_graceful_stop() {
     for number in [30, 37] {
@@ -132,7 +133,7 @@ fn a_power_failure_and_the_halt_of_a_container_are_a_graceful_stop() {
     }
 }
 
-/// Fault S8: tools that rotate logs move the file away and send one of these.
+/// Faults S8 and S32: tools that rotate logs move the file away and send one of these.
 #[test]
 fn usr1_and_usr2_reopen_the_event_log() {
     sandbox(async |sandbox| {
@@ -218,7 +219,7 @@ fn a_term_amid_launches_leaves_nothing() {
     }
 }
 
-/// Servers that still run near the shutdown deadline are killed.
+/// Fault S19: servers that still run near the shutdown deadline are killed.
 #[test]
 fn a_shutdown_ends_by_its_deadline() {
     sandbox(async |sandbox| {
@@ -230,6 +231,7 @@ fn a_shutdown_ends_by_its_deadline() {
         let asked = Instant::now();
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
+        measured("S19", "shutdown with a deadline of 5 s ended after", asked.elapsed());
         assert!(asked.elapsed() < Duration::from_secs(5 + 5), "{:?}", asked.elapsed());
     });
 }

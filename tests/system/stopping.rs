@@ -8,7 +8,9 @@ use std::time::Duration;
 use llama_warden_events::{Event, ProcessEnd, Signal};
 use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Sandbox, TestDaemon, WAIT_LIMIT, action_at, after_ready, eventually, sample, sandbox};
+use llama_warden_tests::{
+    Sandbox, TestDaemon, WAIT_LIMIT, action_at, after_ready, eventually, measured, sample, sandbox,
+};
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
@@ -80,6 +82,7 @@ fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let took = asked.elapsed();
         assert!(took >= grace && took <= grace + SLACK, "{took:?}");
+        measured("C20", "stop with a grace of 2 s ended after", took);
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
         assert!(was_forced(&daemon, "a").await);
         assert_eq!(term_count(&path), 1);

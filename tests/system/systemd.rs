@@ -3,10 +3,11 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{DaemonOptions, Sandbox, WAIT_LIMIT, sandbox};
+use llama_warden_tests::{DaemonOptions, Sandbox, WAIT_LIMIT, eventually, own_namespaces, sandbox};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::stat::fstat;
@@ -127,5 +128,54 @@ fn a_listening_socket_of_systemd_is_taken_and_serves() {
         };
         assert!(holds(daemon.pid()), "the daemon listens on systemd's socket");
         assert!(!holds(server), "a server does not inherit it");
+    });
+}
+
+/// Runs the daemon with a `/run` of its own, in which journald listens at `socket`, and with a standard error that is the journal.
+fn in_journal(socket: Option<&Path>) -> DaemonOptions {
+    let link =
+        socket.map_or_else(String::new, |socket| format!("ln -s {} /run/systemd/journal/socket && ", socket.display()));
+    let stream = "export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2)";
+    let script = format!("mount -t tmpfs none /run && mkdir -p /run/systemd/journal && {link}{stream} && exec \"$@\"");
+    DaemonOptions { under: own_namespaces(&["--mount", "sh", "-c", &script, "sh"]), ..DaemonOptions::default() }
+}
+
+#[test]
+fn a_log_that_goes_to_the_journal_is_entries_with_fields() {
+    sandbox(async |sandbox| {
+        let journal = UnixDatagram::bind(sandbox.file("journal")).expect("bound");
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up_with(&fleet, &in_journal(Some(&sandbox.file("journal")))).await;
+        let mut buffer = vec![0; 1 << 16];
+        let entry = loop {
+            let length = timeout(WAIT_LIMIT, journal.recv(&mut buffer)).await.expect("an entry").expect("received");
+            let entry = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if entry.contains("LLAMA_WARDEN_EVENT=ReadyReached\n") {
+                break entry;
+            }
+        };
+        let has = |line: &str| entry.lines().any(|given| given == line);
+        assert!(has("PRIORITY=6") && has("SYSLOG_IDENTIFIER=llama-warden") && has("LLAMA_WARDEN_SERVER=a"), "{entry}");
+        assert!(entry.contains("MESSAGE=server is ready server=\"a\" via="), "{entry}");
+        assert_eq!(daemon.log(), "", "nothing is told twice");
+    });
+}
+
+#[test]
+fn without_the_journals_socket_lines_begin_with_their_priority() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server_with("a", Script::default(), "binary = \"/nonexistent\"");
+        let daemon = sandbox.up_with(&fleet, &in_journal(None)).await;
+        daemon.failure("a").await;
+        eventually("it is logged", WAIT_LIMIT, async || daemon.log().contains("server failed")).await;
+        let log = daemon.log();
+        let priority = |text: &str| log.lines().find(|line| line.contains(text)).map(|line| line[..3].to_owned());
+        assert_eq!(
+            (priority("is up").as_deref(), priority("server failed").as_deref()),
+            (Some("<6>"), Some("<3>")),
+            "{log}"
+        );
     });
 }

@@ -1,13 +1,20 @@
 //! What the environment asks of the daemon's own log and spans, right and wrong.
 
+use std::time::Duration;
+
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{DaemonOptions, daemon_program, sandbox};
+use llama_warden_tests::{DaemonOptions, Port, daemon_program, measured, sandbox};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 fn with(variables: &[(&str, &str)]) -> DaemonOptions {
     let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     DaemonOptions { environment, ..DaemonOptions::default() }
 }
 
+/// Fault S31.
 #[test]
 fn a_collector_that_cannot_be_used_is_one_warning_and_servers_run() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
@@ -30,6 +37,53 @@ fn a_collector_that_cannot_be_used_is_one_warning_and_servers_run() {
             let checked = check.output().await.expect("it runs");
             let told = String::from_utf8_lossy(&checked.stderr).into_owned();
             assert!(checked.status.success() && told.contains("OTEL_EXPORTER_OTLP"), "{told}");
+        });
+    }
+}
+
+/// Answers every request with 500, on a port of its own; returns the port.
+async fn failing_collector() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = vec![0; 1 << 16];
+                let _ = stream.read(&mut request).await;
+                let answer = b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            });
+        }
+    });
+    port
+}
+
+/// Fault S31: nobody listens at the collector's address, a listener never answers, and a collector fails for ever.
+#[test]
+fn a_collector_that_is_not_there_or_fails_for_ever_delays_neither_servers_nor_the_shutdown() {
+    for collector in ["absent", "silent", "failing"] {
+        sandbox(async |sandbox| {
+            let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+            let port = match collector {
+                "absent" => Port::lease().number(),
+                "silent" => silent.local_addr().expect("bound").port(),
+                _ => failing_collector().await,
+            };
+            let endpoint = format!("http://127.0.0.1:{port}");
+            let mut fleet = sandbox.fleet();
+            fleet.server("a", Script::default());
+            let daemon = sandbox.up_with(&fleet, &with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])).await;
+            daemon.ready("a").await;
+            for _ in 0..3 {
+                daemon.command("a", "restart?wait=50s").await.expect(200);
+            }
+            let asked = Instant::now();
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.exit_code().await, 0, "{collector}: {}", daemon.log());
+            measured("S31", &format!("shutdown with a collector that is {collector}"), asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_secs(15), "{collector}: {:?}", asked.elapsed());
+            let log = daemon.log();
+            assert!(log.matches("spans").count() <= 3, "{collector}: {log}");
         });
     }
 }

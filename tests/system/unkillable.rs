@@ -26,7 +26,7 @@ fn without_cap_kill() -> DaemonOptions {
 }
 
 /// A llama-server that changes its user before it serves.
-fn server_of_another_user(sandbox: &Sandbox) -> PathBuf {
+pub(crate) fn server_of_another_user(sandbox: &Sandbox) -> PathBuf {
     let stand_in = stand_in_program();
     let stand_in = stand_in.display();
     let script = format!(

@@ -6,6 +6,7 @@ use llama_warden_stand_in::Script;
 use llama_warden_tests::{WAIT_LIMIT, daemon_program, sandbox};
 use tokio::time::timeout;
 
+/// Fault S26.
 /// Commands still find the daemon, and `reload` reports the problems of the file.
 #[test]
 fn an_invalid_configuration_does_not_hide_the_daemon() {

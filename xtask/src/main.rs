@@ -3,6 +3,7 @@
 //! A chore prints its result on stdout and its progress on stderr.
 
 mod ci;
+mod faults;
 mod gguf;
 mod schema;
 mod test;
@@ -43,6 +44,8 @@ enum Chore {
     Tidy,
     /// Write the files below docs/ that are generated from the types
     Schema(schema::SchemaOptions),
+    /// Write docs/faults.md from its rows and the tests that cite them
+    Faults(faults::FaultsOptions),
     /// Write a small random model that a real llama-server loads
     Gguf(gguf::GgufOptions),
     /// Measure release builds against their budgets
@@ -67,6 +70,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,
+        Chore::Faults(options) => faults::run(&options)?,
         Chore::Gguf(options) => gguf::run(&options)?,
         // The benchmarks have the options, the output and the exit code.
         Chore::Bench { arguments } => {

@@ -34,6 +34,7 @@ fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
     events.kill().and_then(|()| events.wait()).expect("ends");
 }
 
+/// Fault S13.
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_its_error() {
     let folder = tempfile::tempdir().expect("makes a folder");

@@ -4,7 +4,6 @@
 
 mod comments;
 mod edges;
-mod faults;
 mod layout;
 mod names;
 mod words;
@@ -18,23 +17,23 @@ use xtask::{paths, shell};
 
 /// A text file of the checkout.
 #[derive(Debug)]
-struct Source {
+pub struct Source {
     /// Its path from the root, with forward slashes.
-    path: String,
-    text: String,
+    pub path: String,
+    pub text: String,
 }
 
 /// The files that git tracks or would track.
 #[derive(Debug, Default)]
-struct Checkout {
-    sources: Vec<Source>,
+pub struct Checkout {
+    pub sources: Vec<Source>,
     /// Every path, binary files included.
     paths: Vec<String>,
 }
 
 /// A place that breaks a rule, and what to do about it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Violation {
+pub struct Violation {
     path: String,
     /// The line, from 1; 0 means the whole file.
     line: usize,
@@ -48,7 +47,7 @@ struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let rules = [comments::check, edges::check, faults::check, layout::check, names::check, words::check];
+    let rules = [comments::check, edges::check, layout::check, names::check, words::check];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(&checkout)).collect();
     violations.sort();
     for violation in &violations {
@@ -67,7 +66,11 @@ pub fn run() -> Result<(), Error> {
 }
 
 impl Checkout {
-    fn read() -> Result<Self, Error> {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When git cannot list them.
+    pub fn read() -> Result<Self, Error> {
         let root = paths::root();
         // In a container the checkout may belong to another user, and git refuses to list it then.
         let trusted = format!("safe.directory={}", root.display());
@@ -85,7 +88,7 @@ impl Checkout {
     }
 
     #[cfg(test)]
-    fn of(files: &[(&str, &str)]) -> Self {
+    pub fn of(files: &[(&str, &str)]) -> Self {
         let source = |(path, text): &(&str, &str)| Source { path: (*path).to_owned(), text: (*text).to_owned() };
         Self {
             sources: files.iter().map(source).collect(),
@@ -95,7 +98,7 @@ impl Checkout {
 }
 
 impl Source {
-    fn is_rust(&self) -> bool {
+    pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
@@ -105,11 +108,11 @@ impl Source {
 }
 
 impl Violation {
-    fn of_file(path: &str, rule: &'static str, advice: impl Into<String>) -> Self {
+    pub fn of_file(path: &str, rule: &'static str, advice: impl Into<String>) -> Self {
         Self::of_line(path, 0, rule, advice)
     }
 
-    fn of_line(path: &str, line: usize, rule: &'static str, advice: impl Into<String>) -> Self {
+    pub fn of_line(path: &str, line: usize, rule: &'static str, advice: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line, rule, advice: advice.into() }
     }
 }

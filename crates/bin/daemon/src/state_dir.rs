@@ -231,7 +231,7 @@ mod tests {
         StateDir::acquire(&path).expect("free again");
     }
 
-    /// S3, S6.
+    /// Faults S3 and S6.
     #[test]
     fn a_lock_that_outlives_its_holder_for_a_moment_is_waited_for() {
         let path = tempfile::tempdir().expect("a temporary directory");
@@ -263,7 +263,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
     }
 
-    /// S28.
+    /// Fault S28.
     #[test]
     fn a_folder_that_others_can_write_is_refused_and_left_as_it_was() {
         let parent = tempfile::tempdir().expect("a temporary directory");
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!((mode(parent.path()), mode(&parent.path().join(LOCK))), (0o755, 0o600));
     }
 
-    /// S28.
+    /// Fault S28.
     #[test]
     fn a_folder_with_files_of_others_is_refused_and_left_as_it_was() {
         let project = tempfile::tempdir().expect("a temporary directory");
@@ -318,7 +318,7 @@ mod tests {
         assert!(message.ends_with("`events.jsonl` in it belongs to user 8"), "{message}");
     }
 
-    /// S28.
+    /// Fault S28.
     #[test]
     fn a_lock_that_is_a_link_is_not_followed() {
         let parent = tempfile::tempdir().expect("a temporary directory");

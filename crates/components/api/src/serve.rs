@@ -241,6 +241,7 @@ mod tests {
 
     use super::*;
 
+    /// Fault S27.
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_given_up_by_the_kernel() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");

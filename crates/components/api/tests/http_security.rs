@@ -123,6 +123,7 @@ async fn a_huge_head_and_garbage_are_refused() {
     daemon.end().await;
 }
 
+/// Fault S27.
 #[tokio::test]
 async fn a_client_that_never_reads_holds_up_neither_others_nor_the_end() {
     let daemon = ApiFixture::start().await;

@@ -82,6 +82,7 @@ async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
     daemon.end().await;
 }
 
+/// Fault S33.
 #[tokio::test]
 async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
     let daemon = ApiFixture::start_with(Setup { events_kept: 3, ..Setup::default() }).await;

@@ -1,6 +1,7 @@
 //! Events as log lines and OpenTelemetry spans.
 //!
-//! * [`start_logging`] sets up the log: lines on standard error, which never block the daemon even if they are not read.
+//! * [`start_logging`] sets up the log: lines on standard error, or entries of the journal where that is the journal. Neither blocks
+//!   the daemon, even if nobody reads.
 //! * [`Telemetry`] is the component that turns each event into one log line and, with a collector, into spans.
 //! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
 //!   are sent too; without an endpoint in the environment nothing of it exists.
@@ -10,6 +11,7 @@
 
 mod component;
 mod eventlog;
+mod journal;
 mod line;
 mod logging;
 mod queue;

@@ -13,6 +13,7 @@ macro_rules! log {
         tracing::$level!(
             target: "llama_warden::fact",
             seq = $envelope.seq.get(),
+            event = $envelope.event.kind(),
             server = $envelope.server.as_ref().map(ServerId::as_str),
             incarnation = $envelope.incarnation.map(|incarnation| incarnation.get()),
             $($fields_and_text)+
@@ -278,6 +279,7 @@ mod tests {
         }
     }
 
+    /// Fault S35.
     #[test]
     fn a_secret_of_the_command_line_has_no_way_into_the_log() {
         let argv = ["--api-key", "hunter2"].into();

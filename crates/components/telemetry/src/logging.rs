@@ -1,18 +1,27 @@
-//! Sets up the log on standard error.
+//! Sets up the log on standard error, or in the journal.
+//!
+//! Where standard error is the journal, lines for people become entries with fields; without journald's socket, they are lines that
+//! begin with their priority, as in `<4>`.
 //!
 //! Lines go through a [`LineQueue`], so a stopped terminal, a pipe that is not read or a full disk never blocks the daemon:
 //! it loses lines, and counts them.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tracing::Subscriber;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
+use crate::journal::{JournalLayer, JournalSocket, is_journal, priority};
 use crate::queue::LineQueue;
 
 /// How long the end of the daemon waits for its last lines.
@@ -114,23 +123,83 @@ impl Drop for LogGuard {
 
 /// Makes this process log to standard error from now on.
 pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
-    // A descriptor of our own: the writer may be stuck in a write for ever, and must not hold the lock of
-    // `std::io::stderr` then, which a panic message needs.
-    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
+    let variable = std::env::var_os("JOURNAL_STREAM");
+    let is_journal = settings.format == LogFormat::Human && is_journal(io::stderr(), variable.as_deref());
     let report = |lost| tracing::warn!(lost, "log lines were lost: standard error did not take them");
-    let queue = LineQueue::start(File::from(stderr), report).map_err(LogError::Writer)?;
+    let (sink, queue) = match JournalSocket::open() {
+        Ok(socket) if is_journal => (LogSink::Journal, LineQueue::start(socket, report)),
+        _ => {
+            // A descriptor of our own: the writer may be stuck in a write for ever, and must not hold the lock of
+            // `std::io::stderr` then, which a panic message needs.
+            let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
+            let sink = if is_journal { LogSink::PriorityLines } else { LogSink::Lines };
+            (sink, LineQueue::start(File::from(stderr), report))
+        }
+    };
+    let queue = queue.map_err(LogError::Writer)?;
     // Not `try_init`, which would also log what libraries tell the `log` crate: of those here, only file watches that are gone.
-    tracing::subscriber::set_global_default(subscriber(settings, queue.clone())).map_err(LogError::Twice)?;
+    tracing::subscriber::set_global_default(subscriber(settings, sink, queue.clone())).map_err(LogError::Twice)?;
     Ok(LogGuard { queue })
 }
 
-fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> impl Subscriber + Send + Sync {
-    let lines = fmt::layer().with_writer(move || queue.clone());
-    let lines = match settings.format {
-        LogFormat::Human => lines.with_ansi(settings.colour == Colour::On).with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+/// What the log is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogSink {
+    Lines,
+    /// Lines that the journal reads from standard error: each begins with its priority.
+    PriorityLines,
+    Journal,
+}
+
+fn subscriber(settings: &LoggingSettings, sink: LogSink, queue: LineQueue) -> impl Subscriber + Send + Sync {
+    let lines = fmt::layer();
+    let layer = match (sink, settings.format) {
+        (LogSink::Journal, _) => JournalLayer::new(queue).boxed(),
+        (_, LogFormat::Json) => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(move || queue.clone())
+            .boxed(),
+        (_, LogFormat::Human) => {
+            let lines =
+                lines.with_ansi(settings.colour == Colour::On).with_target(false).fmt_fields(debug_fn(human_field));
+            let lines = lines.with_writer(move || queue.clone());
+            if sink == LogSink::PriorityLines { lines.map_event_format(WithPriority).boxed() } else { lines.boxed() }
+        }
     };
-    tracing_subscriber::registry().with(settings.level).with(lines)
+    tracing_subscriber::registry().with(settings.level).with(layer)
+}
+
+/// Writes a field for people. The type of an event is what the text says in words.
+fn human_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        "event" => Ok(()),
+        name if writer.has_ansi_escapes() => write!(writer, " \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value:?}"),
+        name => write!(writer, " {name}={value:?}"),
+    }
+}
+
+/// Formats an event as `F` does, behind its priority, as sd-daemon(3) describes.
+struct WithPriority<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithPriority<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        self.0.format_event(context, writer, event)
+    }
 }
 
 /// The log gives each formatted event in one piece.
@@ -159,9 +228,13 @@ mod tests {
 
     /// What one event looks like.
     fn logged(settings: &LoggingSettings, event: impl FnOnce()) -> String {
+        logged_to(settings, LogSink::Lines, event)
+    }
+
+    fn logged_to(settings: &LoggingSettings, sink: LogSink, event: impl FnOnce()) -> String {
         let (mut near, far) = UnixStream::pair().expect("makes a pair");
         let queue = LineQueue::start(far, |_| {}).expect("starts");
-        tracing::subscriber::with_default(subscriber(settings, queue.clone()), event);
+        tracing::subscriber::with_default(subscriber(settings, sink, queue.clone()), event);
         queue.close(LAST_LINES * 20);
         drop(queue);
         let mut text = String::new();
@@ -206,6 +279,22 @@ mod tests {
         let text = logged(&settings, || tracing::warn!(detail = "evil \u{1b}[31m\nline", "warned"));
         assert!(text.contains("WARN") && text.contains("warned"), "{text:?}");
         assert!(text.ends_with('\n') && !text.trim_end().contains(['\u{1b}', '\n']), "{text:?}");
+    }
+
+    #[test]
+    fn a_line_for_the_journal_begins_with_its_priority() {
+        let settings = settings(&[("NO_COLOR", "1")]).expect("valid");
+        let text = logged_to(&settings, LogSink::PriorityLines, || tracing::warn!("warned"));
+        assert!(text.starts_with("<4>") && text.ends_with("warned\n"), "{text:?}");
+    }
+
+    #[test]
+    fn people_read_the_text_and_its_values_and_programs_the_type_of_the_event() {
+        let event = || tracing::info!(event = "ReadyReached", server = "a", "server is ready");
+        let human = logged(&settings(&[("NO_COLOR", "1")]).expect("valid"), event);
+        assert!(human.ends_with("INFO server is ready server=\"a\"\n"), "{human:?}");
+        let json = logged(&settings(&[("LLAMA_WARDEN_LOG_FORMAT", "json")]).expect("valid"), event);
+        assert!(json.contains(r#""event":"ReadyReached""#), "{json}");
     }
 
     #[test]

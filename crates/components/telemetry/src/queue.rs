@@ -161,6 +161,7 @@ mod tests {
         assert_eq!(queue.lost(), 0);
     }
 
+    /// Fault S15.
     #[test]
     fn a_blocked_sink_loses_counted_lines_and_blocks_nobody() {
         let (queue, permit, read, reports) = queue();

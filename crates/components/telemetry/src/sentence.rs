@@ -68,7 +68,7 @@ impl Visit for Words {
         // Writing into a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.text, "{value:?}"),
-            "seq" | "server" | "incarnation" => Ok(()),
+            "seq" | "event" | "server" | "incarnation" => Ok(()),
             name => write!(self.values, " {name}={value:?}"),
         };
     }

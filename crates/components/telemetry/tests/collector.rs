@@ -206,6 +206,7 @@ async fn what_was_under_way_at_the_end_is_sent_as_incomplete() {
     }
 }
 
+/// Fault S31.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_that_the_collector_refuses_are_reported_as_lost() {
     let collector = Collector::start(StatusCode::BAD_REQUEST).await;
@@ -215,6 +216,7 @@ async fn spans_that_the_collector_refuses_are_reported_as_lost() {
     assert!(matches!(finished, Err(TracingError::Lost { spans: 3 })), "{finished:?}");
 }
 
+/// Fault S31.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_never_answers_holds_the_end_up_no_longer_than_told() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("binds");

@@ -301,6 +301,7 @@ mod tests {
         assert_eq!(stop.next_deadline(), None);
     }
 
+    /// Fault S11.
     #[test]
     fn an_overslept_ladder_is_not_sent_in_one_burst() {
         let ladder = [Signal::INT, Signal::TERM];

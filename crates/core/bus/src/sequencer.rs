@@ -36,12 +36,21 @@ impl Bus {
     ///
     /// `kept` events stay readable; a subscription that falls further behind gets a gap.
     pub fn start(boot: BootId, kept: usize) -> (Self, Publisher) {
+        Self::start_with_wall_clock(boot, kept, || Timestamp::new(jiff::Timestamp::now()))
+    }
+
+    /// As [`Self::start`], with the clock that dates events. It may jump: nothing but the dates follows it.
+    pub fn start_with_wall_clock(
+        boot: BootId,
+        kept: usize,
+        wall_clock: impl Fn() -> Timestamp + Send + 'static,
+    ) -> (Self, Publisher) {
         let clock = Clock::start();
         let (inlet, drafts) = mpsc::channel(INLET);
         let first = Snapshot::new(boot);
         let (store, snapshot) = watch::channel(Arc::new(first));
         let ring = Arc::new(EventRing { kept: kept.max(1), ring: Mutex::default(), gaps: Mutex::default() });
-        tokio::spawn(sequence(drafts, ring.clone(), store, clock));
+        tokio::spawn(sequence(drafts, ring.clone(), store, clock, wall_clock));
         (Self { ring, snapshot, clock }, Publisher::new(inlet))
     }
 
@@ -151,6 +160,7 @@ async fn sequence(
     ring: Arc<EventRing>,
     store: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
+    wall_clock: impl Fn() -> Timestamp,
 ) {
     let mut snapshot = store.borrow().clone();
     let mut batch = Vec::with_capacity(BATCH);
@@ -161,7 +171,7 @@ async fn sequence(
             let envelope = Envelope {
                 seq: state.seq.next(),
                 boot: state.boot,
-                at: Timestamp::new(jiff::Timestamp::now()),
+                at: wall_clock(),
                 elapsed: clock.now(),
                 server: draft.server,
                 incarnation: draft.incarnation,

@@ -1,9 +1,10 @@
 //! The guarantees of the event lane, one test each.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use llama_warden_bus::{Bus, Delivery, EventDraft};
-use llama_warden_events::{BootId, Event, EventPosition, Seq};
+use llama_warden_events::{BootId, Event, EventPosition, Seq, Timestamp};
 
 fn event(number: usize) -> EventDraft {
     EventDraft::daemon(Event::DaemonStopping { trigger: number.to_string() })
@@ -80,6 +81,7 @@ async fn an_acknowledged_event_is_in_the_snapshot() {
     }
 }
 
+/// Fault S12.
 #[tokio::test]
 async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows() {
     let (bus, publisher) = bus(64);
@@ -94,6 +96,7 @@ async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows()
     assert!(subscription.try_next().is_none());
 }
 
+/// Fault S12.
 #[tokio::test]
 async fn a_slow_subscriber_gets_an_exact_gap_and_ends_with_the_truth() {
     let (bus, publisher) = bus(8);
@@ -184,6 +187,7 @@ async fn a_reader_from_another_run_or_from_ahead_gets_a_gap_with_the_state_and_t
     assert_eq!(envelope.seq, Seq::new(2));
 }
 
+/// Fault S12.
 #[tokio::test]
 async fn a_thousand_subscribers_that_never_read_hold_nobody_up() {
     let (bus, publisher) = bus(64);
@@ -207,4 +211,31 @@ async fn the_line_ends_when_every_publisher_is_gone() {
     drop(publisher);
     assert!(matches!(subscription.next().await, Some(Delivery::Event(_))));
     assert!(subscription.next().await.is_none());
+}
+
+/// Fault S11: the wall clock jumps by an hour and by ten years, forwards and backwards. The dates follow it; order, numbers and
+/// the time that has passed do not.
+#[tokio::test]
+async fn a_clock_that_jumps_changes_the_dates_of_events_and_nothing_else() {
+    const HOUR: i64 = 3600;
+    const JUMPS: [i64; 5] = [0, HOUR, -HOUR, 10 * 8766 * HOUR, -10 * 8766 * HOUR];
+    let read = AtomicUsize::new(0);
+    let start = jiff::Timestamp::from_second(1_790_000_000).expect("a date");
+    let wall_clock = move || {
+        let jump = JUMPS[read.fetch_add(1, Ordering::Relaxed) % JUMPS.len()];
+        Timestamp::new(start.checked_add(jiff::SignedDuration::from_secs(jump)).expect("a date"))
+    };
+    let (bus, publisher) = Bus::start_with_wall_clock(BootId::from_random(7), 64, wall_clock);
+    let mut subscription = bus.subscribe("test");
+    let mut seen = Vec::new();
+    for number in 0..JUMPS.len() {
+        publisher.publish(event(number)).await.expect("open");
+        let Some(Delivery::Event(envelope)) = subscription.next().await else { panic!("an event") };
+        seen.push(envelope);
+    }
+    let dates: Vec<f64> = seen.iter().map(|envelope| envelope.at.as_unix_seconds() - 1.79e9).collect();
+    assert_eq!(dates, JUMPS.map(|jump| jump as f64));
+    assert!(seen.iter().enumerate().all(|(index, envelope)| envelope.seq == Seq::new(index as u64 + 1)));
+    let passed: Vec<Duration> = seen.iter().map(|envelope| envelope.elapsed.since(seen[0].elapsed)).collect();
+    assert!(passed.is_sorted() && passed.iter().all(|passed| *passed < Duration::from_secs(60)), "{passed:?}");
 }

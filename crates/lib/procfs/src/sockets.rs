@@ -162,6 +162,7 @@ mod tests {
         assert_eq!((asked.len(), &asked), (1, &read));
     }
 
+    /// Fault S29.
     #[test]
     fn the_user_of_a_peer_is_known_while_its_socket_is_open() {
         let own = std::fs::metadata("/proc/self").expect("readable").uid();

@@ -64,6 +64,7 @@ fn names_secret(argument: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Fault S35.
     #[test]
     fn secret_values_are_replaced_and_nothing_else_is() {
         let cases = [

@@ -209,6 +209,7 @@ fn a_server_that_becomes_ready_gives_no_evidence_of_failure() {
     }
 }
 
+/// Fault C55.
 #[test]
 fn spoofed_phrases_are_no_ready_lines_whatever_their_port() {
     let packs = PackSet::built_in();

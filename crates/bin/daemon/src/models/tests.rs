@@ -250,6 +250,7 @@ fn a_model_is_launched_as_what_it_is_for() {
     assert_eq!(flags(ModelKind::Generative, Some("/m/mmproj.gguf")), [("mmproj".to_owned(), eye)].into());
 }
 
+/// Fault S26.
 #[test]
 fn a_model_whose_folder_is_not_there_for_a_moment_keeps_its_server() {
     let (models, other) = (folder(&["alpha-1B", "beta-1B"]), folder(&["gamma-1B"]));

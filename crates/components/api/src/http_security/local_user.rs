@@ -43,6 +43,7 @@ fn check_peer(user: u32, peer: Option<u32>) -> Result<(), ApiProblem> {
 mod tests {
     use super::*;
 
+    /// Fault S29.
     #[test]
     fn only_the_daemons_user_and_root_are_served() {
         for served in [0, 1000] {

@@ -90,6 +90,7 @@ fn a_server_that_stays_silent_or_hung_after_that_fails_once() {
     assert_eq!(published_by("hhhs"), "-1 -2 -3 lost -4 unresponsive", "the last outcome names the reason");
 }
 
+/// Fault C39.
 #[test]
 fn a_server_that_computes_is_never_taken_for_dead() {
     assert_eq!(published_by("ssbssbssbss"), "-1 -2 -3 lost -4 -5 -6 -7 -8");

@@ -86,6 +86,7 @@ async fn nobody_at_the_port_is_a_failure_too() {
     fixture.end().await;
 }
 
+/// Fault C39.
 #[tokio::test]
 async fn a_server_that_computes_is_left_alone_however_long_it_is_silent() {
     let a = server("a");
@@ -102,6 +103,7 @@ async fn a_server_that_computes_is_left_alone_however_long_it_is_silent() {
     fixture.end().await;
 }
 
+/// Fault C9.
 #[tokio::test]
 async fn a_server_that_says_that_it_is_not_ready_is_lost_lives_and_regains_it() {
     let a = server("a");
@@ -144,6 +146,7 @@ async fn a_server_that_speaks_tls_is_alive_when_it_takes_connections() {
     fixture.end().await;
 }
 
+/// Fault C38.
 #[tokio::test]
 async fn a_server_that_answers_and_does_not_work_is_wedged() {
     let a = server("a");

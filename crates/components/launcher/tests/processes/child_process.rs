@@ -99,7 +99,7 @@ fn every_end() {
 fn early_exits() {
     on_runtime(async {
         let spawner = spawner();
-        for round in 0..1000 {
+        for round in 0..10_000 {
             let process = shell(&spawner, "exit 7").await;
             if round % 2 == 0 {
                 tokio::task::yield_now().await;

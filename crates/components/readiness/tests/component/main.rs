@@ -125,6 +125,7 @@ async fn a_server_that_ends_while_it_loads_fails_for_the_reason_that_it_wrote() 
     fixture.end().await;
 }
 
+/// Fault C12.
 #[tokio::test]
 async fn ready_then_a_crash_are_two_events_in_order() {
     let id = server("qwen");

@@ -228,6 +228,7 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     assert!(actions.contains(&removed), "{actions:?}");
 }
 
+/// Fault S34.
 #[test]
 fn a_server_that_comes_back_to_the_configuration_starts_at_once_with_the_next_number() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);

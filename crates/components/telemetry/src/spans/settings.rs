@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(endpoint(&[ENDPOINT, special]), "http://c:2/own");
     }
 
+    /// Fault S31.
     #[test]
     fn what_this_build_cannot_do_is_refused_with_the_variable_named() {
         let refused = [

@@ -41,6 +41,7 @@ fn a_link_to_a_special_file_is_reported() {
     assert_eq!(models.problems(), [("m.gguf".to_owned(), ProblemReason::NotAFile)]);
 }
 
+/// Fault S23.
 #[test]
 fn links_to_files_are_followed_and_links_to_other_directories_where_that_is_asked_for() {
     let (models, outside) = (Models::new(), Models::new());
