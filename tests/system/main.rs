@@ -46,4 +46,5 @@ mod systemd;
 mod telemetry;
 mod terminal;
 mod unkillable;
+mod wrapped;
 mod user_mistakes;
