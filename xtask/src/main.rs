@@ -55,6 +55,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
+    /// Run the daemon for long, with random commands and servers, and compare what it holds early and late
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// `--minutes N` or `--restarts N`, and `--seed S`; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<OsString>,
+    },
     /// Run all checks, then all tests
     Ci,
 }
@@ -73,11 +80,15 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Faults(options) => faults::run(&options)?,
         Chore::Gguf(options) => gguf::run(&options)?,
         // The benchmarks have the options, the output and the exit code.
-        Chore::Bench { arguments } => {
-            let bench = ["run", "--quiet", "--package", "llama-warden-bench", "--"];
-            return shell::status(cargo().args(bench).args(arguments)).map(shell::exit_code);
-        }
+        Chore::Bench { arguments } => return bench(arguments),
+        Chore::Soak { arguments } => return bench(std::iter::once("soak".into()).chain(arguments)),
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the package of the benchmarks, which has also what the soak needs.
+fn bench(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> {
+    let bench = ["run", "--quiet", "--package", "llama-warden-bench", "--"];
+    shell::status(cargo().args(bench).args(arguments)).map(shell::exit_code)
 }

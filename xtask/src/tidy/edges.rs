@@ -75,6 +75,7 @@ const TABLE: &str = "
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf xtask
+    model: events state bus component config memory probe readiness terminator supervisor health component-kit
     xtask: tiny-gguf
 ";
 

@@ -34,48 +34,59 @@ pub(crate) struct CheckTarget {
 
 /// How to check it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct CheckRequest {
+pub struct CheckRequest {
     /// Longest wait for each answer.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// The processor time at the check before, if that failed: computing since then counts.
-    pub(crate) cpu: Option<CpuReading>,
+    pub cpu: Option<CpuReading>,
     /// The result of the last request for a token; `None` if no request is due.
-    pub(crate) inference: Option<Inference>,
+    pub inference: Option<Inference>,
 }
 
 /// The result of the last request for a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Inference {
-    pub(crate) cpu: Option<CpuReading>,
+pub struct Inference {
+    /// The processor time after it.
+    pub cpu: Option<CpuReading>,
     /// Tokens handled, from `/slots` after a request that hung.
-    pub(crate) tokens: Option<u64>,
+    pub tokens: Option<u64>,
 }
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct CheckReport {
-    pub(crate) outcome: CheckOutcome,
+pub struct CheckReport {
+    /// Its conclusion.
+    pub outcome: CheckOutcome,
     /// Time until `/health` was answered or timed out.
-    pub(crate) latency: Duration,
+    pub latency: Duration,
     /// The last processor time that was read.
-    pub(crate) cpu: Option<CpuReading>,
+    pub cpu: Option<CpuReading>,
     /// Tokens handled, where a request for a token hung and the build counts them.
-    pub(crate) tokens: Option<u64>,
+    pub tokens: Option<u64>,
 }
 
 /// The conclusion of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CheckOutcome {
+pub enum CheckOutcome {
     /// It answers every request that was sent.
     Well,
     /// It does not answer, but computes.
     Busy,
     /// It answers, but not as a ready server does.
-    NotReady { detail: String },
+    NotReady {
+        /// What it answered, or did not.
+        detail: String,
+    },
     /// It neither answers nor computes.
-    Silent { detail: String },
+    Silent {
+        /// What it answered, or did not.
+        detail: String,
+    },
     /// It answers, but a request for a token hangs while nothing is computed.
-    Hung { detail: String },
+    Hung {
+        /// What it answered, or did not.
+        detail: String,
+    },
     /// Its process is gone; the event of its exit is on the way.
     Gone,
 }

@@ -22,12 +22,13 @@ pub(crate) struct Leader {
 
 /// The processor time of a process group at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CpuReading {
+pub struct CpuReading {
     /// User and system time, in clock ticks.
-    pub(crate) ticks: u64,
+    pub ticks: u64,
     /// Whether the kernel lets the leader run.
-    pub(crate) state: RunState,
-    pub(crate) at: Uptime,
+    pub state: RunState,
+    /// When it was read.
+    pub at: Uptime,
 }
 
 impl CpuReading {

@@ -15,6 +15,8 @@
 //! of a server that neither answers nor computes, publishes
 //! [`ServerFailed`](llama_warden_events::Event::ServerFailed) with the reason `unresponsive` or `wedged`. The supervisor
 //! decides about a restart.
+//!
+//! [`HealthMachine`] is public for the model tests of the lifecycle.
 
 mod check;
 mod component;
@@ -22,4 +24,7 @@ mod cpu;
 mod llama_json;
 mod machine;
 
+pub use check::{CheckOutcome, CheckReport, CheckRequest, Inference};
 pub use component::Health;
+pub use cpu::CpuReading;
+pub use machine::{HealthMachine, HealthState};

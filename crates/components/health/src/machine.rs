@@ -25,7 +25,8 @@ mod tests;
 
 /// The state of the server according to the published events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HealthState {
+pub enum HealthState {
+    /// It answers as ready.
     Ready,
     /// `ReadyLost`: too many checks in a row failed.
     Lost,
@@ -35,7 +36,7 @@ pub(crate) enum HealthState {
 
 /// The machine of one server.
 #[derive(Debug)]
-pub(crate) struct HealthMachine {
+pub struct HealthMachine {
     spec: Arc<HealthSpec>,
     state: HealthState,
     next_check: Uptime,
@@ -65,7 +66,7 @@ struct RunningCheck {
 impl HealthMachine {
     /// A machine for a server that is ready, or has lost its readiness. The first check comes after `spread` (0 to 1) of an
     /// interval, so that servers which became ready together are not all checked at once.
-    pub(crate) fn new(spec: impl Into<Arc<HealthSpec>>, state: HealthState, now: Uptime, spread: f64) -> Self {
+    pub fn new(spec: impl Into<Arc<HealthSpec>>, state: HealthState, now: Uptime, spread: f64) -> Self {
         let spec = spec.into();
         Self {
             state,
@@ -83,7 +84,7 @@ impl HealthMachine {
     }
 
     /// Changes the settings. What is due sooner under the new ones comes sooner; nothing is put off.
-    pub(crate) fn change_settings(&mut self, spec: impl Into<Arc<HealthSpec>>, now: Uptime) {
+    pub fn change_settings(&mut self, spec: impl Into<Arc<HealthSpec>>, now: Uptime) {
         let spec = spec.into();
         self.next_check = self.next_check.min(align(now + spec.interval, spec.interval));
         let inference = now + spec.inference.unwrap_or_default();
@@ -93,12 +94,12 @@ impl HealthMachine {
     }
 
     /// When the next check is due; `None` while one is under way, and once the server has failed.
-    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
+    pub fn next_deadline(&self) -> Option<Uptime> {
         (self.running.is_none() && self.state != HealthState::Failed).then_some(self.next_check)
     }
 
     /// Begins the check that is due, if one is.
-    pub(crate) fn begin_check(&mut self, now: Uptime) -> Option<CheckRequest> {
+    pub fn begin_check(&mut self, now: Uptime) -> Option<CheckRequest> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
         }
@@ -109,7 +110,7 @@ impl HealthMachine {
     }
 
     /// Ends the check under way and returns what to publish.
-    pub(crate) fn finish_check(&mut self, report: CheckReport, now: Uptime) -> Vec<Event> {
+    pub fn finish_check(&mut self, report: CheckReport, now: Uptime) -> Vec<Event> {
         let Some(running) = self.running.take() else { return Vec::new() };
         // An interval after the last begin, not the last end: slow answers do not make the checks rarer. Checks that were
         // missed meanwhile are not made up for.

@@ -4,18 +4,22 @@ use llama_warden_events::{FailureReason, ProcessEnd, Signal};
 
 /// The failure of a launch, without its last lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReadinessFailure {
-    pub(crate) reason: FailureReason,
-    pub(crate) detail: String,
+pub struct ReadinessFailure {
+    /// The reason, from the closed set.
+    pub reason: FailureReason,
+    /// The same in words, with the next step where there is one.
+    pub detail: String,
 }
 
 /// A line whose verdict is a failure: it explains the end of the process, if the process ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FailureEvidence {
-    pub(crate) reason: FailureReason,
+pub struct FailureEvidence {
+    /// The reason that the line gives.
+    pub reason: FailureReason,
     /// The lowest is the most specific.
-    pub(crate) rank: u16,
-    pub(crate) line: String,
+    pub rank: u16,
+    /// The line.
+    pub line: String,
 }
 
 impl ReadinessFailure {

@@ -18,7 +18,7 @@ pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which model answers at a server's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub enum Identity {
     /// The model that the server was launched with.
     Same,
     /// Another model, or no server of one model.

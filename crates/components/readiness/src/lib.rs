@@ -16,7 +16,8 @@
 //! 4. The answer 200 is the **proof** (`Proof::Probe`). If the build cannot be probed, the line is (`Proof::ReadyLine`).
 //! 5. Once listener and model are confirmed, the machine publishes `ReadyReached`. Its `via` names the stream of the hint.
 //!
-//! [`Readiness`] is the component around them. It handles neither pids nor signals.
+//! [`Readiness`] is the component around them. It handles neither pids nor signals. [`ReadinessMachine`] is public for the model
+//! tests of the lifecycle, which run it against a simulated server.
 
 mod component;
 mod directory_watch;
@@ -29,4 +30,10 @@ mod pack_reloader;
 mod tap;
 
 pub use component::Readiness;
+pub use failure::{FailureEvidence, ReadinessFailure};
 pub use ground_truth::{GroundTruth, Served, Serving};
+pub use identity::Identity;
+pub use machine::{
+    HintStrength, OutputSummary, Probeable, ReadinessAction, ReadinessHint, ReadinessInput, ReadinessMachine,
+    ReadinessPolicy, Startup,
+};

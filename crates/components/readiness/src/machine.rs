@@ -26,7 +26,7 @@ mod interface;
 mod tests;
 
 use confirm::{Confirmation, Proof};
-pub(crate) use interface::{
+pub use interface::{
     HintStrength, OutputSummary, Probeable, ReadinessAction, ReadinessHint, ReadinessInput, ReadinessPolicy,
 };
 
@@ -48,15 +48,18 @@ const MOST_HINTS: u8 = 4;
 
 /// The readiness of one launch. After ready, which may last for months, it keeps nothing of the start-up.
 #[derive(Debug)]
-pub(crate) enum ReadinessMachine {
+pub enum ReadinessMachine {
+    /// Without a verdict.
     Starting(Box<Startup>),
+    /// Ready; only the end of the process gets a verdict.
     Ready,
+    /// Nothing more is decided.
     Over,
 }
 
 /// A launch before its first verdict.
 #[derive(Debug)]
-pub(crate) struct Startup {
+pub struct Startup {
     policy: ReadinessPolicy,
     spawned: Uptime,
     phase: StartupPhase,
@@ -100,21 +103,23 @@ enum StartupPhase {
 }
 
 impl ReadinessMachine {
-    pub(crate) fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
+    /// A launch whose process was spawned at `spawned`.
+    pub fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
         Self::Starting(Box::new(Startup::new(policy, spawned)))
     }
 
     /// Skips the start-up: the snapshot says that the server is ready already.
-    pub(crate) fn note_ready(&mut self) {
+    pub fn note_ready(&mut self) {
         *self = Self::Ready;
     }
 
     /// Whether there is no verdict yet, so that lines matter for more than evidence.
-    pub(crate) const fn is_starting(&self) -> bool {
+    pub const fn is_starting(&self) -> bool {
         matches!(self, Self::Starting(_))
     }
 
-    pub(crate) fn on(&mut self, input: ReadinessInput, now: Uptime) -> Vec<ReadinessAction> {
+    /// Takes an input and returns what has to be done, in order.
+    pub fn on(&mut self, input: ReadinessInput, now: Uptime) -> Vec<ReadinessAction> {
         match (&mut *self, input) {
             (Self::Over, _) => Vec::new(),
             (_, ReadinessInput::StopBegan | ReadinessInput::FailedElsewhere) => {
@@ -140,7 +145,7 @@ impl ReadinessMachine {
     }
 
     /// When `ReadinessInput::Deadline` is due.
-    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
+    pub fn next_deadline(&self) -> Option<Uptime> {
         match self {
             Self::Starting(startup) => startup.next_deadline(),
             Self::Ready | Self::Over => None,

@@ -27,4 +27,4 @@ mod switch;
 pub use action::{FaultyFile, SupervisorAction};
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
 pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
-pub use switch::{Caution, Change, FleetActivity, FleetSource, Resolved};
+pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

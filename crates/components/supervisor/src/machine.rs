@@ -135,6 +135,9 @@ impl SupervisorMachine {
         let gone: Vec<_> = self.servers.keys().filter(|server| !named.contains(server)).cloned().collect();
         for server in gone {
             self.stop_for_switch(&server, &mut actions);
+            if let Some(state) = self.servers.get_mut(&server) {
+                state.forget_user();
+            }
             self.removed.insert(server);
         }
         for desired in desired {

@@ -106,6 +106,8 @@ pub(crate) struct ServerState {
     backoff: Backoff,
     /// When the restart policy launches it again.
     restart_at: Option<Uptime>,
+    /// `RestartScheduled` was published, and its launch was neither sent nor cancelled: it may be due and wait for its turn.
+    restart_is_announced: bool,
     /// The lowest launch that satisfies the last request; `None` when the server should be down.
     wanted: Option<Incarnation>,
     start_reason: StartReason,
@@ -123,6 +125,7 @@ impl ServerState {
             restart,
             backoff: Backoff::resumed(failures),
             restart_at: None,
+            restart_is_announced: false,
             wanted: None,
             start_reason: StartReason::Requested,
             stopped_by_user: false,
@@ -167,6 +170,11 @@ impl ServerState {
         self.stopped_by_user
     }
 
+    /// It leaves the configuration, and what a user wanted of it is forgotten with it, however long its stop takes.
+    pub(crate) const fn forget_user(&mut self) {
+        self.stopped_by_user = false;
+    }
+
     /// Consecutive failures, to be kept across runs of the daemon.
     pub(crate) const fn failures(&self) -> u32 {
         self.backoff.failures()
@@ -198,6 +206,7 @@ impl ServerState {
     /// the fold has no such launch before.
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
         let (incarnation, state) = (self.launch.incarnation.next(), LaunchState::Requested);
+        self.restart_is_announced = false;
         self.launch = Launch { incarnation, state, warning, ..Launch::default() };
         incarnation
     }

@@ -45,9 +45,13 @@ impl Shutdown {
         has_expired
     }
 
-    /// Ends the shutdown once every server is down, and returns the commands to answer; `None` if it has ended before.
-    pub(crate) fn complete(&mut self) -> Option<Vec<Seq>> {
-        let is_first = !std::mem::replace(&mut self.is_announced, true);
-        is_first.then(|| std::mem::take(&mut self.ids))
+    /// The commands to answer, now that every server is down. One that comes later is answered too.
+    pub(crate) fn take_ids(&mut self) -> Vec<Seq> {
+        std::mem::take(&mut self.ids)
+    }
+
+    /// Ends the shutdown, now that every server is down; true once.
+    pub(crate) const fn take_end(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_announced, true)
     }
 }

@@ -69,7 +69,7 @@ impl Caution {
 
 /// What a change may do to servers that it does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SwitchKind {
+pub enum SwitchKind {
     /// A person wants the servers of a profile, and no others, to run.
     Profile,
     /// The configuration changed, perhaps in another place: a server whose settings are what they were is left alone,
@@ -79,15 +79,15 @@ pub(crate) enum SwitchKind {
 
 /// The difference between the active fleet and the next one.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Difference {
+pub struct Difference {
     /// As `SwitchPlanned` carries it.
-    pub(crate) plan: SwitchPlan,
+    pub plan: SwitchPlan,
     /// As [`SupervisorMachine::switch`](crate::SupervisorMachine::switch) takes it.
-    pub(crate) servers: Vec<DesiredServer>,
+    pub servers: Vec<DesiredServer>,
 }
 
 /// Compares the fleet in force with the next one.
-pub(crate) fn difference(activity: &FleetActivity, next: &Resolved, kind: SwitchKind) -> Difference {
+pub fn difference(activity: &FleetActivity, next: &Resolved, kind: SwitchKind) -> Difference {
     let mut plan = SwitchPlan { profile: next.profile.clone(), ..SwitchPlan::default() };
     let mut servers = Vec::new();
     for spec in next.fleet.iter() {

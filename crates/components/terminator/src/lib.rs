@@ -9,6 +9,8 @@
 
 mod component;
 mod machine;
+mod stops;
 
 pub use component::Terminator;
 pub use machine::{KILL_VERIFICATION, StopAction, StopMachine, StopPlan};
+pub use stops::{TerminatorAction, TerminatorMachine};

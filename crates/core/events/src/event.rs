@@ -235,7 +235,7 @@ pub enum Event {
     ReadyRegained,
     /// A launch failed. Published once per launch, by the component that detects it: supervisor (a refused launch, which has
     /// no other event), launcher (before the process exists), readiness (while the process runs, and at its end), terminator
-    /// (a process that outlives KILL), health (a ready server that hangs).
+    /// (a process that outlives KILL, also of a launch that has failed already), health (a ready server that hangs).
     ServerFailed {
         /// The reason, from the closed set.
         reason: FailureReason,

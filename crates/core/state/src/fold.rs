@@ -1,7 +1,7 @@
 //! The fold: how each event changes the snapshot.
 //!
 //! Invariants: `seq` only grows; an event about a launch that is not the latest changes no record; a record never has both a
-//! process and a settled phase; a launch becomes ready at most once and fails at most once.
+//! process and a settled phase; a launch becomes ready at most once, and fails at most once, or a second time as unkillable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,8 +220,12 @@ impl ServerRecord {
                 self.judge_hook(*hook, outcome);
             }
             Event::StopBegan { reason, grace_seconds } => {
-                if self.process.is_none() && !matches!(self.phase, Phase::Launching) || self.stop.is_some() {
+                if self.stop.is_some() {
                     return Anomalous;
+                }
+                // The process ended by itself in the moment in which its stop began.
+                if self.process.is_none() && !matches!(self.phase, Phase::Launching) {
+                    return self.late();
                 }
                 self.stop = Some(StopRecord {
                     reason: *reason,
@@ -233,7 +237,8 @@ impl ServerRecord {
             }
             Event::StopEscalated { rung, .. } => match &mut self.phase {
                 Phase::Stopping { rung: current, .. } => *current = Some(*rung),
-                _ => return Anomalous,
+                // The process ended in the moment in which the next rung was due.
+                _ => return self.late(),
             },
             Event::SignalDelivered { signal, rung } => {
                 self.counters.signals.count(*signal);
@@ -247,7 +252,7 @@ impl ServerRecord {
             Event::ServerExited { end, .. } => return self.exit(*end, envelope),
             Event::ServerStopped { stop_seconds, .. } => {
                 if self.stop.is_none() || self.process.is_some() {
-                    return Anomalous;
+                    return self.late();
                 }
                 self.stop_seconds.observe(*stop_seconds);
             }
@@ -312,7 +317,7 @@ impl ServerRecord {
     /// anomaly.
     const fn late(&self) -> Fit {
         match self.phase {
-            Phase::Stopping { .. } | Phase::Exited { .. } | Phase::Failed { .. } => Fitted,
+            Phase::Stopping { .. } | Phase::Exited { .. } | Phase::Failed { .. } | Phase::BackingOff { .. } => Fitted,
             _ => Anomalous,
         }
     }
@@ -364,9 +369,18 @@ impl ServerRecord {
         Fitted
     }
 
-    fn fail(&mut self, failure: FailureRecord, envelope: &Envelope) -> Fit {
-        if self.failure.is_some() || self.incarnation == Incarnation::default() {
+    fn fail(&mut self, mut failure: FailureRecord, envelope: &Envelope) -> Fit {
+        if self.incarnation == Incarnation::default() {
             return Anomalous;
+        }
+        if let Some(first) = &self.failure {
+            // A server that failed is stopped, and its process may outlive KILL: then that is what a person has to deal with.
+            if failure.reason != FailureReason::Unkillable || first.reason == FailureReason::Unkillable {
+                // A check may fail in the moment in which the process ends.
+                return self.late();
+            }
+            failure.detail = format!("{}; it was stopped because it had failed: {}", failure.detail, first.detail);
+            failure.lines.clone_from(&first.lines);
         }
         let failure = Arc::new(failure);
         let reason = failure.reason;

@@ -214,6 +214,35 @@ fn news_of_a_launch_that_is_over_changes_nothing_and_is_no_anomaly() {
 }
 
 #[test]
+fn a_stop_that_crosses_the_end_of_its_process_changes_nothing_and_is_no_anomaly() {
+    let stopped = Event::ServerStopped { reason: StopReason::Requested, forced: true, stop_seconds: 1.0 };
+    let rung = Rung { index: 1, signal: Signal::KILL };
+    let escalated = Event::StopEscalated { rung, early: false };
+    let scheduled = Event::RestartScheduled { attempt: 1, max_attempts: None, delay_seconds: 1.0 };
+    // The stop begins after the end, and a rung is due after it.
+    let mut crossed = Story::of([began(), spawned(), exited(1), failed(FailureReason::Crashed), scheduled]);
+    let mut late = Story::of([began(), spawned(), stop_began(), exited(0)]);
+    for (story, events) in
+        [(&mut crossed, vec![stop_began(), escalated.clone(), stopped]), (&mut late, vec![escalated])]
+    {
+        let before = story.record().clone();
+        story.tell(1, events);
+        assert_eq!((story.record(), story.snapshot.anomalies), (&before, 0));
+    }
+}
+
+#[test]
+fn a_failed_server_that_outlives_kill_is_unkillable_and_says_why_it_was_stopped() {
+    let mut story = Story::of([began(), spawned(), ready(), failed(FailureReason::Wedged), stop_began()]);
+    story.tell(1, [failed(FailureReason::Unkillable)]);
+    let failure = story.record().failure.clone().expect("it failed");
+    assert_eq!(failure.reason, FailureReason::Unkillable);
+    assert_eq!(failure.detail, "why; it was stopped because it had failed: why");
+    story.tell(1, [failed(FailureReason::Unkillable), failed(FailureReason::Crashed)]);
+    assert_eq!((story.record().failure.as_ref(), story.snapshot.anomalies), (Some(&failure), 0));
+}
+
+#[test]
 fn an_event_out_of_line_or_of_another_run_is_not_taken() {
     let mut story = Story::of([began()]);
     let before = story.snapshot.clone();

@@ -37,9 +37,7 @@ impl MeasuredDaemon {
     /// When the daemon ends, or does not answer within [`WAIT_LIMIT`].
     pub fn start(program: &Path, folder: &Path, sections: &str) -> Result<Self, Error> {
         let config = folder.join("llama-warden.toml");
-        // Without TCP no port has to be found; the control socket serves the same requests.
-        let daemon = format!("[daemon]\nlisten = \"\"\nstate-dir = {}\n{sections}", quoted(&folder.join("state")));
-        fs::write(&config, daemon).on("write", &config)?;
+        write_configuration(&config, sections)?;
         let log = folder.join("daemon.log");
         let output = || File::create(&log).on("write", &log);
         let mut command = Command::new(program);
@@ -62,6 +60,16 @@ impl MeasuredDaemon {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Replaces the configuration in one step. The daemon notices it by itself.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, sections: &str) -> Result<(), Error> {
+        let new = self.config.with_extension("new");
+        write_configuration(&new, sections)?;
+        fs::rename(&new, &self.config).on("write", &self.config)
     }
 
     /// The process id of the daemon.
@@ -151,4 +159,11 @@ impl Drop for MeasuredDaemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn write_configuration(config: &Path, sections: &str) -> Result<(), Error> {
+    // Without TCP no port has to be found; the control socket serves the same requests.
+    let state = config.with_file_name("state");
+    let daemon = format!("[daemon]\nlisten = \"\"\nstate-dir = {}\n{sections}", quoted(&state));
+    fs::write(config, daemon).on("write", config)
 }

@@ -24,6 +24,7 @@ mod programs;
 mod readiness;
 mod report;
 mod side_by_side;
+mod soak;
 mod spawning;
 mod switch;
 mod targets;
@@ -67,12 +68,15 @@ struct BenchOptions {
     programs: Option<PathBuf>,
 }
 
-/// A part of a benchmark that runs as a process of its own.
+/// A part of a benchmark that runs as a process of its own, and the chore that shares its tools.
 #[derive(Debug, Subcommand)]
 enum Helper {
     /// Write lines to stderr as fast as they are read
     #[command(hide = true)]
     Flood(flood::FloodOptions),
+    /// Run the daemon for long and compare what it holds early and late
+    #[command(hide = true)]
+    Soak(soak::SoakOptions),
 }
 
 /// A group of figures that can be measured on its own.
@@ -139,6 +143,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.helper {
         Some(Helper::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
+        Some(Helper::Soak(options)) => soak::run(options),
         None => run(&cli.options),
     };
     result.unwrap_or_else(|error| error.report())

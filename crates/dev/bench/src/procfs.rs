@@ -1,5 +1,6 @@
-//! Reads memory, wake-ups and processor time of a process from `/proc`.
+//! Reads memory, wake-ups, processor time and children of a process from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -53,6 +54,32 @@ pub fn processor_time(pid: u32) -> Result<Duration, Error> {
 /// When `/proc` is not mounted.
 pub fn own_thread_time() -> Result<Duration, Error> {
     read("/proc/thread-self/stat").map(|stat| ticks(&stat))
+}
+
+/// The processes whose parent is process `pid`, each with its state: `Z` is a zombie.
+pub fn children(pid: u32) -> BTreeMap<u32, char> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let child = |entry: fs::DirEntry| {
+        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ');
+        let state = fields.next()?.chars().next()?;
+        (fields.next()?.parse() == Ok(pid)).then_some((id, state))
+    };
+    entries.filter_map(child).collect()
+}
+
+/// The processes whose command line names `folder`, but for this one.
+pub fn processes_naming(folder: &Path) -> Vec<u32> {
+    let folder = folder.display().to_string();
+    let names = |id: &u32| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&folder)
+    };
+    let ids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| *id != std::process::id()).filter(names).collect()
 }
 
 fn read(path: &str) -> Result<String, Error> {

@@ -11,7 +11,6 @@ use super::SupervisorMachine;
 use crate::action::{Actions, SupervisorAction};
 use crate::admission::AdmissionDecision;
 use crate::server_state::{ServerState, StartReason};
-use crate::shutdown::Shutdown;
 
 /// How many servers the restart policy launches at a time where `start.max-concurrent` sets no limit. Servers that failed
 /// together would otherwise load together and compete for the memory and the disk of one machine.
@@ -116,10 +115,12 @@ impl SupervisorMachine {
         if !self.servers.values().all(ServerState::is_down) {
             return;
         }
-        let Some(ids) = self.shutdown.as_mut().and_then(Shutdown::complete) else { return };
+        let Some(shutdown) = &mut self.shutdown else { return };
         let outcome = CommandOutcome::Stopped;
         let complete = |id| SupervisorAction::Complete { server: None, id, outcome: outcome.clone() };
-        actions.extend(ids.into_iter().map(complete));
-        actions.push(SupervisorAction::publish_daemon(Event::DaemonStopped { survivors: Vec::new() }));
+        actions.extend(shutdown.take_ids().into_iter().map(complete));
+        if shutdown.take_end() {
+            actions.push(SupervisorAction::publish_daemon(Event::DaemonStopped { survivors: Vec::new() }));
+        }
     }
 }

@@ -69,7 +69,8 @@ impl ServerState {
     }
 
     fn cancel_restart(&mut self, actions: &mut Actions) {
-        if self.restart_at.take().is_some() {
+        self.restart_at = None;
+        if std::mem::take(&mut self.restart_is_announced) {
             self.publish(Event::RestartCancelled, actions);
         }
     }

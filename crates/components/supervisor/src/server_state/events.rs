@@ -114,7 +114,8 @@ impl ServerState {
         match record.phase.name() {
             // The launch was requested and has not begun.
             PhaseName::Idle => {}
-            PhaseName::Exited | PhaseName::Failed | PhaseName::BackingOff => self.on_stopped(input, actions),
+            // Also where the end was seen before: the failure that explains it may be among what was missed.
+            PhaseName::Exited | PhaseName::Failed | PhaseName::BackingOff => self.end_launch(input, actions),
             PhaseName::Stopping => self.launch.state = LaunchState::Stopping,
             PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => self.on_launch_began(actions),
             // `on_ready` expects a launch that has begun; `on_launch_began` does nothing if that was seen.
@@ -142,6 +143,7 @@ impl ServerState {
             Decision::Leave => {}
             Decision::Restart { attempt, max_attempts, delay } => {
                 self.restart_at = Some(input.now + delay);
+                self.restart_is_announced = true;
                 let delay_seconds = delay.as_secs_f64();
                 self.publish(Event::RestartScheduled { attempt, max_attempts, delay_seconds }, actions);
             }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use llama_warden_component_kit::card;
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
+    BootId, CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
     SuperviseCommand, Uptime,
 };
+use llama_warden_state::Snapshot;
 use llama_warden_supervisor::{
     DesiredServer, FaultyFile, RESTARTS_AT_ONCE, ServerGoal, SupervisorAction, SupervisorMachine,
 };
@@ -136,6 +138,70 @@ fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
     let start = SuperviseCommand::StartServer { server: id("a") };
     assert_eq!(launches(&fleet.machine.on_command(start, Seq::new(91), NOW)), ["a#2"]);
     assert!(fleet.machine.failures().is_empty());
+}
+
+#[test]
+fn a_stop_cancels_a_restart_that_is_due_and_waits_for_its_turn() {
+    let mut fleet = Fleet::new(&["a", "b"], Some(1), RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    fleet.become_ready("a", 1, 1.0);
+    fleet.crash("a", 1, 1.0);
+    fleet.machine.start_all([&id("b")]);
+    let due = fleet.machine.next_deadline().expect("a restart is scheduled");
+    assert!(fleet.machine.on_deadline(due).is_empty(), "b loads, and one may load at a time");
+    let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
+    assert_eq!(published(&fleet.machine.on_command(stop, Seq::new(90), due)), ["RestartCancelled"]);
+}
+
+#[test]
+fn a_failure_that_was_missed_is_followed_by_a_restart_also_where_the_exit_was_seen() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    fleet.become_ready("a", 1, 1.0);
+    let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 1 }, swept: 0 };
+    assert!(fleet.publish("a", 1, 2.0, [exited.clone()]).is_empty(), "the reason is still to come");
+    let mut snapshot = Snapshot::new(BootId::from_random(1));
+    let events = [
+        Event::ServerConfigured { card: card(&id("a")).into() },
+        Event::LaunchBegan { binary: "x".into() },
+        Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 },
+        exited,
+        Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] },
+    ];
+    for (event, seq) in events.into_iter().zip(1..) {
+        snapshot.apply(&envelope(seq, NOW, id("a"), Incarnation::new(1), event));
+    }
+    assert_eq!(published(&fleet.machine.on_gap(&snapshot)), ["RestartScheduled"]);
+    assert!(fleet.machine.on_gap(&snapshot).is_empty(), "once");
+}
+
+#[test]
+fn a_stop_by_a_user_is_forgotten_when_its_server_leaves_the_configuration() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Never);
+    fleet.machine.start_all([&id("a")]);
+    fleet.become_ready("a", 1, 1.0);
+    let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
+    fleet.machine.on_command(stop, Seq::new(90), NOW);
+    assert_eq!(fleet.machine.stopped_by_user().count(), 1);
+    // Its stop is still under way when it comes back, and the reload starts it as any other new server.
+    fleet.machine.switch(&[], None);
+    assert_eq!(fleet.machine.stopped_by_user().count(), 0);
+}
+
+#[test]
+fn a_shutdown_that_is_asked_for_after_the_end_is_answered_too() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Never);
+    for (seq, ends) in [(90, 1), (91, 0)] {
+        let shut_down = SuperviseCommand::ShutDown { trigger: "test".to_owned(), force: false };
+        let actions = fleet.machine.on_command(shut_down, Seq::new(seq), NOW);
+        let count = |wanted: &dyn Fn(&SupervisorAction) -> bool| actions.iter().filter(|action| wanted(action)).count();
+        let is_end = |action: &SupervisorAction| {
+            matches!(action, SupervisorAction::Publish { event: Event::DaemonStopped { .. }, .. })
+        };
+        let is_answer =
+            |action: &SupervisorAction| matches!(action, SupervisorAction::Complete { id, .. } if id.get() == seq);
+        assert_eq!((count(&is_end), count(&is_answer)), (ends, 1), "{actions:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! Restarts one server many times: half of the ends are requested, half are crashes.
+
+use fastrand::Rng;
+use xtask::error::Error;
+
+use super::rest::{RestComparison, compare};
+use super::session::SoakSession;
+use crate::programs::{self, Programs};
+
+/// Most restarts before the first measurement, until the daemon has allocated what it keeps: above all its ring of events.
+const WARM_UP: u32 = 500;
+
+/// Restarts a server `count` times and compares the rests before and after.
+///
+/// # Errors
+/// When the daemon does not do what it is told, or leaves something behind.
+pub fn run(programs: &Programs, count: u32, seed: u64) -> Result<Vec<RestComparison>, Error> {
+    let home = programs::empty_folder()?;
+    let mut session = SoakSession::start(programs, home.path(), 1, seed)?;
+    let idle = session.rest()?;
+    let mut rng = Rng::with_seed(seed);
+    restart(&session, count.min(WARM_UP), &mut rng)?;
+    let before = session.rest()?;
+    restart(&session, count, &mut rng)?;
+    let after = session.rest()?;
+    eprintln!("soak: before {before:?}\nsoak: after {count} restarts {after:?}");
+    session.end()?;
+    Ok(compare(&idle, &[before, after]))
+}
+
+fn restart(session: &SoakSession, count: u32, rng: &mut Rng) -> Result<(), Error> {
+    for number in 0..count {
+        let is_crash = rng.bool();
+        let script = match is_crash {
+            true => {
+                r#"{"max_life_s": 300, "acts": [{"at": "start", "do": {"exit": {"code": 1, "last_words": "no"}}}]}"#
+            }
+            false => r#"{"max_life_s": 300}"#,
+        };
+        session.write_script(0, script)?;
+        let expected = if is_crash { 502 } else { 200 };
+        session.expect(expected, "/api/v1/servers/s0/restart?wait=60s")?;
+        if number % 1000 == 999 {
+            eprintln!("soak: {} restarts", number + 1);
+        }
+    }
+    Ok(())
+}
