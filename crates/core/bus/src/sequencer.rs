@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use llama_warden_events::{BootId, Envelope, EventPosition, Seq, Timestamp};
+use llama_warden_events::{BootId, Envelope, EventPosition, Seq};
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::publish::QueuedDraft;
-use crate::{Clock, Publisher, Subscription};
+use crate::{Clock, Publisher, Subscription, wall_time};
 
 /// Events that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
 const INLET: usize = 1024;
@@ -161,7 +161,7 @@ async fn sequence(
             let envelope = Envelope {
                 seq: state.seq.next(),
                 boot: state.boot,
-                at: Timestamp::new(jiff::Timestamp::now()),
+                at: wall_time(),
                 elapsed: clock.now(),
                 server: draft.server,
                 incarnation: draft.incarnation,
