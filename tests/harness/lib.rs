@@ -40,13 +40,13 @@ use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
 pub use daemon::TestDaemon;
 pub use event_stream::EventStream;
-pub use external_programs::{ExternalProgram, external_program, is_root};
+pub use external_programs::{ExternalProgram, external_program, is_root, shell_on_path};
 pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
 pub use options::{DaemonOptions, DaemonOutput};
 pub use port::Port;
 pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_bytes};
-pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
+pub use program::{ProgramRun, TestTerminal, daemon_program, executable, stand_in_program};
 pub use sandbox::{Sandbox, sandbox};
 pub use scrape::sample;
 pub use terminal_screen::TerminalScreen;

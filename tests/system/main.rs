@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod command_line;
+mod completion;
 mod configuration_files;
 mod control;
 mod crash_moments;
@@ -34,6 +35,7 @@ mod restarts;
 mod secrets;
 mod side_by_side;
 mod signals;
+mod silent_daemon;
 mod state_directory;
 mod stopping;
 mod systemd;

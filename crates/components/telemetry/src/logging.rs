@@ -1,4 +1,4 @@
-//! Sets up the log on standard error.
+//! Sets up the log, on standard error or wherever its starter wants it.
 //!
 //! Lines go through a [`LineQueue`], so a stopped terminal, a pipe that is not read or a full disk never blocks the daemon:
 //! it loses lines, and counts them.
@@ -60,7 +60,7 @@ pub enum LogError {
         /// The values that it takes; the first one is the default.
         takes: &'static [&'static str],
     },
-    /// Standard error could not be duplicated, or the writer's thread not started.
+    /// The writer's thread could not be started.
     #[error("cannot start the log writer")]
     Writer(#[source] io::Error),
     /// This process logs already.
@@ -112,13 +112,16 @@ impl Drop for LogGuard {
     }
 }
 
-/// Makes this process log to standard error from now on.
-pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
-    // A descriptor of our own: the writer may be stuck in a write for ever, and must not hold the lock of
-    // `std::io::stderr` then, which a panic message needs.
-    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
-    let report = |lost| tracing::warn!(lost, "log lines were lost: standard error did not take them");
-    let queue = LineQueue::start(File::from(stderr), report).map_err(LogError::Writer)?;
+/// Standard error as the output of a log. A descriptor of its own: the writer may be stuck in a write for ever, and must not
+/// hold the lock of `std::io::stderr` then, which a panic message needs.
+pub fn standard_error() -> io::Result<File> {
+    io::stderr().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// Makes this process log to `output` from now on.
+pub fn start_logging(settings: &LoggingSettings, output: impl Write + Send + 'static) -> Result<LogGuard, LogError> {
+    let report = |lost| tracing::warn!(lost, "log lines were lost: nobody took them");
+    let queue = LineQueue::start(output, report).map_err(LogError::Writer)?;
     // Not `try_init`, which would also log what libraries tell the `log` crate: of those here, only file watches that are gone.
     tracing::subscriber::set_global_default(subscriber(settings, queue.clone())).map_err(LogError::Twice)?;
     Ok(LogGuard { queue })
