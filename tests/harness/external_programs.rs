@@ -50,6 +50,16 @@ pub fn external_program(program: ExternalProgram) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Returns the path of a shell that this machine has, or prints a line and returns `None`: nothing installs shells.
+pub fn shell_on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
+    if found.is_none() {
+        println!("left out: {name} is not on PATH");
+    }
+    found
+}
+
 /// Whether the test runs as root and may change users and mounts; prints a line where it may not and has to be left out.
 ///
 /// # Panics

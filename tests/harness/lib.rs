@@ -41,7 +41,7 @@ use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
 pub use daemon::TestDaemon;
 pub use event_stream::EventStream;
-pub use external_programs::{ExternalProgram, external_program, is_root};
+pub use external_programs::{ExternalProgram, external_program, is_root, shell_on_path};
 pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
 pub use measure::measured;
@@ -50,7 +50,7 @@ pub use port::Port;
 pub use procfs::{
     ProcessInfo, descendants, kill_with_guardian_and_shims, open_files, processes_with, programs_of, resident_bytes,
 };
-pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
+pub use program::{ProgramRun, TestTerminal, daemon_program, executable, stand_in_program};
 pub use sandbox::{Sandbox, sandbox};
 pub use scrape::sample;
 pub use terminal_screen::TerminalScreen;

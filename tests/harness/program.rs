@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -44,17 +45,9 @@ impl ProgramRun {
     /// # Panics
     /// If it does not start, or does not end within [`WAIT_LIMIT`].
     pub async fn on_terminal(mut command: Command, columns: u16, rows: u16, until: Option<&str>) -> Self {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let OpenptyResult { master, slave } = openpty(&size, None).expect("a pseudo terminal");
-        let end = || slave.try_clone().expect("a descriptor");
-        let mut child = command
-            .env("TERM", "xterm")
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("it starts");
+        let terminal = TestTerminal::new(columns, rows);
+        let mut child = terminal.attach(&mut command).kill_on_drop(true).spawn().expect("it starts");
+        let TestTerminal { master, slave } = terminal;
         // The command holds the other end too, and reading ends when nobody does.
         drop((command, slave));
         let pid = Pid::from_raw(child.id().and_then(|id| id.try_into().ok()).expect("it runs"));
@@ -107,6 +100,35 @@ impl ProgramRun {
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A terminal. While nobody reads, it takes a few thousand bytes, and then nothing.
+#[derive(Debug)]
+pub struct TestTerminal {
+    /// The end of the person: what the programs on the terminal write is read from it, and what is written to it is typed.
+    pub master: OwnedFd,
+    slave: OwnedFd,
+}
+
+impl TestTerminal {
+    /// A terminal of this size.
+    ///
+    /// # Panics
+    /// If the kernel has none.
+    pub fn new(columns: u16, rows: u16) -> Self {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None).expect("a pseudo terminal");
+        Self { master, slave }
+    }
+
+    /// Makes it the terminal of a command.
+    ///
+    /// # Panics
+    /// If its descriptor cannot be duplicated.
+    pub fn attach<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let end = || self.slave.try_clone().expect("a descriptor");
+        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end())
     }
 }
 

@@ -374,7 +374,9 @@ fn the_command_line_drives_and_waits() {
         let daemon = sandbox.up(&fleet).await;
         let run = async |arguments: &[&str]| sandbox.run(daemon.config(), arguments).await;
         run(&["wait", "a"]).await.expect(0);
-        run(&["wait", "broken"]).await.expect(3);
+        let failed = run(&["wait", "broken"]).await.expect(3);
+        let told = format!("{}{}", failed.stdout, failed.stderr);
+        assert_eq!(told.matches("broken: failed").count(), 1, "a failure is told once: {told}");
         run(&["restart", "--wait", "a"]).await.expect(0);
         run(&["stop", "--wait", "a"]).await.expect(0);
         run(&["wait", "a", "--for", "stopped"]).await.expect(0);

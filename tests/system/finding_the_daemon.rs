@@ -123,6 +123,24 @@ fn a_timeout_bounds_the_whole_command_though_nobody_answers() {
     });
 }
 
+#[test]
+fn an_address_is_asked_as_it_is_written_and_named_where_nobody_listens() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        let listen = format!("127.0.0.1:{}", fleet.listen());
+        bare(sandbox, &["--address", &listen, "wait", "a"]).await.expect(0);
+        let free = Port::lease();
+        for address in [format!("127.0.0.1:{}", free.number()), format!("http://127.0.0.1:{}", free.number())] {
+            let ran = bare(sandbox, &["--address", &address, "status"]).await.expect(5);
+            let next = format!("next: start a daemon that listens on {address}");
+            assert!(ran.stderr.contains(&next) && !ran.stderr.contains("9888"), "{}", ran.stderr);
+        }
+        drop(daemon);
+    });
+}
+
 /// A token that is rotated is in force without a restart.
 #[test]
 fn a_rotated_token_opens_and_the_former_one_does_not() {
@@ -276,9 +294,11 @@ fn a_daemon_in_the_background_answers_when_its_starter_returns() {
         );
         assert!(std::fs::read_to_string(&log).unwrap().contains("llama-warden is up"));
         sandbox.run(&config, ["wait", "a", "--timeout", "60s"]).await.expect(0);
-        // The one that runs is not disturbed by a second, which says why it ends.
+        // The one that runs is not disturbed by a second, which says why it ends and leaves its log alone.
+        let before = std::fs::read_to_string(&log).unwrap();
         let second = sandbox.run(&config, ["up", "--detach"]).await.expect(4);
         assert!(second.stderr.contains("is held by process"), "{}", second.stderr);
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), before);
         sandbox.run(&config, ["down"]).await.expect(0);
     });
 }

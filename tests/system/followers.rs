@@ -115,6 +115,10 @@ fn followers_on_the_command_line_show_the_end_and_go_on_with_the_next_daemon() {
         assert!(matches!(earlier.last().expect("some").event, Event::DaemonStopped { .. }), "{:?}", earlier.last());
         assert!(earlier.iter().all(|event| Some(event.boot) != next.event_stream().boot()));
         sandbox.run(next.config(), ["events", "--run", "-7"]).await.expect(1);
+        let of_one = sandbox.run(next.config(), ["events", "--run", "-1", "b"]).await.expect(0).stdout;
+        assert!(of_one.lines().all(|line| line.contains(" b")) && of_one.contains(" b#1 server stopped"), "{of_one}");
+        let unknown = sandbox.run(next.config(), ["events", "--run", "-1", "aa"]).await.expect(2).stderr;
+        assert!(unknown.contains("no server `aa`") && unknown.contains("`a`"), "{unknown}");
     });
 }
 

@@ -7,6 +7,7 @@
 
 mod clocks;
 mod command_line;
+mod completion;
 mod configuration_files;
 mod control;
 mod crash_moments;
@@ -39,6 +40,7 @@ mod restarts;
 mod secrets;
 mod side_by_side;
 mod signals;
+mod silent_daemon;
 mod spoofing;
 mod state_directory;
 mod stopping;

@@ -1,4 +1,4 @@
-//! What people see: tables on terminals of any size, completions in shells, and output whose reader goes away.
+//! What people see: tables on terminals of any size, lines of servers, and output whose reader goes away.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    Port, ProgramRun, Sandbox, TerminalScreen, TestDaemon, WAIT_LIMIT, action_at, daemon_program, eventually,
-    processes_with, sandbox,
+    Port, ProgramRun, Sandbox, TerminalScreen, TestDaemon, TestTerminal, WAIT_LIMIT, action_at, daemon_program,
+    eventually, processes_with, sandbox,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -87,46 +87,6 @@ fn a_terminal_gets_only_the_colours_of_others() {
     });
 }
 
-/// What bash completes after `line`, by the function that `completions bash` defines.
-async fn completed_by_bash(sandbox: &Sandbox, config: &Path, line: &[&str]) -> Vec<String> {
-    let script = r#"source <("$0" completions bash)
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
-_clap_complete_llama_warden llama-warden "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
-printf '%s\n' "${COMPREPLY[@]}""#;
-    let mut bash = sandbox.program("bash");
-    bash.args(["--norc", "-c", script]).arg(daemon_program()).args(["llama-warden", "--config"]).arg(config).args(line);
-    let ran = ProgramRun::to_end(bash).await.expect(0);
-    assert_eq!(ran.stderr, "", "{line:?}");
-    ran.stdout.lines().map(str::to_owned).collect()
-}
-
-#[test]
-fn bash_completes_commands_options_and_the_names_of_a_daemon() {
-    sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("coder", Script::default()).server("qwen3", Script::default());
-        fleet.section("[profiles.night]\nservers = [\"qwen3\"]");
-        let config = fleet.write();
-        let cases: [(&[&str], &[&str]); 7] = [
-            (&["prof"], &["profile"]),
-            (&["profile", "sw"], &["switch"]),
-            (&["restart", "--wait", "co"], &["coder"]),
-            (&["profile", "switch", "ni"], &["night"]),
-            (&["logs", "--stream", ""], &["stderr", "stdout"]),
-            (&["detector", "show", "gen"], &["generic"]),
-            (&["status", "--wa"], &["--watch"]),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(completed_by_bash(sandbox, &config, line).await, expected, "{line:?} without a daemon");
-        }
-        let daemon = sandbox.up(&fleet).await;
-        // The daemon is asked, and not the file, which is invalid by now.
-        std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + "\nnonsense = 1\n").unwrap();
-        assert_eq!(completed_by_bash(sandbox, &config, &["logs", "qw"]).await, ["qwen3"]);
-        drop(daemon);
-    });
-}
-
 /// A demo in a sandbox of its own, with the built-in stand-in.
 fn demo(sandbox: &Sandbox, port: u16) -> (Command, PathBuf) {
     let mut command = sandbox.program(sandbox.copy_of_daemon());
@@ -172,6 +132,94 @@ fn the_last_frame_of_a_demo_says_how_it_ended() {
         assert_eq!(lines.iter().filter(|line| line.starts_with("SERVER")).count(), 1, "{lines:#?}");
         assert_eq!(totals, header.map(|header| header + 4), "{lines:#?}");
         assert_eq!(place("everything is stopped"), totals.map(|totals| totals + 1), "{lines:#?}");
+    });
+}
+
+#[test]
+fn up_on_a_terminal_shows_a_live_table_with_the_warnings_above_it() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("good", Script::default()).server("slow", Script { load_ms: 500, ..Script::default() });
+        fleet.server("bad", Script::default());
+        std::fs::write(fleet.model("bad"), "no model ".repeat(40)).unwrap();
+        let config = fleet.write();
+        for (columns, rows) in [(80_u16, 24_u16), (160, 50)] {
+            let up = command(sandbox, &config, &["up"]);
+            let text = ProgramRun::on_terminal(up, columns, rows, Some("2 of 3 ready")).await.expect(0).stdout;
+            let lines = TerminalScreen::after(&text, columns.into(), 60).lines();
+            let place = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or(usize::MAX);
+            assert_eq!(lines.iter().filter(|line| line.starts_with("SERVER")).count(), 1, "{lines:#?}");
+            assert_eq!(place("0 of 3 ready, 0 running"), place("SERVER") + 4, "how it ended: {lines:#?}");
+            let failures = lines.iter().filter(|line| line.contains("ERROR server failed")).count();
+            assert_eq!(failures, 1, "{lines:#?}");
+            let above = lines[..place("SERVER")].join("");
+            assert!(above.contains(&format!("http://127.0.0.1:{}", fleet.listen())), "{lines:#?}");
+            assert!(above.contains("ERROR server failed"), "a line of the log stands above the table: {lines:#?}");
+        }
+        let plain = command(sandbox, &config, &["up", "--plain"]);
+        let text = ProgramRun::on_terminal(plain, 80, 24, Some("answers requests")).await.expect(0).stdout;
+        assert!(text.contains("llama-warden is up") && !text.contains("SERVER"), "{text}");
+    });
+}
+
+/// A terminal that is stopped by Ctrl-S takes nothing.
+#[test]
+fn a_terminal_that_nobody_reads_does_not_hold_up_the_daemon() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        for number in 0..20 {
+            fleet.server(&format!("server_{number}"), Script::default());
+        }
+        let config = fleet.write();
+        let terminal = TestTerminal::new(80, 24);
+        let mut up = command(sandbox, &config, &["up"]);
+        let mut up = terminal.attach(&mut up).env("LLAMA_WARDEN_LOG", "debug").kill_on_drop(true).spawn().unwrap();
+        sandbox.run(&config, ["status"]).await;
+        eventually("the daemon answers", WAIT_LIMIT, async || {
+            sandbox.run(&config, ["wait", "--all", "--timeout", "60s"]).await.status.success()
+        })
+        .await;
+        // Each writes more than the terminal takes.
+        for _ in 0..5 {
+            sandbox.run(&config, ["restart", "--all", "--wait", "--timeout", "60s"]).await.expect(0);
+        }
+        sandbox.run(&config, ["down"]).await.expect(0);
+        let status = tokio::time::timeout(WAIT_LIMIT, up.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(0));
+    });
+}
+
+#[test]
+fn lines_of_several_servers_have_a_time_and_are_in_its_order() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", says("a is here")).server("longer", says("longer is here"));
+        let daemon = sandbox.up(&fleet).await;
+        said(&daemon, "a", "a is here").await;
+        said(&daemon, "longer", "longer is here").await;
+        let logs = sandbox.run(daemon.config(), ["logs"]).await.expect(0).stdout;
+        let mut before = "";
+        for line in logs.lines() {
+            let (server, rest) = line.split_once(" | ").expect(line);
+            assert!(["a     ", "longer"].contains(&server), "{line}");
+            // 2026-11-26T20:41:04.123Z
+            let (time, _) = rest.split_once(' ').unwrap_or((rest, ""));
+            assert!(time.len() == 24 && time.ends_with('Z') && before <= time, "{before} and {line}");
+            before = time;
+        }
+        let is_mixed = |server: &str| logs.lines().any(|line| line.starts_with(server) && line.ends_with("is here"));
+        assert!(is_mixed("a ") && is_mixed("longer "), "{logs}");
+        // One server has its lines as it wrote them, unless the time is asked for.
+        let one = sandbox.run(daemon.config(), ["logs", "a"]).await.expect(0).stdout;
+        assert!(one.lines().any(|line| line == "a is here"), "{one}");
+        let one = sandbox.run(daemon.config(), ["logs", "a", "-t"]).await.expect(0).stdout;
+        assert!(one.lines().any(|line| line.len() == 24 + 1 + 9 && line.ends_with("Z a is here")), "{one}");
+        let json = sandbox.run(daemon.config(), ["logs", "--json"]).await.expect(0).stdout;
+        let times = json.lines().map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).expect("a record a line");
+            record["at"].as_str().expect("a time").to_owned()
+        });
+        assert!(times.collect::<Vec<_>>().is_sorted(), "{json}");
     });
 }
 

@@ -67,7 +67,7 @@ const TABLE: &str = "
     tiny-gguf:
     daemon: events bus component support procfs config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf component-kit
-    terminal: daemon events state support api-types + component-kit
+    terminal: daemon events state bus support api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs config plugin-files detectors dialects launcher \
         readiness terminator
     cli: builds terminal daemon events state bus component support config catalog plugin-files api-types client detectors \

@@ -48,11 +48,12 @@ pub async fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
         }
         let other = match loaded.as_ref().filter(|_| global.address.is_none()) {
             Some(loaded) => somebody_elses(&client, loaded).await,
-            None => None,
+            None => Ok(None),
         };
         match other {
-            Some(file) => tried.push(Unusable::Foreign { address: client.address().clone(), file }),
-            None => return Ok(client),
+            Err(error) => tried.push(Unusable::Unreachable(error)),
+            Ok(Some(file)) => tried.push(Unusable::Foreign { address: client.address().clone(), file }),
+            Ok(None) => return Ok(client),
         }
     }
     Err(nobody(global, loaded.as_ref(), &tried))
@@ -80,21 +81,24 @@ impl fmt::Display for Unusable {
 
 /// The configuration of the daemon that answers, if it is another one of this machine: two files may name one address, and
 /// only one of their daemons can have it. A daemon in a container, or on another machine, may call our file by another path.
-async fn somebody_elses(client: &Client, loaded: &LoadedConfig) -> Option<PathBuf> {
-    if matches!(client.address(), DaemonAddress::Unix(_)) {
-        return None;
-    }
-    let own = loaded.place().file?.canonicalize().ok()?;
-    // One that does not say where its configuration is counts as ours.
-    let theirs = client.configuration().await.ok()?.file?;
-    let is_other = theirs.canonicalize().is_ok_and(|theirs| theirs != own);
-    is_other.then_some(theirs)
+///
+/// # Errors
+/// It says nothing at all.
+async fn somebody_elses(client: &Client, loaded: &LoadedConfig) -> Result<Option<PathBuf>, ClientError> {
+    let own = loaded.place().file.and_then(|file| file.canonicalize().ok());
+    let Some(own) = own.filter(|_| matches!(client.address(), DaemonAddress::Tcp { .. })) else { return Ok(None) };
+    let theirs = match client.configuration().await {
+        Err(error) if error.is_without_daemon() => return Err(error),
+        // One that does not say where its configuration is counts as ours.
+        answer => answer.ok().and_then(|place| place.file),
+    };
+    Ok(theirs.filter(|theirs| theirs.canonicalize().is_ok_and(|theirs| theirs != own)))
 }
 
 /// The address of the command line. The configuration's token belongs to it if it is the configuration's own address.
 fn named(global: &GlobalArgs, address: &str) -> Result<(Option<LoadedConfig>, Vec<Candidate>), CommandFailure> {
     let address: DaemonAddress = address.parse().map_err(|error| {
-        CommandFailure::usage(error).next_step("write it as http://127.0.0.1:9888 or unix:/path/to/control.sock")
+        CommandFailure::usage(error).next_step("write it as http://HOST:PORT or unix:/path/to/control.sock")
     })?;
     // The command goes where the user says, whatever the state of the configuration.
     let loaded = LoadedConfig::find(global.config.as_deref())
@@ -177,7 +181,9 @@ fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[Unusable]
     let config = global.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()));
     failure.next_step(match &global.address {
         _ if tried.iter().any(denied) => "run the command as the user of the daemon".to_owned(),
-        Some(_) => "check the address, or leave out --address to talk to the daemon of the configuration".to_owned(),
+        Some(address) => format!(
+            "start a daemon that listens on {address}, or leave out --address to talk to that of the configuration"
+        ),
         None => format!("start it with `llama-warden up{config}`, or name another daemon with --address"),
     })
 }

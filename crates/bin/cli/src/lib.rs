@@ -20,7 +20,7 @@ mod servers;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 use llama_warden_terminal::output;
@@ -37,7 +37,11 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
     let cli =
         match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
             Ok(cli) => cli,
-            Err(error) => {
+            Err(mut error) => {
+                // No value of ours begins with a dash, so that "pass it as a value" is no advice.
+                if error.kind() == ErrorKind::UnknownArgument {
+                    error.remove(ContextKind::Suggested);
+                }
                 // clap reports help and version as errors too.
                 let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
                 // The command line is not understood, so it is searched for the word alone.

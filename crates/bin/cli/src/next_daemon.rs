@@ -17,7 +17,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 pub enum StreamEnd {
     /// The daemon ended it, since it ends itself.
     Whole,
-    /// The connection broke.
+    /// The connection broke, or the daemon is silent.
     Broken,
 }
 
@@ -25,8 +25,8 @@ impl StreamEnd {
     /// The end that the result of a read means; an error that is none of the connection stays one.
     pub fn of(error: ClientError) -> Result<Self, CommandFailure> {
         match error {
-            ClientError::Unreachable { .. } | ClientError::Protocol { .. } => Ok(Self::Broken),
-            error => Err(connect::request_failure(error)),
+            ClientError::Problem(_) => Err(connect::request_failure(error)),
+            _ => Ok(Self::Broken),
         }
     }
 }
@@ -61,9 +61,12 @@ pub async fn await_daemon(
             }
             Ok(_) => {}
             Err(error) => {
+                let is_silent = matches!(error, ClientError::NoAnswer { .. });
                 StreamEnd::of(error)?;
                 if notice.is_first() {
-                    eprintln!("[the daemon has ended; waiting for the next one]");
+                    let what =
+                        if is_silent { "does not answer; waiting" } else { "has ended; waiting for the next one" };
+                    eprintln!("[the daemon {what}]");
                 }
             }
         }

@@ -27,6 +27,11 @@ impl FromStr for ServerSelector {
 }
 
 impl ServerSelector {
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it can name one server only.
     pub fn is_id(&self) -> bool {
         ServerId::new(&self.text).is_ok()

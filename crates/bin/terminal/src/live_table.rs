@@ -10,6 +10,8 @@ use std::time::Duration;
 use anstream::adapter::strip_str;
 use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_events::ServerId;
+use llama_warden_state::PhaseName;
+use llama_warden_support::for_terminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use unicode_width::UnicodeWidthStr;
@@ -42,6 +44,8 @@ pub struct LiveTable {
     shown: Shown,
     /// Added to the line of totals.
     pub notice: Option<&'static str>,
+    /// The command tells of failed servers by itself at its end: elsewhere than on a terminal they get no line before.
+    pub omits_failed: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl LiveTable {
             Some(_) => Shown::Terminal(Frames::new(place)),
             None => Shown::Plain(BTreeMap::new()),
         };
-        Self { shown, notice: None }
+        Self { shown, notice: None, omits_failed: false }
     }
 
     /// Whether anything has been shown.
@@ -101,13 +105,27 @@ impl LiveTable {
                 for server in &report.servers {
                     let state = status_table::server_state(server);
                     if shown.get(&server.model_id) != Some(&state) {
-                        writeln!(out, "{}", status_table::server_line(server))?;
+                        if !(self.omits_failed && server.phase == PhaseName::Failed) {
+                            writeln!(out, "{}", status_table::server_line(server))?;
+                        }
                         shown.insert(server.model_id.clone(), state);
                     }
                 }
             }
         }
         out.flush()
+    }
+
+    /// Prints a line above the table, where it stays. The table is gone until it is shown again.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub fn print_above(&mut self, line: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if let (Shown::Terminal(frames), Some(size)) = (&mut self.shown, Screen::now().size) {
+            out.write_all(frames.erase(size.columns).as_bytes())?;
+        }
+        writeln!(out, "{}", for_terminal(line))
     }
 
     /// Waits until the table has to be drawn without a change, for its uptimes or for another size of the window.
@@ -167,6 +185,13 @@ impl Frames {
         }
         (self.lines, self.size, self.drawn) = (lines, Some(size), Some(Instant::now()));
         text
+    }
+
+    /// The bytes that remove the frame from the screen.
+    fn erase(&mut self, columns: usize) -> String {
+        let rows = self.rows(columns);
+        self.lines.clear();
+        if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r\x1b[J") }
     }
 
     /// The rows that the frame on the screen takes in a window of this width: a narrower one has wrapped its lines.
@@ -234,6 +259,15 @@ mod tests {
         assert_eq!(second, "\x1b[3A\r\n\n\x1b[2Kb ready\n");
         let fewer = frames.next(lines(&["head", "a ready"]), WIDE);
         assert_eq!(fewer, "\x1b[3A\r\n\n\x1b[J");
+    }
+
+    #[test]
+    fn a_line_above_a_table_leaves_nothing_of_the_frame_before() {
+        let mut frames = frames(Place::Inline);
+        assert_eq!(frames.erase(20), "");
+        frames.next(lines(&["head", "a ready"]), WIDE);
+        assert_eq!(frames.erase(20), "\x1b[2A\r\x1b[J");
+        assert_eq!(frames.next(lines(&["head", "a ready"]), WIDE), "\x1b[2Khead\n\x1b[2Ka ready\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use common::{ApiFixture, Setup, id, within};
 use llama_warden_api_types::{EventRecord, LogRecord};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::{EventRange, LogOptions, Records};
-use llama_warden_events::{BootId, Event, EventPosition, Incarnation, Seq, StreamName, Warning};
+use llama_warden_events::{BootId, Event, EventPosition, Incarnation, Seq, StreamName, Timestamp, Warning};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -140,10 +140,11 @@ async fn logs_are_the_latest_lines_in_the_order_of_writing() {
     assert_eq!(daemon.ask("GET /api/v1/servers/slow/logs", &[]).await.body, "", "it wrote nothing");
     let events = daemon.ask("GET /api/v1/servers/good/logs?tail=1", &["Accept: text/event-stream"]).await;
     assert_eq!(events.header("content-type"), Some("text/event-stream"));
-    assert_eq!(
-        events.body,
-        "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"incarnation\":1,\"line\":\"\\u001b[31mfour\\r\"}\n\n"
-    );
+    let (head, rest) = events.body.split_once("\"at\":\"").expect("a time");
+    assert_eq!(head, "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"incarnation\":1,");
+    let (at, rest) = rest.split_once('"').expect("its end");
+    assert!(serde_json::from_value::<Timestamp>(at.into()).is_ok() && at.ends_with('Z'), "{at}");
+    assert_eq!(rest, ",\"line\":\"\\u001b[31mfour\\r\"}\n\n");
     daemon.end().await;
 }
 
@@ -154,12 +155,19 @@ async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
     daemon.write("good", StreamName::Stdout, &[b"two"]);
     let options = LogOptions { tail: Some(2), follow: true, stream: None };
     let mut records = daemon.over_socket().logs(&id("good"), options).await.expect("streams");
-    let incarnation = Incarnation::new(1);
-    let line = |stream, order, line: &str| LogRecord::Line { stream, order, incarnation, line: line.to_owned() };
-    assert_eq!(next(&mut records).await, Some(line(StreamName::Stderr, 1, "one")));
-    assert_eq!(next(&mut records).await, Some(line(StreamName::Stdout, 2, "two")));
-    daemon.write("good", StreamName::Stderr, &[b"three"]);
-    assert_eq!(next(&mut records).await, Some(line(StreamName::Stderr, 3, "three")));
+    let mut latest = None;
+    for (number, name, text) in
+        [(1, StreamName::Stderr, "one"), (2, StreamName::Stdout, "two"), (3, StreamName::Stderr, "three")]
+    {
+        if number == 3 {
+            daemon.write("good", name, &[b"three"]);
+        }
+        let Some(LogRecord::Line { stream, order, incarnation, at, line }) = next(&mut records).await else {
+            panic!("no line")
+        };
+        assert_eq!((stream, order, incarnation, &*line), (name, number, Incarnation::new(1), text));
+        assert!(latest.replace(at).is_none_or(|before| before <= at), "{text}: the time at which it was read");
+    }
     daemon.end().await;
 }
 

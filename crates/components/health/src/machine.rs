@@ -188,8 +188,9 @@ impl HealthMachine {
         if self.published != probe {
             self.published = probe;
             // Divided, not multiplied: of the two, only this gives the nearest number, which prints as 0.478.
-            let latency_ms = latency.as_micros() as f64 / 1e3;
-            events.push(Event::HealthProbed { ok, latency_ms, failures: self.failures });
+            let microseconds = latency.as_micros() as f64;
+            let (latency_seconds, latency_ms) = (microseconds / 1e6, microseconds / 1e3);
+            events.push(Event::HealthProbed { ok, latency_seconds, latency_ms, failures: self.failures });
         }
     }
 }

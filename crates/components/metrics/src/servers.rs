@@ -107,7 +107,7 @@ fn add_output(page: &mut Page, id: &ServerId, lane: &OutputLane) {
 mod tests {
     use std::time::Duration;
 
-    use llama_warden_bus::OutputKey;
+    use llama_warden_bus::{OutputKey, wall_time};
     use llama_warden_events::{Event, Incarnation, ProcessEnd, Rung, StopReason};
     use prometheus::TextEncoder;
 
@@ -148,7 +148,7 @@ mod tests {
             stream: StreamName::Stderr,
         };
         let mut sink = lane.open(&key, 4096);
-        sink.push(b"main: server is listening");
+        sink.push(wall_time(), b"main: server is listening");
         insta::assert_snapshot!(text(&builder.snapshot, &lane, Uptime::new(Duration::from_secs(127))));
     }
 

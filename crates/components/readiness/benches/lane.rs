@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use llama_warden_bus::{OutputKey, OutputLane};
+use llama_warden_bus::{OutputKey, OutputLane, wall_time};
 use llama_warden_config::Fleet;
 use llama_warden_detectors::PackSet;
 use llama_warden_events::{Incarnation, ServerId, StreamName};
@@ -26,11 +26,11 @@ fn main() {
         |stream| lane.open(&OutputKey { server: server.clone(), incarnation: Incarnation::new(1), stream }, 256 * 1024);
     let (mut stderr, mut stdout) = (open(StreamName::Stderr), open(StreamName::Stdout));
     let mut round = || {
-        let began = Instant::now();
+        let (began, at) = (Instant::now(), wall_time());
         for (stream, line) in &lines {
             match stream {
-                StreamName::Stderr => stderr.push(line),
-                StreamName::Stdout => stdout.push(line),
+                StreamName::Stderr => stderr.push(at, line),
+                StreamName::Stdout => stdout.push(at, line),
             }
         }
         began.elapsed().as_secs_f64()

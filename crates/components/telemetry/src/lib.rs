@@ -22,6 +22,6 @@ mod spans;
 
 pub use component::Telemetry;
 pub use eventlog::{EventLog, KeptRun, LogReopener, ReplayError, RunsError, kept_run, replay};
-pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging};
+pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging, start_logging_to};
 pub use sentence::{Sentence, sentence};
 pub use spans::{SpanRecorder, Tracing, TracingError, TracingSettings};

@@ -114,8 +114,8 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ReadyReached { via, startup_seconds } => {
             log!(info, envelope, %via, startup_seconds, "server is ready");
         }
-        Event::HealthProbed { ok, latency_ms, failures } => {
-            log!(debug, envelope, ok, latency_ms, failures, "health probed");
+        Event::HealthProbed { ok, latency_seconds, failures, .. } => {
+            log!(debug, envelope, ok, latency_seconds, failures, "health probed");
         }
         Event::ReadyLost { detail } => log!(warn, envelope, detail, "server no longer answers as ready"),
         Event::ReadyRegained => log!(info, envelope, "server answers as ready again"),
@@ -220,7 +220,7 @@ mod tests {
             (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: [].into(), port: 1 }, Level::INFO),
             (Event::LoadProgressed { ratio: Some(0.5) }, Level::DEBUG),
             (Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }, Level::INFO),
-            (Event::HealthProbed { ok: true, latency_ms: 1.0, failures: 0 }, Level::DEBUG),
+            (Event::HealthProbed { ok: true, latency_seconds: 0.001, latency_ms: 1.0, failures: 0 }, Level::DEBUG),
             (Event::ReadyLost { detail: "503".into() }, Level::WARN),
             (Event::ReadyRegained, Level::INFO),
             (Event::SignalDelivered { signal: Signal::TERM, rung: rung(Signal::TERM) }, Level::DEBUG),

@@ -1,4 +1,4 @@
-//! Sets up the log on standard error, or in the journal.
+//! Sets up the log: on standard error, in the journal, or wherever its starter wants it.
 //!
 //! Where standard error is the journal, lines for people become entries with fields; without journald's socket, they are lines that
 //! begin with their priority, as in `<4>`.
@@ -69,7 +69,7 @@ pub enum LogError {
         /// The values that it takes; the first one is the default.
         takes: &'static [&'static str],
     },
-    /// Standard error could not be duplicated, or the writer's thread not started.
+    /// The writer's thread could not be started.
     #[error("cannot start the log writer")]
     Writer(#[source] io::Error),
     /// This process logs already.
@@ -121,22 +121,33 @@ impl Drop for LogGuard {
     }
 }
 
-/// Makes this process log to standard error from now on.
+/// Makes this process log to standard error from now on, or to the journal where that is standard error.
 pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
     let variable = std::env::var_os("JOURNAL_STREAM");
     let is_journal = settings.format == LogFormat::Human && is_journal(io::stderr(), variable.as_deref());
-    let report = |lost| tracing::warn!(lost, "log lines were lost: standard error did not take them");
-    let (sink, queue) = match JournalSocket::open() {
-        Ok(socket) if is_journal => (LogSink::Journal, LineQueue::start(socket, report)),
+    match JournalSocket::open() {
+        Ok(socket) if is_journal => begin(settings, LogSink::Journal, socket),
         _ => {
             // A descriptor of our own: the writer may be stuck in a write for ever, and must not hold the lock of
             // `std::io::stderr` then, which a panic message needs.
             let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
-            let sink = if is_journal { LogSink::PriorityLines } else { LogSink::Lines };
-            (sink, LineQueue::start(File::from(stderr), report))
+            begin(settings, if is_journal { LogSink::PriorityLines } else { LogSink::Lines }, File::from(stderr))
         }
-    };
-    let queue = queue.map_err(LogError::Writer)?;
+    }
+}
+
+/// Makes this process log lines to `output` from now on.
+pub fn start_logging_to(settings: &LoggingSettings, output: impl Write + Send + 'static) -> Result<LogGuard, LogError> {
+    begin(settings, LogSink::Lines, output)
+}
+
+fn begin(
+    settings: &LoggingSettings,
+    sink: LogSink,
+    output: impl Write + Send + 'static,
+) -> Result<LogGuard, LogError> {
+    let report = |lost| tracing::warn!(lost, "log lines were lost: nobody took them");
+    let queue = LineQueue::start(output, report).map_err(LogError::Writer)?;
     // Not `try_init`, which would also log what libraries tell the `log` crate: of those here, only file watches that are gone.
     tracing::subscriber::set_global_default(subscriber(settings, sink, queue.clone())).map_err(LogError::Twice)?;
     Ok(LogGuard { queue })

@@ -1,7 +1,12 @@
-//! Time since the start of the daemon.
+//! Time since the start of the daemon, and the time of day.
 
-use llama_warden_events::Uptime;
+use llama_warden_events::{Timestamp, Uptime};
 use tokio::time::Instant;
+
+/// The time of day, which people compare with other logs. Never subtracted: it jumps when the machine's clock is set.
+pub fn wall_time() -> Timestamp {
+    Timestamp::new(jiff::Timestamp::now())
+}
 
 /// Measures the time since the start of the daemon. It follows tokio's clock, so tests can pause it.
 #[derive(Debug, Clone, Copy)]

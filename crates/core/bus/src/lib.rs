@@ -35,7 +35,7 @@ mod publish;
 mod sequencer;
 mod subscription;
 
-pub use clock::Clock;
+pub use clock::{Clock, wall_time};
 pub use commands::{
     Accepted, CommandReceiver, CommandRequest, CommandRouter, CommandSender, CommandSetId, OwnerError, PendingReply,
     ReceivedCommand,

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use llama_warden_events::{BootId, Envelope, EventPosition, Seq, Timestamp};
+use llama_warden_events::{BootId, Envelope, EventPosition, Seq};
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::publish::QueuedDraft;
-use crate::{Clock, Publisher, Subscription};
+use crate::{Clock, Publisher, Subscription, wall_time};
 
 /// Events that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
 const INLET: usize = 1024;
@@ -36,7 +36,7 @@ impl Bus {
     ///
     /// `kept` events stay readable; a subscription that falls further behind gets a gap.
     pub fn start(boot: BootId, kept: usize) -> (Self, Publisher) {
-        Self::start_with_wall_clock(boot, kept, || Timestamp::new(jiff::Timestamp::now()))
+        Self::start_with_wall_clock(boot, kept, wall_time)
     }
 
     /// As [`Self::start`], with the clock that dates events. It may jump: nothing but the dates follows it.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use llama_warden_bus::{FollowedLine, OutputKey, OutputLane, OutputTap, TapFactory};
+use llama_warden_bus::{FollowedLine, OutputKey, OutputLane, OutputTap, TapFactory, wall_time};
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 
 fn key(stream: StreamName) -> OutputKey {
@@ -37,8 +37,8 @@ fn a_tap_sees_every_line_in_order_however_small_the_ring() {
     let mut stdout = lane.open(&key(StreamName::Stdout), 4096);
     let expected: Vec<_> = (0..10_000).map(|number| format!("line {number} \u{fffd}").into_bytes()).collect();
     for line in &expected {
-        stderr.push(line);
-        stdout.push(b"not tapped");
+        stderr.push(wall_time(), line);
+        stdout.push(wall_time(), b"not tapped");
     }
     assert_eq!(*recorder.lines.lock().expect("no panic"), expected);
 }
@@ -51,7 +51,7 @@ async fn a_follower_gets_every_line_or_is_told_how_many_it_lost() {
     let mut sink = lane.open(&key, 4096);
     let writer = tokio::task::spawn_blocking(move || {
         for number in 0..20_000 {
-            sink.push(format!("{number}").as_bytes());
+            sink.push(wall_time(), format!("{number}").as_bytes());
         }
     });
     let mut next = 0;
@@ -75,9 +75,9 @@ fn the_tail_of_both_streams_is_in_the_order_of_writing() {
     let lane = OutputLane::default();
     let mut stderr = lane.open(&key(StreamName::Stderr), 4096);
     let mut stdout = lane.open(&key(StreamName::Stdout), 4096);
-    stderr.push(b"one");
-    stdout.push(b"two");
-    stderr.push(b"three");
+    stderr.push(wall_time(), b"one");
+    stdout.push(wall_time(), b"two");
+    stderr.push(wall_time(), b"three");
     let server = key(StreamName::Stderr).server;
     let text = |stream, most| {
         let lines = lane.tail(&server, stream, most);
@@ -93,11 +93,11 @@ async fn a_follower_goes_on_across_launches() {
     let lane = OutputLane::default();
     let key = key(StreamName::Stderr);
     let mut first = lane.open(&key, 4096);
-    first.push(b"first launch");
+    first.push(wall_time(), b"first launch");
     drop(first);
     let mut follower = lane.follow(&key.server, key.stream, 10);
     let mut second = lane.open(&OutputKey { incarnation: Incarnation::new(2), ..key }, 4096);
-    second.push(b"second launch");
+    second.push(wall_time(), b"second launch");
     let mut seen = Vec::new();
     while seen.len() < 2 {
         seen.extend(follower.next().await.expect("configured"));
@@ -116,7 +116,7 @@ async fn who_follows_a_server_that_is_forgotten_gets_what_is_there_and_then_the_
     let mut reader = lane.follow(&key.server, key.stream, 0);
     let mut waiting = lane.follow(&key.server, key.stream, 0);
     let waits = tokio::spawn(async move { (waiting.next().await, waiting.next().await) });
-    lane.open(&key, 4096).push(b"last");
+    lane.open(&key, 4096).push(wall_time(), b"last");
     let server = key.server.clone();
     lane.retain(|known| *known != server);
     let (line, end) = waits.await.expect("no panic");
@@ -124,6 +124,6 @@ async fn who_follows_a_server_that_is_forgotten_gets_what_is_there_and_then_the_
     assert_eq!(reader.next().await.expect("a line").len(), 1);
     assert_eq!(reader.next().await, None);
     assert!(lane.tail(&key.server, None, 10).is_empty());
-    lane.open(&key, 4096).push(b"configured again");
+    lane.open(&key, 4096).push(wall_time(), b"configured again");
     assert_eq!(lane.counters(&key.server, key.stream).lines, 1);
 }

@@ -42,7 +42,8 @@ pub struct Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.6}", self.as_jiff())
+        let digits = f.precision().unwrap_or(6);
+        write!(f, "{:.digits$}", self.as_jiff())
     }
 }
 
@@ -56,6 +57,16 @@ impl Timestamp {
     /// Cuts a time to whole microseconds, so that a value survives being written and read.
     pub fn new(at: jiff::Timestamp) -> Self {
         Self { microseconds: at.as_microsecond() }
+    }
+
+    /// The time that is this many microseconds after the Unix epoch; the epoch if jiff knows no such time.
+    pub fn from_unix_microseconds(microseconds: i64) -> Self {
+        Self::new(jiff::Timestamp::from_microsecond(microseconds).unwrap_or_default())
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn as_unix_microseconds(self) -> i64 {
+        self.microseconds
     }
 
     fn as_jiff(self) -> jiff::Timestamp {

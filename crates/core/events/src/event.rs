@@ -221,7 +221,9 @@ pub enum Event {
     HealthProbed {
         /// Whether it answered as ready.
         ok: bool,
-        /// Milliseconds until the answer or the timeout.
+        /// Seconds until the answer or the timeout.
+        latency_seconds: f64,
+        /// The same in milliseconds: the name of before, which stays.
         latency_ms: f64,
         /// Consecutive failures. A server that computes while it does not answer has none.
         failures: u32,

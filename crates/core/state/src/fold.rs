@@ -187,7 +187,7 @@ impl ServerRecord {
                 }
                 _ => return self.late(),
             },
-            Event::HealthProbed { ok, latency_ms, failures } => {
+            Event::HealthProbed { ok, latency_ms, failures, .. } => {
                 if self.ready.is_none() || self.process.is_none() {
                     return self.late();
                 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use llama_warden_events::{CommandOutcome, Envelope, Incarnation, ProfileCard, Seq, ServerId, StreamName, SwitchPlan};
+use llama_warden_events::{
+    CommandOutcome, Envelope, Incarnation, ProfileCard, Seq, ServerId, StreamName, SwitchPlan, Timestamp,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +120,8 @@ pub enum LogRecord {
         /// The launch that wrote it; 0 if that is no longer known.
         #[serde(default)]
         incarnation: Incarnation,
+        /// When the daemon read it.
+        at: Timestamp,
         /// Its text; bytes that are not UTF-8 are replaced by U+FFFD.
         line: String,
     },

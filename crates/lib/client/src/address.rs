@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The address of a daemon: `http://HOST:PORT` or `unix:PATH`.
+/// The address of a daemon: `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DaemonAddress {
     /// An HTTP address over TCP.
@@ -47,11 +47,12 @@ impl FromStr for DaemonAddress {
             let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
             return if path.is_empty() { Err(invalid()) } else { Ok(Self::Unix(path.into())) };
         }
-        let authority = text.strip_prefix("http://").ok_or_else(invalid)?;
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let url = text.strip_prefix("http://");
+        let authority = url.map_or(text, |authority| authority.strip_suffix('/').unwrap_or(authority));
         let authority: http::uri::Authority = authority.parse().map_err(|_| invalid())?;
         let port = match authority.as_str().strip_prefix(authority.host()).ok_or_else(invalid)? {
-            "" => Self::DEFAULT_PORT,
+            // A word alone may be anything.
+            "" if url.is_some() => Self::DEFAULT_PORT,
             text => text.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(invalid)?,
         };
         let host = authority.host();
@@ -85,11 +86,14 @@ mod tests {
         ] {
             let address: DaemonAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), written);
-            assert_eq!(written.parse(), Ok(address));
+            assert_eq!(written.parse(), Ok(address.clone()));
+            let short = written.strip_prefix("http://").unwrap_or(written);
+            assert_eq!(short.parse(), Ok(address), "without a scheme");
         }
         for text in [
             "",
-            "127.0.0.1:9888",
+            "gpu-box",
+            "gpu-box:9888/",
             "https://localhost:9888",
             "http://",
             "http://:80",

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,8 @@ use llama_warden_events::ServerId;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     ClientError, CommandOptions, DaemonAddress, EventRange, LogOptions, Records, ReloadOptions, ServerAction,
@@ -28,8 +30,14 @@ use crate::{
 /// Longest time until a connection is established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time until an answer is complete, or a stream begins, beyond the time that the daemon was asked to wait. Longer
-/// than the daemon takes to accept a command.
+/// Time without an answer after which the daemon has to give another sign of life.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Longest time until the daemon gives a sign of life. It has one thread, which a heavy load may keep busy for a moment.
+const LIFE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest time until an answer is complete, or a stream begins, beyond the time that a living daemon was asked to wait.
+/// Longer than the daemon takes to accept a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same for an answer before which the daemon reads files: the configuration, and the headers of all models.
@@ -43,6 +51,8 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 pub struct Client {
     address: DaemonAddress,
     token: Option<BearerToken>,
+    /// The latest sign of life. Locked by the request that asks for the next one, so that of many that wait only one asks.
+    life: Arc<Mutex<Instant>>,
 }
 
 /// The value of the `Authorization` header, which `Debug` does not show.
@@ -58,7 +68,8 @@ impl fmt::Debug for BearerToken {
 impl Client {
     /// A client of the daemon at `address`, which it connects to at the first request. The control socket ignores `token`.
     pub fn new(address: DaemonAddress, token: Option<String>) -> Self {
-        Self { address, token: token.map(|token| BearerToken(format!("Bearer {token}"))) }
+        let token = token.map(|token| BearerToken(format!("Bearer {token}")));
+        Self { address, token, life: Arc::new(Mutex::new(Instant::now())) }
     }
 
     /// Connects once and closes the connection again.
@@ -192,12 +203,48 @@ impl Client {
             let bytes = self.collect(response).await?;
             serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("{path}: {error}")))
         };
-        timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer(limit)))
+        self.while_alive(limit, answer).await
+    }
+
+    /// Waits for an answer, but neither longer than `limit` nor for a daemon that shows no sign of life: a frozen one is told
+    /// from one that loads a model in seconds.
+    async fn while_alive<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let began = Instant::now();
+        tokio::select! {
+            biased;
+            answer = timeout(limit, answer) => answer.unwrap_or_else(|_| Err(self.no_answer(limit))),
+            error = self.silence(began) => Err(error),
+        }
+    }
+
+    /// Completes when the daemon accepts connections and does nothing else. Safe to cancel.
+    pub async fn falls_silent(&self) -> ClientError {
+        self.silence(Instant::now()).await
+    }
+
+    /// As [`Self::falls_silent`], for a request that began at `began`.
+    async fn silence(&self, began: Instant) -> ClientError {
+        let mut alive = began;
+        loop {
+            sleep_until(alive + SILENCE).await;
+            let mut latest = self.life.lock().await;
+            if latest.elapsed() >= SILENCE {
+                // An answer of any kind will do. If the connection fails, so does the request that waits.
+                if timeout(LIFE_TIMEOUT, self.send(Method::GET, "/livez", "*/*")).await.is_err() {
+                    return self.no_answer(SILENCE + LIFE_TIMEOUT);
+                }
+                *latest = Instant::now();
+            }
+            alive = *latest;
+        }
     }
 
     async fn stream<T>(&self, path: &str) -> Result<Records<T>, ClientError> {
-        let response = timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, "application/x-ndjson")).await;
-        let response = response.unwrap_or_else(|_| Err(self.no_answer(ANSWER_TIMEOUT)))?;
+        let response = self.while_alive(ANSWER_TIMEOUT, self.send(Method::GET, path, "application/x-ndjson")).await?;
         Ok(Records::new(self.address.clone(), response.into_body()))
     }
 

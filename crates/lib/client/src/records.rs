@@ -2,12 +2,17 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::{ClientError, DaemonAddress};
+
+/// Longest silence of a daemon that lives: it sends a keep-alive every 15 s.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Longest record in bytes. A gap contains the report of every server.
 const RECORD_LIMIT: usize = 16 * 1024 * 1024;
@@ -31,14 +36,17 @@ impl<T: DeserializeOwned> Records<T> {
     /// Waits for the next record; `None` when the daemon ended the stream. Safe to cancel.
     ///
     /// # Errors
-    /// If the connection breaks, or a record cannot be decoded or is longer than 16 MiB.
+    /// If the connection breaks, the daemon does not even send keep-alives, or a record cannot be decoded or is longer than
+    /// 16 MiB.
     pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(line) = self.lines.pop() {
                 let record = serde_json::from_slice(&line).map_err(|error| self.protocol(error.to_string()))?;
                 return Ok(Some(record));
             }
-            match self.body.frame().await {
+            let frame = timeout(SILENCE, self.body.frame()).await;
+            let silent = |_| ClientError::NoAnswer { address: self.address.clone(), limit: SILENCE };
+            match frame.map_err(silent)? {
                 Some(Ok(frame)) => {
                     let data = frame.into_data().unwrap_or_default();
                     if self.lines.push(&data).is_err() {

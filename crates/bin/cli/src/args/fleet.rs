@@ -44,8 +44,8 @@ pub struct SwitchArgs {
 /// Options of `reload`.
 #[derive(Debug, Clone, Args)]
 pub struct ReloadArgs {
-    /// Apply the configuration even if it looks half written: if it stops every server that runs, or ends where the
-    /// present one goes on
+    /// Apply the configuration even if it looks half written: if it stops every server that runs and starts none, ends
+    /// where the present one goes on, or has lost its last line feed and servers
     #[arg(long)]
     pub force: bool,
     /// Whether and how long to wait

@@ -196,6 +196,9 @@ pub struct UpArgs {
     /// Run in the background, and return when the daemon answers
     #[arg(long, short)]
     pub detach: bool,
+    /// Write the log on a terminal too, instead of a live table
+    #[arg(long)]
+    pub plain: bool,
     /// Leave the session of the caller: how `--detach` starts the daemon
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub own_session: bool,
@@ -239,6 +242,9 @@ pub struct LogsArgs {
     /// Show only this stream
     #[arg(long, value_parser = stream, add = completion::streams())]
     pub stream: Option<StreamName>,
+    /// Begin each line with the time at which it was read, in UTC; of several servers, every line does
+    #[arg(long, short)]
+    pub timestamps: bool,
 }
 
 /// Options of `events`.

@@ -1,14 +1,14 @@
 //! `up --detach`: starts a daemon in the background, and returns when it answers.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress};
-use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig};
+use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig, StateDir};
 use nix::fcntl::OFlag;
 use serde_json::json;
 
@@ -29,7 +29,8 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
         CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display()))
             .next_step("name a directory of your own as daemon.state-dir")
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(unusable)?;
+    // Whoever holds the directory writes this log.
+    drop(StateDir::acquire(&state)?);
     // No link: in a folder that others can write, it would lead to any file of ours.
     let mut log = OpenOptions::new()
         .append(true)

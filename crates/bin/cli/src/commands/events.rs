@@ -1,11 +1,13 @@
 //! `events`: prints the daemon's events, a sentence each.
 
+use std::collections::BTreeSet;
+
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use llama_warden_api_types::EventRecord;
 use llama_warden_client::{Client, ClientError, EventRange};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
-use llama_warden_events::{Envelope, EventPosition};
+use llama_warden_events::{Envelope, EventPosition, ServerId};
 use llama_warden_telemetry::{RunsError, Sentence, kept_run, sentence};
 use tracing::Level;
 
@@ -57,15 +59,24 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
 pub fn run_of_log(global: &GlobalArgs, ids: &[ServerSelector], back: u64) -> CommandResult {
     let state_dir = LoadedConfig::find(global.config.as_deref())?.state_dir()?;
     let back = usize::try_from(back).unwrap_or(usize::MAX);
-    let mut run = kept_run(&state_dir, back).map_err(|error| {
-        let step = match error {
-            RunsError::NoSuchRun { .. } => "0 is the latest run, -1 the one before",
-            RunsError::Read { .. } => {
-                "name the configuration of the daemon with --config; logs.event-log = \"0\" keeps no log"
-            }
-        };
-        CommandFailure::failed(with_source(&error)).next_step(step)
-    })?;
+    let open = || {
+        kept_run(&state_dir, back).map_err(|error| {
+            let step = match error {
+                RunsError::NoSuchRun { .. } => "0 is the latest run, -1 the one before",
+                RunsError::Read { .. } => {
+                    "name the configuration of the daemon with --config; logs.event-log = \"0\" keeps no log"
+                }
+            };
+            CommandFailure::failed(with_source(&error)).next_step(step)
+        })
+    };
+    let mut run = open()?;
+    if !ids.is_empty() {
+        let servers: BTreeSet<_> = open()?.filter_map(|envelope| envelope.server).collect();
+        if let Some(unknown) = ids.iter().find(|id| !servers.iter().any(|server| id.matches(server))) {
+            return Err(CommandFailure::unknown_server(unknown.text(), servers.iter().map(ServerId::as_str)));
+        }
+    }
     let shown = Shown { ids, from: None, json: global.json, colours: Screen::now().colours };
     run.try_for_each(|envelope| shown.print_event(&envelope))?;
     Ok(Exit::Done)

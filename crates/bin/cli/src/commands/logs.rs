@@ -1,4 +1,4 @@
-//! `logs`: prints the output of servers as they wrote it. Lines of several servers begin with the server's id.
+//! `logs`: prints the output of servers as they wrote it. Lines of several servers begin with the server's id and the time.
 
 use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
@@ -21,20 +21,31 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let width = servers.iter().map(|server| server.model_id.as_str().len()).max().unwrap_or_default();
     let log = |id: ServerId| {
         let prefix = if is_one { String::new() } else { format!("{:width$} | ", id.as_str()) };
-        ServerLog { id, prefix, json: global.json, last: None, launch: None }
+        let has_times = args.timestamps || !is_one;
+        ServerLog { id, prefix, has_times, json: global.json, last: None, launch: None }
     };
-    let logs = servers.into_iter().map(|server| log(server.model_id));
+    let mut logs: Vec<_> = servers.into_iter().map(|server| log(server.model_id)).collect();
     if !args.follow {
-        // The kept lines of one server after those of another.
-        for mut log in logs {
-            log.print(&client, options).await?.map_err(connect::request_failure)?;
+        let mut kept = Vec::new();
+        for (log, ServerLog { id, .. }) in logs.iter().enumerate() {
+            let mut records = client.logs(id, options).await.map_err(connect::request_failure)?;
+            let mut latest = None;
+            while let Some(record) = records.next().await.map_err(connect::request_failure)? {
+                if let LogRecord::Line { at, .. } = &record {
+                    // Never back: a clock that is set back does not change the order in which one server wrote.
+                    latest = latest.max(Some(*at));
+                }
+                kept.push((latest, log, record));
+            }
         }
+        kept.sort_by_key(|(at, ..)| *at);
+        kept.into_iter().try_for_each(|(_, log, record)| logs[log].print(record))?;
         return Ok(Exit::Done);
     }
     let notice = EndNotice::default();
     let follow = async |mut log: ServerLog| log.follow(&client, options, &notice).await;
     tokio::select! {
-        followed = try_join_all(logs.map(follow)) => followed.map(|_| Exit::Done),
+        followed = try_join_all(logs.into_iter().map(follow)) => followed.map(|_| Exit::Done),
         () = reader_gone() => Ok(Exit::Done),
     }
 }
@@ -44,6 +55,8 @@ struct ServerLog {
     id: ServerId,
     /// Before each line of text.
     prefix: String,
+    /// Whether the time follows the prefix.
+    has_times: bool,
     json: bool,
     /// The position of the last line, behind which a stream that broke goes on.
     last: Option<u64>,
@@ -55,7 +68,7 @@ impl ServerLog {
     async fn follow(&mut self, client: &Client, mut options: LogOptions, notice: &EndNotice) -> CommandResult {
         let mut boot = client.status().await.map_err(connect::request_failure)?.boot;
         loop {
-            let end = match self.print(client, options).await? {
+            let end = match self.print_new(client, options).await? {
                 Ok(()) => StreamEnd::Whole,
                 Err(error) => StreamEnd::of(error)?,
             };
@@ -74,7 +87,11 @@ impl ServerLog {
     }
 
     /// Prints the lines after the last one. The inner error is that of the connection.
-    async fn print(&mut self, client: &Client, options: LogOptions) -> Result<Result<(), ClientError>, CommandFailure> {
+    async fn print_new(
+        &mut self,
+        client: &Client,
+        options: LogOptions,
+    ) -> Result<Result<(), ClientError>, CommandFailure> {
         let mut records = match client.logs(&self.id, options).await {
             Ok(records) => records,
             Err(error) => return Ok(Err(error)),
@@ -92,19 +109,25 @@ impl ServerLog {
                 }
                 self.last = self.last.max(Some(*order));
             }
-            let prefix = &self.prefix;
-            match record {
-                record if self.json => print_json(&self.document(record)?)?,
-                LogRecord::Line { incarnation, line, .. } => {
-                    if self.launch.replace(incarnation).is_some_and(|before| before != incarnation) {
-                        // Not by the server, so not on standard output.
-                        eprintln!("{prefix}--- launch {incarnation} ---");
-                    }
-                    print_line(format_args!("{prefix}{line}"))?;
-                }
-                LogRecord::Lost { stream, lost } => eprintln!("{prefix}[{lost} lines of {stream} were lost]"),
-            }
+            self.print(record)?;
         }
+    }
+
+    fn print(&mut self, record: LogRecord) -> Result<(), CommandFailure> {
+        let prefix = &self.prefix;
+        match record {
+            record if self.json => print_json(&self.document(record)?)?,
+            LogRecord::Line { incarnation, at, line, .. } => {
+                if self.launch.replace(incarnation).is_some_and(|before| before != incarnation) {
+                    // Not by the server, so not on standard output.
+                    eprintln!("{prefix}--- launch {incarnation} ---");
+                }
+                let time = if self.has_times { format!("{at:.3} ") } else { String::new() };
+                print_line(format_args!("{prefix}{time}{line}"))?;
+            }
+            LogRecord::Lost { stream, lost } => eprintln!("{prefix}[{lost} lines of {stream} were lost]"),
+        }
+        Ok(())
     }
 
     /// A record with the server that it is of.

@@ -99,7 +99,8 @@ fn listing(report: &ModelsReport) -> String {
     let table = table::list(COLUMNS, rows);
     let found = report.models.len();
     let problems = report.problems.len();
-    format!("{table}\n{found} models, {} passed over, {problems} with problems", report.skipped.len())
+    let noun = if found == 1 { "model" } else { "models" };
+    format!("{table}\n{found} {noun}, {} passed over, {problems} with problems", report.skipped.len())
 }
 
 /// The path of a model below its folder.

@@ -31,7 +31,10 @@ async fn list(global: &GlobalArgs) -> CommandResult {
         let active = if *active { "yes" } else { "" };
         [card.name.clone(), active.to_owned(), table::names(&card.servers), card.description.clone()]
     });
-    print_either(global.json, &profiles, || table::list(COLUMNS, rows))
+    print_either(global.json, &profiles, || match profiles.is_empty() {
+        true => "no profile is configured; a table [profiles.NAME] in the configuration makes one".to_owned(),
+        false => table::list(COLUMNS, rows),
+    })
 }
 
 async fn show(global: &GlobalArgs, name: &str) -> CommandResult {

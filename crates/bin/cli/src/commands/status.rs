@@ -121,7 +121,8 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
     client.events(EventRange::After(seq.into())).await.map_err(connect::request_failure)
 }
 
-/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them.
+/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them. The
+/// caller tells which have failed.
 pub async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,
@@ -133,6 +134,7 @@ pub async fn with_progress<T>(
         return work.await;
     }
     let mut table = LiveTable::new(Place::Inline);
+    table.omits_failed = true;
     // Before `work` changes anything. Errors end the progress silently: `work` meets them too, and its failure is printed.
     let first = client.status().await.ok().and_then(|report| keep_named(report, ids).ok());
     let progress = async {

@@ -9,11 +9,17 @@ use llama_warden_config::{Environment, Fleet, search_places};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
-    inherited_sockets, print_warnings, set_up_heap, with_source,
+    inherited_sockets, print_warnings, set_up_heap,
 };
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_state::DaemonPhase;
-use llama_warden_telemetry::{LoggingSettings, start_logging};
+use llama_warden_telemetry::LogFormat;
+use llama_warden_terminal::daemon_log::{DaemonLog, LogPipe, log_settings};
+use llama_warden_terminal::fleet_view::{FleetView, FleetViewKind};
+use llama_warden_terminal::output::{print_json, print_line};
+use llama_warden_terminal::screen::Screen;
+use serde_json::json;
+use tracing::level_filters::LevelFilter;
 
 use crate::args::{GlobalArgs, UpArgs};
 
@@ -31,23 +37,53 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
     let from_file = configuration.path().is_some();
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
     let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
-    run_daemon(inventory, options, &log_settings()?, async |daemon| {
-        let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
-        let control = daemon.control_socket();
-        tracing::info!(%http, control = %control.display(), servers = daemon.servers, "llama-warden is up");
-        if daemon.servers == 0 {
-            tracing::warn!("no server is configured{}", searched(from_file));
-            tracing::warn!(
-                "name a folder with --models, write a configuration (`llama-warden config init > llama-warden.toml`), or try `llama-warden demo`"
-            );
-        }
-        let bus = daemon.bus();
-        tokio::select! {
-            exit = daemon.run() => exit,
-            never = tell_addresses(&bus) => match never {},
-            never = announce_stop(&bus) => match never {},
-        }
-    })
+    let has_table = !args.plain && !global.json && can_have_table()?;
+    let level = if has_table { LevelFilter::WARN } else { LevelFilter::INFO };
+    let mut view = None;
+    let exit = run_daemon(
+        inventory,
+        options,
+        DaemonLog::start(&log_settings(level)?, has_table)?,
+        async |daemon, log| {
+            let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
+            let control = daemon.control_socket();
+            tracing::info!(%http, control = %control.display(), servers = daemon.servers, "llama-warden is up");
+            if daemon.servers == 0 {
+                tracing::warn!("no server is configured{}", searched(from_file));
+                tracing::warn!(
+                    "name a folder with --models, write a configuration (`llama-warden config init > llama-warden.toml`), or try `llama-warden demo`"
+                );
+            }
+            let bus = daemon.bus();
+            if has_table || global.json {
+                let kind = if global.json {
+                    print_json(&json!({ "http": daemon.tcp.as_ref().map(|_| &http), "control": control }))?;
+                    FleetViewKind::Json
+                } else {
+                    let address = if http.is_empty() { format!("unix:{}", control.display()) } else { http };
+                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n"))?;
+                    FleetViewKind::Table
+                };
+                // A terminal that takes no more is no reason to end: if it is gone, HUP comes.
+                view = Some(FleetView::start(kind, bus, log).map_err(CommandFailure::failed)?);
+                return daemon.run().await;
+            }
+            tokio::select! {
+                exit = daemon.run() => exit,
+                never = tell_addresses(&bus) => match never {},
+                never = announce_stop(&bus) => match never {},
+            }
+        },
+    );
+    view.into_iter().for_each(FleetView::finish);
+    exit
+}
+
+/// Whether a live table may stand where the log would: on a terminal, unless the log is for a program. The output of process 1
+/// is the log of a container, also where that has a terminal.
+fn can_have_table() -> Result<bool, CommandFailure> {
+    let is_for_people = log_settings(LevelFilter::INFO)?.format == LogFormat::Human;
+    Ok(is_for_people && std::process::id() != 1 && Screen::now().size.is_some())
 }
 
 /// Says once that the daemon stops, and how to hurry it: a first Ctrl-C that seems to do nothing invites harder means.
@@ -88,25 +124,20 @@ pub fn searched(from_file: bool) -> String {
     format!("; no configuration was found in {}", places.join(", "))
 }
 
-/// Starts logging, prepares a daemon on a runtime of its own, and passes it to `run`.
+/// Prepares a daemon on a runtime of its own, and passes it to `run`, with the pipe of a log that goes above a table.
 pub fn run_daemon(
     inventory: Inventory,
     options: UpOptions,
-    log: &LoggingSettings,
-    run: impl AsyncFnOnce(PreparedDaemon) -> CommandResult,
+    log: DaemonLog,
+    run: impl AsyncFnOnce(PreparedDaemon, Option<LogPipe>) -> CommandResult,
 ) -> CommandResult {
-    let log = start_logging(log).map_err(|error| CommandFailure::failed(with_source(&error)))?;
     let runtime = build_runtime()?;
-    let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?).await });
+    let DaemonLog { guard, mut pipe } = log;
+    let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?, pipe.take()).await });
     // Does not wait for blocking threads: one of them may read from a disk that never answers.
     runtime.shutdown_background();
     // The guard writes the last lines, so it goes last.
-    drop(log);
+    drop(guard);
+    pipe.into_iter().for_each(LogPipe::print);
     exit
-}
-
-/// The log settings of the environment.
-pub fn log_settings() -> Result<LoggingSettings, CommandFailure> {
-    LoggingSettings::from_env()
-        .map_err(|error| CommandFailure::usage(error).next_step("unset it, or give it one of these values"))
 }

@@ -36,6 +36,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
 async fn follow(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<StatusReport>) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
+    table.iter_mut().for_each(|table| table.omits_failed = args.goal == WaitGoal::Ready);
     let first = of(args, status::fetch(&client, &args.ids).await?);
     // From the report's event on, so that no change between the two requests is missed.
     let mut changes = status::changes(&client, first.seq).await?;
@@ -47,7 +48,11 @@ async fn follow(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<Status
         if let Some(exit) = outcome(report, args.goal) {
             return Ok(exit);
         }
-        match changes.next().await {
+        let change = tokio::select! {
+            change = changes.next() => change,
+            error = client.falls_silent() => Err(error),
+        };
+        match change {
             Ok(Some(_)) => {
                 if let Some(changed) = status::fetch_changed(&client, &args.ids).await? {
                     report = latest.insert(of(args, changed));

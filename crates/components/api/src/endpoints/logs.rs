@@ -162,7 +162,8 @@ fn record(stream: StreamName, followed: FollowedLine) -> LogRecord {
 
 fn line(line: LogLine) -> LogRecord {
     let text = String::from_utf8_lossy(&line.bytes).into_owned();
-    LogRecord::Line { stream: line.stream, order: line.order, incarnation: line.incarnation, line: text }
+    let LogLine { stream, order, incarnation, at, .. } = line;
+    LogRecord::Line { stream, order, incarnation, at, line: text }
 }
 
 struct LogRecords {

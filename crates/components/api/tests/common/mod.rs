@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use llama_warden_api::{Api, Listeners, TcpAccess, Token, UnusablePath, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
-use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
+use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand, wall_time};
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_component::Component;
 pub use llama_warden_component_kit::server as id;
@@ -151,7 +151,7 @@ impl ApiFixture {
     pub fn write(&self, server: &str, stream: StreamName, lines: &[&[u8]]) {
         let key = OutputKey { server: id(server), incarnation: Incarnation::new(1), stream };
         let mut sink = self.bus.lane().open(&key, 4096);
-        lines.iter().for_each(|line| sink.push(line));
+        lines.iter().for_each(|line| sink.push(wall_time(), line));
     }
 
     pub fn over_tcp(&self) -> Client {

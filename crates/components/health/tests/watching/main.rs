@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fake::{FakeProcess, FakeServer, Reaction};
 use fixture::{FIRST, HealthFixture, spec, terms};
-use llama_warden_bus::{EventDraft, OutputKey};
+use llama_warden_bus::{EventDraft, OutputKey, wall_time};
 use llama_warden_component_kit::{TestBus, server};
 use llama_warden_config::{Fleet, HealthSpec};
 use llama_warden_events::{Event, FailureReason, ServerId, StopReason, StreamName};
@@ -47,7 +47,7 @@ async fn a_server_that_neither_answers_nor_computes_is_lost_and_then_unresponsiv
     let mut fixture = HealthFixture::one(&a, terms()).await;
     let key = OutputKey { server: a.clone(), incarnation: FIRST, stream: StreamName::Stderr };
     let mut sink = fixture.bus.lane().open(&key, 4096);
-    sink.push(b"the last line");
+    sink.push(wall_time(), b"the last line");
     fixture.make_ready(&a, fake.port, &process).await;
     fixture.bus.wait_for(|event| matches!(event, Event::ReadyLost { .. })).await;
     let (reason, detail, lines) = failure(&mut fixture).await;

@@ -188,7 +188,7 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         let key = OutputKey { server, incarnation, stream };
         let mut sink = launch.resources.lane.open(&key, launch.server.log_ring_bytes);
         OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
-            OutputPiece::Line(line) => sink.push(line),
+            OutputPiece::Line(at, line) => sink.push(at, line),
             OutputPiece::PartialLine => sink.note_activity(),
         })
     });

@@ -12,7 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use llama_warden_events::StreamName;
+use llama_warden_bus::wall_time;
+use llama_warden_events::{StreamName, Timestamp};
 use llama_warden_support::{LineSplitter, Redactor};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
@@ -49,8 +50,8 @@ pub(crate) struct OutputPipe<L> {
 /// What a pipe gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputPiece<'a> {
-    /// A line, secrets replaced.
-    Line(&'a [u8]),
+    /// A line, secrets replaced, and when it was read.
+    Line(Timestamp, &'a [u8]),
     /// Bytes that complete no line, from a progress bar for example.
     PartialLine,
 }
@@ -130,9 +131,11 @@ impl<L: FnMut(OutputPiece<'_>)> OutputPipe<L> {
             let mut buffer = ReadBuf::new(buffer);
             let read = Pin::new(receiver).poll_read(context, &mut buffer);
             let mut has_line = false;
+            // Once for all lines of a read, which were there before it.
+            let at = wall_time();
             splitter.feed(buffer.filled(), |line| {
                 has_line = true;
-                on_piece(OutputPiece::Line(&redactor.redact(line)));
+                on_piece(OutputPiece::Line(at, &redactor.redact(line)));
             });
             if !has_line && !buffer.filled().is_empty() {
                 on_piece(OutputPiece::PartialLine);
@@ -159,7 +162,8 @@ impl<L: FnMut(OutputPiece<'_>)> OutputPipe<L> {
         SCRATCH.with_borrow_mut(|buffer| {
             // An error means that the pipe is empty or unreadable.
             let read = nix::unistd::read(receiver, buffer).unwrap_or(0);
-            splitter.feed(&buffer[..read], |line| on_piece(OutputPiece::Line(&redactor.redact(line))));
+            let at = wall_time();
+            splitter.feed(&buffer[..read], |line| on_piece(OutputPiece::Line(at, &redactor.redact(line))));
         });
         self.finish(redactor);
     }
@@ -167,7 +171,7 @@ impl<L: FnMut(OutputPiece<'_>)> OutputPipe<L> {
     fn finish(&mut self, redactor: &Redactor) {
         self.receiver = None;
         let on_piece = &mut self.on_piece;
-        self.splitter.finish(|line| on_piece(OutputPiece::Line(&redactor.redact(line))));
+        self.splitter.finish(|line| on_piece(OutputPiece::Line(wall_time(), &redactor.redact(line))));
     }
 }
 

@@ -7,7 +7,7 @@ use fixture::*;
 use std::path::Path;
 use std::time::Duration;
 
-use llama_warden_bus::EventDraft;
+use llama_warden_bus::{EventDraft, wall_time};
 use llama_warden_component_kit::{TestBus, server};
 use llama_warden_config::{Confirm, ReadinessSpec};
 use llama_warden_detectors::{Matcher, PackSet, Verdict};
@@ -24,9 +24,9 @@ async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
     let chosen = fixture.bus.wait_for(|event| matches!(event, Event::DetectorChosen { .. })).await;
     assert!(matches!(&chosen.event, Event::DetectorChosen { detector, .. } if &**detector == "llama-server-b11xxx"));
     assert!(chosen.cause.is_some());
-    stderr.push(b"0.00.013.600 I srv    load_model: loading model '/models/tiny.gguf'");
+    stderr.push(wall_time(), b"0.00.013.600 I srv    load_model: loading model '/models/tiny.gguf'");
     fixture.bus.wait_for(|event| matches!(event, Event::LoadProgressed { .. })).await;
-    stderr.push(ready_line(fake.port).as_bytes());
+    stderr.push(wall_time(), ready_line(fake.port).as_bytes());
     fake.answer(200);
     assert_eq!(fixture.via().await, ReadyVia::Stderr);
     let log = fixture.end().await;
@@ -51,7 +51,7 @@ async fn a_ready_line_that_came_before_the_component_knew_the_server_counts() {
     let fake = AnsweringServer::start(200, "qwen").await;
     let mut fixture = Fixture::new(TestBus::new(), &[&id], readiness(), ListenerOwner::Own).await;
     // The component does not even run yet.
-    fixture.open(&id, FIRST, StreamName::Stdout).push(ready_line(fake.port).as_bytes());
+    fixture.open(&id, FIRST, StreamName::Stdout).push(wall_time(), ready_line(fake.port).as_bytes());
     fixture.publish(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
     fixture.publish(&id, identified()).await;
     fixture.publish(&id, spawned(fake.port)).await;
@@ -68,8 +68,8 @@ async fn a_line_without_an_answer_never_makes_a_server_ready() {
     fixture.run();
     let fake = AnsweringServer::start(503, "qwen").await;
     let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
-    stderr.push(ready_line(fake.port).as_bytes());
-    stderr.push(b"some last line");
+    stderr.push(wall_time(), ready_line(fake.port).as_bytes());
+    stderr.push(wall_time(), b"some last line");
     let (reason, detail, lines) = fixture.failure().await;
     assert_eq!((reason, lines.len()), (FailureReason::ReadyTimeout, 2), "{detail}");
     let log = fixture.end().await;
@@ -116,8 +116,9 @@ async fn a_server_that_ends_while_it_loads_fails_for_the_reason_that_it_wrote() 
     let id = server("qwen");
     let mut fixture = Fixture::one(&id).await;
     let mut stderr = fixture.launch(&id, FIRST, 1).await;
-    stderr.push(b"0.00.067.740 E gguf_init_from_reader: invalid magic characters: 'GGML', expected 'GGUF'");
-    stderr.push(b"0.00.068.353 E srv    load_model: failed to load model, '/models/tiny.gguf'");
+    stderr
+        .push(wall_time(), b"0.00.067.740 E gguf_init_from_reader: invalid magic characters: 'GGML', expected 'GGUF'");
+    stderr.push(wall_time(), b"0.00.068.353 E srv    load_model: failed to load model, '/models/tiny.gguf'");
     fixture.exit(&id, ProcessEnd::Exited { code: 1 }).await;
     let (reason, detail, lines) = fixture.failure().await;
     assert_eq!((reason, lines.len()), (FailureReason::ModelInvalid, 2));
@@ -233,7 +234,7 @@ async fn a_build_without_a_health_path_is_ready_by_its_line() {
     let mut fixture = Fixture::new(TestBus::new(), &[&id], forced, ListenerOwner::Own).await;
     fixture.run();
     let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
-    stderr.push(format!("llama server listening at http://127.0.0.1:{}", fake.port).as_bytes());
+    stderr.push(wall_time(), format!("llama server listening at http://127.0.0.1:{}", fake.port).as_bytes());
     assert_eq!(fixture.via().await, ReadyVia::Stderr);
     fixture.end().await;
 }
@@ -248,10 +249,10 @@ async fn a_pack_of_the_users_own_is_followed() {
     let mut fixture = Fixture::with_packs(TestBus::new(), &[&id], readiness(), ListenerOwner::Own, packs).await;
     fixture.run();
     let mut stderr = fixture.launch(&id, FIRST, 4711).await;
-    stderr.push(b"at 50");
+    stderr.push(wall_time(), b"at 50");
     fixture.bus.wait_for(|event| *event == Event::LoadProgressed { ratio: Some(0.5) }).await;
-    stderr.push(b"up 4712");
-    stderr.push(b"up 4711");
+    stderr.push(wall_time(), b"up 4712");
+    stderr.push(wall_time(), b"up 4711");
     assert_eq!(fixture.via().await, ReadyVia::Stderr);
     let log = fixture.end().await;
     assert!(!log.contains("up 4712") && log.contains("detector: \"mine\""), "{log}");
@@ -273,7 +274,7 @@ async fn a_matcher_of_ones_own_is_asked_instead_of_the_pack() {
     fixture.component = fixture.component.map(|component| component.with_matchers(|_, _| Some(Box::new(Horn))));
     fixture.run();
     let mut stderr = fixture.launch(&id, FIRST, 1).await;
-    stderr.push(b"toot");
+    stderr.push(wall_time(), b"toot");
     assert_eq!(fixture.via().await, ReadyVia::Stderr);
     fixture.end().await;
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use llama_warden_events::{Incarnation, ServerId, StreamName};
+use llama_warden_events::{Incarnation, ServerId, StreamName, Timestamp};
 use tokio::sync::Notify;
 
 use super::ring::{Entry, LineRing};
@@ -54,6 +54,8 @@ pub struct LogLine {
     pub order: u64,
     /// The launch that wrote it; 0 if that is no longer known.
     pub incarnation: Incarnation,
+    /// When it was read from the server.
+    pub at: Timestamp,
     /// Its bytes, as the server wrote them, without the line end.
     pub bytes: Vec<u8>,
 }
@@ -128,7 +130,7 @@ impl Output {
         let launches = lock(&self.launches);
         let begun = launches.iter().rev().find(|(first, _)| *first <= entry.order);
         let incarnation = begun.map_or_else(Incarnation::default, |(_, incarnation)| *incarnation);
-        LogLine { stream, order: entry.order, incarnation, bytes: entry.bytes }
+        LogLine { stream, order: entry.order, incarnation, at: entry.at, bytes: entry.bytes }
     }
 
     const fn stream(&self, name: StreamName) -> &Stream {
@@ -230,15 +232,15 @@ impl OutputSink {
         self.taps.iter_mut().for_each(|tap| tap.on_activity());
     }
 
-    /// Pushes one line without its line end. Never waits.
-    pub fn push(&mut self, line: &[u8]) {
+    /// Pushes one line without its line end, which was read at `at`. Never waits.
+    pub fn push(&mut self, at: Timestamp, line: &[u8]) {
         for tap in &mut self.taps {
             tap.on_line(line);
         }
         let order = self.output.lines.fetch_add(1, Ordering::Relaxed);
         let stream = self.output.stream(self.name);
         let mut ring = lock(&stream.ring);
-        ring.push(order, line);
+        ring.push(order, at, line);
         drop(ring);
         if stream.followers.load(Ordering::Relaxed) > 0 {
             stream.news.notify_waiters();

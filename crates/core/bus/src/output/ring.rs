@@ -1,10 +1,14 @@
 //! A ring of lines in one block of bytes.
 //!
-//! Layout: each line is a header (order within its server, length) followed by its bytes; both may wrap around the end.
+//! Layout: each line is a header (order within its server, time, length) followed by its bytes; both may wrap around the end.
 //! Invariant: `used` bytes from `head` on are whole entries, and `first..next` are their numbers.
 
-/// Order within the server (8 bytes) and length (4 bytes).
-const HEADER: usize = 12;
+use llama_warden_events::Timestamp;
+
+/// Order within the server (6 bytes), microseconds since the Unix epoch (7 bytes, which last for 2000 years) and length (3 bytes).
+const HEADER: usize = 16;
+const TIME_BITS: u32 = 56;
+const LENGTH_BITS: u32 = 24;
 /// The smallest block.
 const LEAST: usize = 4096;
 /// The size of the block while the lines fit into it. A server that writes little does not get a mapping of its own, the
@@ -29,6 +33,7 @@ pub(super) struct LineRing {
 pub(super) struct Entry {
     pub(super) number: u64,
     pub(super) order: u64,
+    pub(super) at: Timestamp,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -56,19 +61,21 @@ impl LineRing {
         self.next
     }
 
-    /// Appends a line; one that is longer than the ring keeps its beginning.
-    pub(super) fn push(&mut self, order: u64, line: &[u8]) {
-        let line = &line[..line.len().min(room(self.capacity) - HEADER)];
+    /// Appends a line that was read at `at`; one that is longer than the ring keeps its beginning.
+    pub(super) fn push(&mut self, order: u64, at: Timestamp, line: &[u8]) {
+        let most = (room(self.capacity) - HEADER).min(low_bits(LENGTH_BITS) as usize);
+        let line = &line[..line.len().min(most)];
         let needed = HEADER + line.len();
         self.grow_for(needed);
         while self.bytes.len() - self.used < needed {
             self.forget_oldest();
         }
-        let mut header = [0; HEADER];
-        header[..8].copy_from_slice(&order.to_le_bytes());
-        header[8..].copy_from_slice(&(line.len() as u32).to_le_bytes());
+        // A clock before 1970 counts as the epoch.
+        let time = at.as_unix_microseconds().max(0) as u64 & low_bits(TIME_BITS);
+        let header =
+            u128::from(order) << (TIME_BITS + LENGTH_BITS) | u128::from(time) << LENGTH_BITS | line.len() as u128;
         let tail = self.wrap(self.head + self.used);
-        self.write(tail, &header);
+        self.write(tail, &header.to_le_bytes());
         self.write(self.wrap(tail + HEADER), line);
         self.used += needed;
         self.next += 1;
@@ -91,12 +98,13 @@ impl LineRing {
         let mut at = self.head;
         let mut entries = Vec::new();
         for number in self.first..self.next {
-            let (order, len) = self.header(at);
+            let (order, time, len) = self.header(at);
             if number >= from {
                 if entries.len() == most {
                     break;
                 }
-                entries.push(Entry { number, order, bytes: self.copy(self.wrap(at + HEADER), len) });
+                let bytes = self.copy(self.wrap(at + HEADER), len);
+                entries.push(Entry { number, order, at: Timestamp::from_unix_microseconds(time as i64), bytes });
             }
             at = self.wrap(at + HEADER + len);
         }
@@ -104,19 +112,18 @@ impl LineRing {
     }
 
     fn forget_oldest(&mut self) {
-        let (_, len) = self.header(self.head);
+        let (_, _, len) = self.header(self.head);
         self.head = self.wrap(self.head + HEADER + len);
         self.used -= HEADER + len;
         self.first += 1;
     }
 
-    fn header(&self, at: usize) -> (u64, usize) {
-        let mut order = [0; 8];
-        let mut len = [0; 4];
-        let bytes = self.copy_array::<HEADER>(at);
-        order.copy_from_slice(&bytes[..8]);
-        len.copy_from_slice(&bytes[8..]);
-        (u64::from_le_bytes(order), u32::from_le_bytes(len) as usize)
+    /// Order, time and length of the line at this place.
+    fn header(&self, at: usize) -> (u64, u64, usize) {
+        let header = u128::from_le_bytes(self.copy_array::<HEADER>(at));
+        let length = header as u64 & low_bits(LENGTH_BITS);
+        let time = (header >> LENGTH_BITS) as u64 & low_bits(TIME_BITS);
+        ((header >> (TIME_BITS + LENGTH_BITS)) as u64, time, length as usize)
     }
 
     const fn wrap(&self, at: usize) -> usize {
@@ -146,6 +153,10 @@ impl LineRing {
     }
 }
 
+const fn low_bits(count: u32) -> u64 {
+    (1 << count) - 1
+}
+
 /// Bytes for lines in a block of `capacity` bytes.
 fn room(capacity: usize) -> usize {
     capacity.max(LEAST) - BOOKKEEPING
@@ -157,19 +168,36 @@ mod tests {
 
     use super::*;
 
+    /// A time of 2026.
+    fn time(number: i64) -> Timestamp {
+        Timestamp::from_unix_microseconds(1_792_000_000_123_456 + number)
+    }
+
+    #[test]
+    fn a_line_keeps_its_place_and_its_time_in_the_oldest_and_the_longest_run() {
+        let [first, last] = ["1970-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z"];
+        let mut ring = LineRing::new(4096);
+        for (order, at) in [(0, first), ((1 << 48) - 1, last)] {
+            let at = Timestamp::new(at.parse().expect("valid"));
+            ring.push(order, at, b"line");
+            let kept = ring.read(0, usize::MAX).pop().expect("a line");
+            assert_eq!((kept.order, kept.at, &*kept.bytes), (order, at, &b"line"[..]));
+        }
+    }
+
     proptest! {
         #[test]
         fn the_ring_keeps_the_newest_lines_whole(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..900), 0..80)) {
             let mut ring = LineRing::new(4096);
             for (order, line) in lines.iter().enumerate() {
-                ring.push(order as u64 * 3, line);
+                ring.push(order as u64 * 3, time(order as i64), line);
             }
             let kept = ring.read(0, usize::MAX);
             prop_assert_eq!(ring.next(), lines.len() as u64);
             prop_assert_eq!(ring.next() - ring.first(), kept.len() as u64);
             for entry in &kept {
                 prop_assert_eq!(&entry.bytes, &lines[entry.number as usize]);
-                prop_assert_eq!(entry.order, entry.number * 3);
+                prop_assert_eq!((entry.order, entry.at), (entry.number * 3, time(entry.number as i64)));
             }
             // As many as fit are kept.
             let mut room = room(4096);
@@ -186,9 +214,9 @@ mod tests {
     fn a_ring_has_the_block_that_its_lines_need() {
         let mut ring = LineRing::new(64 << 10);
         assert_eq!(ring.bytes.len(), 0);
-        ring.push(0, b"few");
+        ring.push(0, time(0), b"few");
         assert_eq!(ring.bytes.len(), FIRST_BLOCK);
-        ring.push(1, &[b'x'; FIRST_BLOCK]);
+        ring.push(1, time(1), &[b'x'; FIRST_BLOCK]);
         assert_eq!(ring.bytes.len(), room(64 << 10));
         let lines: Vec<_> = ring.read(0, usize::MAX).into_iter().map(|entry| entry.bytes).collect();
         assert_eq!(lines, [b"few".to_vec(), vec![b'x'; FIRST_BLOCK]]);
@@ -197,11 +225,11 @@ mod tests {
     #[test]
     fn a_line_longer_than_the_ring_keeps_its_beginning() {
         let mut ring = LineRing::new(4096);
-        ring.push(0, b"before");
-        ring.push(1, &[b'x'; 10_000]);
+        ring.push(0, time(0), b"before");
+        ring.push(1, time(1), &[b'x'; 10_000]);
         let kept = ring.read(0, usize::MAX);
         assert_eq!((kept.len(), kept[0].number, kept[0].bytes.len()), (1, 1, room(4096) - HEADER));
-        ring.push(2, b"after");
+        ring.push(2, time(2), b"after");
         assert_eq!(ring.read(0, usize::MAX)[0].bytes, b"after");
     }
 }

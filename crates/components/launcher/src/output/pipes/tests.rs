@@ -21,7 +21,7 @@ fn output(redactor: Redactor) -> (ServerOutput<Listener>, Collected, [PipeWriter
         let (reader, writer) = io::pipe().expect("pipe");
         let collected = Arc::clone(&collected);
         let on_piece = move |piece: OutputPiece<'_>| {
-            let OutputPiece::Line(line) = piece else { return };
+            let OutputPiece::Line(_, line) = piece else { return };
             assert_ne!(line, b"panic");
             collected.lock().expect("whole").push((stream, line.to_vec()));
         };
@@ -69,7 +69,7 @@ async fn bytes_that_complete_no_line_are_told_as_such() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let on_piece = move |piece: OutputPiece<'_>| {
         let _ = tell.send(match piece {
-            OutputPiece::Line(line) => line.to_vec(),
+            OutputPiece::Line(_, line) => line.to_vec(),
             OutputPiece::PartialLine => b"(partial line)".to_vec(),
         });
     };
