@@ -90,8 +90,20 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let worker = SupervisorWorker::new(self.settings, &ports);
-        ports.drive(worker).await
+        let file = self.settings.state_dir.as_deref().map(FailureFile::new);
+        let failures = match &file {
+            Some(file) => file.loaded().await,
+            None => FailureCounts::new(),
+        };
+        let (failures, saved) = watch::channel(failures);
+        let worker = SupervisorWorker::new(self.settings, failures, &ports);
+        let keep = async {
+            if let Some(file) = file {
+                file.keep(saved).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(ports.drive(worker), keep);
+        ended
     }
 }
 
@@ -103,8 +115,8 @@ struct SupervisorWorker {
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
-    failure_file: Option<FailureFile>,
-    saved_failures: FailureCounts,
+    /// Consecutive failures, which a file keeps.
+    failures: watch::Sender<FailureCounts>,
     events: Publisher,
     commands: CommandSender,
     replies: JoinSet<CommandReply>,
@@ -132,8 +144,9 @@ impl Worker for SupervisorWorker {
     /// Publishes the configuration and launches every enabled server.
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
+        let saved = self.failures.borrow().clone();
         for spec in fleet.iter() {
-            let failures = self.saved_failures.get(&spec.id).copied().unwrap_or_default();
+            let failures = saved.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
@@ -221,15 +234,17 @@ impl Worker for SupervisorWorker {
 }
 
 impl SupervisorWorker {
-    fn new(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
-        let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
+    fn new(
+        settings: SupervisorSettings,
+        failures: watch::Sender<FailureCounts>,
+        ports: &Ports<SuperviseCommand>,
+    ) -> Self {
         Self {
             machine: SupervisorMachine::new(settings.limits, settings.seed),
-            saved_failures: failure_file.as_ref().map(FailureFile::load).unwrap_or_default(),
+            failures,
             fleet: settings.fleet,
             profiles: settings.profiles,
             changes: ChangeQueue::new(settings.source),
-            failure_file,
             events: ports.events.clone(),
             commands: ports.commands.clone(),
             replies: JoinSet::new(),
@@ -372,22 +387,13 @@ impl SupervisorWorker {
                 }
             }
         }
-        self.save_failures();
-        Ok(())
-    }
-
-    /// Saves the counts of failures if one changed. On the event loop: failures are rare and the file is tiny.
-    fn save_failures(&mut self) {
         let failures = self.machine.failures();
-        if failures == self.saved_failures {
-            return;
-        }
-        if let Some(file) = &self.failure_file
-            && let Err(error) = file.save(&failures)
-        {
-            tracing::warn!(%error, "cannot save the counts of failures; a restart of the daemon begins to count anew");
-        }
-        self.saved_failures = failures;
+        self.failures.send_if_modified(|saved| {
+            let is_changed = *saved != failures;
+            *saved = failures;
+            is_changed
+        });
+        Ok(())
     }
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {

@@ -93,17 +93,17 @@ impl Launch {
     }
 
     /// Spawns the process and waits until it runs its program.
-    async fn spawn(&self, prepared: PreparedLaunch) -> Result<SpawnedServer, NotStarted> {
+    async fn spawn(&mut self, prepared: PreparedLaunch) -> Result<SpawnedServer, NotStarted> {
         let PreparedLaunch { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: io::Error| LaunchFailure::spawn(&program, &error);
-        let lock = self.lock().await?;
+        self.lock = self.lock().await?;
         let request = SpawnRequest {
             shim: self.resources.shim.clone(),
             program: line.program,
             arguments: line.arguments,
             environment,
-            lock: lock.as_ref().map(|lock| lock.path().to_owned()),
+            lock: self.lock.as_ref().map(|lock| lock.path().to_owned()),
         };
         let spawner = &self.resources.spawner;
         let spawned = spawner.spawn(request).await.map_err(failure)?;
