@@ -16,8 +16,8 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
-    ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason,
+    Refused, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
@@ -159,7 +159,15 @@ impl Worker for SupervisorWorker {
 
     async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), SupervisorError> {
         let (actions, cause) = match delivery {
-            Delivery::Event(envelope) => (self.machine.on_event(&envelope), Some(envelope.seq)),
+            Delivery::Event(envelope) => {
+                if let (Some(server), Event::ServerFailed { reason: FailureReason::PortInUse, .. }) =
+                    (&envelope.server, &envelope.event)
+                {
+                    self.changes.push_port(server.clone());
+                    self.begin_change();
+                }
+                (self.machine.on_event(&envelope), Some(envelope.seq))
+            }
             Delivery::Gap { snapshot, .. } => (self.machine.on_gap(&snapshot), None),
         };
         self.perform(actions, cause).await
@@ -266,6 +274,14 @@ impl SupervisorWorker {
         (mut changes, resolved): ResolvedChange,
         now: Uptime,
     ) -> Result<(), SupervisorError> {
+        if changes.is_empty() {
+            match resolved {
+                Ok(moved) => self.move_servers(moved, now).await?,
+                Err(refused) => tracing::debug!(%refused, "a server keeps its port"),
+            }
+            self.begin_change();
+            return Ok(());
+        }
         if resolved.is_ok()
             && changes.iter().any(|change| matches!(change.request.command, SuperviseCommand::Reload { .. }))
         {
@@ -290,6 +306,20 @@ impl SupervisorWorker {
             }
         }
         self.begin_change();
+        Ok(())
+    }
+
+    /// Takes a fleet in which servers have other ports, and nothing else is changed.
+    async fn move_servers(&mut self, next: Resolved, now: Uptime) -> Result<(), SupervisorError> {
+        let before = self.fleet.send_replace(next.fleet.clone());
+        for spec in next.fleet.iter() {
+            let Some(old) = before.get(spec.id.as_str()).filter(|old| old.port != spec.port) else { continue };
+            tracing::warn!(server = %spec.id, from = old.port, to = spec.port, "another process has the port; the server moves");
+            self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
+                .await?;
+            let actions = self.machine.on_moved(&spec.id, now);
+            self.perform(actions, None).await?;
+        }
         Ok(())
     }
 

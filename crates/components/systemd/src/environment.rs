@@ -49,7 +49,10 @@ impl SystemdEnvironment {
 fn period(value: &OsStr) -> Option<Duration> {
     let microseconds = value.to_str().and_then(|text| text.parse().ok()).filter(|microseconds| *microseconds > 0);
     if microseconds.is_none() {
-        tracing::warn!("WATCHDOG_USEC={} is no number of microseconds: the watchdog gets no signs of life", value.display());
+        tracing::warn!(
+            "WATCHDOG_USEC={} is no number of microseconds: the watchdog gets no signs of life",
+            value.display()
+        );
     }
     microseconds.map(Duration::from_micros)
 }

@@ -29,6 +29,7 @@ use llama_warden_events::ServerId;
 use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
 pub use port_file::{KeptServer, KeptServers, PortFile};
+pub use ports::another_port;
 use ports::{PortSeeker, assign_ports, is_free};
 pub use report::{KnownModel, ModelsReport, word};
 
