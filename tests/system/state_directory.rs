@@ -8,7 +8,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
-use llama_warden_tests::{DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, action_at, is_root, sandbox};
+use llama_warden_tests::{
+    DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, eventually, is_root, sandbox,
+};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -126,6 +128,55 @@ fn an_event_log_that_is_no_file_holds_up_nothing() {
         // Killed: the harness compares whole event logs.
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
+    });
+}
+
+/// Fault S28: the state directory is removed under a daemon that has no other entrance, and a second one is started.
+#[test]
+fn a_state_directory_that_is_removed_is_made_again_and_stays_one_daemons() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.daemon("listen = \"\"");
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        for round in 1..=2 {
+            fs::remove_dir_all(daemon.state_dir()).expect("it is ours");
+            eventually("it is made again", WAIT_LIMIT, async || daemon.control().answers("/livez").await).await;
+            assert_eq!(daemon.log().matches("is made again").count(), round, "{}", daemon.log());
+            let second = sandbox.launch(&fleet, &DaemonOptions::default());
+            assert_eq!(second.exit_code().await, 4, "{}", second.log());
+        }
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        assert!(daemon.state_dir().join("locks/a").is_file());
+        // What the next daemon looks for after a crash is there. Killed: the event log has lost its begin, too.
+        daemon.signal(Signal::SIGKILL);
+        daemon.exit().await;
+        let next = sandbox.up(&fleet).await;
+        next.ready("a").await;
+    });
+}
+
+/// Fault S28: another daemon was faster.
+#[test]
+fn a_daemon_whose_state_directory_another_one_holds_stops() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.daemon("listen = \"\"");
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let state = daemon.state_dir();
+        // As a second daemon would leave it.
+        let other = state.with_extension("other");
+        fs::create_dir(&other).and_then(|()| fs::set_permissions(&other, Permissions::from_mode(0o700))).expect("ours");
+        fs::copy(state.join("events.jsonl"), other.join("events.jsonl")).expect("it is ours");
+        let lock = File::create(other.join("daemon.lock")).expect("it is ours");
+        lock.lock().expect("nobody has it");
+        fs::rename(state, state.with_extension("old")).expect("it is ours");
+        fs::rename(&other, state).expect("it is ours");
+        assert_eq!(daemon.exit_code().await, 0, "{}", daemon.log());
+        assert!(daemon.log().contains("another daemon's now"), "{}", daemon.log());
     });
 }
 

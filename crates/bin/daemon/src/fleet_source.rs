@@ -228,7 +228,10 @@ impl ActiveConfiguration {
         };
         let lines = after.trim_end().lines().count();
         if is_prefix() {
-            return (!is_same()).then(|| format!("it ends after line {lines}, where the one in force goes on"));
+            return (!is_same()).then(|| match lines {
+                0 => "it is empty".to_owned(),
+                lines => format!("it ends after line {lines}, where the one in force goes on"),
+            });
         }
         // A file that is changed above the cut is no prefix, but it has lost the end of its last line, and servers.
         let lost_line_end = before.ends_with('\n') && !after.is_empty() && !after.ends_with('\n');

@@ -40,6 +40,6 @@ mod stream;
 
 pub use component::{Api, ModelsSource};
 pub use http_security::{InvalidToken, TcpAccess, Token, TokenInForce};
-pub use listen::{BindError, Listeners};
+pub use listen::{BindError, ControlRebinder, Listeners};
 pub use openapi::openapi_document;
 pub use router::UnusablePath;

@@ -1,4 +1,4 @@
-//! Places for connections: a limited number, of which one that waits for a request gives way to a newcomer.
+//! ConnectionPlaces for connections: a limited number, of which one that waits for a request gives way to a newcomer.
 //!
 //! Anybody who reaches a listener can open connections and say nothing. Of those, the one that has waited longest loses its place, so
 //! that a newcomer never waits, and a client that asks soon is answered however many others come. A connection whose request is
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 /// The places of one listener.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionPlaces {
     most: usize,
     taken: Mutex<TakenPlaces>,
 }
@@ -27,10 +27,6 @@ struct TakenPlaces {
 }
 
 impl TakenPlaces {
-    fn give_up_oldest(&mut self) -> bool {
-        self.waiting.pop_first().inspect(|(_, oldest)| oldest.notify_one()).is_some()
-    }
-
     fn wait(&mut self, given_up: Arc<Notify>) -> Standing {
         self.next_ticket += 1;
         self.waiting.insert(self.next_ticket, given_up);
@@ -49,39 +45,35 @@ enum Standing {
 
 /// The place of one connection. Dropping it frees it.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ConnectionPlace {
+    places: Arc<ConnectionPlaces>,
     standing: Mutex<Standing>,
     given_up: Arc<Notify>,
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(crate) struct Answering(Arc<Place>);
+pub(crate) struct Answering(Arc<ConnectionPlace>);
 
-impl Places {
+impl ConnectionPlaces {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, taken: Mutex::default() })
     }
 
     /// A place for a connection that waits for its first request. `None` if every place is busy.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Arc<Place>> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Arc<ConnectionPlace>> {
         let mut taken = lock(&self.taken);
-        if taken.busy + taken.waiting.len() >= self.most && !taken.give_up_oldest() {
-            return None;
+        if taken.busy + taken.waiting.len() >= self.most {
+            let (_, oldest) = taken.waiting.pop_first()?;
+            oldest.notify_one();
         }
         let given_up = Arc::new(Notify::new());
         let standing = Mutex::new(taken.wait(given_up.clone()));
-        Some(Arc::new(Place { places: self.clone(), standing, given_up }))
-    }
-
-    /// Ends the connection that has waited longest for a request. `false` if none waits.
-    pub(crate) fn give_up_oldest(&self) -> bool {
-        lock(&self.taken).give_up_oldest()
+        Some(Arc::new(ConnectionPlace { places: self.clone(), standing, given_up }))
     }
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Returns when the connection has to end for a newcomer. For one task.
     pub(crate) async fn given_up(&self) {
         self.given_up.notified().await;
@@ -115,7 +107,7 @@ impl Drop for Answering {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         // Not busy: an answer holds the place.
         if let Standing::Waiting(ticket) = *lock(&self.standing) {
@@ -130,13 +122,13 @@ mod tests {
 
     use super::*;
 
-    fn is_given_up(place: &Place) -> bool {
+    fn is_given_up(place: &ConnectionPlace) -> bool {
         place.given_up().now_or_never().is_some()
     }
 
     #[test]
     fn a_newcomer_gets_the_place_of_the_connection_that_has_waited_longest() {
-        let places = Places::new(3);
+        let places = ConnectionPlaces::new(3);
         let [first, second, third] = [(); 3].map(|()| places.take().expect("free"));
         let answering = first.answer();
         let fourth = places.take().expect("the second one's");
@@ -154,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_answered_keeps_its_place_until_it_ends() {
-        let places = Places::new(2);
+        let places = ConnectionPlaces::new(2);
         let [first, second] = [(); 2].map(|()| places.take().expect("free"));
         let answers = [first.answer(), second.answer()];
         assert!(places.take().is_none());

@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use llama_warden_api_types::ApiProblem;
 use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -32,14 +33,14 @@ use tower::ServiceExt;
 use crate::endpoints::is_probe;
 use crate::http_security::{TcpEnds, Transport};
 use crate::listen::{ControlSocket, admits};
-use crate::places::{Place, Places};
+use crate::places::{ConnectionPlace, ConnectionPlaces};
 use crate::problem::ProblemResponse;
 
-/// Connections at a time per listener.
+/// Connections at a time per listener; half as many as the process may have descriptors, if that is less.
 const CONNECTIONS: usize = 512;
 
 /// Connections at a time per listener beyond [`CONNECTIONS`], each for one probe. What watches the daemon would end it, and with it
-/// every server, if followers that never read could keep it from an answer.
+/// every server, if followers that never read could keep it from an answer. An eighth of the descriptors, if that is less.
 const KEPT_FOR_PROBES: usize = 64;
 
 /// Longest time from the end of one request, or from the connection, to the end of the next request's head.
@@ -102,7 +103,9 @@ impl ConnectionListener for ControlSocket {
 
 /// Serves a listener until `cancel`; returns when its last connection has ended.
 pub(crate) async fn serve<L: ConnectionListener>(listener: L, router: Router, cancel: CancellationToken) {
-    let (places, kept_places) = (Places::new(CONNECTIONS), Places::new(KEPT_FOR_PROBES));
+    let descriptors = usize::try_from(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let places = ConnectionPlaces::new(CONNECTIONS.min(descriptors / 2));
+    let kept_places = ConnectionPlaces::new(KEPT_FOR_PROBES.min(descriptors / 8));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -128,11 +131,6 @@ pub(crate) async fn serve<L: ConnectionListener>(listener: L, router: Router, ca
                 }
                 Err(error) if concerns_one_connection(&error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
-                }
-                // Out of descriptors, which a connection that says nothing gives back.
-                Err(error) if places.give_up_oldest() || kept_places.give_up_oldest() => {
-                    tracing::debug!(%error, "a connection that said nothing gives way");
-                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
@@ -175,7 +173,7 @@ enum Serves {
 async fn serve_connection<S>(
     stream: S,
     transport: Transport,
-    (place, serves): (Arc<Place>, Serves),
+    (place, serves): (Arc<ConnectionPlace>, Serves),
     router: Router,
     cancel: CancellationToken,
 ) where

@@ -59,6 +59,18 @@ pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io
     Ok(total)
 }
 
+/// Writes down that `boot` runs, beside the runs that are written down: for a state directory that was made anew under it.
+///
+/// # Errors
+/// As [`reconcile`].
+pub async fn write_down(state_dir: &Path, boot: &BootId) -> io::Result<()> {
+    let (path, boot) = (state_dir.join(FILE), boot.to_string());
+    let file = path.clone();
+    let others = blocking(move || read(&file)).await.map_err(io::Error::other)?;
+    let others = others.iter().map(String::as_str).filter(|other| *other != boot);
+    write(&path, others.chain([boot.as_str()])).await
+}
+
 fn read(path: &Path) -> Vec<String> {
     let text = read_regular(path, MAX_BYTES).unwrap_or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {

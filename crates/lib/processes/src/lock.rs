@@ -44,7 +44,11 @@ impl InstanceLock {
     /// # Errors
     /// If the state directory cannot be written, or something else is in the place of the file.
     pub fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
-        fs::create_dir_all(state_dir.join(FOLDER))?;
+        // The state directory itself is its holder's to make: one without its lock would be nobody's.
+        match fs::create_dir(state_dir.join(FOLDER)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let path = state_dir.join(FOLDER).join(server.as_str());
         open_regular(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
         Self::open(path)
@@ -135,6 +139,9 @@ mod tests {
         let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
         holder.lock_shared().expect("is free");
         fs::remove_dir_all(state_dir.path()).expect("is ours");
+        let missing = InstanceLock::create(state_dir.path(), &server).expect_err("nobody has made it anew");
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        fs::create_dir(state_dir.path()).expect("is ours");
         let next = InstanceLock::create(state_dir.path(), &server).expect("is made anew");
         assert!(lock.is_held() && lock.is_held_by(std::process::id()));
         assert!(!next.is_held() && !next.is_held_by(std::process::id()), "another file, which nobody holds");

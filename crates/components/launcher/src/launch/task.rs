@@ -139,7 +139,7 @@ impl Launch {
         let create = move || InstanceLock::create(&folder, &server).map(|lock| (lock.is_held(), lock));
         let created = blocking(create).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = &created
-            && is_disk_full(error)
+            && (is_disk_full(error) || error.kind() == io::ErrorKind::NotFound)
         {
             let server = &self.reporter.server;
             tracing::warn!(%server, %error, "launched without a lock: a descendant that hides may not be found");
