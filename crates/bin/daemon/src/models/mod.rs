@@ -165,7 +165,11 @@ pub fn discover_servers(
     search(configuration, folders, kept, None)
 }
 
-fn search(
+/// As [`discover_servers`], for a daemon that found `former` before.
+///
+/// # Errors
+/// As [`discover_servers`].
+pub fn search(
     configuration: &Configuration,
     folders: &ModelFolders,
     kept: &KeptServers,
