@@ -2,9 +2,9 @@
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
-use llama_warden_events::{Envelope, Event, SwitchPlan};
+use llama_warden_events::{Envelope, Event, FailureReason, SwitchPlan};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
-use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, action_at, sample, sandbox};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, eventually, sample, sandbox};
 
 /// A fleet of servers a and b.
 fn two_servers(sandbox: &Sandbox) -> TestFleet {
@@ -218,6 +218,46 @@ fn servers_without_a_port_keep_theirs_when_others_come_and_go_and_no_stranger_is
         assert_eq!(daemon.exit_code().await, 0);
         let daemon = start(sandbox, &fleet).await;
         assert_eq!(ports(&daemon).await, before.0);
+    });
+}
+
+#[test]
+fn a_server_without_a_port_moves_when_a_stranger_has_its_own_and_one_with_a_port_does_not() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        // Without a single restart: the move is none.
+        fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-attempts = 0");
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let first_port = free.local_addr().expect("it is bound").port().min(60_000);
+        drop(free);
+        fleet.llama_server(&format!("first-port = {first_port}"));
+        fleet.server_with("a", Script::default(), "# port").server("b", Script::default());
+        let daemon = start(sandbox, &fleet).await;
+        let port = async |id: &str| daemon.report(id).await.port.expect("it has one");
+        let (before, fixed) = (port("a").await, port("b").await);
+        for id in ["a", "b"] {
+            daemon.command(id, "stop?wait=50s").await.expect(200);
+        }
+        let strangers =
+            [before, fixed].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free"));
+        for id in ["a", "b"] {
+            daemon.command(id, "start?wait=50s").await.expect(502);
+        }
+        eventually("it runs elsewhere", WAIT_LIMIT, async || daemon.report("a").await.is_ready).await;
+        let after = port("a").await;
+        assert_ne!(after, before);
+        let failed = daemon.report("b").await;
+        let failure = failed.last_failure.expect("it failed");
+        assert_eq!((failure.reason, failed.port, failed.is_running), (FailureReason::PortInUse, Some(fixed), false));
+        // It stays there: in this run, after a reload, and in the next run.
+        drop(strangers);
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        assert_eq!(port("a").await, after);
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        let daemon = start(sandbox, &fleet).await;
+        assert_eq!(daemon.report("a").await.port, Some(after));
     });
 }
 

@@ -2,16 +2,20 @@
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
-use llama_warden_tests::{DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, action_at, is_root, sandbox};
+use llama_warden_tests::{
+    DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, eventually, is_root, sandbox,
+};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use tokio::process::Child;
 
 /// A process that does not belong to the daemon.
@@ -74,6 +78,124 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
         assert!(ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
         bystander.kill().await.expect("ours");
     });
+}
+
+/// Fault S4: what is no regular file, and a file that no memory holds.
+#[test]
+fn a_state_file_that_is_no_file_or_has_no_end_holds_up_neither_a_start_nor_a_stop() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-attempts = 1");
+        fleet.server_with("a", Script::default(), "# port");
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("crashes", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
+        let state = fleet.state_dir();
+        let names = ["boots", "boots.new", "failures.json", "failures.new", "ports.json", "ports.new", "locks/crashes"];
+        for odd in [OddFile::Fifo, OddFile::Endless, OddFile::BrokenLink] {
+            let _ = fs::remove_dir_all(&state);
+            fs::create_dir_all(state.join("locks")).expect("the sandbox can be written");
+            fs::set_permissions(&state, Permissions::from_mode(0o700)).expect("it is ours");
+            fs::write(state.join("daemon.lock"), "").expect("it is ours");
+            names.iter().for_each(|name| odd.make(&state.join(name)));
+            let daemon = sandbox.up(&fleet).await;
+            daemon.ready("a").await;
+            daemon.event("the other is given up", |event| event.event.kind() == "RestartAbandoned").await;
+            assert!(daemon.resident_bytes() < 512 << 20);
+            end(&daemon).await;
+            for name in ["boots", "ports.json"] {
+                let made = fs::symlink_metadata(state.join(name)).expect("it is there");
+                assert!(made.is_file() && made.len() < 1 << 20, "{name} is made anew");
+            }
+        }
+    });
+}
+
+/// Faults S4 and S15: the event log is something else, and later a file again.
+#[test]
+fn an_event_log_that_is_no_file_holds_up_nothing() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let log = fleet.state_dir().join("events.jsonl");
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        fs::remove_file(&log).expect("it is there");
+        OddFile::Fifo.make(&log);
+        for _ in 0..3 {
+            daemon.command("a", "restart?wait=50s").await.expect(200);
+        }
+        assert!(daemon.log().contains("cannot write the event log"), "{}", daemon.log());
+        // Killed: the harness compares whole event logs.
+        daemon.signal(Signal::SIGKILL);
+        daemon.exit().await;
+    });
+}
+
+/// Fault S28: the state directory is removed under a daemon that has no other entrance, and a second one is started.
+#[test]
+fn a_state_directory_that_is_removed_is_made_again_and_stays_one_daemons() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.daemon("listen = \"\"");
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        for round in 1..=2 {
+            fs::remove_dir_all(daemon.state_dir()).expect("it is ours");
+            eventually("it is made again", WAIT_LIMIT, async || daemon.control().answers("/livez").await).await;
+            assert_eq!(daemon.log().matches("is made again").count(), round, "{}", daemon.log());
+            let second = sandbox.launch(&fleet, &DaemonOptions::default());
+            assert_eq!(second.exit_code().await, 4, "{}", second.log());
+        }
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        assert!(daemon.state_dir().join("locks/a").is_file());
+        // What the next daemon looks for after a crash is there. Killed: the event log has lost its begin, too.
+        daemon.signal(Signal::SIGKILL);
+        daemon.exit().await;
+        let next = sandbox.up(&fleet).await;
+        next.ready("a").await;
+    });
+}
+
+/// Fault S28: another daemon was faster.
+#[test]
+fn a_daemon_whose_state_directory_another_one_holds_stops() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.daemon("listen = \"\"");
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let state = daemon.state_dir();
+        // As a second daemon would leave it.
+        let other = state.with_extension("other");
+        fs::create_dir(&other).and_then(|()| fs::set_permissions(&other, Permissions::from_mode(0o700))).expect("ours");
+        fs::copy(state.join("events.jsonl"), other.join("events.jsonl")).expect("it is ours");
+        let lock = File::create(other.join("daemon.lock")).expect("it is ours");
+        lock.lock().expect("nobody has it");
+        fs::rename(state, state.with_extension("old")).expect("it is ours");
+        fs::rename(&other, state).expect("it is ours");
+        assert_eq!(daemon.exit_code().await, 0, "{}", daemon.log());
+        assert!(daemon.log().contains("another daemon's now"), "{}", daemon.log());
+    });
+}
+
+#[derive(Debug, Clone, Copy)]
+enum OddFile {
+    Fifo,
+    /// Without blocks on the disk.
+    Endless,
+    BrokenLink,
+}
+
+impl OddFile {
+    fn make(self, path: &Path) {
+        match self {
+            Self::Fifo => mkfifo(path, Mode::S_IRWXU).expect("it is ours"),
+            Self::Endless => File::create(path).and_then(|file| file.set_len(1 << 40)).expect("it is ours"),
+            Self::BrokenLink => symlink("/nowhere/to/be/found", path).expect("it is ours"),
+        }
+    }
 }
 
 /// Fault S4: files that a crash cut off.

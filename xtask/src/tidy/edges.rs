@@ -65,7 +65,7 @@ const TABLE: &str = "
     schema-gen: events config dialects detectors api metrics
     stand-in: + tiny-gguf
     tiny-gguf:
-    daemon: events bus component support procfs config catalog plugin-files dialects detectors launcher \
+    daemon: events state bus component support procfs processes config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs config plugin-files detectors dialects launcher \

@@ -16,6 +16,7 @@ use llama_warden_terminator::Terminator;
 use crate::config_watch::ConfigWatch;
 use crate::extensions::Extension;
 use crate::heap::HeapTrimmer;
+use crate::state_watch::StateWatch;
 use crate::token_file::TokenFile;
 
 /// The settings of each component; `settings` builds them.
@@ -42,6 +43,8 @@ pub struct ComponentSettings {
     pub token_file: Option<TokenFile>,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
     pub config_watch: Option<ConfigWatch>,
+    /// Notices when the state directory is removed or replaced.
+    pub state_watch: StateWatch,
     /// Tells systemd about the daemon, where systemd started it.
     pub systemd: Option<Systemd>,
     /// Add the components that are compiled in.
@@ -67,6 +70,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(HeapTrimmer)?;
     settings.token_file.map_or(Ok(()), |token_file| host.add(token_file))?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
+    host.add(settings.state_watch)?;
     settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;
     settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;
     host.check()

@@ -29,6 +29,7 @@ use crate::settings;
 use crate::signals::Signals;
 use crate::sockets;
 use crate::state_dir::StateDir;
+use crate::state_watch::StateWatch;
 use crate::token_file::TokenFile;
 
 /// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
@@ -117,6 +118,7 @@ impl PreparedDaemon {
             event_log,
             token_file,
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
+            state_watch: StateWatch::new(state.clone(), boot, listeners.control_rebinder()),
             systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?,

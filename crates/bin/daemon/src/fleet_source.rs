@@ -5,7 +5,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use llama_warden_config::{ConfigProblems, ConfigSource, Environment, Fleet, HostEnvironment, SourceKind};
+use llama_warden_config::{
+    ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, SourceKind,
+};
 use llama_warden_events::{RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Caution, Change, FleetSource, Resolved};
 use llama_warden_support::lock;
@@ -13,7 +15,7 @@ use serde_json::Value;
 
 use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
-use crate::models::{FormerModels, Inventory, KeptServers, ModelsReport, PortFile};
+use crate::models::{FormerModels, Inventory, KeptServers, ModelsReport, PortFile, another_port};
 use crate::token_file::TokenFile;
 
 /// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
@@ -119,6 +121,11 @@ impl FleetResolver {
                 *active = next;
                 Ok(resolved)
             }
+            Change::Port(server) => {
+                let (next, resolved) = self.move_server(&active, server)?;
+                *active = next;
+                Ok(resolved)
+            }
         }
     }
 
@@ -139,6 +146,26 @@ impl FleetResolver {
         // At once, not when the change is in force: a file that is refused is not news either.
         self.read.set(read.as_ref().ok().map(|source| source.text.clone()));
         read.map_err(|problems| refuse_invalid(problems.into()))
+    }
+
+    fn move_server(
+        &self,
+        active: &ActiveConfiguration,
+        server: &ServerId,
+    ) -> Result<(ActiveConfiguration, Resolved), Refused> {
+        let configuration = &active.loaded.configuration;
+        let port = another_port(configuration, server, &active.kept)
+            .map_err(|why| Refused::new(RefusalReason::UnknownServer, why))?;
+        let configuration = Arc::new(Configuration::clone(configuration).with_port(server, port));
+        let mut kept = KeptServers::clone(&active.kept);
+        kept.entry(server.clone()).and_modify(|kept| kept.port = port);
+        save_ports(&self.ports, &kept);
+        let mut models = lock(&self.models);
+        *models = Arc::new(ModelsReport::clone(&models).with_port(server, port));
+        let loaded = LoadedConfig { configuration, ..active.loaded.clone() };
+        let next = ActiveConfiguration { loaded, kept: Arc::new(kept), ..active.clone() };
+        let resolved = next.resolve()?;
+        Ok((next, resolved))
     }
 
     fn reload(
@@ -201,7 +228,10 @@ impl ActiveConfiguration {
         };
         let lines = after.trim_end().lines().count();
         if is_prefix() {
-            return (!is_same()).then(|| format!("it ends after line {lines}, where the one in force goes on"));
+            return (!is_same()).then(|| match lines {
+                0 => "it is empty".to_owned(),
+                lines => format!("it ends after line {lines}, where the one in force goes on"),
+            });
         }
         // A file that is changed above the cut is no prefix, but it has lost the end of its last line, and servers.
         let lost_line_end = before.ends_with('\n') && !after.is_empty() && !after.ends_with('\n');

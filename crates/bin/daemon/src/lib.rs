@@ -20,6 +20,7 @@ mod settings;
 mod signals;
 mod sockets;
 mod state_dir;
+mod state_watch;
 mod token_file;
 
 pub use daemon::{PreparedDaemon, UpOptions};

@@ -6,15 +6,16 @@
 //! The kernel releases the lock when the process ends, however it ends; the file's content only names the holder for
 //! people. Children do not inherit the lock: the shim binds their life to the daemon's.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use llama_warden_procfs::ProcessStat;
-use llama_warden_support::is_disk_full;
+use llama_warden_support::{is_disk_full, lock};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -41,11 +42,27 @@ const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// Pause between two attempts at such a lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A locked state directory. Dropping it releases the lock.
-#[derive(Debug)]
+/// A locked state directory. Dropping the last clone releases the lock.
+#[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    held: Arc<Mutex<HeldLock>>,
+}
+
+#[derive(Debug)]
+struct HeldLock {
+    lock: File,
+    /// Device and inode number of the directory.
+    folder: (u64, u64),
+}
+
+/// What a look at the state directory found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateLook {
+    /// It is as it should be.
+    Held,
+    /// It was gone, or another one; now there is one that is locked.
+    Regained,
 }
 
 impl StateDir {
@@ -55,40 +72,29 @@ impl StateDir {
     /// [`Exit::Held`] if another daemon holds it, with that daemon's pid; [`Exit::Usage`] if it is not the daemon's alone;
     /// [`Exit::Failed`] if it cannot be written.
     pub fn acquire(path: &Path) -> Result<Self, CommandFailure> {
-        let unusable = |what: &str, error: &io::Error| {
-            CommandFailure::failed(format!("cannot {what} the state directory {}: {error}", path.display()))
-                .next_step(next_step_for(error).unwrap_or("name another folder as daemon.state-dir"))
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;
-        let link = fs::symlink_metadata(path).map_err(|error| unusable("inspect", &error))?;
-        let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;
-        let folder = Folder::inspect(path.clone(), link.uid()).map_err(|error| unusable("inspect", &error))?;
-        folder.check(geteuid().as_raw())?;
-        let mut lock = open_lock(&path.join(LOCK)).map_err(|error| unusable("open daemon.lock in", &error))?;
-        let deadline = Instant::now() + RELEASE_WAIT;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(unusable("lock daemon.lock in", &error)),
-            }
-            let holder = read_holder(&mut lock);
-            if holder.is_none_or(is_running) || Instant::now() >= deadline {
-                return Err(held(&path, holder));
-            }
-            // flock(2) has no timeout: it either fails at once or blocks for ever. So this polls.
-            thread::sleep(RETRY_INTERVAL);
+        let (path, held) = acquire(path, None)?;
+        Ok(Self { path, held: Arc::new(Mutex::new(held)) })
+    }
+
+    /// Looks whether the path still leads to the directory that is held. If it does not, makes it and locks it again. May block.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn look(&self) -> Result<StateLook, CommandFailure> {
+        let mut held = lock(&self.held);
+        let named = fs::symlink_metadata(self.lock_path()).map(|found| id(&found));
+        if let (Ok(named), Ok(own)) = (named, held.lock.metadata())
+            && named == id(&own)
+        {
+            let user = geteuid().as_raw();
+            let folder =
+                Folder::inspect(self.path.clone(), user).map_err(|error| unusable(&self.path, "inspect", &error))?;
+            folder.check(user, None)?;
+            return Ok(StateLook::Held);
         }
-        // The pid is for people and for the poll above; the lock itself does not depend on it.
-        let written =
-            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        match written {
-            Err(error) if is_disk_full(&error) => {
-                tracing::warn!(%error, "the disk of the state directory is full; what it should keep is lost at the next start");
-            }
-            written => written.map_err(|error| unusable("write daemon.lock in", &error))?,
-        }
-        Ok(Self { path, _lock: lock })
+        // The former lock is released only when the new one is held.
+        (_, *held) = acquire(&self.path, Some(held.folder))?;
+        Ok(StateLook::Regained)
     }
 
     /// The directory, as an absolute path without links.
@@ -96,10 +102,59 @@ impl StateDir {
         &self.path
     }
 
+    /// The file that is locked.
+    pub fn lock_path(&self) -> PathBuf {
+        self.path.join(LOCK)
+    }
+
     /// The path of the control socket in it.
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.path)
     }
+}
+
+fn id(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+fn unusable(path: &Path, what: &str, error: &io::Error) -> CommandFailure {
+    CommandFailure::failed(format!("cannot {what} the state directory {}: {error}", path.display()))
+        .next_step(next_step_for(error).unwrap_or("name another folder as daemon.state-dir"))
+}
+
+/// Makes and locks a directory. `former` is the one that this daemon held there: it may have files and no lock.
+fn acquire(path: &Path, former: Option<(u64, u64)>) -> Result<(PathBuf, HeldLock), CommandFailure> {
+    let given = path;
+    let unusable = |what: &str, error: &io::Error| unusable(given, what, error);
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;
+    let link = fs::symlink_metadata(path).map_err(|error| unusable("inspect", &error))?;
+    let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;
+    let folder = Folder::inspect(path.clone(), link.uid()).map_err(|error| unusable("inspect", &error))?;
+    folder.check(geteuid().as_raw(), former)?;
+    let mut lock = open_lock(&path.join(LOCK)).map_err(|error| unusable("open daemon.lock in", &error))?;
+    let deadline = Instant::now() + RELEASE_WAIT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(unusable("lock daemon.lock in", &error)),
+        }
+        let holder = read_holder(&mut lock);
+        if holder.is_none_or(is_running) || Instant::now() >= deadline {
+            return Err(held(&path, holder));
+        }
+        // flock(2) has no timeout: it either fails at once or blocks for ever. So this polls.
+        thread::sleep(RETRY_INTERVAL);
+    }
+    // The pid is for people and for the poll above; the lock itself does not depend on it.
+    let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    match written {
+        Err(error) if is_disk_full(&error) => {
+            tracing::warn!(%error, "the disk of the state directory is full; what it should keep is lost at the next start");
+        }
+        written => written.map_err(|error| unusable("write daemon.lock in", &error))?,
+    }
+    Ok((path, HeldLock { lock, folder: folder.id }))
 }
 
 /// The path of the control socket in a state directory.
@@ -111,6 +166,7 @@ pub fn control_socket(state_dir: &Path) -> PathBuf {
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
+    id: (u64, u64),
     owner: u32,
     /// The owner of the link that the configuration names, or the folder's own.
     owner_of_link: u32,
@@ -133,13 +189,13 @@ impl Folder {
             }
         }
         entries.sort_unstable();
-        Ok(Self { path, owner: found.uid(), owner_of_link, mode: found.mode() & 0o7777, entries })
+        Ok(Self { path, id: id(&found), owner: found.uid(), owner_of_link, mode: found.mode() & 0o7777, entries })
     }
 
     /// Refuses a folder of another user, one that others can write or have written, and one that has been in use for something
-    /// else.
-    fn check(&self, user: u32) -> Result<(), CommandFailure> {
-        let has_lock = self.entries.iter().any(|(name, _)| name == LOCK);
+    /// else. `former` is one that this daemon held.
+    fn check(&self, user: u32, former: Option<(u64, u64)>) -> Result<(), CommandFailure> {
+        let has_lock = former == Some(self.id) || self.entries.iter().any(|(name, _)| name == LOCK);
         let in_use = self.entries.iter().find(|(name, _)| name != BACKGROUND_LOG).filter(|_| !has_lock);
         let own_folder = format!("daemon.state-dir = \"{}\"", self.path.join("llama-warden").display());
         // systemd's `DynamicUser` makes the path a link of root's.
@@ -305,15 +361,15 @@ mod tests {
         let entry = |name: &str, owner| (name.to_owned(), owner);
         let folder = |owner, owner_of_link, entries: &[(String, u32)]| {
             let (path, entries) = ("/state".into(), entries.to_vec());
-            Folder { path, owner, owner_of_link, mode: 0o700, entries }
+            Folder { path, id: (0, 0), owner, owner_of_link, mode: 0o700, entries }
         };
         let owners = [(7, 7, true), (7, 0, true), (0, 0, false), (8, 7, false), (7, 8, false)];
         for (owner, owner_of_link, passes) in owners {
-            assert_eq!(folder(owner, owner_of_link, &[]).check(7).is_ok(), passes, "{owner} {owner_of_link}");
+            assert_eq!(folder(owner, owner_of_link, &[]).check(7, None).is_ok(), passes, "{owner} {owner_of_link}");
         }
         let (lock, log) = (entry(LOCK, 7), entry("events.jsonl", 7));
-        folder(7, 7, &[lock.clone(), log]).check(7).expect("all of it is ours");
-        let planted = folder(7, 7, &[lock, entry("events.jsonl", 8)]).check(7).expect_err("another user's");
+        folder(7, 7, &[lock.clone(), log]).check(7, None).expect("all of it is ours");
+        let planted = folder(7, 7, &[lock, entry("events.jsonl", 8)]).check(7, None).expect_err("another user's");
         let FailureMessage::Text { message, .. } = planted.message else { panic!("a sentence") };
         assert!(message.ends_with("`events.jsonl` in it belongs to user 8"), "{message}");
     }
@@ -336,5 +392,38 @@ mod tests {
         }
         nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).expect("ours");
         assert!(refusal(&state).contains("remove it"));
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_locked_again_unless_another_daemon_was_faster() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let path = parent.path().join("state");
+        let first = StateDir::acquire(&path).expect("free");
+        assert_eq!(first.look().expect("ours"), StateLook::Held);
+        // The lock alone: the rest is ours, whatever is in it.
+        fs::write(path.join("events.jsonl"), "").expect("ours");
+        fs::remove_file(first.lock_path()).expect("ours");
+        assert_eq!(first.look().expect("free"), StateLook::Regained);
+        for removed in [true, false] {
+            if removed {
+                fs::remove_dir_all(&path).expect("ours");
+            } else {
+                fs::rename(&path, parent.path().join("elsewhere")).expect("ours");
+            }
+            assert_eq!(first.look().expect("free"), StateLook::Regained);
+            assert_eq!((first.look().expect("ours"), mode(&path)), (StateLook::Held, 0o700));
+            assert_eq!(StateDir::acquire(&path).expect_err("held").exit, Exit::Held);
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("ours");
+        assert_eq!(first.look().expect_err("open").exit, Exit::Usage);
+        // Somebody's folder in its place is left as it is.
+        fs::remove_dir_all(&path).expect("ours");
+        fs::create_dir(&path).and_then(|()| fs::write(path.join("precious"), "")).expect("ours");
+        assert_eq!(first.look().expect_err("somebody's").exit, Exit::Usage);
+        fs::remove_dir_all(&path).expect("ours");
+        let second = StateDir::acquire(&path).expect("free");
+        assert_eq!(first.look().expect_err("held").exit, Exit::Held);
+        drop(second);
+        assert_eq!(first.look().expect("free again"), StateLook::Regained);
     }
 }

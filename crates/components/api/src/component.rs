@@ -3,14 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Router;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::{NoCommand, SuperviseCommand};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::AppState;
 use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
-use crate::listen::Listeners;
+use crate::listen::{ControlSocket, Listeners};
 use crate::router::{UnusablePath, router};
 use crate::serve::serve;
 
@@ -44,6 +49,22 @@ impl fmt::Debug for Api {
     }
 }
 
+/// Serves the control socket, and those that replace it when its file is removed, until `cancel`.
+async fn serve_control(
+    first: ControlSocket,
+    mut rebound: mpsc::Receiver<ControlSocket>,
+    router: Router,
+    cancel: CancellationToken,
+) {
+    let mut serving = FuturesUnordered::from_iter([serve(first, router.clone(), cancel.clone())]);
+    loop {
+        tokio::select! {
+            ended = serving.next() => if ended.is_none() { return },
+            Some(next) = rebound.recv() => serving.push(serve(next, router.clone(), cancel.clone())),
+        }
+    }
+}
+
 impl Component for Api {
     const NAME: &'static str = "api";
     const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
@@ -64,7 +85,7 @@ impl Component for Api {
             _ = snapshots.wait_for(|snapshot| snapshot.daemon.is_configured) => {}
             () = ports.cancel.cancelled() => return Ok(()),
         }
-        let control = serve(listeners.control, router.clone(), ports.cancel.clone());
+        let control = serve_control(listeners.control, listeners.rebound, router.clone(), ports.cancel.clone());
         match listeners.tcp {
             Some(tcp) => {
                 tokio::join!(control, serve(tcp.listener, router, ports.cancel));

@@ -8,7 +8,8 @@
 //! * `command`: sends a command to its owner and waits for its end.
 //! * `stream`: endless bodies, for events and logs.
 //! * `http_security`: decides which requests are served, by host, origin, token, user, content type and size.
-//! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts.
+//! * `router`, `listen`, `serve`, `places`: the router; bound addresses; the accept loop around hyper with its limits and timeouts;
+//!   which connections give way when there are too many.
 //!
 //! # Adding an endpoint
 //!
@@ -29,6 +30,7 @@ mod endpoints;
 mod http_security;
 mod listen;
 mod openapi;
+mod places;
 mod problem;
 mod query;
 mod route;
@@ -38,6 +40,6 @@ mod stream;
 
 pub use component::{Api, ModelsSource};
 pub use http_security::{InvalidToken, TcpAccess, Token, TokenInForce};
-pub use listen::{BindError, Listeners};
+pub use listen::{BindError, ControlRebinder, Listeners};
 pub use openapi::openapi_document;
 pub use router::UnusablePath;

@@ -2,8 +2,8 @@
 //!
 //! Limits: [`CONNECTIONS`] at a time per listener and [`KEPT_FOR_PROBES`] more for a single probe each, [`HEAD_TIMEOUT`] for the head of
 //! a request (also the longest pause between two requests), [`DRAIN`] for requests in flight at shutdown, [`WRITE_TIMEOUT`] for a
-//! write over TCP; on the control socket the daemon's own user may read as late as it likes. Each connection has a task, so a stuck
-//! one delays no other.
+//! write over TCP; on the control socket the daemon's own user may read as late as it likes. A new connection never waits: it takes the
+//! place of one that says nothing. Each connection has a task, so a stuck one delays no other.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,15 +15,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use llama_warden_api_types::ApiProblem;
 use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,21 +33,18 @@ use tower::ServiceExt;
 use crate::endpoints::is_probe;
 use crate::http_security::{TcpEnds, Transport};
 use crate::listen::{ControlSocket, admits};
+use crate::places::{ConnectionPlace, ConnectionPlaces};
 use crate::problem::ProblemResponse;
 
-/// Connections at a time per listener.
+/// Connections at a time per listener; half as many as the process may have descriptors, if that is less.
 const CONNECTIONS: usize = 512;
 
 /// Connections at a time per listener beyond [`CONNECTIONS`], each for one probe. What watches the daemon would end it, and with it
-/// every server, if followers that never read could keep it from an answer. Further connections wait in the kernel's backlog.
+/// every server, if followers that never read could keep it from an answer. An eighth of the descriptors, if that is less.
 const KEPT_FOR_PROBES: usize = 64;
 
 /// Longest time from the end of one request, or from the connection, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest time for the head of a request in a place that is kept for probes: connections that send nothing take turns there, and
-/// a probe waits for its own.
-const PROBE_HEAD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Longest head in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -105,25 +103,30 @@ impl ConnectionListener for ControlSocket {
 
 /// Serves a listener until `cancel`; returns when its last connection has ended.
 pub(crate) async fn serve<L: ConnectionListener>(listener: L, router: Router, cancel: CancellationToken) {
-    let (places, kept_places) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(KEPT_FOR_PROBES)));
+    let descriptors = usize::try_from(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let places = ConnectionPlaces::new(CONNECTIONS.min(descriptors / 2));
+    let kept_places = ConnectionPlaces::new(KEPT_FOR_PROBES.min(descriptors / 8));
     let mut connections = JoinSet::new();
     loop {
-        let next = async {
-            let kept = kept_places.clone().acquire_owned().await;
-            (kept, listener.accept().await)
-        };
         tokio::select! {
             () = cancel.cancelled() => break,
-            (kept, accepted) = next => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, transport)) => {
-                    let (place, serves) = match places.clone().try_acquire_owned() {
-                        Ok(place) => (Ok(place), Serves::Everything),
-                        Err(_) => (kept, Serves::OneProbe),
+                    let place = places.take().map(|place| (place, Serves::Everything));
+                    // Each answer to a probe takes a moment, so that a place of theirs is busy for a moment only.
+                    let Some((place, serves)) = place.or_else(|| Some((kept_places.take()?, Serves::OneProbe))) else {
+                        tracing::debug!("a connection was closed: every place is busy");
+                        continue;
                     };
-                    let serving = serve_connection(stream, transport, serves, router.clone(), cancel.clone());
+                    let serving =
+                        serve_connection(stream, transport, (place.clone(), serves), router.clone(), cancel.clone());
                     connections.spawn(async move {
-                        serving.await;
-                        drop(place);
+                        tokio::select! {
+                            // First, so that a connection which has lost its place takes no request any more.
+                            biased;
+                            () = place.given_up() => {}
+                            () = serving => {}
+                        }
                     });
                 }
                 Err(error) if concerns_one_connection(&error) => {
@@ -167,8 +170,13 @@ enum Serves {
     OneProbe,
 }
 
-async fn serve_connection<S>(stream: S, transport: Transport, serves: Serves, router: Router, cancel: CancellationToken)
-where
+async fn serve_connection<S>(
+    stream: S,
+    transport: Transport,
+    (place, serves): (Arc<ConnectionPlace>, Serves),
+    router: Router,
+    cancel: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let asked = AtomicBool::new(false);
@@ -177,13 +185,23 @@ where
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(transport);
         let refused = serves == Serves::OneProbe && !is_probe(request.uri().path());
-        let router = router.clone();
-        Box::pin(async move { if refused { Ok(too_many_connections()) } else { router.oneshot(request).await } })
+        let (router, answering) = (router.clone(), place.answer());
+        Box::pin(async move {
+            if refused {
+                return Ok(too_many_connections());
+            }
+            // The body is dropped once all of it is handed to the connection. A peer that then takes nothing of it only waits.
+            let hold = move |frame| {
+                let _ = &answering;
+                frame
+            };
+            router.oneshot(request).await.map(|answer| answer.map(|body| Body::new(body.map_frame(hold))))
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(serves == Serves::Everything)
-        .header_read_timeout(if serves == Serves::Everything { HEAD_TIMEOUT } else { PROBE_HEAD_TIMEOUT })
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
     // Without hyper's shutdown, which would close the socket before `linger` can keep it.

@@ -343,7 +343,7 @@ impl LauncherWorker {
         let (pre_start, ended) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
         let launch = LiveLaunch { incarnation, spec: Arc::clone(&server), pre_start, handle, killed: None };
         self.live.insert(id.clone(), launch);
-        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), inbox };
+        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), inbox, lock: None };
         self.tasks.spawn(launch.run(LaunchPreconditions { conflict, pre_start: ended }));
         Ok(())
     }

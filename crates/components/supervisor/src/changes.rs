@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use llama_warden_bus::ReceivedCommand;
-use llama_warden_events::{RefusalReason, Refused, SuperviseCommand, Uptime};
+use llama_warden_events::{RefusalReason, Refused, ServerId, SuperviseCommand, Uptime};
 use llama_warden_support::{BlockingError, blocking};
 use tokio::task::JoinSet;
 
@@ -40,13 +40,15 @@ enum Look {
     Second,
 }
 
-/// The changes that one resolution answers, in their order, and its result.
+/// The changes that one resolution answers, in their order, and its result. None for a change of a port, which nobody asked for.
 pub(crate) type ResolvedChange = (Vec<QueuedChange>, Result<Resolved, Refused>);
 
 /// Changes that wait or are being resolved.
 pub(crate) struct ChangeQueue {
     source: FleetSource,
     waiting: VecDeque<QueuedChange>,
+    /// Servers that need another port. They come first: each stands still meanwhile.
+    ports: VecDeque<ServerId>,
     /// The changes that the resolution under way answers.
     current: Vec<QueuedChange>,
     /// Reloads that found a doubtful configuration, each with the time of its second look, in the order of these times.
@@ -59,6 +61,7 @@ impl ChangeQueue {
         Self {
             source,
             waiting: VecDeque::new(),
+            ports: VecDeque::new(),
             current: Vec::new(),
             doubtful: VecDeque::new(),
             resolution: JoinSet::new(),
@@ -81,6 +84,13 @@ impl ChangeQueue {
         None
     }
 
+    /// Queues another port for a server.
+    pub(crate) fn push_port(&mut self, server: ServerId) {
+        if !self.ports.contains(&server) {
+            self.ports.push_back(server);
+        }
+    }
+
     /// The result of the resolution under way. Waits for ever while there is none.
     ///
     /// # Errors
@@ -96,6 +106,10 @@ impl ChangeQueue {
     /// is a difference to that. `activity` is what a reload must not disturb without need.
     pub(crate) fn start_next(&mut self, activity: impl FnOnce() -> FleetActivity) {
         if !self.resolution.is_empty() {
+            return;
+        }
+        if let Some(server) = self.ports.pop_front() {
+            self.resolve(Change::Port(server));
             return;
         }
         let Some(first) = self.waiting.pop_front() else { return };
@@ -117,6 +131,10 @@ impl ChangeQueue {
         {
             self.current.push(next);
         }
+        self.resolve(change);
+    }
+
+    fn resolve(&mut self, change: Change) {
         let source = self.source.clone();
         self.resolution.spawn(blocking(move || source(&change)));
     }
@@ -154,6 +172,7 @@ impl ChangeQueue {
     /// interrupted, and its result is dropped.
     pub(crate) fn cancel(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
         self.resolution.detach_all();
+        self.ports.clear();
         let current = std::mem::take(&mut self.current).into_iter();
         let doubtful = self.take_doubtful();
         current.chain(doubtful).chain(std::mem::take(&mut self.waiting)).map(|change| change.request)

@@ -16,8 +16,8 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
-    ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason,
+    Refused, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
@@ -90,8 +90,20 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let worker = SupervisorWorker::new(self.settings, &ports);
-        ports.drive(worker).await
+        let file = self.settings.state_dir.as_deref().map(FailureFile::new);
+        let failures = match &file {
+            Some(file) => file.loaded().await,
+            None => FailureCounts::new(),
+        };
+        let (failures, saved) = watch::channel(failures);
+        let worker = SupervisorWorker::new(self.settings, failures, &ports);
+        let keep = async {
+            if let Some(file) = file {
+                file.keep(saved).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(ports.drive(worker), keep);
+        ended
     }
 }
 
@@ -103,8 +115,8 @@ struct SupervisorWorker {
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
-    failure_file: Option<FailureFile>,
-    saved_failures: FailureCounts,
+    /// Consecutive failures, which a file keeps.
+    failures: watch::Sender<FailureCounts>,
     events: Publisher,
     commands: CommandSender,
     replies: JoinSet<CommandReply>,
@@ -132,8 +144,9 @@ impl Worker for SupervisorWorker {
     /// Publishes the configuration and launches every enabled server.
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
+        let saved = self.failures.borrow().clone();
         for spec in fleet.iter() {
-            let failures = self.saved_failures.get(&spec.id).copied().unwrap_or_default();
+            let failures = saved.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
@@ -146,7 +159,15 @@ impl Worker for SupervisorWorker {
 
     async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), SupervisorError> {
         let (actions, cause) = match delivery {
-            Delivery::Event(envelope) => (self.machine.on_event(&envelope), Some(envelope.seq)),
+            Delivery::Event(envelope) => {
+                if let (Some(server), Event::ServerFailed { reason: FailureReason::PortInUse, .. }) =
+                    (&envelope.server, &envelope.event)
+                {
+                    self.changes.push_port(server.clone());
+                    self.begin_change();
+                }
+                (self.machine.on_event(&envelope), Some(envelope.seq))
+            }
             Delivery::Gap { snapshot, .. } => (self.machine.on_gap(&snapshot), None),
         };
         self.perform(actions, cause).await
@@ -221,15 +242,17 @@ impl Worker for SupervisorWorker {
 }
 
 impl SupervisorWorker {
-    fn new(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
-        let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
+    fn new(
+        settings: SupervisorSettings,
+        failures: watch::Sender<FailureCounts>,
+        ports: &Ports<SuperviseCommand>,
+    ) -> Self {
         Self {
             machine: SupervisorMachine::new(settings.limits, settings.seed),
-            saved_failures: failure_file.as_ref().map(FailureFile::load).unwrap_or_default(),
+            failures,
             fleet: settings.fleet,
             profiles: settings.profiles,
             changes: ChangeQueue::new(settings.source),
-            failure_file,
             events: ports.events.clone(),
             commands: ports.commands.clone(),
             replies: JoinSet::new(),
@@ -251,6 +274,14 @@ impl SupervisorWorker {
         (mut changes, resolved): ResolvedChange,
         now: Uptime,
     ) -> Result<(), SupervisorError> {
+        if changes.is_empty() {
+            match resolved {
+                Ok(moved) => self.move_servers(moved, now).await?,
+                Err(refused) => tracing::debug!(%refused, "a server keeps its port"),
+            }
+            self.begin_change();
+            return Ok(());
+        }
         if resolved.is_ok()
             && changes.iter().any(|change| matches!(change.request.command, SuperviseCommand::Reload { .. }))
         {
@@ -275,6 +306,20 @@ impl SupervisorWorker {
             }
         }
         self.begin_change();
+        Ok(())
+    }
+
+    /// Takes a fleet in which servers have other ports, and nothing else is changed.
+    async fn move_servers(&mut self, next: Resolved, now: Uptime) -> Result<(), SupervisorError> {
+        let before = self.fleet.send_replace(next.fleet.clone());
+        for spec in next.fleet.iter() {
+            let Some(old) = before.get(spec.id.as_str()).filter(|old| old.port != spec.port) else { continue };
+            tracing::warn!(server = %spec.id, from = old.port, to = spec.port, "another process has the port; the server moves");
+            self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
+                .await?;
+            let actions = self.machine.on_moved(&spec.id, now);
+            self.perform(actions, None).await?;
+        }
         Ok(())
     }
 
@@ -372,22 +417,13 @@ impl SupervisorWorker {
                 }
             }
         }
-        self.save_failures();
-        Ok(())
-    }
-
-    /// Saves the counts of failures if one changed. On the event loop: failures are rare and the file is tiny.
-    fn save_failures(&mut self) {
         let failures = self.machine.failures();
-        if failures == self.saved_failures {
-            return;
-        }
-        if let Some(file) = &self.failure_file
-            && let Err(error) = file.save(&failures)
-        {
-            tracing::warn!(%error, "cannot save the counts of failures; a restart of the daemon begins to count anew");
-        }
-        self.saved_failures = failures;
+        self.failures.send_if_modified(|saved| {
+            let is_changed = *saved != failures;
+            *saved = failures;
+            is_changed
+        });
+        Ok(())
     }
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {

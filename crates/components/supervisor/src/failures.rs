@@ -10,12 +10,20 @@ use std::time::Duration;
 use std::{fs, io};
 
 use llama_warden_events::ServerId;
-use llama_warden_support::{Durability, replace_file};
+use llama_warden_support::{Durability, blocking, read_regular, replace_file};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// How long the failures of an earlier run count.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
 const FILE: &str = "failures.json";
+
+/// Longest file in bytes: a hundred for each server.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Longest time for which the first launch waits for it.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Consecutive failures by server; a server without failures has no entry.
 pub(crate) type FailureCounts = BTreeMap<ServerId, u32>;
@@ -32,19 +40,43 @@ impl FailureFile {
     }
 
     /// Reads what an earlier run saved.
-    pub(crate) fn load(&self) -> FailureCounts {
+    fn load(&self) -> FailureCounts {
         let age =
             fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_none_or(|age| age > MAX_AGE) {
             return FailureCounts::new();
         }
-        fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        match read_regular(&self.path, MAX_BYTES) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(error) => {
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "failures of the run before do not count");
+                FailureCounts::new()
+            }
+        }
+    }
+
+    /// As [`Self::load`], off the runtime's thread. A disk that does not answer counts as no failures.
+    pub(crate) async fn loaded(&self) -> FailureCounts {
+        let file = self.clone();
+        timeout(LOAD_TIMEOUT, blocking(move || file.load())).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Saves each change of the counts, the last one too, until their sender is dropped.
+    pub(crate) async fn keep(self, mut counts: watch::Receiver<FailureCounts>) {
+        while counts.changed().await.is_ok() {
+            let (file, latest) = (self.clone(), counts.borrow_and_update().clone());
+            let saved = blocking(move || file.save(&latest)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+            if let Err(error) = saved {
+                tracing::warn!(%error, "cannot save the counts of failures; a restart of the daemon begins to count anew");
+            }
+        }
     }
 
     /// Replaces the file in one step; removes it where there are no failures.
     ///
     /// Not synced: a power cut that loses the counts only gives each server a few more attempts.
-    pub(crate) fn save(&self, failures: &FailureCounts) -> io::Result<()> {
+    fn save(&self, failures: &FailureCounts) -> io::Result<()> {
         if failures.is_empty() {
             return match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -290,6 +290,17 @@ impl SupervisorMachine {
         actions
     }
 
+    /// The server has another port, because somebody else has the one that its launch failed for.
+    pub fn on_moved(&mut self, server: &ServerId, now: Uptime) -> Vec<SupervisorAction> {
+        let mut actions = Vec::new();
+        self.now = now;
+        if let Some(state) = self.servers.get_mut(server) {
+            state.on_moved();
+        }
+        self.reconcile(None, &mut actions);
+        actions
+    }
+
     /// Takes the answer to [`SupervisorAction::EstimateMemory`]; `None` where no estimate is possible.
     pub fn on_estimated(
         &mut self,

@@ -17,6 +17,9 @@ pub enum Change {
     Preview(Option<String>),
     /// Read the configuration again, for the active profile.
     Reload(Caution),
+    /// Give another port to a server whose port is taken by somebody else. Refused where the configuration names its port, or
+    /// nobody listens there any more.
+    Port(ServerId),
 }
 
 /// Whether a reload refuses a configuration that looks half written.

@@ -138,8 +138,9 @@ async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
     let fleet = fleet(&[("a", 8006), ("b", 8007)]);
     let mut fixture = SupervisorFixture::new(AdmissionPolicy::Enforce, Arc::clone(&memory_probe), fleet, no_source());
     assert_eq!(fixture.launched().await, "a#1");
-    fixture.become_ready("a").await;
+    // Before `a` is ready: from then on the readings of this probe have room for both.
     fixture.bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await;
+    fixture.become_ready("a").await;
     memory_probe.available.store(4, Ordering::SeqCst);
     let commands = fixture.bus.commands();
     commands

@@ -1,6 +1,6 @@
 //! What systemd says in the environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -26,36 +26,35 @@ pub enum SystemdError {
         /// The error of the kernel.
         source: io::Error,
     },
-    /// The period of the watchdog is no number of microseconds above zero.
-    #[error("WATCHDOG_USEC={value} is no number of microseconds")]
-    Watchdog {
-        /// The value of the variable.
-        value: String,
-    },
 }
 
 impl SystemdEnvironment {
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`; `None` if systemd asks for nothing. A watchdog of another
-    /// process, as that of a parent which passed its environment on, is not ours.
+    /// process, as that of a parent which passed its environment on, is not ours. One whose period cannot be read costs the signs of
+    /// life, and no other notice.
     ///
     /// # Errors
-    /// A variable is set to what systemd never sets it to.
+    /// `NOTIFY_SOCKET` is set to what systemd never sets it to.
     pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, SystemdError> {
         let Some(address) = variable("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else { return Ok(None) };
         let socket = NotifySocket::new(address.as_bytes())
             .map_err(|source| SystemdError::Socket { address: address.to_string_lossy().into_owned(), source })?;
         let own_pid = std::process::id().to_string();
         let is_ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == own_pid.as_str());
-        let watchdog = variable("WATCHDOG_USEC").filter(|_| is_ours).map(|value| period(&value)).transpose()?;
+        let watchdog = variable("WATCHDOG_USEC").filter(|_| is_ours).and_then(|value| period(&value));
         Ok(Some(Self { socket, watchdog }))
     }
 }
 
-fn period(value: &OsString) -> Result<Duration, SystemdError> {
+fn period(value: &OsStr) -> Option<Duration> {
     let microseconds = value.to_str().and_then(|text| text.parse().ok()).filter(|microseconds| *microseconds > 0);
-    microseconds
-        .map(Duration::from_micros)
-        .ok_or_else(|| SystemdError::Watchdog { value: value.to_string_lossy().into_owned() })
+    if microseconds.is_none() {
+        tracing::warn!(
+            "WATCHDOG_USEC={} is no number of microseconds: the watchdog gets no signs of life",
+            value.display()
+        );
+    }
+    microseconds.map(Duration::from_micros)
 }
 
 #[cfg(test)]
@@ -84,9 +83,15 @@ mod tests {
     }
 
     #[test]
+    fn a_watchdog_without_a_period_costs_no_other_notice() {
+        for period in ["", "0", "-1", "30s", "18446744073709551616"] {
+            let variables = [("NOTIFY_SOCKET", "/run/x"), ("WATCHDOG_USEC", period)];
+            assert_eq!(read(&variables).expect("read").expect("a socket").watchdog, None, "{period}");
+        }
+    }
+
+    #[test]
     fn a_value_that_systemd_never_sets_is_named() {
-        let error = read(&[("NOTIFY_SOCKET", "/run/x"), ("WATCHDOG_USEC", "0")]).expect_err("refused");
-        assert_eq!(error.to_string(), "WATCHDOG_USEC=0 is no number of microseconds");
         let error = read(&[("NOTIFY_SOCKET", "tcp:1")]).expect_err("refused");
         assert_eq!(error.to_string(), "cannot send to NOTIFY_SOCKET=tcp:1");
     }

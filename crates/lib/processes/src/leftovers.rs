@@ -5,12 +5,12 @@
 //! complete. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
 //! of its server.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
 use llama_warden_events::BootId;
-use llama_warden_support::{Durability, blocking, is_disk_full, replace_file};
+use llama_warden_support::{Durability, blocking, is_disk_full, read_regular, replace_file};
 use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
@@ -19,6 +19,9 @@ use super::sweep::{ProcessSelector, Sweep, sweep};
 
 /// The name of the file in the state directory.
 const FILE: &str = "boots";
+
+/// Longest file in bytes: room for the ids of many thousand runs that left processes behind.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Kills every process of earlier runs that used `state_dir`, until `deadline`, and writes down that `boot` runs now.
 ///
@@ -30,7 +33,9 @@ const FILE: &str = "boots";
 /// If the file cannot be written: the processes of this run could not be found after a crash.
 pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
     let (path, boot) = (state_dir.join(FILE), boot.to_string());
-    let earlier = read(&path);
+    let (file, folder) = (path.clone(), state_dir.to_owned());
+    let found = blocking(move || (read(&file), InstanceLock::all(&folder))).await;
+    let (earlier, locks) = found.map_err(io::Error::other)?;
     write(&path, earlier.iter().map(String::as_str).chain([boot.as_str()])).await?;
     let mut total = Sweep::default();
     let mut unfinished = Vec::new();
@@ -44,7 +49,7 @@ pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io
         }
     }
     // Processes that cleared their environment still hold the lock of their server, whichever run they are of.
-    for lock in InstanceLock::all(state_dir) {
+    for lock in locks {
         let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
         let swept = sweep(&holding, deadline).await;
         total.killed += swept.killed;
@@ -54,8 +59,26 @@ pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io
     Ok(total)
 }
 
+/// Writes down that `boot` runs, beside the runs that are written down: for a state directory that was made anew under it.
+///
+/// # Errors
+/// As [`reconcile`].
+pub async fn write_down(state_dir: &Path, boot: &BootId) -> io::Result<()> {
+    let (path, boot) = (state_dir.join(FILE), boot.to_string());
+    let file = path.clone();
+    let others = blocking(move || read(&file)).await.map_err(io::Error::other)?;
+    let others = others.iter().map(String::as_str).filter(|other| *other != boot);
+    write(&path, others.chain([boot.as_str()])).await
+}
+
 fn read(path: &Path) -> Vec<String> {
-    let text = fs::read(path).unwrap_or_default();
+    let text = read_regular(path, MAX_BYTES).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            let path = path.display();
+            tracing::warn!(%path, %error, "earlier runs are not known; what they left behind may not be found");
+        }
+        Vec::new()
+    });
     let is_id = |line: &&str| line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     String::from_utf8_lossy(&text).lines().filter(is_id).map(str::to_owned).collect()
 }
@@ -83,6 +106,7 @@ async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Resu
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command};
     use std::time::Duration;

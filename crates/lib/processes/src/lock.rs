@@ -9,8 +9,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use llama_warden_events::ServerId;
+use llama_warden_support::open_regular;
 
 /// The name of the folder in the state directory.
 const FOLDER: &str = "locks";
@@ -18,33 +20,47 @@ const FOLDER: &str = "locks";
 /// Permission bit of an entry of `/proc/PID/fd` whose file is open for writing.
 const OPEN_FOR_WRITING: u32 = 0o200;
 
-/// The lock of one server. All its launches use the same file, because they never overlap.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The lock of one server. All its launches use the same file, because they never overlap. Whoever has it holds the file open, so
+/// that holders are found after the file was removed or replaced, too.
+#[derive(Debug, Clone)]
 pub struct InstanceLock {
     path: PathBuf,
+    file: Arc<File>,
 }
+
+impl PartialEq for InstanceLock {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && Arc::ptr_eq(&self.file, &other.file)
+    }
+}
+
+impl Eq for InstanceLock {}
 
 impl InstanceLock {
     /// The lock of a server. Creates the file if it is missing.
     ///
     /// # Errors
-    /// If the state directory cannot be written.
+    /// If the state directory cannot be written, or something else is in the place of the file.
     pub fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
-        fs::create_dir_all(state_dir.join(FOLDER))?;
-        let lock = Self::existing(state_dir, server);
-        OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
-        Ok(lock)
-    }
-
-    /// The lock of a server whose file [`Self::create`] has created.
-    pub fn existing(state_dir: &Path, server: &ServerId) -> Self {
-        Self { path: state_dir.join(FOLDER).join(server.as_str()) }
+        // The state directory itself is its holder's to make: one without its lock would be nobody's.
+        match fs::create_dir(state_dir.join(FOLDER)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let path = state_dir.join(FOLDER).join(server.as_str());
+        open_regular(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        Self::open(path)
     }
 
     /// The locks of all servers that were ever launched.
     pub fn all(state_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(state_dir.join(FOLDER)).into_iter().flatten().flatten();
-        entries.map(|entry| Self { path: entry.path() }).collect()
+        entries.filter_map(|entry| Self::open(entry.path()).ok()).collect()
+    }
+
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = Arc::new(open_regular(&path, OpenOptions::new().read(true))?);
+        Ok(Self { path, file })
     }
 
     /// The file that is locked.
@@ -54,8 +70,7 @@ impl InstanceLock {
 
     /// Whether any process holds it. `false` on a file system without locks: tag and group still find processes there.
     pub fn is_held(&self) -> bool {
-        let Ok(file) = File::open(&self.path) else { return false };
-        match file.try_lock() {
+        match self.file.try_lock() {
             Err(TryLockError::WouldBlock) => true,
             Err(TryLockError::Error(error)) => {
                 tracing::debug!(path = %self.path.display(), %error, "a lock cannot be asked for");
@@ -63,7 +78,7 @@ impl InstanceLock {
             }
             Ok(()) => {
                 // Unlocked explicitly: a process that is just being made may have a copy of the descriptor.
-                let _ = file.unlock();
+                let _ = self.file.unlock();
                 false
             }
         }
@@ -71,7 +86,7 @@ impl InstanceLock {
 
     /// Whether process `pid` holds it. `false` if its open files cannot be read.
     pub fn is_held_by(&self, pid: u32) -> bool {
-        let Ok(lock) = fs::metadata(&self.path) else { return false };
+        let Ok(lock) = self.file.metadata() else { return false };
         let is_it = |entry: &fs::DirEntry| {
             let is_writing = entry.metadata().is_ok_and(|link| link.mode() & OPEN_FOR_WRITING != 0);
             let target = fs::metadata(entry.path());
@@ -94,10 +109,29 @@ mod tests {
         let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
         holder.lock_shared().expect("is free");
         assert!(lock.is_held() && lock.is_held_by(std::process::id()));
+        // Explicitly: a process that another test just makes has a copy of the descriptor.
+        holder.unlock().expect("is held");
         drop(holder);
         let reader = File::open(lock.path()).expect("opens");
         assert!(!lock.is_held() && !lock.is_held_by(std::process::id()), "who only reads is no holder");
         drop(reader);
-        assert_eq!(InstanceLock::all(state_dir.path()), [lock]);
+        let all = InstanceLock::all(state_dir.path());
+        assert!(matches!(&all[..], [one] if one.path() == lock.path()), "{all:?}");
+    }
+
+    #[test]
+    fn a_holder_is_found_after_the_state_directory_was_removed() {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let server = ServerId::new("a").expect("valid");
+        let lock = InstanceLock::create(state_dir.path(), &server).expect("is made");
+        let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
+        holder.lock_shared().expect("is free");
+        fs::remove_dir_all(state_dir.path()).expect("is ours");
+        let missing = InstanceLock::create(state_dir.path(), &server).expect_err("nobody has made it anew");
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        fs::create_dir(state_dir.path()).expect("is ours");
+        let next = InstanceLock::create(state_dir.path(), &server).expect("is made anew");
+        assert!(lock.is_held() && lock.is_held_by(std::process::id()));
+        assert!(!next.is_held() && !next.is_held_by(std::process::id()), "another file, which nobody holds");
     }
 }

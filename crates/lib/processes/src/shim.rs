@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_events::{ProcessEnd, StreamName};
 use llama_warden_procfs::ProcessStat;
+use llama_warden_support::open_regular;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
@@ -123,7 +124,7 @@ fn start(order: &SpawnOrder, block: &[u8]) -> io::Result<(u32, [PipeReader; 2])>
 
 /// Takes a share of a lock, on a descriptor that the next program inherits.
 fn hold(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).open(path)?;
+    let file = open_regular(path, OpenOptions::new().write(true))?;
     file.lock_shared()?;
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(file)

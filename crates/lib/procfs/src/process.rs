@@ -1,7 +1,8 @@
 //! Lists processes, and reads the files of one other than its `stat`.
 
 use std::collections::VecDeque;
-use std::{fs, io};
+use std::fs;
+use std::io::{self, Read};
 
 use crate::sockets::{SocketAddress, listening_inodes};
 
@@ -41,10 +42,18 @@ pub fn program_name(pid: u32) -> Option<String> {
     })
 }
 
+/// Most bytes of an environment that are read. The kernel allows 6 MiB for arguments and environment (execve(2)).
+const MOST_ENVIRONMENT: u64 = 8 << 20;
+
 /// The environment that a process was started with: `NAME=value` entries, each ended by a NUL byte. Empty if the process
 /// is gone or belongs to another user.
 pub fn environment(pid: u32) -> Vec<u8> {
-    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+    let mut entries = Vec::new();
+    let read = fs::File::open(format!("/proc/{pid}/environ"));
+    match read.and_then(|file| file.take(MOST_ENVIRONMENT).read_to_end(&mut entries)) {
+        Ok(_) => entries,
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The inodes of the sockets among the open files of a process, as `/proc/net` names them.

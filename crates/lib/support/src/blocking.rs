@@ -5,11 +5,12 @@
 //! task runs on a thread of its own, which ends with the task.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 /// Threads of the blocking pool; the runtime builder gets this number.
@@ -18,8 +19,11 @@ pub const BLOCKING_THREADS: usize = 2;
 /// If no pool thread finishes anything for this long, waiting work goes to an overflow thread.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// One pool per process, as there is one set of threads.
-static POOL: BlockingPool = BlockingPool::new();
+thread_local! {
+    /// One pool for each runtime, as each has threads of its own: the daemon's runs on one thread. Tests run many in one process,
+    /// and none may wait for the work of another.
+    static POOL: Arc<BlockingPool> = Arc::new(BlockingPool::new());
+}
 
 /// The work panicked, or the runtime shut down before it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +35,7 @@ pub struct BlockingError;
 /// # Errors
 /// If the work panics, or the runtime shuts down before it ends.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BlockingError> {
-    let permit = POOL.acquire().await;
+    let permit = POOL.with(Arc::clone).acquire().await;
     let overflows = permit.slot.is_none();
     // The permit is released when the work ends, even if the caller has been cancelled meanwhile.
     let work = move || {
@@ -69,26 +73,26 @@ fn on_overflow_thread<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
 /// Admission to the pool threads.
 #[derive(Debug)]
 struct BlockingPool {
-    free: Semaphore,
+    free: Arc<Semaphore>,
     /// Tasks that have ended so far; overflow starts only while this stands still.
     ended: AtomicUsize,
 }
 
 /// The right to run one task; released on drop.
 #[derive(Debug)]
-struct Permit<'a> {
-    pool: &'a BlockingPool,
+struct Permit {
+    pool: Arc<BlockingPool>,
     /// A pool thread; `None` for an overflow thread.
-    slot: Option<SemaphorePermit<'a>>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl BlockingPool {
-    const fn new() -> Self {
-        Self { free: Semaphore::const_new(BLOCKING_THREADS), ended: AtomicUsize::new(0) }
+    fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(BLOCKING_THREADS)), ended: AtomicUsize::new(0) }
     }
 
-    async fn acquire(&self) -> Permit<'_> {
-        let mut free = pin!(self.free.acquire());
+    async fn acquire(self: Arc<Self>) -> Permit {
+        let mut free = pin!(self.free.clone().acquire_owned());
         loop {
             let ended = self.ended.load(Ordering::Relaxed);
             match timeout(STUCK_AFTER, free.as_mut()).await {
@@ -101,7 +105,7 @@ impl BlockingPool {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.pool.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -113,15 +117,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_waits_while_other_work_ends_and_nothing_waits_for_ever() {
-        let pool = BlockingPool::new();
-        let (first, second) = (pool.acquire().await, pool.acquire().await);
-        let stuck = pool.acquire().await;
+        let pool = Arc::new(BlockingPool::new());
+        let acquire = || pool.clone().acquire();
+        let (first, second) = (acquire().await, acquire().await);
+        let stuck = acquire().await;
         assert!(stuck.slot.is_none(), "goes on without one");
         drop(stuck);
-        let (mut third, mut fourth) = (pin!(pool.acquire()), pin!(pool.acquire()));
+        let (mut third, mut fourth) = (pin!(acquire()), pin!(acquire()));
         for _ in 0..4 {
             assert!(timeout(STUCK_AFTER * 5 / 10, &mut third).await.is_err());
-            drop(Permit { pool: &pool, slot: None });
+            drop(Permit { pool: pool.clone(), slot: None });
             assert!(timeout(STUCK_AFTER * 4 / 10, &mut third).await.is_err(), "one has ended meanwhile");
         }
         drop(first);
@@ -133,7 +138,7 @@ mod tests {
     #[tokio::test]
     async fn work_overflows_past_stuck_work_and_a_panic_ends_alone() {
         let (release, released) = std::sync::mpsc::channel::<()>();
-        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let released = Arc::new(std::sync::Mutex::new(released));
         let stuck: Vec<_> = (0..BLOCKING_THREADS)
             .map(|_| {
                 let released = released.clone();
@@ -142,7 +147,7 @@ mod tests {
                 }))
             })
             .collect();
-        while POOL.free.available_permits() > 0 {
+        while POOL.with(|pool| pool.free.available_permits()) > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Reads small files that somebody else names.
+//! Opens and reads files that somebody else names, or may have replaced.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -8,19 +8,30 @@ use std::path::Path;
 /// Keeps a FIFO without a writer from blocking; the value is the same on x86-64 and aarch64.
 const O_NONBLOCK: i32 = 0o4000;
 
+/// The error of a FIFO that nobody reads, on every machine.
+const ENXIO: i32 = 6;
+
 /// Keeps a terminal from becoming the controlling one; the value is the same on x86-64 and aarch64.
 const O_NOCTTY: i32 = 0o400;
+
+/// Opens a regular file, and waits for nobody: a FIFO or a device is an error, whatever `options` ask for.
+///
+/// # Errors
+/// The file cannot be opened, or is no regular file.
+pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+    let opened = options.custom_flags(O_NONBLOCK | O_NOCTTY).open(path);
+    // ENXIO: a FIFO without a reader, or a socket.
+    let file = opened.map_err(|error| if error.raw_os_error() == Some(ENXIO) { none() } else { error })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(none()) }
+}
 
 /// Reads a regular file, and waits for nobody: a FIFO or a device is an error.
 ///
 /// # Errors
-/// The file cannot be opened or read, is no regular file, or is longer than `most` bytes.
+/// Those of [`open_regular`]; the file cannot be read, or is longer than `most` bytes.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    read_bounded(file, most)
+    read_bounded(open_regular(path, OpenOptions::new().read(true))?, most)
 }
 
 /// Reads a file or a pipe to its end.

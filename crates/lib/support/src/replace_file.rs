@@ -22,7 +22,12 @@ pub enum Durability {
 /// If the folder cannot be written; the old content then stays.
 pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    // What a crash left there, or a FIFO or a link that somebody put there, is neither opened nor followed.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&new)?;
     file.write_all(bytes)?;
     if durability == Durability::Process {
         return fs::rename(&new, path);
@@ -70,5 +75,19 @@ mod tests {
         assert!(replace_file(&path, b"new", Durability::Process).is_err());
         assert_eq!(fs::read(&path).expect("there"), b"old");
         assert!(replace_file(&folder.path().join("no/such/folder"), b"", Durability::Process).is_err());
+    }
+
+    #[test]
+    fn what_lies_beside_it_is_neither_opened_nor_followed() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let (path, precious) = (folder.path().join("state"), folder.path().join("precious"));
+        fs::write(&precious, "precious").expect("writable");
+        std::os::unix::fs::symlink(&precious, path.with_extension("new")).expect("writable");
+        replace_file(&path, b"new", Durability::Process).expect("writable");
+        assert_eq!(
+            (fs::read(&path).expect("there"), fs::read(&precious).expect("there")),
+            (b"new".to_vec(), b"precious".to_vec())
+        );
+        assert!(fs::symlink_metadata(&path).expect("there").is_file());
     }
 }

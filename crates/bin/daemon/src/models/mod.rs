@@ -29,6 +29,7 @@ use llama_warden_events::ServerId;
 use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
 pub use port_file::{KeptServer, KeptServers, PortFile};
+pub use ports::another_port;
 use ports::{PortSeeker, assign_ports, is_free};
 pub use report::{KnownModel, ModelsReport, word};
 
@@ -164,7 +165,11 @@ pub fn discover_servers(
     search(configuration, folders, kept, None)
 }
 
-fn search(
+/// As [`discover_servers`], for a daemon that found `former` before.
+///
+/// # Errors
+/// As [`discover_servers`].
+pub fn search(
     configuration: &Configuration,
     folders: &ModelFolders,
     kept: &KeptServers,
@@ -374,4 +379,33 @@ fn to_server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use llama_warden_tiny_gguf::TinyModel;
+
+    use super::*;
+
+    #[test]
+    fn a_numbered_id_is_no_longer_than_one_may_be() {
+        let long: ServerId = "x".repeat(ServerId::MAX_LEN).parse().expect("valid");
+        assert!(free_id(&long, &[long.clone()].into()).as_str().ends_with("x_2"));
+    }
+
+    #[test]
+    fn a_model_is_launched_as_what_it_is_for() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let file = folder.path().join("alpha-1B.gguf");
+        TinyModel::new("alpha-1B").write(&file).expect("writable");
+        let model = inspect(&file).expect("whole");
+        let flags = |kind, projector: Option<&str>| {
+            let projector = projector.map(PathBuf::from);
+            let model = DiscoveredModel { kind, projector, port: Some(8001), ..model.clone() };
+            to_server(&model).expect("it has a port").flags
+        };
+        let on = FlagValue::Switch(true);
+        assert_eq!(flags(ModelKind::Generative, None), BTreeMap::new());
+        assert_eq!(flags(ModelKind::Embedding, None), [("embeddings".to_owned(), on.clone())].into());
+        assert_eq!(flags(ModelKind::Reranking, None), [("reranking".to_owned(), on)].into());
+        let eye = FlagValue::Text("/m/mmproj.gguf".to_owned());
+        assert_eq!(flags(ModelKind::Generative, Some("/m/mmproj.gguf")), [("mmproj".to_owned(), eye)].into());
+    }
+}

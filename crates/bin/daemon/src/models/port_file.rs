@@ -82,10 +82,16 @@ impl PortFile {
 
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
-        read_regular(&self.path, MAX_BYTES)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
+        match read_regular(&self.path, MAX_BYTES) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    let path = self.path.display();
+                    tracing::warn!(%path, %error, "servers that name no port may get others than before");
+                }
+                KeptServers::new()
+            }
+        }
     }
 
     /// Replaces the file in one step. Writes nothing if nothing changed, an empty map without a file included.

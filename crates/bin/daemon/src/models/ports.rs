@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 
+use llama_warden_config::Configuration;
 use llama_warden_events::ServerId;
+
+use super::port_file::KeptServers;
 
 /// A server that needs a port.
 #[derive(Debug)]
@@ -46,6 +49,24 @@ pub fn assign_ports(
         }
     }
     if left.is_empty() { Ok(()) } else { Err(PortsExhausted { first_port, left }) }
+}
+
+/// Another port for a server whose port the configuration leaves open, and on whose present one somebody listens.
+///
+/// # Errors
+/// Why the server keeps its port.
+pub fn another_port(configuration: &Configuration, server: &ServerId, kept: &KeptServers) -> Result<u16, String> {
+    let open = configuration.servers_without_port().find(|spec| spec.id == *server);
+    let spec = open.ok_or_else(|| format!("the configuration names the port of {server}"))?;
+    if is_free(&spec.host, spec.port) {
+        return Err(format!("nobody listens on port {} any more", spec.port));
+    }
+    let daemon = configuration.daemon().listen.as_ref().map(|listen| listen.port);
+    let others = configuration.servers().map(|spec| spec.port).chain(kept.values().map(|kept| kept.port));
+    let mut seekers = [PortSeeker { id: server, host: &spec.host, port: None }];
+    assign_ports(&mut seekers, configuration.first_port(), &others.chain(daemon).collect(), is_free)
+        .map_err(|error| error.to_string())?;
+    Ok(seekers[0].port.unwrap_or(spec.port))
 }
 
 /// Whether nobody listens there. What else keeps a server from listening, such as an address of another machine, its launch

@@ -30,6 +30,14 @@ pub struct KnownModel {
 }
 
 impl ModelsReport {
+    /// With another port for a server.
+    #[must_use]
+    pub fn with_port(mut self, server: &ServerId, port: u16) -> Self {
+        let of_server = self.models.iter_mut().filter(|known| known.server.as_ref() == Some(server));
+        of_server.for_each(|known| known.model.port = Some(port));
+        self
+    }
+
     /// Logs a warning for each file and model that cannot be used.
     pub fn log(&self) {
         for problem in &self.problems {

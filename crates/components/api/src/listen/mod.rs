@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 pub(crate) use control::{ControlSocket, admits};
 
@@ -18,6 +19,31 @@ use crate::http_security::ListenerReach;
 pub struct Listeners {
     pub(crate) tcp: Option<BoundTcp>,
     pub(crate) control: ControlSocket,
+    pub(crate) rebound: mpsc::Receiver<ControlSocket>,
+    rebinder: ControlRebinder,
+}
+
+/// Binds the control socket of a running daemon again, where its file is gone.
+#[derive(Debug, Clone)]
+pub struct ControlRebinder {
+    path: PathBuf,
+    /// One is enough: another one waits for a removal of the first.
+    sockets: mpsc::Sender<ControlSocket>,
+}
+
+impl ControlRebinder {
+    /// Binds it, unless there is something at its path. Connections over the former one go on.
+    ///
+    /// # Errors
+    /// If it cannot be bound.
+    pub fn rebind(&self) -> Result<(), BindError> {
+        if self.path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let socket = ControlSocket::bind(&self.path)?;
+            // Refused at the end of the daemon alone.
+            let _ = self.sockets.try_send(socket);
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -112,9 +138,16 @@ impl Listeners {
     /// # Errors
     /// If an address cannot be bound; the other one is closed again.
     pub fn bind(tcp: Option<(&str, u16)>, control: &Path, inherited: Vec<StdTcpListener>) -> Result<Self, BindError> {
+        let path = control.to_owned();
         let control = ControlSocket::bind(control)?;
         let tcp = tcp.map(|(host, port)| BoundTcp::bind(host, port, inherited)).transpose()?;
-        Ok(Self { tcp, control })
+        let (sockets, rebound) = mpsc::channel(1);
+        Ok(Self { tcp, control, rebound, rebinder: ControlRebinder { path, sockets } })
+    }
+
+    /// Binds the control socket again, later.
+    pub fn control_rebinder(&self) -> ControlRebinder {
+        self.rebinder.clone()
     }
 
     /// Another descriptor of the TCP socket. `None` also where the kernel gives no more descriptors.

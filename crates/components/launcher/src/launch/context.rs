@@ -81,6 +81,8 @@ pub(crate) struct Launch {
     pub(crate) reporter: LaunchReporter,
     pub(crate) resources: Arc<LaunchResources>,
     pub(crate) inbox: LaunchInbox,
+    /// The lock that its processes hold; `None` before the spawn, and where there is none.
+    pub(crate) lock: Option<InstanceLock>,
 }
 
 /// A launch that has ended, with its last event, which the component publishes.
@@ -118,9 +120,7 @@ impl Launch {
 
     /// Selects the launch's processes by tag and lock.
     pub(crate) fn selector(&self) -> ProcessSelector {
-        let state_dir = self.resources.state_dir.as_deref();
-        let lock = state_dir.map(|state_dir| InstanceLock::existing(state_dir, &self.reporter.server));
-        ProcessSelector { tag: Some(self.tag()), lock }
+        ProcessSelector { tag: Some(self.tag()), lock: self.lock.clone() }
     }
 }
 

@@ -90,17 +90,17 @@ impl Launch {
     }
 
     /// Spawns the process and waits until it runs its program.
-    async fn spawn(&self, prepared: PreparedLaunch) -> Result<SpawnedServer, NotStarted> {
+    async fn spawn(&mut self, prepared: PreparedLaunch) -> Result<SpawnedServer, NotStarted> {
         let PreparedLaunch { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: io::Error| LaunchFailure::spawn(&program, &error);
-        let lock = self.lock().await?;
+        self.lock = self.lock().await?;
         let request = SpawnRequest {
             name: format!("shim {}", self.reporter.server),
             program: line.program,
             arguments: line.arguments,
             environment,
-            lock: lock.as_ref().map(|lock| lock.path().to_owned()),
+            lock: self.lock.as_ref().map(|lock| lock.path().to_owned()),
             may_leave_descendants: false,
             kept: None,
         };
@@ -132,7 +132,7 @@ impl Launch {
         let create = move || InstanceLock::create(&folder, &server).map(|lock| (lock.is_held(), lock));
         let created = blocking(create).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = &created
-            && is_disk_full(error)
+            && (is_disk_full(error) || error.kind() == io::ErrorKind::NotFound)
         {
             let server = &self.reporter.server;
             tracing::warn!(%server, %error, "launched without a lock: a descendant that hides may not be found");

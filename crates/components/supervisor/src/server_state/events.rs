@@ -3,6 +3,7 @@
 //! The events of a launch come from three publishers (launcher, readiness or health, terminator), so that some of them
 //! cross: a failure may follow the exit that it explains, and an exit may precede the end of the stop that caused it.
 
+use llama_warden_config::RestartPolicy;
 use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
 use llama_warden_state::{PhaseName, ServerRecord};
 
@@ -25,6 +26,14 @@ impl ServerState {
             self.backoff.on_file_changed();
             self.wanted = Some(self.launch.incarnation.next());
             self.start_reason = StartReason::RestartPolicy;
+        }
+    }
+
+    /// It has another port than the one that its latest launch failed for: tries it now, if its policy restarts it at all.
+    pub(crate) fn on_moved(&mut self) {
+        if self.is_down() && self.restart.policy != RestartPolicy::Never {
+            self.restart_at = None;
+            self.on_file_changed();
         }
     }
 

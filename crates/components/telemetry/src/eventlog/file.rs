@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use llama_warden_support::open_regular;
 use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 
@@ -18,6 +19,9 @@ const LEFT_FREE: u64 = 64 << 10;
 
 /// Bytes that are searched at once for the end of the last whole line.
 const PIECE: u64 = 64 << 10;
+
+/// Longest line in bytes that is searched for its begin, or read: many times that of any event.
+pub(super) const LONGEST_LINE: u64 = 4 << 20;
 
 /// A log file that keeps its last one or two parts of limited size.
 #[derive(Debug)]
@@ -91,14 +95,17 @@ impl RotatedFile {
     }
 
     fn open(&self) -> io::Result<(File, u64)> {
-        // Events name paths and arguments: for the owner's eyes.
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        // Events name paths and arguments: for the owner's eyes. A FIFO would block the writer.
+        let mut file = open_regular(&self.path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))?;
         let length = file.metadata()?.len();
-        let whole = whole_lines(&file, length)?;
-        if whole < length {
-            file.set_len(whole)?;
+        match whole_lines(&file, length)? {
+            Some(whole) if whole < length => file.set_len(whole)?,
+            Some(_) => {}
+            // What the end of the file is, a crash did not leave.
+            None => file.write_all(b"\n")?,
         }
-        Ok((file, whole))
+        let length = file.metadata()?.len();
+        Ok((file, length))
     }
 }
 
@@ -106,20 +113,23 @@ fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Length of the whole lines in the first `length` bytes of a file.
-fn whole_lines(file: &File, length: u64) -> io::Result<u64> {
+/// Length of the whole lines in the first `length` bytes of a file. `None` if the last line is longer than [`LONGEST_LINE`].
+fn whole_lines(file: &File, length: u64) -> io::Result<Option<u64>> {
     let mut end = length;
     let mut piece = Vec::new();
     while end > 0 {
+        if length - end >= LONGEST_LINE {
+            return Ok(None);
+        }
         let begin = end.saturating_sub(PIECE);
         piece.resize(usize::try_from(end - begin).unwrap_or(usize::MAX), 0);
         file.read_exact_at(&mut piece, begin)?;
         if let Some(line_end) = piece.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(begin + line_end as u64 + 1);
+            return Ok(Some(begin + line_end as u64 + 1));
         }
         end = begin;
     }
-    Ok(0)
+    Ok(Some(0))
 }
 
 /// Fails with ENOSPC if `bytes` more would leave less than [`LEFT_FREE`] on the disk.
@@ -213,5 +223,22 @@ mod tests {
         fs::remove_file(log.path()).expect("removes");
         log.append(b"here\n").expect("writes");
         assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("here\n"));
+    }
+
+    #[test]
+    fn what_is_no_log_is_neither_waited_for_nor_read_to_its_begin() {
+        let directory = tempfile::tempdir().expect("is made");
+        let path = directory.path().join("events.jsonl");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("is made");
+        let refused = RotatedFile::new(directory.path(), u64::MAX).append(b"x\n").expect_err("nobody reads it");
+        assert_eq!(refused.to_string(), "it is no regular file");
+        fs::remove_file(&path).expect("removes");
+        // Without blocks on the disk, and longer than could be read in time.
+        let hole = 1 << 42;
+        File::create(&path).and_then(|file| file.set_len(hole)).expect("is made");
+        RotatedFile::new(directory.path(), u64::MAX).append(b"x\n").expect("writes");
+        let mut end = [0; 3];
+        File::open(&path).and_then(|file| file.read_exact_at(&mut end, hole)).expect("reads");
+        assert_eq!(&end, b"\nx\n");
     }
 }

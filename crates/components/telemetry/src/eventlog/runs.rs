@@ -1,10 +1,13 @@
 //! Reads the events of one run out of the log, which holds those of several.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::{BootId, Envelope};
+use llama_warden_support::open_regular;
+
+use super::file::LONGEST_LINE;
 
 /// Why the events of a run cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +83,7 @@ impl Envelopes {
         let mut files = Vec::new();
         for name in ["events.jsonl", "events.jsonl.1"] {
             let path = state_dir.join(name);
-            match File::open(&path) {
+            match open_regular(&path, OpenOptions::new().read(true)) {
                 Ok(file) => files.push(BufReader::new(file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !files.is_empty() => {}
                 Err(source) => return Err(RunsError::Read { path, source }),
@@ -97,7 +100,9 @@ impl Iterator for Envelopes {
         while let Some(file) = self.files.last_mut() {
             self.line.clear();
             // An error in the middle of a file ends it: what comes behind cannot be read either.
-            if file.read_until(b'\n', &mut self.line).unwrap_or(0) == 0 {
+            let count = file.take(LONGEST_LINE).read_until(b'\n', &mut self.line).unwrap_or(0) as u64;
+            let is_cut = count == LONGEST_LINE && self.line.last() != Some(&b'\n');
+            if count == 0 || is_cut && file.skip_until(b'\n').unwrap_or(0) == 0 {
                 self.files.pop();
             } else if let Ok(envelope) = serde_json::from_slice(&self.line) {
                 return Some(envelope);
@@ -134,6 +139,17 @@ mod tests {
         assert_eq!(seqs(state.path(), 2), [9]);
         let missing = kept_run(state.path(), 3).expect_err("has three");
         assert_eq!(missing.to_string(), "the event log has 3 runs, and none that is 3 before the latest");
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_passed_over_whatever_its_length() {
+        let state = tempfile::tempdir().expect("is made");
+        let file = File::create(state.path().join("events.jsonl")).expect("is made");
+        // Without blocks on the disk: longer than what a test may hold in memory.
+        file.set_len(1 << 30).expect("is made");
+        let lines = ["\n".to_owned(), line(1, 1), "\n".to_owned(), line(1, 2) + "\n"].concat();
+        std::os::unix::fs::FileExt::write_all_at(&file, lines.as_bytes(), 1 << 30).expect("writes");
+        assert_eq!(seqs(state.path(), 0), [1, 2]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_config_source::Environment;
-use llama_warden_events::ProfileCard;
+use llama_warden_events::{ProfileCard, ServerId};
 
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
@@ -260,6 +260,14 @@ impl Configuration {
     /// good only as long as nothing is added before it.
     pub fn servers_without_port(&self) -> impl Iterator<Item = &ServerSpec> {
         self.servers.iter().filter(|server| !server.has_own_port).map(|server| &*server.spec)
+    }
+
+    /// With another port for a server whose port the file leaves open.
+    #[must_use]
+    pub fn with_port(mut self, server: &ServerId, port: u16) -> Self {
+        let open = self.servers.iter_mut().filter(|open| !open.has_own_port && open.spec.id == *server);
+        open.for_each(|open| Arc::make_mut(&mut open.spec).port = port);
+        self
     }
 
     /// Checks the profiles against all servers that there are.

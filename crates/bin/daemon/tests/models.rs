@@ -1,12 +1,22 @@
 //! Models in folders, and what becomes of them.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use llama_warden_config::{ConfigSource, Environment, HostEnvironment};
+use llama_warden_daemon::LoadedConfig;
+use llama_warden_daemon::models::{
+    DiscoveryOutcome, FormerModels, Inventory, KeptServer, KeptServers, ModelFolders, discover_servers, search, word,
+};
+use llama_warden_events::ServerId;
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use tempfile::TempDir;
-
-use super::*;
 
 /// A folder with a model for each name.
 fn folder(names: &[&str]) -> TempDir {
@@ -176,8 +186,6 @@ fn a_new_model_gets_an_id_that_no_other_one_keeps() {
     let server = KeptServer { port: 9001, model: Some(models.path().join("alpha-1B.gguf")), gone_since: None };
     let kept = KeptServers::from([("beta_1b_f32".parse().expect("valid"), server)]);
     assert_eq!(ids(&find(&loaded, &[], &kept)), ["beta_1b_f32", "beta_1b_f32_2"]);
-    let long: ServerId = "x".repeat(ServerId::MAX_LEN).parse().expect("valid");
-    assert!(free_id(&long, &[long.clone()].into()).as_str().ends_with("x_2"));
 }
 
 #[test]
@@ -231,23 +239,6 @@ fn a_port_that_is_taken_is_not_given() {
     };
     assert!(ports(&find(&loaded, &[], &kept(busy + 1)))["alpha_1b_f32"] > busy + 1, "a kept one neither");
     assert_eq!(ports(&find(&loaded, &[], &kept(busy)))["alpha_1b_f32"], busy, "its own server may listen there");
-}
-
-#[test]
-fn a_model_is_launched_as_what_it_is_for() {
-    let models = folder(&["alpha-1B"]);
-    let loaded = parse("[models]\ndirs = ['FOLDER']", models.path());
-    let model = find(&loaded, &[], &KeptServers::new()).report.models.remove(0).model;
-    let flags = |kind, projector: Option<&str>| {
-        let model = DiscoveredModel { kind, projector: projector.map(PathBuf::from), ..model.clone() };
-        to_server(&model).expect("it has a port").flags
-    };
-    let on = FlagValue::Switch(true);
-    assert_eq!(flags(ModelKind::Generative, None), BTreeMap::new());
-    assert_eq!(flags(ModelKind::Embedding, None), [("embeddings".to_owned(), on.clone())].into());
-    assert_eq!(flags(ModelKind::Reranking, None), [("reranking".to_owned(), on)].into());
-    let eye = FlagValue::Text("/m/mmproj.gguf".to_owned());
-    assert_eq!(flags(ModelKind::Generative, Some("/m/mmproj.gguf")), [("mmproj".to_owned(), eye)].into());
 }
 
 /// Fault S26.
