@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::allowed_values::AllowedValues;
+
 /// The kind of value that an option takes, according to its placeholder in the help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
@@ -50,6 +52,10 @@ struct ListedOption {
     is_path: bool,
     /// Words in quotes in the description of a number: `'auto'`.
     words: Box<[Box<str>]>,
+    /// The number is a whole one, according to its default.
+    is_whole: bool,
+    /// The words that it takes, where the help lists them.
+    allowed: AllowedValues,
 }
 
 /// The long options that a build lists, by name without dashes.
@@ -98,16 +104,16 @@ impl OptionList {
         let mut lines = help.lines().peekable();
         while let Some(line) = lines.next() {
             let Some(NamedLine { names, placeholder, description }) = named_line(line) else { continue };
-            let mut description = description.trim().to_owned();
+            let mut paragraph = vec![description.trim()];
             while let Some(more) = lines.next_if(|line| named_line(line).is_none() && line.starts_with("        ")) {
-                description.push(' ');
-                description.push_str(more.trim());
+                paragraph.push(more.trim());
             }
+            let description = paragraph.join(" ");
             if names.contains(&"--host") {
                 hosts = host_forms(&description);
             }
             knows_key_comments |= names.contains(&"--api-key-file") && description.contains("comment");
-            let option = ListedOption::of(placeholder, &description);
+            let option = ListedOption::of(placeholder, &paragraph, &description);
             for (short, long) in short_and_long(&names) {
                 short_names.entry(short.into()).or_insert_with(|| long.into());
             }
@@ -160,9 +166,39 @@ impl OptionList {
         is_number(text) || self.option(name).is_some_and(|option| option.words.iter().any(|word| **word == *text))
     }
 
+    /// Why `--name` may not take `value`, according to the help. Does not contain the value, which may be a secret.
+    pub(crate) fn doubt_of(&self, name: &str, value: &str) -> Option<String> {
+        let option = self.option(name)?;
+        if option.kind == ValueKind::Number {
+            let doubt = if !self.takes_number(name, value) {
+                "its value is no number; write it in digits, such as 8192"
+            } else if option.is_whole && has_fraction(value) {
+                "it takes a whole number; write one, since llama-server leaves a fraction out"
+            } else {
+                return None;
+            };
+            return Some(doubt.to_owned());
+        }
+        let detail = || {
+            let words = option.allowed.shown();
+            format!("its value is none of those that this build's help allows; write one of {words}")
+        };
+        (!option.allowed.take(value)).then(detail)
+    }
+
     /// The long name beside the short name `-short`.
     pub(crate) fn long_name(&self, short: &str) -> Option<&str> {
         self.short_names.get(short).map(|long| &**long)
+    }
+
+    /// How many of the arguments behind `--name` are its values; `None` if the build does not list it.
+    pub(crate) fn value_count(&self, name: &str) -> Option<usize> {
+        let option = self.option(name)?;
+        Some(match option.list {
+            _ if option.kind == ValueKind::Nothing => 0,
+            ListForm::Words(count) => count,
+            _ => 1,
+        })
     }
 
     /// All names without dashes, sorted.
@@ -196,7 +232,7 @@ fn host_forms(description: &str) -> HostForms {
 }
 
 impl ListedOption {
-    fn of(placeholder: Option<&str>, description: &str) -> Self {
+    fn of(placeholder: Option<&str>, paragraph: &[&str], description: &str) -> Self {
         let kind = placeholder.map_or(ValueKind::Nothing, value_kind_of);
         let words = if kind == ValueKind::Number { quoted_words(description) } else { Box::default() };
         Self {
@@ -204,6 +240,8 @@ impl ListedOption {
             list: placeholder.map_or(ListForm::Single, |placeholder| list_form_of(placeholder, description)),
             is_path: placeholder.is_some_and(is_path),
             words,
+            is_whole: kind == ValueKind::Number && has_whole_default(description),
+            allowed: placeholder.map(|placeholder| AllowedValues::of(placeholder, paragraph)).unwrap_or_default(),
         }
     }
 }
@@ -326,6 +364,18 @@ fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let is_part = |c: char| c.is_ascii_digit() || c == '.';
     digits.contains(|c: char| c.is_ascii_digit()) && digits.chars().all(is_part) && digits.matches('.').count() <= 1
+}
+
+fn has_fraction(number: &str) -> bool {
+    number.split_once('.').is_some_and(|(_, fraction)| fraction.contains(|c: char| c != '0'))
+}
+
+/// Whether the default is a whole number. Builds print a default that may have a fraction with a point.
+fn has_whole_default(description: &str) -> bool {
+    let Some((_, default)) = description.split_once("default: ") else { return false };
+    let digits = default.trim_start_matches('-').trim_start_matches(|c: char| c.is_ascii_digit());
+    digits.len() < default.trim_start_matches('-').len()
+        && !digits.starts_with(|c: char| c == '.' || c.is_alphanumeric())
 }
 
 /// The words in single quotes.

@@ -58,7 +58,7 @@ fn a_program_that_the_kernel_would_not_run_is_found() {
         assert!(failure.detail.contains(expected), "{failure}");
     }
     for good in [file(&folder, "script", "#!/bin/sh\n", 0o755), "/proc/self/exe".into()] {
-        assert_eq!(check_program(&good), Ok(()));
+        assert_eq!(check_program(&good), Ok(ProgramKind::Script));
     }
 }
 
