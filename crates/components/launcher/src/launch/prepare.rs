@@ -43,7 +43,8 @@ impl Launch {
             .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
         let search_path = environment.get(OsStr::new("PATH"));
         let program = find_program(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
-            let detail = format!("{error}; set `binary`, or install llama-server");
+            let next_step = error.next_step(&server.directory, "set `binary`, or install llama-server");
+            let detail = format!("{error}; {next_step}");
             LaunchFailure::new(FailureReason::BinaryNotFound, detail)
         })?;
         let ServerKeys { keys, has_comments, mut doubts } = match self.run_preflight(&program).await {
