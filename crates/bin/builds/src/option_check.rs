@@ -157,11 +157,15 @@ impl OptionCheck<'_> {
             let known = match answer {
                 Some(Ok(Ok(known))) => Arc::new(known),
                 Some(Ok(Err(error))) => {
-                    let severity = match error {
-                        IdentifyError::Broken { .. } => Severity::Error,
-                        _ => Severity::Warning,
+                    let (severity, message) = match error {
+                        IdentifyError::Broken { .. } => (Severity::Error, error.to_string()),
+                        _ if error.is_of_the_machine() => (Severity::Warning, error.to_string()),
+                        _ => {
+                            let message = "its servers get the options that are written, and no defaults";
+                            (Severity::Warning, format!("{error}; {message}"))
+                        }
                     };
-                    self.add_unread(&spec, profile, severity, error.to_string(), error.next_step());
+                    self.add_unread(&spec, profile, severity, message, error.next_step());
                     unread()
                 }
                 Some(Err(failure)) => {
@@ -186,10 +190,6 @@ impl OptionCheck<'_> {
         message: String,
         help: &str,
     ) {
-        let message = match severity {
-            Severity::Error => message,
-            Severity::Warning => format!("{message}; its servers get the options that are written, and no defaults"),
-        };
         let at = WrittenAt::Key("binary");
         let problem = self.configuration.setting_problem((spec, profile), &at, severity, message, help.to_owned());
         self.found.add(problem);

@@ -32,20 +32,25 @@ impl InstanceLock {
     /// # Errors
     /// If the state directory cannot be written.
     pub fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
-        fs::create_dir_all(state_dir.join(FOLDER))?;
+        fs::create_dir_all(Self::folder(state_dir))?;
         let lock = Self::existing(state_dir, server);
         OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
         Ok(lock)
     }
 
+    /// The folder of all locks.
+    pub fn folder(state_dir: &Path) -> PathBuf {
+        state_dir.join(FOLDER)
+    }
+
     /// The lock of a server whose file [`Self::create`] has created.
     pub fn existing(state_dir: &Path, server: &ServerId) -> Self {
-        Self { path: state_dir.join(FOLDER).join(server.as_str()) }
+        Self { path: Self::folder(state_dir).join(server.as_str()) }
     }
 
     /// The locks of all servers that were ever launched.
     pub fn all(state_dir: &Path) -> Vec<Self> {
-        let entries = fs::read_dir(state_dir.join(FOLDER)).into_iter().flatten().flatten();
+        let entries = fs::read_dir(Self::folder(state_dir)).into_iter().flatten().flatten();
         entries.map(|entry| Self { path: entry.path() }).collect()
     }
 

@@ -9,7 +9,7 @@ use llama_warden_config::{Environment, Fleet, search_places};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
-    inherited_sockets, print_warnings, set_up_heap, with_source,
+    inherited_sockets, print_warnings, set_up_heap,
 };
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_state::DaemonPhase;
@@ -95,7 +95,7 @@ pub fn run_daemon(
     log: &LoggingSettings,
     run: impl AsyncFnOnce(PreparedDaemon) -> CommandResult,
 ) -> CommandResult {
-    let log = start_logging(log).map_err(|error| CommandFailure::failed(with_source(&error)))?;
+    let log = start_logging(log).map_err(|error| CommandFailure::of_io(&error, "look at the limits of the machine"))?;
     let runtime = build_runtime()?;
     let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?).await });
     // Does not wait for blocking threads: one of them may read from a disk that never answers.

@@ -84,11 +84,16 @@ pub enum IdentifyError {
 }
 
 impl IdentifyError {
+    /// Whether the machine, or a limit, did not let the executable run: a launch is tried again then.
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self, Self::NotRun { source, .. } if is_exhaustion(source))
+    }
+
     /// The next step, for people.
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Broken { .. } => "install what is missing, or use a build for this machine",
-            Self::NotRun { source, .. } if is_exhaustion(source) => {
+            _ if self.is_of_the_machine() => {
                 "that is no fault of the executable: free memory, or raise the limits of this user (`ulimit -u`, `ulimit -n`) \
                  and of its control group (pids.max)"
             }
@@ -104,9 +109,7 @@ impl IdentifyError {
         let detail = format!("{self}; {}", self.next_step());
         match self {
             Self::Broken { .. } => Some(LaunchFailure::new(FailureReason::BinaryBroken, detail)),
-            Self::NotRun { source, .. } if is_exhaustion(source) => {
-                Some(LaunchFailure::new(FailureReason::SpawnFailed, detail))
-            }
+            _ if self.is_of_the_machine() => Some(LaunchFailure::new(FailureReason::SpawnFailed, detail)),
             _ => None,
         }
     }
