@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use llama_warden_config::{
-    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, KeyError, ServerSpec, Severity, WrittenAt,
+    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, ServerSpec,
+    Severity, WrittenAt,
 };
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, FailureMessage, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
-use llama_warden_events::{OptionNote, OptionTreatment};
+use llama_warden_events::{OptionNote, OptionTreatment, ServerId};
 use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::PluginFile as _;
 use tokio::sync::Semaphore;
@@ -32,15 +33,22 @@ pub async fn problems(inventory: &Inventory) -> Result<Vec<ConfigProblem>, Comma
     let dialects = scan::<Dialect>(&inventory.loaded).files;
     let fleet = inventory.loaded.fleet(None)?;
     let active = configuration.active_profile(None);
-    let mut check = OptionCheck { configuration, dialects, binaries: BTreeMap::new(), found: Found::default() };
+    let indices = configuration.servers().enumerate().map(|(index, spec)| (&spec.id, index)).collect();
+    let (binaries, found) = Default::default();
+    let mut check = OptionCheck { configuration, indices, dialects, binaries, found };
     check.ask_binaries(&fleet, active).await;
     for spec in fleet.iter() {
         check.server(spec, active);
     }
-    // A profile without options of its own changes no command line.
+    // A profile without options of its own changes no command line, and one with options nothing but the flags.
     for profile in configuration.profiles_with_flags().filter(|name| Some(*name) != active) {
-        for spec in inventory.loaded.fleet(Some(profile))?.iter().filter(|spec| spec.enabled) {
-            check.server(spec, Some(profile));
+        let mut checked = BTreeSet::new();
+        for spec in configuration.members(profile, &HostEnvironment::current()) {
+            // Servers without options of their own share the flags of the profile.
+            let command = (Arc::clone(&spec.binary), spec.dialect.clone(), Arc::as_ptr(&spec.flags));
+            if checked.insert(command) {
+                check.server(&spec, Some(profile));
+            }
         }
     }
     Ok(check.found.problems)
@@ -48,6 +56,8 @@ pub async fn problems(inventory: &Inventory) -> Result<Vec<ConfigProblem>, Comma
 
 struct OptionCheck<'a> {
     configuration: &'a Configuration,
+    /// Where each server stands in the configuration.
+    indices: BTreeMap<&'a ServerId, usize>,
     dialects: DialectSet,
     /// By the path or name that the servers have.
     binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
@@ -73,10 +83,12 @@ impl OptionCheck<'_> {
     fn server(&mut self, spec: &ServerSpec, profile: Option<&str>) {
         // Every server of a profile is one of the fleet whose executables were asked.
         let Some(binary) = self.binaries.get(&*spec.binary).cloned() else { return };
+        let index = self.indices.get(&spec.id).copied().unwrap_or(usize::MAX);
         let is_read = binary.options.is_some();
         let takes_comments_for_keys = binary.options.as_ref().is_some_and(OptionList::takes_comments_for_keys);
         let mut add = |severity, at: &WrittenAt, message: String, help: String| {
-            self.found.add(self.configuration.setting_problem((spec, profile), at, severity, message, help));
+            let server = (spec, index, profile);
+            self.found.add(self.configuration.setting_problem(server, at, severity, message, help));
         };
         for source in spec.key_sources().into_iter().filter(|source| source.is_file()) {
             // A file that cannot be read has a warning already: the daemon may run as another user than this check.
@@ -191,7 +203,9 @@ impl OptionCheck<'_> {
         help: &str,
     ) {
         let at = WrittenAt::Key("binary");
-        let problem = self.configuration.setting_problem((spec, profile), &at, severity, message, help.to_owned());
+        let index = self.indices.get(&spec.id).copied().unwrap_or(usize::MAX);
+        let server = (spec, index, profile);
+        let problem = self.configuration.setting_problem(server, &at, severity, message, help.to_owned());
         self.found.add(problem);
     }
 }

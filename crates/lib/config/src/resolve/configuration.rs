@@ -19,7 +19,7 @@ use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
 use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided, WrittenNames};
-use crate::server_spec::{Fleet, ServerSpec};
+use crate::server_spec::{Flags, Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 
@@ -145,17 +145,30 @@ impl Configuration {
     /// Fails only when there is no such profile.
     pub fn resolve(&self, profile: Option<&str>, host: &HostEnvironment) -> Result<Fleet, ConfigProblems> {
         let profile = self.chosen(profile)?;
-        let merged = |over: Option<&Profile>| {
-            let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
-            flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
-        };
-        let (flags, flags_of_members) = (merged(None), merged(profile));
+        let (flags, flags_of_members) = (self.merged_flags(None, host), self.merged_flags(profile, host));
         let members = profile.map(selectors);
         Ok(Fleet::new(self.servers.iter().map(|server| {
             let member = members.as_ref().map(|members| includes(members, server));
             let flags = if member == Some(true) { &flags_of_members } else { &flags };
             server.spec.resolved(&flags::with_own(flags, &server.flags), member.unwrap_or(server.enabled))
         })))
+    }
+
+    /// The servers of a profile alone, as [`Self::resolve`] has them; none of a profile that does not exist.
+    pub fn members<'a>(
+        &'a self,
+        profile: &str,
+        host: &HostEnvironment,
+    ) -> impl Iterator<Item = Arc<ServerSpec>> + use<'a> {
+        let profile = self.profile_tables().and_then(|tables| tables.get(profile)).map(|at| &at.value);
+        let (flags, members) = (self.merged_flags(profile, host), profile.map(selectors).unwrap_or_default());
+        let servers = self.servers.iter().filter(move |server| includes(&members, server));
+        servers.map(move |server| server.spec.resolved(&flags::with_own(&flags, &server.flags), true))
+    }
+
+    fn merged_flags(&self, over: Option<&Profile>, host: &HostEnvironment) -> Arc<Flags> {
+        let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
+        flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
     }
 
     /// The name of the profile that [`Self::resolve`] takes for the same argument.
