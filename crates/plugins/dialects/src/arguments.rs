@@ -45,12 +45,12 @@ impl InputFile {
 /// One argument, or an option with its values.
 struct ReadArgument<'a> {
     index: usize,
-    /// As it is written, without a value behind `=`.
+    /// As it is written, without a value behind `=` or a blank, which may be a secret.
     written: &'a str,
     /// The long name of an option, without dashes; `None` for an argument that belongs to none.
     name: Option<String>,
     values: Vec<&'a str>,
-    /// The value stands behind `=`, which no known build takes.
+    /// The value stands behind `=` or a blank in one argument, which no known build takes.
     is_joined: bool,
     /// Values that the option needs and does not have.
     missing: usize,
@@ -70,8 +70,13 @@ fn read<'a>(arguments: &'a [String], listed: &OptionList) -> Vec<ReadArgument<'a
             Some((name, value)) => (name, Some(value)),
             None => (argument.as_str(), None),
         };
+        let (written, has_blank) = match written.split_once(char::is_whitespace) {
+            Some((name, _)) => (name, true),
+            None => (written, false),
+        };
         let name = long_name(written, listed);
         let wanted = match (joined, listed.value_count(&name)) {
+            _ if has_blank => 0,
             (Some(_), _) => 0,
             (None, Some(count)) => count,
             (None, None) => 1,
@@ -83,8 +88,9 @@ fn read<'a>(arguments: &'a [String], listed: &OptionList) -> Vec<ReadArgument<'a
             values.push(value);
         }
         let is_listed = listed.lists(&name);
-        let missing = if joined.is_none() && is_listed { wanted - values.len() } else { 0 };
-        found.push(ReadArgument { index, written, name: Some(name), values, is_joined: joined.is_some(), missing });
+        let is_joined = joined.is_some() || has_blank;
+        let missing = if !is_joined && is_listed { wanted - values.len() } else { 0 };
+        found.push(ReadArgument { index, written, name: Some(name), values, is_joined, missing });
     }
     found
 }
@@ -154,9 +160,9 @@ impl Translator<'_> {
         let short = self.listed.long_name(bare);
         Some(match (has_long_dashes, short) {
             (true, _) | (false, Some(_)) if self.listed.lists(name) => {
-                return read
-                    .is_joined
-                    .then(|| "llama-server takes no `=`; write the option and its value as two arguments".to_owned());
+                return read.is_joined.then(|| {
+                    "llama-server takes no value in the same argument; write the option and its value as two".to_owned()
+                });
             }
             (true, Some(long)) => format!("a short name has one dash; write `-{bare}` or `--{long}`"),
             (false, None) if self.listed.lists(bare) => format!("a long name has two dashes; write `--{bare}`"),
@@ -250,7 +256,8 @@ mod tests {
             (&["--n-gpu-layer", "9"], "did you mean `--n-gpu-layers`?"),
             (&["--md", "x"], "a short name has one dash; write `-md` or `--model-draft`"),
             (&["-ctx-size", "512"], "a long name has two dashes; write `--ctx-size`"),
-            (&["--ctx-size=512"], "takes no `=`"),
+            (&["--ctx-size=512"], "`--ctx-size`: in `args`, llama-server takes no value in the same argument"),
+            (&["-c 512"], "`-c`: in `args`, llama-server takes no value in the same argument"),
             (&["--ctx-size"], "it has no value"),
             (&["--lora", "--metrics"], "it has no value"),
             (&["--metrics", "true"], "args[1]"),

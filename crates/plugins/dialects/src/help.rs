@@ -240,7 +240,7 @@ impl ListedOption {
             list: placeholder.map_or(ListForm::Single, |placeholder| list_form_of(placeholder, description)),
             is_path: placeholder.is_some_and(is_path),
             words,
-            is_whole: kind == ValueKind::Number && has_whole_default(description),
+            is_whole: kind == ValueKind::Number && is_whole(description),
             allowed: placeholder.map(|placeholder| AllowedValues::of(placeholder, paragraph)).unwrap_or_default(),
         }
     }
@@ -324,7 +324,7 @@ fn value_kind_of(placeholder: &str) -> ValueKind {
         ValueKind::OnOff
     } else if choices == ["0", "1"] {
         ValueKind::ZeroOne
-    } else if placeholder == "N" {
+    } else if matches!(placeholder, "N" | "SEED" | "INDEX" | "SECONDS" | "SIMILARITY" | "P") {
         ValueKind::Number
     } else {
         ValueKind::Value
@@ -370,8 +370,11 @@ fn has_fraction(number: &str) -> bool {
     number.split_once('.').is_some_and(|(_, fraction)| fraction.contains(|c: char| c != '0'))
 }
 
-/// Whether the default is a whole number. Builds print a default that may have a fraction with a point.
-fn has_whole_default(description: &str) -> bool {
+/// Whether the number counts something, or its default is a whole number: builds print one that may have a fraction with a point.
+fn is_whole(description: &str) -> bool {
+    if description.starts_with("number of ") {
+        return true;
+    }
     let Some((_, default)) = description.split_once("default: ") else { return false };
     let digits = default.trim_start_matches('-').trim_start_matches(|c: char| c.is_ascii_digit());
     digits.len() < default.trim_start_matches('-').len()
