@@ -40,7 +40,8 @@ fn check_says_at_once_whatever_a_launch_would_refuse_about_a_command_line() {
         let text = format!(
             "[llama-server]\nbinary = {build:?}\n\
              [flags]\nn-gpu-layer = 9\nngl = 9\nctx-size = \"8k\"\n\
-             [[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\nargs = [\"--verbose\", \"--port\", \"8099\"]\n\
+             [[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\n\
+             args = [\"--verbose\", \"--port\", \"8099\", \"--parallell\", \"2\", \"--ssl-key-file\", \"/no/k.pem\"]\n\
              [servers.flags]\nmetrics = \"true\"\napi-key = \"\"\n\
              [[servers]]\nid = \"b\"\nmodel = \"b.gguf\"\n\
              [profiles.p]\nservers = [\"b\"]\nflags = {{ ctx-size = false }}\n"
@@ -52,6 +53,7 @@ fn check_says_at_once_whatever_a_launch_would_refuse_about_a_command_line() {
             (":5:", "write `n-gpu-layers`"),
             (":6:", "its value is no number"),
             (":10:", "set the key `port`"),
+            (":10:", "did you mean `--parallel`?"),
             (":12:", "write `metrics = true`"),
             (":13:", "would answer everybody"),
             (":19:", "it takes a number"),
@@ -61,6 +63,7 @@ fn check_says_at_once_whatever_a_launch_would_refuse_about_a_command_line() {
             assert!(checked.stderr.lines().any(is_it), "{words} is missing in\n{}", checked.stderr);
             assert!(checked.stderr.contains(place), "{place} is missing in\n{}", checked.stderr);
         }
+        assert!(checked.stderr.contains("/no/k.pem of `--ssl-key-file` does not exist"), "{}", checked.stderr);
         let count =
             sandbox.run(&config, ["check", "--json"]).await.expect(2).json()["problems"].as_array().map(Vec::len);
         assert_eq!(count, Some(problems.len()), "what servers share is told once");
@@ -74,6 +77,37 @@ fn check_says_at_once_whatever_a_launch_would_refuse_about_a_command_line() {
             "a warning without a build: {}",
             guessed.stderr
         );
+    });
+}
+
+#[test]
+fn a_file_of_an_option_that_is_missing_is_named_and_waited_for() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"100ms\"\nmax-delay = \"1s\"\n");
+        let pages = sandbox.file("pages");
+        fleet.server_with("a", Script::default(), &format!("args = [\"--verbose\", \"--path\", {pages:?}]"));
+        let daemon = sandbox.up(&fleet).await;
+        let (reason, detail, _) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::FileNotFound);
+        assert!(detail.contains(&format!("cannot find {} of `--path`", pages.display())), "{detail}");
+        std::fs::create_dir(&pages).expect("the sandbox can be written");
+        daemon.ready("a").await;
+    });
+}
+
+#[test]
+fn executables_that_do_not_answer_are_asked_side_by_side() {
+    sandbox(async |sandbox| {
+        let config = sandbox.file("mute.toml");
+        let mute = |index: usize| {
+            let script = executable(&sandbox.file(&format!("mute{index}")), "#!/bin/sh\nexec sleep 60\n");
+            format!("[[servers]]\nid = \"s{index}\"\nmodel = \"a.gguf\"\nbinary = {script:?}\n")
+        };
+        std::fs::write(&config, (0..8).map(mute).collect::<String>()).expect("the sandbox can be written");
+        // One after another, they would take 80 s, which is longer than the harness waits.
+        let checked = sandbox.run(&config, ["check"]).await.expect(0);
+        assert_eq!(checked.stderr.matches("did not end within").count(), 8, "{}", checked.stderr);
     });
 }
 

@@ -34,8 +34,10 @@ pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
 /// error is the executable's own failure.
 pub async fn ask(spec: &ServerSpec, path: &Path) -> Result<Result<BinaryProfile, IdentifyError>, CommandFailure> {
     let environment = environment(spec)?;
-    let spawner = Spawner::start(GuardianProgram::default()).map_err(CommandFailure::failed)?;
-    Ok(identify(&spawner, path, &environment).await)
+    Ok(match Spawner::start(GuardianProgram::default()) {
+        Ok(spawner) => identify(&spawner, path, &environment).await,
+        Err(source) => Err(IdentifyError::NotRun { path: path.to_owned(), argument: "--help", source }),
+    })
 }
 
 /// The environment that a server of `spec` gets from a daemon with the environment of this process.

@@ -1,38 +1,54 @@
 //! Finds what a launch would refuse about the command line of each server, by asking its executable, as a launch does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use llama_warden_config::{
-    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, KeyError, ServerSpec, Severity, WrittenAt,
+    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, ServerSpec,
+    Severity, WrittenAt,
 };
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, LoadedConfig};
+use llama_warden_daemon::{CommandFailure, FailureMessage, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
-use llama_warden_events::{OptionNote, OptionTreatment};
+use llama_warden_events::{OptionNote, OptionTreatment, ServerId};
 use llama_warden_launcher::IdentifyError;
+use llama_warden_plugin_files::PluginFile as _;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::executable;
 use crate::plugin_files::scan;
 
+/// Most executables that are asked at a time: one that hangs takes ten seconds.
+const ASKED_AT_ONCE: usize = 16;
+
 /// Every problem with the options of the servers, in each profile, at the place where the option is written.
 ///
 /// # Errors
-/// The executables cannot be run at all.
+/// There is no fleet.
 pub async fn problems(inventory: &Inventory) -> Result<Vec<ConfigProblem>, CommandFailure> {
     let LoadedConfig { configuration, .. } = &inventory.loaded;
     let dialects = scan::<Dialect>(&inventory.loaded).files;
-    let mut check = OptionCheck { configuration, dialects, binaries: BTreeMap::new(), found: Found::default() };
     let fleet = inventory.loaded.fleet(None)?;
     let active = configuration.active_profile(None);
+    let indices = configuration.servers().enumerate().map(|(index, spec)| (&spec.id, index)).collect();
+    let (binaries, found) = Default::default();
+    let mut check = OptionCheck { configuration, indices, dialects, binaries, found };
+    check.ask_binaries(&fleet, active).await;
     for spec in fleet.iter() {
-        check.server(spec, active).await?;
+        check.server(spec, active);
     }
-    // A profile without options of its own changes no command line.
+    // A profile without options of its own changes no command line, and one with options nothing but the flags.
     for profile in configuration.profiles_with_flags().filter(|name| Some(*name) != active) {
-        for spec in inventory.loaded.fleet(Some(profile))?.iter().filter(|spec| spec.enabled) {
-            check.server(spec, Some(profile)).await?;
+        let mut checked = BTreeSet::new();
+        for spec in configuration.members(profile, &HostEnvironment::current()) {
+            // Servers without options of their own share the flags of the profile.
+            let command = (Arc::clone(&spec.binary), spec.dialect.clone(), Arc::as_ptr(&spec.flags));
+            if checked.insert(command) {
+                check.server(&spec, Some(profile));
+            }
         }
     }
     Ok(check.found.problems)
@@ -40,9 +56,11 @@ pub async fn problems(inventory: &Inventory) -> Result<Vec<ConfigProblem>, Comma
 
 struct OptionCheck<'a> {
     configuration: &'a Configuration,
+    /// Where each server stands in the configuration.
+    indices: BTreeMap<&'a ServerId, usize>,
     dialects: DialectSet,
-    /// By the path or name that the servers have; `None` where there is no such executable, which is a warning of its own.
-    binaries: BTreeMap<PathBuf, Option<Arc<BinaryProfile>>>,
+    /// By the path or name that the servers have.
+    binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
     found: Found,
 }
 
@@ -62,12 +80,15 @@ impl Found {
 }
 
 impl OptionCheck<'_> {
-    async fn server(&mut self, spec: &ServerSpec, profile: Option<&str>) -> Result<(), CommandFailure> {
-        let binary = self.binary(spec, profile).await?;
+    fn server(&mut self, spec: &ServerSpec, profile: Option<&str>) {
+        // Every server of a profile is one of the fleet whose executables were asked.
+        let Some(binary) = self.binaries.get(&*spec.binary).cloned() else { return };
+        let index = self.indices.get(&spec.id).copied().unwrap_or(usize::MAX);
         let is_read = binary.options.is_some();
         let takes_comments_for_keys = binary.options.as_ref().is_some_and(OptionList::takes_comments_for_keys);
         let mut add = |severity, at: &WrittenAt, message: String, help: String| {
-            self.found.add(self.configuration.setting_problem((spec, profile), at, severity, message, help));
+            let server = (spec, index, profile);
+            self.found.add(self.configuration.setting_problem(server, at, severity, message, help));
         };
         for source in spec.key_sources().into_iter().filter(|source| source.is_file()) {
             // A file that cannot be read has a warning already: the daemon may run as another user than this check.
@@ -87,61 +108,105 @@ impl OptionCheck<'_> {
             let help = "`llama-warden dialect list` shows those that there are".to_owned();
             add(Severity::Warning, &WrittenAt::Key("dialect"), message, help);
         }
-        let Some(choice) = choose_dialect(&self.dialects, &binary, spec.dialect.as_deref()) else { return Ok(()) };
-        let shown = format!("`llama-warden argv {}` shows the command line", spec.id);
+        let Some(choice) = choose_dialect(&self.dialects, &binary, spec.dialect.as_deref()) else { return };
         let (line, errors) = draft_command_line(spec, &binary, &choice.file);
+        // `argv` shows a command line only where there is one.
+        let next_step = match (is_read, errors.is_empty()) {
+            (true, true) => format!("`llama-warden argv {}` shows the command line", spec.id),
+            (true, false) => format!("`{} --help` lists the options of this build", binary.path.display()),
+            (false, _) => format!("`llama-warden dialect show {}` lists the options of builds", choice.file.name()),
+        };
         let errors = errors.iter().map(|error| (Severity::Error, error));
         for (severity, error) in errors.chain(line.doubts.iter().map(|doubt| (Severity::Warning, doubt))) {
             let (message, help) = error.parts();
-            add(severity, &error.at, message, help.map_or_else(|| shown.clone(), str::to_owned));
+            add(severity, &error.at, message, help.map_or_else(|| next_step.clone(), str::to_owned));
         }
         for note in line.notes.iter().filter(|note| is_lost(spec, note) && is_read) {
             let message = format!("option `{}` is not passed: {}", note.option, note.because);
-            add(Severity::Warning, &WrittenAt::Flag(note.option.to_string()), message, shown.clone());
+            add(Severity::Warning, &WrittenAt::Flag(note.option.to_string()), message, next_step.clone());
         }
-        Ok(())
-    }
-
-    /// The profile of the executable of a server; that of an unknown one where it cannot be asked.
-    async fn binary(&mut self, spec: &ServerSpec, profile: Option<&str>) -> Result<Arc<BinaryProfile>, CommandFailure> {
-        if !self.binaries.contains_key(&*spec.binary) {
-            let found = executable::find(&spec.binary).ok().filter(|path| path.is_file());
-            let asked = match found {
-                Some(path) => self.ask(spec, profile, path).await?.map(Arc::new),
-                None => None,
+        // A `pre-start` command may fetch the files.
+        for file in line.files.iter().filter(|_| spec.hooks.pre_start.is_none()) {
+            let Err(error) = file.look() else { continue };
+            let message = match error.kind() {
+                ErrorKind::NotFound => format!("{} of `{}` does not exist", file.path.display(), file.option),
+                _ => format!("cannot look at {} of `{}`: {error}", file.path.display(), file.option),
             };
-            self.binaries.insert(spec.binary.to_path_buf(), asked);
+            let help = if file.path.is_absolute() {
+                "put it there, or write another path; a launch waits for it"
+            } else {
+                "write the whole path: in `args`, a relative one is relative to the folder where the daemon was started"
+            };
+            add(Severity::Warning, &file.at, message, help.to_owned());
         }
-        let known = self.binaries.get(&*spec.binary).cloned().flatten();
-        Ok(known.unwrap_or_else(|| Arc::new(BinaryProfile::unknown(spec.binary.to_path_buf()))))
     }
 
-    async fn ask(
+    /// Asks each executable once.
+    async fn ask_binaries(&mut self, fleet: &Fleet, profile: Option<&str>) {
+        let mut unknown = BTreeMap::new();
+        for spec in fleet.iter() {
+            unknown.entry(Arc::clone(&spec.binary)).or_insert_with(|| Arc::clone(spec));
+        }
+        let turns = Arc::new(Semaphore::new(ASKED_AT_ONCE));
+        let mut questions = JoinSet::new();
+        for (binary, spec) in unknown {
+            let turns = Arc::clone(&turns);
+            questions.spawn(async move {
+                // Fails if it is closed, which nobody does.
+                let _turn = turns.acquire().await;
+                let answer = match executable::find(&binary).ok().filter(|path| path.is_file()) {
+                    Some(path) => Some(executable::ask(&spec, &path).await),
+                    // There is a warning of its own.
+                    None => None,
+                };
+                (binary, spec, answer)
+            });
+        }
+        let mut answers = questions.join_all().await;
+        answers.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        for (binary, spec, answer) in answers {
+            let unread = || Arc::new(BinaryProfile::unknown(binary.to_path_buf()));
+            let known = match answer {
+                Some(Ok(Ok(known))) => Arc::new(known),
+                Some(Ok(Err(error))) => {
+                    let (severity, message) = match error {
+                        IdentifyError::Broken { .. } => (Severity::Error, error.to_string()),
+                        _ if error.is_of_the_machine() => (Severity::Warning, error.to_string()),
+                        _ => {
+                            let message = "its servers get the options that are written, and no defaults";
+                            (Severity::Warning, format!("{error}; {message}"))
+                        }
+                    };
+                    self.add_unread(&spec, profile, severity, message, error.next_step());
+                    unread()
+                }
+                Some(Err(failure)) => {
+                    if let FailureMessage::Text { message, .. } = failure.message {
+                        let help = "write the names of variables, with `*` where they differ";
+                        self.add_unread(&spec, profile, Severity::Error, message, help);
+                    }
+                    unread()
+                }
+                None => unread(),
+            };
+            self.binaries.insert(binary, known);
+        }
+    }
+
+    /// The problem of an executable that cannot be asked.
+    fn add_unread(
         &mut self,
         spec: &ServerSpec,
         profile: Option<&str>,
-        path: PathBuf,
-    ) -> Result<Option<BinaryProfile>, CommandFailure> {
-        match executable::ask(spec, &path).await? {
-            Ok(binary) => Ok(Some(binary)),
-            Err(error) => {
-                let (severity, message, help) = match &error {
-                    IdentifyError::Broken { .. } => {
-                        (Severity::Error, error.to_string(), "install what is missing, or use a build for this machine")
-                    }
-                    _ => (
-                        Severity::Warning,
-                        format!("{error}; its servers get the options that are written, and no defaults"),
-                        "have it answer --help as llama-server does, or name its flag dialect as `dialect`",
-                    ),
-                };
-                let at = WrittenAt::Key("binary");
-                let problem =
-                    self.configuration.setting_problem((spec, profile), &at, severity, message, help.to_owned());
-                self.found.add(problem);
-                Ok(None)
-            }
-        }
+        severity: Severity,
+        message: String,
+        help: &str,
+    ) {
+        let at = WrittenAt::Key("binary");
+        let index = self.indices.get(&spec.id).copied().unwrap_or(usize::MAX);
+        let server = (spec, index, profile);
+        let problem = self.configuration.setting_problem(server, &at, severity, message, help.to_owned());
+        self.found.add(problem);
     }
 }
 

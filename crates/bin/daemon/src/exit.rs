@@ -9,6 +9,8 @@ use llama_warden_component::CompositionError;
 use llama_warden_config::{ConfigProblems, suggestion};
 use llama_warden_events::Signal;
 
+use crate::errno::next_step_for;
+
 /// The result of a command. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -93,6 +95,12 @@ impl CommandFailure {
     /// A failure of the command line or the configuration, with exit code 2.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// A failure with the text of an error and its source; the next step is the one for the errno of the source, if it has one.
+    pub fn of_io(error: &dyn Error, otherwise: &str) -> Self {
+        let by_errno = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
+        Self::failed(with_source(error)).next_step(by_errno.unwrap_or(otherwise))
     }
 
     /// A server was named that is not configured; `known` are.

@@ -7,7 +7,7 @@
 //! people. Children do not inherit the lock: the shim binds their life to the daemon's.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -126,7 +126,13 @@ fn unusable(path: &Path, what: &str, error: &io::Error) -> CommandFailure {
 fn acquire(path: &Path, former: Option<(u64, u64)>) -> Result<(PathBuf, HeldLock), CommandFailure> {
     let given = path;
     let unusable = |what: &str, error: &io::Error| unusable(given, what, error);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| match (error.kind(), in_the_way(path)) {
+        (ErrorKind::AlreadyExists | ErrorKind::NotADirectory, Some((place, what))) => {
+            CommandFailure::usage(format!("cannot create the state directory {}: {what}", path.display()))
+                .next_step(format!("remove {}, or name another folder as daemon.state-dir", place.display()))
+        }
+        _ => unusable("create", &error),
+    })?;
     let link = fs::symlink_metadata(path).map_err(|error| unusable("inspect", &error))?;
     let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;
     let folder = Folder::inspect(path.clone(), link.uid()).map_err(|error| unusable("inspect", &error))?;
@@ -160,6 +166,20 @@ fn acquire(path: &Path, former: Option<(u64, u64)>) -> Result<(PathBuf, HeldLock
 /// The path of the control socket in a state directory.
 pub fn control_socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
+}
+
+/// The first part of a path that is no folder, and what it is.
+fn in_the_way(path: &Path) -> Option<(&Path, String)> {
+    let parts: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
+    parts.into_iter().rev().find_map(|part| {
+        let found = part.symlink_metadata().ok()?;
+        let shown = part.display();
+        match (found.is_symlink(), part.metadata()) {
+            (_, Ok(target)) if target.is_dir() => None,
+            (true, Err(_)) => Some((part, format!("{shown} is a link that leads to no folder"))),
+            _ => Some((part, format!("{shown} is not a folder"))),
+        }
+    })
 }
 
 /// What there is at the place of a state directory.
@@ -337,6 +357,26 @@ mod tests {
         set_mode(parent.path(), 0o755);
         drop(StateDir::acquire(parent.path()).expect("others may look"));
         assert_eq!((mode(parent.path()), mode(&parent.path().join(LOCK))), (0o755, 0o600));
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_the_folder_is_named_with_what_to_do() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let (file, dangling, ring) =
+            (parent.path().join("file"), parent.path().join("gone"), parent.path().join("ring"));
+        fs::write(&file, "").expect("ours");
+        std::os::unix::fs::symlink("/no/such/folder", &dangling).expect("ours");
+        std::os::unix::fs::symlink(&ring, &ring).expect("ours");
+        for (path, place, what) in [
+            (file.clone(), &file, "is not a folder"),
+            (file.join("deep/state"), &file, "is not a folder"),
+            (dangling.clone(), &dangling, "is a link that leads to no folder"),
+            (dangling.join("state"), &dangling, "is a link that leads to no folder"),
+            (ring.clone(), &ring, "is a link that leads to no folder"),
+        ] {
+            let refused = refusal(&path);
+            assert!(refused.contains(&format!("{} {what}; remove {}", place.display(), place.display())), "{refused}");
+        }
     }
 
     /// Fault S28.

@@ -72,7 +72,6 @@ fn is_broken(end: ProcessEnd) -> bool {
 /// The end of a process that we did not stop, in words.
 fn told(end: ProcessEnd) -> String {
     match end {
-        ProcessEnd::Exited { code: 0 } => "ended with 0, nobody stopped it".to_owned(),
         ProcessEnd::OutOfMemory => "the kernel killed it because memory ran out".to_owned(),
         // Only another process sends these. A shell ends with 128 and the signal of the program that it waited for.
         ProcessEnd::Signaled {
@@ -129,7 +128,7 @@ mod tests {
     fn an_end_is_told_as_what_it_was() {
         use FailureReason::{BinaryBroken, Crashed, Ended, ExitedBeforeReady};
         let cases = [
-            (exited(0), ExitedBeforeReady, Ended, "ended with 0, nobody stopped it"),
+            (exited(0), ExitedBeforeReady, Ended, "ended by itself with exit code 0"),
             (exited(1), ExitedBeforeReady, Crashed, "ended by itself with exit code 1"),
             (signaled(Signal::ABRT), ExitedBeforeReady, Crashed, "ended by itself with signal ABRT"),
             (signaled(Signal::KILL), ExitedBeforeReady, Crashed, "another process ended it with signal KILL"),

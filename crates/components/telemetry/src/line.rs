@@ -44,6 +44,7 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
         }
         Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
+            let delay_seconds = rounded(*delay_seconds);
             log!(info, envelope, attempt, max_attempts, delay_seconds, "restart scheduled");
         }
         Event::Extension(event) => {
@@ -110,12 +111,13 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(warn, envelope, ?packs, ?removed, refused = said(refused), "detector packs were refused");
         }
         Event::ReadyHinted { stream, line } => log!(debug, envelope, %stream, line, "ready hinted"),
-        Event::LoadProgressed { ratio } => log!(debug, envelope, ratio, "load progressed"),
+        Event::LoadProgressed { ratio } => log!(debug, envelope, ratio = ratio.map(rounded), "load progressed"),
         Event::ReadyReached { via, startup_seconds } => {
+            let startup_seconds = rounded(*startup_seconds);
             log!(info, envelope, %via, startup_seconds, "server is ready");
         }
         Event::HealthProbed { ok, latency_seconds, failures, .. } => {
-            log!(debug, envelope, ok, latency_seconds, failures, "health probed");
+            log!(debug, envelope, ok, latency_seconds = rounded(*latency_seconds), failures, "health probed");
         }
         Event::ReadyLost { detail } => log!(warn, envelope, detail, "server no longer answers as ready"),
         Event::ReadyRegained => log!(info, envelope, "server answers as ready again"),
@@ -124,16 +126,16 @@ pub(crate) fn log(envelope: &Envelope) {
         }
         Event::ServerWarned { warning, detail } => log!(warn, envelope, %warning, detail, "server lost quality"),
         Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds } => {
-            log!(info, envelope, %hook, seconds, "hook completed");
+            log!(info, envelope, %hook, seconds = rounded(*seconds), "hook completed");
         }
         Event::HookCompleted { hook, outcome: HookOutcome::Failed { detail, .. }, seconds } => {
-            log!(warn, envelope, %hook, seconds, detail, "hook failed");
+            log!(warn, envelope, %hook, seconds = rounded(*seconds), detail, "hook failed");
         }
         Event::HookCompleted { hook, outcome: HookOutcome::CalledOff, seconds } => {
-            log!(info, envelope, %hook, seconds, "hook called off");
+            log!(info, envelope, %hook, seconds = rounded(*seconds), "hook called off");
         }
         Event::StopBegan { reason, grace_seconds } => {
-            log!(info, envelope, %reason, grace_seconds, "stop began");
+            log!(info, envelope, %reason, grace_seconds = rounded(*grace_seconds), "stop began");
         }
         Event::StopEscalated { rung, early: true } if rung.signal == Signal::KILL => {
             log!(warn, envelope, signal = %rung.signal, "server is killed before its grace is over, as requested");
@@ -145,9 +147,15 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(info, envelope, signal = %rung.signal, "stop escalated");
         }
         Event::ServerStopped { reason, forced, stop_seconds } => {
+            let stop_seconds = rounded(*stop_seconds);
             log!(info, envelope, %reason, forced, stop_seconds, "server stopped");
         }
     }
+}
+
+/// The number with three decimals: further digits are of no use to a reader, and sums of fractions have many.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
 
 /// Refused files as people and editors read them: place, problem, what to do.
@@ -246,7 +254,7 @@ mod tests {
 
     #[test]
     fn values_are_fields_and_the_text_is_constant() {
-        let (_, fields) = recorded(Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 });
+        let (_, fields) = recorded(Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.500_123_999_999 });
         for field in [
             "message=server is ready ",
             "seq=17 ",

@@ -271,6 +271,27 @@ fn all_problems_are_told_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_profile_is_checked_beside_servers_that_cannot_be_used_and_blamed_for_none_of_them() {
+    for (servers, members) in [
+        ("[[servers]]\nid = \"a b\"\nmodel = \"m\"", "[\"nobody\", \"a b\"]"),
+        ("[[servers]]\nid = 5\nmodel = \"m\"", "[\"nobody\", \"5\", { tier = \"Q4\" }]"),
+        ("[[servers]]\nmodel = \"Tiny.gguf\"\nport = 70000", "[\"nobody\", \"tiny\"]"),
+        ("[[servers]]\nmodel = \"m\"\n[[servers]]\nmodel = \"m\"", "[\"nobody\", \"m\"]"),
+        ("[servers]\nid = \"a\"\nmodel = \"m\"", "[\"nobody\", \"a\"]"),
+        ("servers = [3, { id = \"a\", model = \"m\" }]", "[\"nobody\", \"a\"]"),
+        (
+            "[llama-server]\nfirst-port = 65535\n[[servers]]\nmodel = \"m\"\n[[servers]]\nmodel = \"n\"",
+            "[\"nobody\", \"n\"]",
+        ),
+    ] {
+        let told = problems(&format!("{servers}\n[profiles.p]\nservers = {members}\n")).to_string();
+        let about_profiles: Vec<&str> = told.lines().filter(|line| line.contains("profile `p`")).collect();
+        assert!(about_profiles.len() == 1 && about_profiles[0].contains("`nobody`"), "{servers}: {told}");
+        assert_eq!(told.lines().count(), 2, "{told}");
+    }
+}
+
+#[test]
 fn broken_toml_is_told_with_its_place() {
     let text = "[stop]\ngrace = \"1s\ngrace = 2\n[stop";
     let problems = problems(text);

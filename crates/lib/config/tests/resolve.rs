@@ -307,6 +307,26 @@ fn write_program(path: &Path, mode: u32) {
 }
 
 #[test]
+fn a_missing_executable_is_told_in_the_users_own_file_with_the_path_to_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("own.toml");
+    let advice = |text: &str| {
+        let source = ConfigSource { path: Some(file.clone()), ..ConfigSource::text(directory.path(), text) };
+        let warnings = Configuration::parse(&source, &Environment::default()).unwrap().warnings();
+        let rendered = ConfigProblems(warnings).render(RenderStyle::Plain);
+        rendered.lines().filter(|line| line.contains("PATH") || line.contains("write")).collect::<String>()
+    };
+    let server = "[[servers]]\nmodel = 'a.gguf'\n";
+    let told = advice(server);
+    assert!(told.contains(&format!("{}: there is no `llama-server` in PATH", file.display())), "{told}");
+    write_program(&directory.path().join("llama-server"), 0o755);
+    write_program(&directory.path().join("x.sh"), 0o755);
+    assert!(advice(server).contains("write \"./llama-server\""));
+    assert!(advice(&format!("{server}binary = 'x.sh'\n")).contains("write \"./x.sh\""));
+    assert!(advice(&format!("{server}binary = 'x.sh'\nhooks = {{ pre-start = ['x.sh'] }}\n")).contains("./x.sh"));
+}
+
+#[test]
 fn a_program_that_cannot_be_run_is_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     write_program(&directory.path().join("runs"), 0o755);

@@ -24,10 +24,36 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
         return Some(same);
     }
     let farthest = 1 + unknown.chars().count() / 3;
-    // A name of quite another length is not near: that is seen without comparing the two.
-    let similar = known.iter().filter(|name| name.len().abs_diff(unknown.len()) <= 4 * farthest);
+    // A name with quite other characters is not near: that is seen without comparing the two step by step.
+    let counts = CharacterCounts::of(unknown);
+    let similar = known.iter().filter(|name| counts.differ_from(name) <= farthest);
     let nearest = similar.map(|name| (strsim::damerau_levenshtein(unknown, name), *name)).min();
     nearest.filter(|(distance, _)| *distance <= farthest).map(|(_, name)| name)
+}
+
+/// How often each character occurs, for a bound of the distance between two names that is quickly found.
+struct CharacterCounts([i16; 128]);
+
+impl CharacterCounts {
+    /// Counts all characters outside of ASCII as one.
+    fn of(name: &str) -> Self {
+        let mut counts = [0; 128];
+        name.chars().for_each(|character| counts[Self::index(character)] += 1);
+        Self(counts)
+    }
+
+    /// Characters that one of the two has and the other lacks: there are at least as many typing errors between them.
+    fn differ_from(&self, name: &str) -> usize {
+        let mut left = self.0;
+        name.chars().for_each(|character| left[Self::index(character)] -= 1);
+        let sum = |counts: &mut dyn Iterator<Item = i16>| counts.map(|count| usize::from(count.unsigned_abs())).sum();
+        let surplus: usize = sum(&mut left.iter().copied().filter(|count| *count > 0));
+        surplus.max(sum(&mut left.iter().copied().filter(|count| *count < 0)))
+    }
+
+    fn index(character: char) -> usize {
+        usize::try_from(u32::from(character)).unwrap_or(usize::MAX).min(127)
+    }
 }
 
 fn sorted_words(name: &str) -> Vec<String> {
@@ -48,5 +74,15 @@ mod tests {
         assert_eq!(suggestion("dir-state", known).as_deref(), Some("did you mean `state-dir`?"));
         assert_eq!(suggestion("quantum", known).as_deref(), Some("known here: listen, state-dir, profile"));
         assert_eq!(suggestion("x", []), None);
+    }
+
+    #[test]
+    fn the_bound_is_never_above_the_distance() {
+        let names =
+            ["", "ctx-size", "cxt-size", "ctx_size", "size-ctx", "größe", "grosse", "aaaa", "bbbbb", "threads-batch"];
+        for (one, other) in names.iter().flat_map(|one| names.iter().map(move |other| (one, other))) {
+            let bound = CharacterCounts::of(one).differ_from(other);
+            assert!(bound <= strsim::damerau_levenshtein(one, other), "{one} {other}");
+        }
     }
 }

@@ -43,18 +43,23 @@ impl InstanceLock {
     /// If the state directory cannot be written, or something else is in the place of the file.
     pub fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
         // The state directory itself is its holder's to make: one without its lock would be nobody's.
-        match fs::create_dir(state_dir.join(FOLDER)) {
+        match fs::create_dir(Self::folder(state_dir)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let path = state_dir.join(FOLDER).join(server.as_str());
+        let path = Self::folder(state_dir).join(server.as_str());
         open_regular(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
         Self::open(path)
     }
 
+    /// The folder of all locks.
+    pub fn folder(state_dir: &Path) -> PathBuf {
+        state_dir.join(FOLDER)
+    }
+
     /// The locks of all servers that were ever launched.
     pub fn all(state_dir: &Path) -> Vec<Self> {
-        let entries = fs::read_dir(state_dir.join(FOLDER)).into_iter().flatten().flatten();
+        let entries = fs::read_dir(Self::folder(state_dir)).into_iter().flatten().flatten();
         entries.filter_map(|entry| Self::open(entry.path()).ok()).collect()
     }
 

@@ -14,6 +14,14 @@ pub struct NotInPath {
     pub path: PathBuf,
 }
 
+impl NotInPath {
+    /// What to do: name the file by its path if it lies in `folder`, which no shell and no daemon searches; `otherwise` if not.
+    pub fn next_step(&self, folder: &Path, otherwise: &str) -> String {
+        let is_beside = folder.join(&self.name).is_file();
+        if is_beside { format!("write \"./{}\"", self.name.display()) } else { otherwise.to_owned() }
+    }
+}
+
 /// The absolute path of `binary`: a bare name is looked up in `search_path` (the value of PATH), any other path is made absolute.
 ///
 /// # Errors
@@ -53,7 +61,10 @@ mod tests {
         let found = find_program(Path::new("llama-server"), Some(&search_path));
         assert_eq!(found, Ok(second.join("llama-server")), "the first is not executable");
         assert_eq!(find_program(Path::new("/no/such/file"), Some(&search_path)), Ok("/no/such/file".into()));
-        assert!(find_program(Path::new("llama-other"), Some(&search_path)).is_err());
+        let other = find_program(Path::new("llama-other"), Some(&search_path)).expect_err("nowhere");
+        assert_eq!(other.next_step(&second, "install it"), "install it");
+        std::fs::write(second.join("llama-other"), "").expect("write");
+        assert_eq!(other.next_step(&second, "install it"), "write \"./llama-other\"");
         assert!(find_program(Path::new("llama-server"), None).is_err());
     }
 }

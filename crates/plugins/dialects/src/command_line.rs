@@ -12,6 +12,7 @@ use llama_warden_events::{OptionNote, OptionTreatment};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_support::{REDACTED, argument_secrets, is_secret_option, list_secrets, masked_arguments};
 
+use crate::arguments::{Certainty, InputFile};
 use crate::dialect::Dialect;
 use crate::flag_value::{self, PROTECTION_UNLISTED};
 use crate::help::{HostForms, OptionList};
@@ -33,6 +34,8 @@ pub struct CommandLine {
     pub warnings: Vec<String>,
     /// Settings that are passed, and probably not as meant.
     pub doubts: Vec<OptionError>,
+    /// The files and folders that the server reads when it starts, besides its model and its keys.
+    pub files: Vec<InputFile>,
     /// Values of secret options. A dialect may pass them under another name, so that the arguments alone do not show them.
     secrets: Vec<String>,
 }
@@ -102,10 +105,24 @@ pub fn draft_command_line(
             (false, FlagOrigin::BuiltIn) => Ok(Spelling::Dropped(SpellingChange::by_help(Vec::new(), DEFAULT_UNREAD))),
         };
         match spelling {
-            Ok(spelling) => line.add_flag(name, flag, spelling),
+            Ok(spelling) => {
+                if flag.origin == FlagOrigin::User {
+                    let arguments = spelling.arguments();
+                    line.doubts.extend(translator.value_doubts(name, arguments));
+                    line.files.extend(translator.input_files(arguments, |_| WrittenAt::Flag(name.clone())));
+                }
+                line.add_flag(name, flag, spelling);
+            }
             Err(error) => errors.push(error),
         }
     }
+    if is_read {
+        for (problem, certainty) in translator.argument_problems(&server.args) {
+            let ends = binary.refuses_unlisted && certainty == Certainty::Sure;
+            if ends { errors.push(problem) } else { line.doubts.push(problem) }
+        }
+    }
+    line.files.extend(translator.input_files(&server.args, WrittenAt::Argument));
     line.push(&server.args);
     line.add_required(server, &translator, is_read, &mut errors);
     line.doubts.extend(own_settings::doubtful_variables(server));
@@ -114,8 +131,8 @@ pub fn draft_command_line(
 
 impl CommandLine {
     fn new(program: PathBuf) -> Self {
-        let (arguments, notes, warnings, doubts, secrets) = Default::default();
-        Self { program, arguments, notes, warnings, doubts, secrets }
+        let (arguments, notes, warnings, doubts, files, secrets) = Default::default();
+        Self { program, arguments, notes, warnings, doubts, files, secrets }
     }
 
     /// The program and its arguments, secrets redacted.

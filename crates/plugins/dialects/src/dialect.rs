@@ -6,12 +6,13 @@
 //!
 //! Invariants, established by `load`: no rule drops an option that protects a server; every example of a dialect holds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::{FlagValue, Flags};
 use llama_warden_plugin_files::PluginInfo;
 
-use crate::file::{DialectFile, DialectRule};
+use crate::file::{DialectFile, DialectRule, OptionName};
 use crate::flag_value;
 use crate::help::{OptionList, ValueKind};
 
@@ -100,11 +101,20 @@ impl Dialect {
 
     /// Whether the value of `option` is a path. An option that no dialect knows is judged by its placeholder in `listed`.
     pub(crate) fn takes_path(&self, option: &str, listed: &OptionList) -> bool {
-        let is_one =
-            |name: &str| self.layers().any(|dialect| dialect.body.file.paths.iter().any(|path| path.0 == name));
-        is_one(option)
-            || self.synonyms(option).iter().any(|synonym| is_one(synonym.item))
+        self.is_among(option, |file| &file.paths)
+            || self.reads(option)
             || (!self.knows(option) && listed.takes_path(option))
+    }
+
+    /// Whether the value of `option` is a path that a build reads when it starts.
+    pub(crate) fn reads(&self, option: &str) -> bool {
+        self.is_among(option, |file| &file.reads)
+    }
+
+    /// Whether `option`, under any of its names, is one of those.
+    fn is_among(&self, option: &str, of: impl Fn(&DialectFile) -> &BTreeSet<OptionName>) -> bool {
+        let is_one = |name: &str| self.layers().any(|dialect| of(&dialect.body.file).iter().any(|one| one.0 == name));
+        is_one(option) || self.synonyms(option).iter().any(|synonym| is_one(synonym.item))
     }
 
     /// The options that the help of a build lists if this dialect fits it, as far as the dialect says.
@@ -115,11 +125,12 @@ impl Dialect {
     /// Every option that some build has.
     pub(crate) fn known_names(&self) -> impl Iterator<Item = &str> {
         let names = self.layers().flat_map(|dialect| {
-            let DialectFile { known, synonyms, accumulates, paths, option, .. } = &dialect.body.file;
+            let DialectFile { known, synonyms, accumulates, paths, reads, option, .. } = &dialect.body.file;
             known
                 .iter()
                 .chain(accumulates)
                 .chain(paths)
+                .chain(reads)
                 .chain(synonyms.iter().flatten())
                 .chain(option.iter().map(|rules| &rules.name))
         });

@@ -42,6 +42,9 @@ pub(crate) struct DialectFile {
     /// Known options whose value is a path. Of an option that is not known, the placeholder in `--help` says it.
     #[serde(default)]
     pub(crate) paths: BTreeSet<OptionName>,
+    /// Those of the options whose value is a path that a build reads when it starts: what is there must exist.
+    #[serde(default)]
+    pub(crate) reads: BTreeSet<OptionName>,
     /// Options with rules of their own; the rules of the fallback are tried after them.
     #[serde(default)]
     pub(crate) option: Vec<OptionRules>,
@@ -191,6 +194,7 @@ mod tests {
             "name",
             "option",
             "paths",
+            "reads",
             "synonyms",
         ];
         assert_eq!(keys, documented);

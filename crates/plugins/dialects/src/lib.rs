@@ -46,6 +46,8 @@
 //! # }
 //! ```
 
+mod allowed_values;
+mod arguments;
 mod command_line;
 mod dialect;
 mod file;
@@ -63,6 +65,7 @@ mod tests;
 mod translate;
 mod variables;
 
+pub use arguments::InputFile;
 pub use command_line::{CommandLine, build_command_line, draft_command_line};
 pub use dialect::Dialect;
 pub use file::dialect_schema;

@@ -18,6 +18,8 @@ pub struct BinaryProfile {
     pub options: Option<OptionList>,
     /// The environment variables that `--help` names.
     pub variables: Vec<String>,
+    /// Whether it certainly ends with an error for an option that its help does not list.
+    pub refuses_unlisted: bool,
     /// The same data as events carry it, shared by every launch of the executable.
     pub identity: Arc<BinaryIdentity>,
 }
@@ -31,7 +33,7 @@ impl BinaryProfile {
             build: version.build,
             options: options.as_ref().map(OptionList::shared_names).unwrap_or_default(),
         };
-        Self { path, version, options, variables: Vec::new(), identity: identity.into() }
+        Self { path, version, options, variables: Vec::new(), refuses_unlisted: false, identity: identity.into() }
     }
 
     /// The profile of an executable whose output could not be read: options are passed to it as they are written.

@@ -95,6 +95,14 @@ impl SpellingChange {
 
 impl Spelling {
     /// The arguments to pass; empty for a dropped option.
+    pub(crate) fn arguments(&self) -> &[String] {
+        match self {
+            Self::Kept(spelled) => spelled,
+            Self::Translated(change) | Self::Dropped(change) => &change.spelled,
+        }
+    }
+
+    /// The arguments to pass, without a copy.
     pub(crate) fn into_arguments(self) -> Vec<String> {
         match self {
             Self::Kept(spelled) => spelled,
@@ -218,8 +226,11 @@ impl Translator<'_> {
                     "it takes a number; write one, or \"default\" to leave it to the build",
                 ));
             }
-            (FlagValue::Text(text), Some(ValueKind::Number)) if !self.listed.takes_number(name, text) => {
-                return Err(OptionError::new(name, "its value is no number; write it in digits, such as 8192"));
+            (FlagValue::Text(_) | FlagValue::Float(_), Some(ValueKind::Number)) => {
+                match texts(value).iter().find_map(|text| self.listed.doubt_of(name, text)) {
+                    Some(doubt) => return Err(OptionError::new(name, doubt)),
+                    None => Spelling::Kept(as_written(name, value)),
+                }
             }
             (FlagValue::Many(texts), Some(kind)) if kind != ValueKind::Nothing => {
                 Spelling::Kept(self.spell_list(name, texts)?)
@@ -264,7 +275,7 @@ impl Translator<'_> {
         Err(self.unknown(name))
     }
 
-    fn unknown(&self, name: &str) -> OptionError {
+    pub(crate) fn unknown(&self, name: &str) -> OptionError {
         if let Some(long) = self.listed.long_name(name) {
             return OptionError::new(name, format!("this is a short name; write `{long}`"));
         }

@@ -60,7 +60,7 @@ pub struct GlobalArgs {
     pub config: Option<PathBuf>,
     /// The daemon: http://HOST:PORT or unix:PATH; else that of the configuration, by its control socket or its `listen`;
     /// without any configuration http://127.0.0.1:9888
-    #[arg(long, global = true, value_name = "ADDRESS", env = "LLAMA_WARDEN_ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", env = "LLAMA_WARDEN_ADDRESS", value_parser = values::address)]
     pub address: Option<String>,
     /// The file with the token of the daemon at --address; the configuration's token is sent only to its own daemon
     #[arg(long, global = true, value_name = "FILE", value_parser = values::path())]

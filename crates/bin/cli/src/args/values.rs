@@ -45,6 +45,12 @@ fn expanded_path(path: PathBuf) -> Result<PathBuf, String> {
     found.map_or(Ok(path), |found| Err(format!("{}: {}", found.message(), found.help())))
 }
 
+/// Reads the address of a daemon; a path in it as [`path`] does, since no shell expands `unix:~/FILE`.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    text.strip_prefix("unix:").map_or(Ok(PathBuf::new()), |path| expanded_path(path.into()))?;
+    Ok(text.to_owned())
+}
+
 /// Parses how far back a run of the daemon is: 0 for the latest, -1 for the one before.
 pub(super) fn earlier_run(text: &str) -> Result<i64, String> {
     let run = text.parse().ok().filter(|run| *run <= 0);
@@ -86,6 +92,10 @@ mod tests {
         assert!(refused.starts_with("only a shell expands `~`: write "), "{refused}");
         let given = <crate::args::Cli as clap::Parser>::try_parse_from(["llama-warden", "--config=~/x", "status"]);
         assert!(given.is_err_and(|error| error.to_string().contains("only a shell expands")));
+        assert!(address("unix:~/control.sock").is_err_and(|error| error.contains("only a shell expands `~`")));
+        for plain in ["unix:/run/control.sock", "http://127.0.0.1:9888"] {
+            assert_eq!(address(plain).as_deref(), Ok(plain));
+        }
     }
 
     #[test]

@@ -180,11 +180,13 @@ fn print(global: &GlobalArgs, shown: &ShownLine) -> CommandResult {
 /// The version and options of the server's executable. One that cannot be asked gets what is written, as at a launch.
 async fn build_of(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
     let path = executable::find(&spec.binary).map_err(|error| {
-        CommandFailure::failed(error)
-            .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
+        let elsewhere = "install llama.cpp, set llama-server.binary, or try another build with --binary";
+        let next_step = error.next_step(&spec.directory, elsewhere);
+        CommandFailure::failed(error).next_step(next_step)
     })?;
     Ok(executable::ask(spec, &path).await?.unwrap_or_else(|error| {
         eprintln!("warning: {error}; only the options that are written are passed, and no defaults");
+        eprintln!("  {}", error.next_step());
         BinaryProfile::unknown(path)
     }))
 }

@@ -114,17 +114,19 @@ fn group(id: &ServerId, server: &ServerRecord, asker: &Asker) -> Option<TargetGr
     Some(TargetGroup { targets: vec![format!("{host}:{}", process.port)], labels })
 }
 
-/// The value of an option, as its own argument or after `=`.
+/// The value of an option, as its own argument or after `=`; llama-server takes `_` for `-` in a name, and the last of several.
 fn value_of<'a>(argv: &'a ArgumentList, name: &str) -> Option<&'a str> {
+    let is_it = |option: &str| option.starts_with("--") && option.replace('_', "-") == name;
+    let mut value = None;
     let mut arguments = argv.iter();
     while let Some(argument) = arguments.next() {
         match argument.split_once('=') {
-            None if argument == name => return arguments.next(),
-            Some((option, value)) if option == name => return Some(value),
+            None if is_it(argument) => value = arguments.next(),
+            Some((option, joined)) if is_it(option) => value = Some(joined),
             _ => {}
         }
     }
-    None
+    value
 }
 
 #[cfg(test)]
@@ -179,5 +181,9 @@ mod tests {
         assert_eq!(value_of(&argv, "--api-prefix"), Some("/a"));
         assert_eq!(value_of(&argv, "--ssl-cert-file"), Some("/c"));
         assert_eq!(value_of(&argv, "--ssl-cert"), None);
+        let argv =
+            ArgumentList::from(["llama-server", "--api_prefix", "/a", "--api-prefix", "/b", "--ssl_cert_file=/c"]);
+        assert_eq!(value_of(&argv, "--api-prefix"), Some("/b"), "the last one counts");
+        assert_eq!(value_of(&argv, "--ssl-cert-file"), Some("/c"));
     }
 }

@@ -44,7 +44,8 @@ impl LaunchFailure {
     }
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether the daemon or the machine ran out of something.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,

@@ -14,10 +14,12 @@ use llama_warden_detectors::{GENERIC, Matcher as _, PackSet, Verdict, message_te
 use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
 use llama_warden_events::{FailureReason, ProcessEnd, Signal, StreamName};
 use llama_warden_support::blocking;
+use nix::errno::Errno;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::preflight::check_program;
+use super::failure::{LaunchFailure, is_exhaustion};
+use super::preflight::{ProgramKind, check_program};
 use crate::output::pipes::read_bounded;
 use llama_warden_processes::child_process::ChildProcess;
 use llama_warden_processes::environment::ChildEnvironment;
@@ -76,6 +78,38 @@ pub enum IdentifyError {
         /// The executable.
         path: PathBuf,
     },
+}
+
+impl IdentifyError {
+    /// Whether the machine, or a limit, did not let the executable run: a launch is tried again then.
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self, Self::NotRun { source, .. } if is_exhaustion(source))
+    }
+
+    /// The next step, for people.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Broken { .. } => "install what is missing, or use a build for this machine",
+            _ if self.is_of_the_machine() => {
+                "that is no fault of the executable: free memory, or raise the limits of this user (`ulimit -u`, `ulimit -n`) \
+                 and of its control group (pids.max)"
+            }
+            Self::Unreadable { .. } | Self::NotRun { .. } => "give the user who runs llama-warden the right to run it",
+            Self::TooSlow { .. } | Self::NoOptions { .. } => {
+                "have it answer --help as llama-server does, or name its flag dialect as `dialect`"
+            }
+        }
+    }
+
+    /// The failure of a launch that cannot go on without an answer; `None` if the options that are written will do.
+    pub(crate) fn launch_failure(&self) -> Option<LaunchFailure> {
+        let detail = format!("{self}; {}", self.next_step());
+        match self {
+            Self::Broken { .. } => Some(LaunchFailure::new(FailureReason::BinaryBroken, detail)),
+            _ if self.is_of_the_machine() => Some(LaunchFailure::new(FailureReason::SpawnFailed, detail)),
+            _ => None,
+        }
+    }
 }
 
 /// The profiles of the executables that were run, in memory. Cheap to clone; clones share the profiles.
@@ -162,7 +196,7 @@ pub async fn identify(
     path: &Path,
     environment: &ChildEnvironment,
 ) -> Result<BinaryProfile, IdentifyError> {
-    check_format(path).await?;
+    let is_script = check_format(path).await?;
     let deadline = Instant::now() + IDENTIFY_TIMEOUT;
     let run = |argument| IdentifyRun { spawner, path, argument, environment, deadline };
     let (version, help) = (run("--version"), run("--help"));
@@ -172,24 +206,38 @@ pub async fn identify(
     if !options.is_of_llama_server() {
         let path = path.into();
         return Err(match why_broken(&help, end) {
+            _ if is_short_of_processes(&help) => {
+                IdentifyError::NotRun { path, argument: "--help", source: Errno::EAGAIN.into() }
+            }
             Some(line) => IdentifyError::Broken { path, line },
             None => IdentifyError::NoOptions { path },
         });
     }
     // Builds of 2023 have no `--version`; their options are enough to choose a dialect.
     let version = version.map(|(text, _)| BuildVersion::parse(&text)).unwrap_or_default();
-    Ok(BinaryProfile { variables: named_variables(&help), ..BinaryProfile::new(path.into(), version, Some(options)) })
+    let variables = named_variables(&help);
+    // Builds that name their variables parse arguments by the table that they print. A script may have options of its own.
+    let refuses_unlisted = !variables.is_empty() && !is_script;
+    Ok(BinaryProfile { variables, refuses_unlisted, ..BinaryProfile::new(path.into(), version, Some(options)) })
 }
 
-/// Finds an executable that the kernel would not run, whose own reason is only "No such file or directory".
-async fn check_format(path: &Path) -> Result<(), IdentifyError> {
+/// Finds an executable that the kernel would not run, whose own reason is only "No such file or directory". Returns whether it
+/// is a script.
+async fn check_format(path: &Path) -> Result<bool, IdentifyError> {
     let checked = path.to_owned();
-    let Ok(Err(failure)) = blocking(move || check_program(&checked)).await else { return Ok(()) };
-    if failure.reason != FailureReason::BinaryBroken {
-        return Ok(());
-    }
+    let failure = match blocking(move || check_program(&checked)).await {
+        Ok(Ok(kind)) => return Ok(kind == ProgramKind::Script),
+        Ok(Err(failure)) if failure.reason == FailureReason::BinaryBroken => failure,
+        _ => return Ok(false),
+    };
     let line = failure.detail.replacen(&format!("{} ", path.display()), "it ", 1);
     Err(IdentifyError::Broken { path: path.into(), line })
+}
+
+/// Whether an executable that printed no help could not start a process or a thread: a wrapper, or llama-server itself.
+fn is_short_of_processes(output: &str) -> bool {
+    let phrases = ["Resource temporarily unavailable", "annot fork", "an't fork"];
+    output.lines().any(|line| phrases.iter().any(|phrase| line.contains(phrase)))
 }
 
 /// Why an executable that printed no help cannot run at all, in the words of its loader.

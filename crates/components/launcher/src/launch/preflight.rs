@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use llama_warden_config::{KeyError, ServerSpec};
+use llama_warden_dialects::InputFile;
 use llama_warden_events::FailureReason;
 use llama_warden_procfs::SocketAddress;
 use nix::fcntl::OFlag;
@@ -21,7 +22,7 @@ use llama_warden_processes::server_address::{self, HostEntry};
 
 mod program;
 
-pub(crate) use program::check_program;
+pub(crate) use program::{ProgramKind, check_program};
 
 /// The keys of a server.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -87,6 +88,17 @@ fn read_keys(server: &ServerSpec) -> Result<ServerKeys, LaunchFailure> {
         all.doubts.extend(read.oddities.into_iter().map(doubt));
     }
     Ok(all)
+}
+
+/// Checks that the files and folders exist that options name. llama-server says what is missing only late, or not at all: a
+/// missing key for TLS ends as an address that cannot be bound (measured).
+pub(crate) fn check_files(files: &[InputFile]) -> Result<(), LaunchFailure> {
+    files.iter().try_for_each(|file| {
+        file.look().map_err(|error| {
+            let detail = format!("cannot find {} of `{}`: {error}", file.path.display(), file.option);
+            LaunchFailure::of_io(FailureReason::FileNotFound, detail, &error)
+        })
+    })
 }
 
 /// Opens for reading; `O_NONBLOCK` keeps a FIFO without a writer from blocking.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_config::COMMENTS_ARE_KEYS;
-use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, OptionList, build_command_line};
+use llama_warden_config::{COMMENTS_ARE_KEYS, ListenerPolicy};
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, InputFile, OptionList, build_command_line};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
 use llama_warden_support::{Redactor, blocking, find_program, variable_secrets};
@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use super::context::{Launch, NotStarted};
 use super::failure::LaunchFailure;
-use super::identify::IdentifyError;
 use super::preflight::{self, ServerKeys};
 use llama_warden_processes::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
 use llama_warden_processes::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
@@ -26,9 +25,6 @@ use llama_warden_processes::sweep::{ProcessSelector, Sweep, sweep};
 
 /// Time to kill processes of an earlier launch that still hold the port.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The next step for an executable whose help cannot be read.
-const UNREADABLE_HELP: &str = "have it answer --help as llama-server does, or name its flag dialect as `dialect`";
 
 /// The command line, environment and secrets of a process that is about to be spawned.
 #[derive(Debug)]
@@ -47,7 +43,8 @@ impl Launch {
             .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
         let search_path = environment.get(OsStr::new("PATH"));
         let program = find_program(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
-            let detail = format!("{error}; set `binary`, or install llama-server");
+            let next_step = error.next_step(&server.directory, "set `binary`, or install llama-server");
+            let detail = format!("{error}; {next_step}");
             LaunchFailure::new(FailureReason::BinaryNotFound, detail)
         })?;
         let ServerKeys { keys, has_comments, mut doubts } = match self.run_preflight(&program).await {
@@ -64,6 +61,7 @@ impl Launch {
         }
         let dialect = self.choose_dialect(&profile).await?;
         let mut line = build_command_line(server, &profile, &dialect)?;
+        doubts.extend(self.look_for_files(std::mem::take(&mut line.files)).await?);
         let notes = resources.notes.intern(std::mem::take(&mut line.notes));
         if !notes.is_empty() {
             reporter.publish(Event::OptionsTranslated { notes }).await?;
@@ -124,6 +122,21 @@ impl Launch {
             .unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
     }
 
+    /// Looks for the files that options name, off the runtime's thread. A server that runs elsewhere may see others than the
+    /// daemon: what is missing here is a doubt then.
+    async fn look_for_files(&self, files: Vec<InputFile>) -> Result<Option<String>, LaunchFailure> {
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let looked = blocking(move || preflight::check_files(&files)).await;
+        let looked = looked
+            .unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))));
+        match looked {
+            Err(failure) if self.server.readiness.listener == ListenerPolicy::Any => Ok(Some(failure.detail)),
+            looked => looked.map(|()| None),
+        }
+    }
+
     /// The profile of the executable. One that cannot be identified gets what the user wrote, with a warning.
     async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, NotStarted> {
         let Self { resources, reporter, .. } = self;
@@ -132,13 +145,12 @@ impl Launch {
         untagged.remove(OsStr::new(LAUNCH_TAG_VARIABLE));
         let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
             Ok(profile) => profile,
-            Err(error) if matches!(*error, IdentifyError::Broken { .. }) => {
-                let detail = format!("{error}; install what is missing, or use a build for this machine");
-                return Err(LaunchFailure::new(FailureReason::BinaryBroken, detail).into());
-            }
             Err(error) => {
-                let detail =
-                    format!("{error}; it gets the options that are written, and no defaults ({UNREADABLE_HELP})");
+                if let Some(failure) = error.launch_failure() {
+                    return Err(failure.into());
+                }
+                let next_step = error.next_step();
+                let detail = format!("{error}; it gets the options that are written, and no defaults ({next_step})");
                 reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;
                 Arc::new(BinaryProfile::unknown(program.to_owned()))
             }

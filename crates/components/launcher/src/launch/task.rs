@@ -139,7 +139,11 @@ impl Launch {
             return Ok(None);
         }
         let (is_held, lock) = created.map_err(|error| {
-            let detail = format!("cannot make a lock in the state directory {}: {error}", state_dir.display());
+            let folder = InstanceLock::folder(&state_dir);
+            let detail = format!(
+                "cannot make a lock in {0}: {error}; make {0} a folder that the daemon can write, or remove it",
+                folder.display()
+            );
             LaunchFailure::new(FailureReason::SpawnFailed, detail)
         })?;
         if is_held {

@@ -114,6 +114,10 @@ impl<T: ConfigValue> ConfigValue for Vec<Located<T>> {
             TomlData::Untyped(_) => {
                 reader.refuse(node, "cannot be set by an environment variable", "set the array in the file")
             }
+            TomlData::Table(_) if T::EXPECTED == "a table" => {
+                let help = format!("write [[{}]], with two brackets, above each of them", node.path);
+                reader.refuse(node, "must be an array of tables, not a table", help)
+            }
             _ => reader.mismatch(node, Self::EXPECTED),
         }
     }

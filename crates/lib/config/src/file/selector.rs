@@ -1,7 +1,6 @@
 //! How a profile names servers: by id, by a glob over ids, or by a glob over tiers.
 
 use globset::{Glob, GlobMatcher};
-use llama_warden_events::ServerId;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::file::reader::{ConfigValue, ValueReader, table};
@@ -61,10 +60,10 @@ pub(crate) enum SelectorMatcher<'a> {
 
 impl SelectorMatcher<'_> {
     /// Whether it means this server.
-    pub(crate) fn matches(&self, id: &ServerId, tier: Option<&str>) -> bool {
+    pub(crate) fn matches(&self, id: &str, tier: Option<&str>) -> bool {
         match self {
-            Self::Id(name) => id.as_str() == *name,
-            Self::Ids(glob) => glob.is_match(id.as_str()),
+            Self::Id(name) => id == *name,
+            Self::Ids(glob) => glob.is_match(id),
             Self::Tiers(glob) => tier.is_some_and(|tier| glob.is_match(tier)),
             Self::Nothing => false,
         }

@@ -18,8 +18,8 @@ use crate::resolve::cross_checks::CrossChecker;
 use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
 use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
-use crate::resolve::profiles::{self, KnownServers, Undecided};
-use crate::server_spec::{Fleet, ServerSpec};
+use crate::resolve::profiles::{self, KnownServers, Undecided, WrittenNames};
+use crate::server_spec::{Flags, Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 
@@ -40,8 +40,8 @@ pub struct Configuration {
     pub(crate) directory: PathBuf,
     /// The written servers in the order of the file, then those that were discovered.
     pub(crate) servers: Vec<Resolvable>,
-    /// Whether every server of the file is among them.
-    is_complete: bool,
+    /// The names of the servers of a file with problems; empty without.
+    written_names: WrittenNames,
 }
 
 /// A server of which a profile still decides the options and whether it is enabled.
@@ -95,6 +95,7 @@ impl Configuration {
         let is_misspelled = misspelled(problems);
         reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = written_keys(&user);
+        let written_names = WrittenNames::of(&user);
         let mut file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
 
         let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };
@@ -103,7 +104,7 @@ impl Configuration {
         let identities = checker.identities();
         let specs = SpecBuilder { file: &file, directory: &source.directory };
         let model_dirs = [source.model_dirs.clone(), specs.model_dirs()?].concat();
-        checker.profiles(&identities.known(&model_dirs));
+        checker.profiles(&identities.known(&written_names, &model_dirs));
         problems.extend(checker.problems.into_iter().filter(|problem| !is_misspelled(&problem.location)));
 
         let common = specs.common()?;
@@ -130,7 +131,7 @@ impl Configuration {
             common,
             directory: source.directory.clone(),
             servers,
-            is_complete,
+            written_names: if problems.is_empty() { WrittenNames::default() } else { written_names },
             environment: environment.clone(),
             written,
             file,
@@ -144,17 +145,30 @@ impl Configuration {
     /// Fails only when there is no such profile.
     pub fn resolve(&self, profile: Option<&str>, host: &HostEnvironment) -> Result<Fleet, ConfigProblems> {
         let profile = self.chosen(profile)?;
-        let merged = |over: Option<&Profile>| {
-            let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
-            flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
-        };
-        let (flags, flags_of_members) = (merged(None), merged(profile));
+        let (flags, flags_of_members) = (self.merged_flags(None, host), self.merged_flags(profile, host));
         let members = profile.map(selectors);
         Ok(Fleet::new(self.servers.iter().map(|server| {
             let member = members.as_ref().map(|members| includes(members, server));
             let flags = if member == Some(true) { &flags_of_members } else { &flags };
             server.spec.resolved(&flags::with_own(flags, &server.flags), member.unwrap_or(server.enabled))
         })))
+    }
+
+    /// The servers of a profile alone, as [`Self::resolve`] has them; none of a profile that does not exist.
+    pub fn members<'a>(
+        &'a self,
+        profile: &str,
+        host: &HostEnvironment,
+    ) -> impl Iterator<Item = Arc<ServerSpec>> + use<'a> {
+        let profile = self.profile_tables().and_then(|tables| tables.get(profile)).map(|at| &at.value);
+        let (flags, members) = (self.merged_flags(profile, host), profile.map(selectors).unwrap_or_default());
+        let servers = self.servers.iter().filter(move |server| includes(&members, server));
+        servers.map(move |server| server.spec.resolved(&flags::with_own(&flags, &server.flags), true))
+    }
+
+    fn merged_flags(&self, over: Option<&Profile>, host: &HostEnvironment) -> Arc<Flags> {
+        let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
+        flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
     }
 
     /// The name of the profile that [`Self::resolve`] takes for the same argument.
@@ -272,10 +286,9 @@ impl Configuration {
 
     /// Checks the profiles against all servers that there are.
     pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
-        let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
+        let servers = self.servers().map(|spec| (spec.id.as_str(), spec.tier.as_deref())).collect();
         let mut checker = CrossChecker { file: &self.file, written: &self.written, problems: Vec::new() };
-        let undecided = if self.is_complete { Undecided::Nothing } else { Undecided::Servers };
-        checker.profiles(&KnownServers { servers, undecided });
+        checker.profiles(&KnownServers::new(servers, &self.written_names, Undecided::Nothing));
         checker.problems
     }
 
@@ -306,7 +319,7 @@ fn selectors(profile: &Profile) -> Vec<SelectorMatcher<'_>> {
 }
 
 fn includes(selectors: &[SelectorMatcher<'_>], server: &Resolvable) -> bool {
-    selectors.iter().any(|selector| selector.matches(&server.spec.id, server.spec.tier.as_deref()))
+    selectors.iter().any(|selector| selector.matches(server.spec.id.as_str(), server.spec.tier.as_deref()))
 }
 
 impl Resolvable {

@@ -9,7 +9,7 @@ use crate::file::reader::Located;
 use crate::file::tables::Server;
 use crate::problem::{ConfigProblem, Location};
 use crate::resolve::cross_checks::CrossChecker;
-use crate::resolve::profiles::{KnownServers, Undecided};
+use crate::resolve::profiles::{KnownServers, Undecided, WrittenNames};
 
 /// Every server that has an id and a port, in the order of the file.
 pub(crate) struct Identities<'a> {
@@ -29,16 +29,17 @@ pub(crate) struct IdentifiedServer<'a> {
 
 impl<'a> Identities<'a> {
     /// The servers that profiles can select, before the model files are read.
-    pub(crate) fn known(&self, model_dirs: &[PathBuf]) -> KnownServers<'_> {
-        let tier = |server: &IdentifiedServer<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
-        let undecided = if !self.is_complete || !model_dirs.is_empty() {
+    pub(crate) fn known(&'a self, written: &'a WrittenNames, model_dirs: &[PathBuf]) -> KnownServers<'a> {
+        let tier = |server: &'a IdentifiedServer<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
+        let servers: Vec<_> = self.servers.iter().map(|server| (server.id.as_str(), tier(server))).collect();
+        let undecided = if !model_dirs.is_empty() {
             Undecided::Servers
-        } else if self.servers.iter().any(|server| tier(server).is_none()) {
+        } else if servers.iter().any(|(_, tier)| tier.is_none()) {
             Undecided::Tiers
         } else {
             Undecided::Nothing
         };
-        KnownServers { servers: self.servers.iter().map(|server| (&server.id, tier(server))).collect(), undecided }
+        KnownServers::new(servers, written, undecided)
     }
 }
 
@@ -53,8 +54,7 @@ impl<'a> CrossChecker<'a> {
             Some(IdentifiedServer { id: id?, port: port?, written: &server.value, index })
         });
         let servers: Vec<_> = identified.collect();
-        let is_readable = self.file.servers.is_some() || !self.written.contains("servers");
-        Identities { is_complete: is_readable && servers.len() == written.len(), servers }
+        Identities { is_complete: servers.len() == written.len(), servers }
     }
 
     fn identify(&mut self, index: usize, server: &Located<Server>) -> Option<ServerId> {

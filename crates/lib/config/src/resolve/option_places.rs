@@ -15,28 +15,26 @@ impl Configuration {
         profiles.filter(|(_, profile)| profile.value.flags.is_some()).map(|(name, _)| name.as_str())
     }
 
-    /// A problem with a setting of a server, at the place where the setting is written: in the server, in `profile`, or in a
-    /// section that all servers share. A server that was discovered has the place of its model.
+    /// A problem with a setting of the server that [`Self::servers`] has at `index`, at the place where the setting is written: in
+    /// the server, in `profile`, or in a section that all servers share. A server that was discovered has the place of its model.
     ///
     /// Call it before [`Self::dedup`], which drops the places.
     pub fn setting_problem(
         &self,
-        (server, profile): (&ServerSpec, Option<&str>),
+        (server, index, profile): (&ServerSpec, usize, Option<&str>),
         at: &WrittenAt,
         severity: Severity,
         message: String,
         help: String,
     ) -> ConfigProblem {
-        let location = self.place(server, profile, at);
+        let location = self.place((server, index, profile), at);
         let problem = ConfigProblem { severity, ..ConfigProblem::error(&location, message, help) };
         let may_hide = !matches!(at, WrittenAt::Flag(_) | WrittenAt::Key(_)) || names_secret(&location);
         if may_hide { problem.without_excerpt() } else { problem }
     }
 
-    fn place(&self, server: &ServerSpec, profile: Option<&str>, at: &WrittenAt) -> Location {
-        let position = self.servers().position(|spec| spec.id == server.id);
-        let tables = self.file.servers.iter().flat_map(|servers| &servers.value);
-        let written = position.and_then(|index| tables.into_iter().nth(index));
+    fn place(&self, (server, index, profile): (&ServerSpec, usize, Option<&str>), at: &WrittenAt) -> Location {
+        let written = self.file.servers.as_ref().and_then(|servers| servers.value.get(index));
         let own = written.map(|at| &at.value);
         let place = match at {
             WrittenAt::Key(key) => own.and_then(|own| key_place(own, key)).or_else(|| self.shared_key(key)),

@@ -1,24 +1,28 @@
 //! Checks profiles: names, selectors that match no server, and the profile to start.
 
+use std::collections::BTreeSet;
+
 use llama_warden_events::ServerId;
 
 use crate::file::reader::Located;
 use crate::file::selector::Selector;
+use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblem, Location, SHOWN};
 use crate::resolve::cross_checks::CrossChecker;
+use crate::resolve::identities::derived_id;
 use llama_warden_located_toml::suggestion;
 
 /// The servers that profiles can select.
 #[derive(Debug)]
 pub(crate) struct KnownServers<'a> {
     /// The id of each server, and its tier where that is known.
-    pub(crate) servers: Vec<(&'a ServerId, Option<&'a str>)>,
-    pub(crate) undecided: Undecided,
+    servers: Vec<(&'a str, Option<&'a str>)>,
+    undecided: Undecided,
 }
 
 /// The names that are unknown before the model files are read, or while the file has other problems. A selector without a
 /// match is not reported then: it may match a server that is found later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Undecided {
     /// All servers and tiers are known.
     Nothing,
@@ -28,7 +32,57 @@ pub(crate) enum Undecided {
     Servers,
 }
 
-impl KnownServers<'_> {
+/// What the servers of a file with problems are called.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WrittenNames {
+    names: Vec<String>,
+    /// The name of a server cannot be told.
+    is_open: bool,
+}
+
+impl WrittenNames {
+    /// The names in a tree, as far as they can be read: an id that cannot be used counts too.
+    pub(crate) fn of(user: &TomlNode) -> Self {
+        let mut all = Self::default();
+        let TomlData::Table(user) = &user.data else { return all };
+        let tables = match user.get("servers").map(|(_, servers)| servers) {
+            Some(TomlNode { data: TomlData::Array(tables), .. }) => tables.as_slice(),
+            Some(other) => std::slice::from_ref(other),
+            None => &[],
+        };
+        for table in tables {
+            let TomlData::Table(table) = &table.data else { continue };
+            match (table.get("id").map(|(_, id)| &id.data), table.get("model").map(|(_, model)| &model.data)) {
+                (Some(TomlData::String(id)), _) => all.names.push(id.clone()),
+                (Some(TomlData::Integer(id)), _) => all.names.push(id.to_string()),
+                (None, Some(TomlData::String(model))) => {
+                    all.names.extend(derived_id(model).map(|id| id.to_string()));
+                }
+                _ => all.is_open = true,
+            }
+        }
+        all
+    }
+}
+
+impl<'a> KnownServers<'a> {
+    /// These servers, and those that are written and not among them.
+    pub(crate) fn new(
+        mut servers: Vec<(&'a str, Option<&'a str>)>,
+        written: &'a WrittenNames,
+        undecided: Undecided,
+    ) -> Self {
+        let known: BTreeSet<&str> = servers.iter().map(|(id, _)| *id).collect();
+        let lost: Vec<_> = written.names.iter().map(String::as_str).filter(|name| !known.contains(name)).collect();
+        let at_least = match (written.is_open, lost.is_empty()) {
+            (true, _) => Undecided::Servers,
+            (false, false) => Undecided::Tiers,
+            (false, true) => Undecided::Nothing,
+        };
+        servers.extend(lost.into_iter().map(|name| (name, None)));
+        Self { servers, undecided: undecided.max(at_least) }
+    }
+
     /// Whether a selector certainly matches no server.
     fn lacks(&self, selector: &Selector) -> bool {
         let undecided = match self.undecided {
@@ -86,7 +140,7 @@ impl CrossChecker<'_> {
         let (message, help) = match &selector.value {
             Selector::Id(name) if selector.value.is_plain() => {
                 // Each suggestion compares the name with every id, and the later problems are not shown.
-                let ids = known.servers.iter().map(|(id, _)| id.as_str());
+                let ids = known.servers.iter().map(|(id, _)| *id);
                 let near = if self.problems.len() < SHOWN { suggestion(name, ids) } else { None };
                 let help = near.unwrap_or_else(|| "add a [[servers]] table for it".to_owned());
                 (format!("profile `{profile}` names the unknown server `{name}`"), help)

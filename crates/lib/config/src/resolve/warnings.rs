@@ -68,7 +68,10 @@ impl Configuration {
         let shared = file.llama_server.as_ref().and_then(|section| section.value.binary.as_ref());
         let user = servers_of_shared_binary(self);
         if let (Some(binary), Some(path)) = (shared, user) {
-            self.missing_program(binary, path, NO_LLAMA_SERVER, &mut warnings);
+            // A user has no file of the built-in defaults.
+            let own_file = self.path.clone().filter(|_| binary.location.is_built_in()).map(Location::File);
+            let location = own_file.unwrap_or_else(|| binary.location.clone());
+            self.missing_program(&Located { location, ..binary.clone() }, path, NO_LLAMA_SERVER, &mut warnings);
         }
         warnings
     }
@@ -131,9 +134,10 @@ impl Configuration {
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
                 warnings.push(ConfigProblem::warning(&written.location, message, help));
             }
-        } else if find_program(path, self.environment.get("PATH")).is_err() {
+        } else if let Err(error) = find_program(path, self.environment.get("PATH")) {
             let message = format!("there is no `{}` in PATH", path.display());
-            warnings.push(ConfigProblem::warning(&written.location, message, not_in_path));
+            let help = error.next_step(&self.directory, not_in_path);
+            warnings.push(ConfigProblem::warning(&written.location, message, help));
         }
     }
 

@@ -265,6 +265,9 @@ impl Serialize for ConfigProblem {
         let mut map = serializer.serialize_struct("Problem", 6)?;
         map.serialize_field("severity", &self.severity)?;
         match &self.location {
+            location @ Location::Text { .. } if location.is_built_in() => {
+                map.serialize_field("file", &location.to_string())?;
+            }
             Location::Text { document, .. } => {
                 let (line, column) = self.location.line_and_column().unwrap_or((1, 1));
                 map.serialize_field("file", &document.name)?;

@@ -19,7 +19,9 @@ impl ConfigProblem {
             Severity::Warning => Level::WARNING,
         };
         let excerpt = match (&self.location, self.excerpt) {
-            (Location::Text { document, span }, Excerpt::Shown) => Some((document, span)),
+            (Location::Text { document, span }, Excerpt::Shown) if !self.location.is_built_in() => {
+                Some((document, span))
+            }
             _ => None,
         };
         let title = if excerpt.is_some() { self.message.clone() } else { self.to_string() };

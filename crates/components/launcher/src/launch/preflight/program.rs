@@ -17,11 +17,20 @@ const HEADER_SIZE: usize = 4096;
 /// The segment of an ELF file that names its loader.
 const PT_INTERP: usize = 3;
 
+/// What runs an executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgramKind {
+    /// The kernel.
+    Binary,
+    /// An interpreter that its first line names.
+    Script,
+}
+
 /// Checks that the kernel would execute the file. Without this check std would pass a file of an unknown format to a shell.
 ///
 /// # Errors
 /// `BinaryNotFound` if it does not exist or is not executable, `BinaryBroken` if this machine cannot run it.
-pub fn check_program(path: &Path) -> Result<(), LaunchFailure> {
+pub fn check_program(path: &Path) -> Result<ProgramKind, LaunchFailure> {
     let shown = path.display();
     let failure = |detail: String| LaunchFailure::new(FailureReason::BinaryNotFound, detail);
     let metadata = path.metadata().map_err(|error| {
@@ -36,7 +45,9 @@ pub fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     let broken = |what: String| Err(LaunchFailure::new(FailureReason::BinaryBroken, format!("{shown} {what}")));
     let mut header = [0; HEADER_SIZE];
     // A file that we may execute but not read is left to the kernel.
-    let Ok(count) = File::open(path).and_then(|mut file| read_up_to(&mut file, &mut header)) else { return Ok(()) };
+    let Ok(count) = File::open(path).and_then(|mut file| read_up_to(&mut file, &mut header)) else {
+        return Ok(ProgramKind::Binary);
+    };
     let header = &header[..count];
     if !is_runnable(header) && !has_foreign_formats() {
         return broken(format!("is no executable for this machine ({})", std::env::consts::ARCH));
@@ -52,7 +63,8 @@ pub fn check_program(path: &Path) -> Result<(), LaunchFailure> {
                 "needs {name} to run, which does not exist here: install it, or use a build for this system"
             ))
         }
-        _ => Ok(()),
+        _ if header.starts_with(b"#!") => Ok(ProgramKind::Script),
+        _ => Ok(ProgramKind::Binary),
     }
 }
 

@@ -29,7 +29,7 @@ fn an_exit_after_ready_is_a_crash_unless_memory_ran_out() {
     let mut run = ready();
     let actions = run.on(1010, ReadinessInput::Exited { end: ProcessEnd::Exited { code: 0 }, evidence: None });
     let Some(ReadinessAction::Fail(failure)) = actions.first() else { panic!("{actions:?}") };
-    assert_eq!((failure.reason, &*failure.detail), (FailureReason::Ended, "ended with 0, nobody stopped it"));
+    assert_eq!((failure.reason, &*failure.detail), (FailureReason::Ended, "ended by itself with exit code 0"));
 }
 
 #[test]
