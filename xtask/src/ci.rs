@@ -9,15 +9,16 @@ use xtask::cargo::cargo;
 use xtask::error::{Error, OnPath};
 use xtask::{paths, shell};
 
-use crate::{schema, test, tidy};
+use crate::{deny, schema, test, tidy};
 
 /// A check, which gets the command that repeats it by hand.
 type Step = (&'static str, fn(&str) -> Result<(), Error>);
 
 /// The checks, quickest first.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("cargo fmt --all --check", run_cargo),
     ("cargo xtask tidy", |_| tidy::run()),
+    ("cargo xtask deny", |_| deny::run(&deny::DenyOptions::default())),
     ("cargo clippy --workspace --all-targets -- -D warnings", run_cargo),
     // Features that are off by default too; their libraries are loaded at run time and need not be installed.
     ("cargo clippy --workspace --all-targets --all-features -- -D warnings", run_cargo),

@@ -3,6 +3,7 @@
 //! A chore prints its result on stdout and its progress on stderr.
 
 mod ci;
+mod deny;
 mod gguf;
 mod schema;
 mod test;
@@ -52,6 +53,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
+    /// Check licences, sources, versions and advisories of the crates of others
+    Deny(deny::DenyOptions),
     /// Run all checks, then all tests
     Ci,
 }
@@ -73,6 +76,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
             let bench = ["run", "--quiet", "--package", "llama-warden-bench", "--"];
             return shell::status(cargo().args(bench).args(arguments)).map(shell::exit_code);
         }
+        Chore::Deny(options) => deny::run(&options)?,
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)
