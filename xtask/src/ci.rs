@@ -9,13 +9,13 @@ use xtask::cargo::cargo;
 use xtask::error::{Error, OnPath};
 use xtask::{paths, shell};
 
-use crate::{deny, schema, test, tidy};
+use crate::{deny, fuzz, schema, test, tidy};
 
 /// A check, which gets the command that repeats it by hand.
 type Step = (&'static str, fn(&str) -> Result<(), Error>);
 
 /// The checks, quickest first.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("cargo fmt --all --check", run_cargo),
     ("cargo xtask tidy", |_| tidy::run()),
     ("cargo xtask deny", |_| deny::run(&deny::DenyOptions::default())),
@@ -25,6 +25,8 @@ const STEPS: [Step; 8] = [
     ("cargo doc --workspace --no-deps --document-private-items", run_cargo),
     ("cargo xtask schema --check", |_| schema::check()),
     ("cargo test --manifest-path examples/*/Cargo.toml", |_| examples()),
+    // Long enough to try the inputs of the repository and many changes of each.
+    ("cargo xtask fuzz --seconds 8", |_| fuzz::run(&fuzz::FuzzOptions { seconds: 8, targets: Vec::new() })),
 ];
 
 /// Runs all steps up to the first that fails.

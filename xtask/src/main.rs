@@ -4,6 +4,7 @@
 
 mod ci;
 mod deny;
+mod fuzz;
 mod gguf;
 mod schema;
 mod test;
@@ -55,6 +56,8 @@ enum Chore {
     },
     /// Check licences, sources, versions and advisories of the crates of others
     Deny(deny::DenyOptions),
+    /// Have inputs invented for whatever reads bytes of others, and find those that break a promise
+    Fuzz(fuzz::FuzzOptions),
     /// Run all checks, then all tests
     Ci,
 }
@@ -77,6 +80,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
             return shell::status(cargo().args(bench).args(arguments)).map(shell::exit_code);
         }
         Chore::Deny(options) => deny::run(&options)?,
+        Chore::Fuzz(options) => fuzz::run(&options)?,
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -5,12 +5,12 @@
 //! complete. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
 //! of its server.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
 use llama_warden_events::BootId;
-use llama_warden_support::{Durability, blocking, is_disk_full, replace_file};
+use llama_warden_support::{Durability, blocking, is_disk_full, read_regular, replace_file};
 use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
@@ -19,6 +19,9 @@ use super::sweep::{ProcessSelector, Sweep, sweep};
 
 /// The name of the file in the state directory.
 const FILE: &str = "boots";
+
+/// Longest file in bytes: 17 for each run that left processes behind.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Kills every process of earlier runs that used `state_dir`, until `deadline`, and writes down that `boot` runs now.
 ///
@@ -55,9 +58,13 @@ pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io
 }
 
 fn read(path: &Path) -> Vec<String> {
-    let text = fs::read(path).unwrap_or_default();
+    run_ids(&read_regular(path, MAX_BYTES).unwrap_or_default())
+}
+
+/// The ids of runs that the content of the file names.
+pub fn run_ids(text: &[u8]) -> Vec<String> {
     let is_id = |line: &&str| line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    String::from_utf8_lossy(&text).lines().filter(is_id).map(str::to_owned).collect()
+    String::from_utf8_lossy(text).lines().filter(is_id).map(str::to_owned).collect()
 }
 
 /// Replaces the file in one step: after a crash it is the old one or the new one.
@@ -83,6 +90,7 @@ async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Resu
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command};
     use std::time::Duration;

@@ -63,6 +63,11 @@ impl LineSplitter {
         *self = Self::default();
     }
 
+    /// Bytes of memory that it holds until the line ends.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Adds bytes without a line end to the line.
     fn extend(&mut self, bytes: &[u8]) {
         let ended = bytes.iter().rev().take_while(|byte| **byte == b'\r').count();
@@ -155,7 +160,7 @@ mod tests {
         for step in 0..100_000 {
             splitter.feed(format!("{step:>60}\r").as_bytes(), |line| lines.push(line.to_vec()));
         }
-        assert!(splitter.partial.capacity() < 1024, "{} bytes are held", splitter.partial.capacity());
+        assert!(splitter.held_bytes() < 1024, "{} bytes are held", splitter.held_bytes());
         splitter.feed(b"error: no room\n", |line| lines.push(line.to_vec()));
         assert_eq!(lines, [b"error: no room"]);
         assert_eq!(split(["10 %\r", "20 %\r"]), [b"20 %"]);
@@ -190,9 +195,9 @@ mod tests {
         for _ in 0..1600 {
             splitter.feed(&piece, |line| lines.push(line.to_vec()));
         }
-        assert!(splitter.partial.capacity() <= 4 * MAX_LINE, "{} bytes are held", splitter.partial.capacity());
+        assert!(splitter.held_bytes() <= 4 * MAX_LINE, "{} bytes are held", splitter.held_bytes());
         splitter.feed(b"x\nnext\n", |line| lines.push(line.to_vec()));
-        assert_eq!(splitter.partial.capacity(), 0, "nothing is held between two lines");
+        assert_eq!(splitter.held_bytes(), 0, "nothing is held between two lines");
         assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_LINE, 4]);
     }
 }

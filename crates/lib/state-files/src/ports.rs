@@ -82,10 +82,12 @@ impl PortFile {
 
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
-        read_regular(&self.path, MAX_BYTES)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
+        read_regular(&self.path, MAX_BYTES).map(|bytes| Self::parse(&bytes)).unwrap_or_default()
+    }
+
+    /// What the content of a file stores; nothing if it is invalid.
+    pub fn parse(content: &[u8]) -> KeptServers {
+        serde_json::from_slice(content).unwrap_or_default()
     }
 
     /// Replaces the file in one step. Writes nothing if nothing changed, an empty map without a file included.

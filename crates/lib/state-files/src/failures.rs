@@ -10,41 +10,53 @@ use std::time::Duration;
 use std::{fs, io};
 
 use llama_warden_events::ServerId;
-use llama_warden_support::{Durability, replace_file};
+use llama_warden_support::{Durability, read_regular, replace_file};
 
 /// How long the failures of an earlier run count.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
 const FILE: &str = "failures.json";
 
+/// Longest file in bytes: some dozens for each server.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// Consecutive failures by server; a server without failures has no entry.
-pub(crate) type FailureCounts = BTreeMap<ServerId, u32>;
+pub type FailureCounts = BTreeMap<ServerId, u32>;
 
 /// `failures.json` in the state directory.
 #[derive(Debug, Clone)]
-pub(crate) struct FailureFile {
+pub struct FailureFile {
     path: PathBuf,
 }
 
 impl FailureFile {
-    pub(crate) fn new(state_dir: &Path) -> Self {
+    /// The file of a state directory.
+    pub fn new(state_dir: &Path) -> Self {
         Self { path: state_dir.join(FILE) }
     }
 
     /// Reads what an earlier run saved.
-    pub(crate) fn load(&self) -> FailureCounts {
+    pub fn load(&self) -> FailureCounts {
         let age =
             fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_none_or(|age| age > MAX_AGE) {
             return FailureCounts::new();
         }
-        fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        read_regular(&self.path, MAX_BYTES).map(|bytes| Self::parse(&bytes)).unwrap_or_default()
+    }
+
+    /// The failures that the content of a file counts; none if it is invalid.
+    pub fn parse(content: &[u8]) -> FailureCounts {
+        serde_json::from_slice(content).unwrap_or_default()
     }
 
     /// Replaces the file in one step; removes it where there are no failures.
     ///
     /// Not synced: a power cut that loses the counts only gives each server a few more attempts.
-    pub(crate) fn save(&self, failures: &FailureCounts) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The file system refuses to write, to rename or to remove.
+    pub fn save(&self, failures: &FailureCounts) -> io::Result<()> {
         if failures.is_empty() {
             return match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
