@@ -3,9 +3,10 @@
 //! The programs are built with counters for every branch, by a pass that stable compilers have. No sanitizer is needed: the
 //! targets run safe code, and panic where a promise is not kept. New inputs are kept below the build folder for the next run.
 
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -46,10 +47,13 @@ pub struct FuzzOptions {
 pub fn run(options: &FuzzOptions) -> Result<(), Error> {
     let targets = chosen(&options.targets)?;
     let programs = build(&targets)?;
+    // libFuzzer ends its programs without cleaning up.
+    let scratch = env::temp_dir().join(format!("llama-warden-fuzz-{}", process::id()));
+    fs::create_dir_all(&scratch).on("create", &scratch)?;
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match fuzz(&programs, target, options.seconds) {
+            match fuzz(&programs, target, options.seconds, &scratch) {
                 Ok(summary) => eprintln!("fuzz: {target}: {summary}"),
                 Err(error) => findings.lock().unwrap_or_else(|lock| lock.into_inner()).push(error.to_string()),
             }
@@ -60,6 +64,7 @@ pub fn run(options: &FuzzOptions) -> Result<(), Error> {
             scope.spawn(work);
         }
     });
+    fs::remove_dir_all(&scratch).on("remove", &scratch)?;
     let findings = findings.into_inner().unwrap_or_else(|lock| lock.into_inner());
     match findings.len() {
         0 => Ok(()),
@@ -103,7 +108,7 @@ fn build(targets: &[String]) -> Result<PathBuf, Error> {
 }
 
 /// Runs one target. Its output is kept in a file, since it is long.
-fn fuzz(programs: &Path, target: &str, seconds: u64) -> Result<String, Error> {
+fn fuzz(programs: &Path, target: &str, seconds: u64, scratch: &Path) -> Result<String, Error> {
     let folder = paths::target().join("fuzz");
     let (inputs, findings) = (folder.join("corpus").join(target), folder.join("findings").join(target));
     for folder in [&inputs, &findings] {
@@ -119,7 +124,7 @@ fn fuzz(programs: &Path, target: &str, seconds: u64) -> Result<String, Error> {
     command.args(known.iter().filter(|folder| folder.is_dir())).args(LIMITS);
     command.arg(format!("-max_total_time={seconds}")).arg("-print_final_stats=1");
     command.arg(format!("-artifact_prefix={}/", findings.display()));
-    command.env("RUST_BACKTRACE", "0").stdout(Stdio::from(log)).stderr(Stdio::from(second));
+    command.env("RUST_BACKTRACE", "0").env("TMPDIR", scratch).stdout(Stdio::from(log)).stderr(Stdio::from(second));
     let status = shell::status(&mut command)?;
     let said = fs::read(&log_path).on("read", &log_path)?;
     let said = String::from_utf8_lossy(&said);

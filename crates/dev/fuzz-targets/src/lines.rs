@@ -9,7 +9,7 @@ use llama_warden_support::{LineSplitter, head_and_tail};
 
 use crate::{generator, pieces};
 
-/// The most that a line has, and what a splitter may hold: twice that before it cuts, in a buffer that grows by doubling.
+/// The most that a line has. A splitter holds up to twice that before it cuts, and a piece, in a buffer of a power of two.
 const MAX_LINE: usize = 64 << 10;
 
 /// The size of a ring.

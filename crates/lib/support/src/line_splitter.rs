@@ -77,12 +77,21 @@ impl LineSplitter {
             self.partial.clear();
             self.is_cut = false;
         }
+        self.reserve(segment.len());
         self.partial.extend_from_slice(segment);
         if self.partial.len() > 2 * MAX_LINE {
             self.cut();
         }
         if ended > 0 && self.partial.last() != Some(&b'\r') {
             self.partial.push(b'\r');
+        }
+    }
+
+    /// Makes room for a segment and its `\r`, up to a power of two. A buffer that doubles any size ends between one and two of them.
+    fn reserve(&mut self, segment: usize) {
+        let needed = self.partial.len() + segment + 1;
+        if needed > self.partial.capacity() {
+            self.partial.reserve_exact(needed.next_power_of_two() - self.partial.len());
         }
     }
 
@@ -183,6 +192,21 @@ mod tests {
                     let is_marked = memchr::memmem::find(line, OMITTED).is_some();
                     assert_eq!(is_marked, length > MAX_LINE, "{length} {end:?} {size}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_comes_in_odd_pieces_takes_no_more_memory() {
+        for first in [1, MAX_LINE / 2 + 500, MAX_LINE + 518] {
+            let mut splitter = LineSplitter::default();
+            for piece in [first, 1, MAX_LINE, MAX_LINE - 1, 1, MAX_LINE] {
+                splitter.feed(&vec![b'x'; piece], |_| {});
+                assert!(
+                    splitter.held_bytes() <= 4 * MAX_LINE,
+                    "{} bytes are held after {first}",
+                    splitter.held_bytes()
+                );
             }
         }
     }
