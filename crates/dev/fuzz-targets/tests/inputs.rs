@@ -1,5 +1,7 @@
 //! Every input in the repository keeps every promise: those in `fuzz/corpus`, and those in `fuzz/regressions`, which once broke one.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
