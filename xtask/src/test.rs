@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
-use xtask::{hadolint, prometheus, shell, systemd};
+use xtask::{prometheus, python, shell, systemd};
 
 /// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
@@ -31,7 +31,7 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", old_build("0.3.2")?),
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", old_build("0.3.16")?),
         ("LLAMA_WARDEN_TEST_PROMETHEUS", prometheus::provide()?.into_os_string()),
-        ("LLAMA_WARDEN_TEST_HADOLINT", hadolint::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_HADOLINT", python::hadolint()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_SYSTEMD_ANALYZE", systemd::provide()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_ALL", "1".into()),
     ];

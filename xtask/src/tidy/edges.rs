@@ -42,6 +42,7 @@ const TABLE: &str = "
     support:
     procfs:
     processes: events procfs support
+    state-files: events support
     located-toml:
     config-source: located-toml support
     config: events located-toml config-source support
@@ -55,7 +56,7 @@ const TABLE: &str = "
     launcher: events bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
-    supervisor: events state bus component support config memory + component-kit
+    supervisor: events state bus component support config memory state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
@@ -65,7 +66,10 @@ const TABLE: &str = "
     schema-gen: events config dialects detectors api metrics
     stand-in: + tiny-gguf
     tiny-gguf:
-    daemon: events state bus component support procfs processes config catalog plugin-files dialects detectors launcher \
+    fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
+        plugin-files detectors dialects api telemetry component-kit
+    fuzz: fuzz-targets
+    daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs config plugin-files detectors dialects launcher \

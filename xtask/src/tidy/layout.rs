@@ -20,7 +20,7 @@ const MAX_CRATE_LINES: usize = 4000;
 const TOP_LEVEL: &str = "\
     .cargo .ci .config .dockerignore .editorconfig .gitattributes .github .gitignore ARCHITECTURE.md CHANGELOG.md \
     CONTRIBUTING.md Cargo.lock Cargo.toml Dockerfile LICENSE-APACHE LICENSE-MIT README.md SECURITY.md clippy.toml \
-    config crates docs examples packaging rust-toolchain.toml rustfmt.toml tests xtask";
+    config crates deny.toml docs examples fuzz packaging rust-toolchain.toml rustfmt.toml tests xtask";
 
 /// Finds files in wrong places, files and crates that are too long, and files without a purpose in their first line.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {

@@ -6,6 +6,7 @@ mod comments;
 mod edges;
 mod layout;
 mod names;
+mod unsafety;
 mod words;
 
 use std::fmt;
@@ -47,7 +48,8 @@ pub struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let rules = [comments::check, edges::check, layout::check, names::check, words::check];
+    let rules =
+        [comments::check, edges::check, layout::check, names::check, unsafety::check, words::check];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(&checkout)).collect();
     violations.sort();
     for violation in &violations {

@@ -123,7 +123,8 @@ fn holds_word(line: &str, word: &str) -> bool {
 
 /// Whether the file is output of programs of other projects.
 fn is_recorded(source: &Source) -> bool {
-    source.path.starts_with("tests/fixtures/") || source.path == "Cargo.lock"
+    ["tests/fixtures/", "fuzz/corpus/", "fuzz/regressions/"].iter().any(|folder| source.path.starts_with(folder))
+        || source.path == "Cargo.lock"
 }
 
 /// Where a process may be signalled, and why.

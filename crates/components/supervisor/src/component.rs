@@ -21,13 +21,13 @@ use llama_warden_events::{
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
+use llama_warden_state_files::{FailureCounts, FailureFile};
 use llama_warden_support::BlockingError;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::action::SupervisorAction;
 use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
-use crate::failures::{FailureCounts, FailureFile};
 use crate::file_watches::FileWatches;
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};

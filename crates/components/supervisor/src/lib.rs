@@ -16,7 +16,6 @@ mod backoff;
 mod budget;
 mod changes;
 mod component;
-mod failures;
 mod file_watches;
 mod machine;
 mod memory_queries;

@@ -39,7 +39,7 @@ impl LaunchTag {
     }
 
     /// Whether an entry of `/proc/PID/environ` is this tag, or one that this tag is a prefix of.
-    fn matches(&self, entry: &[u8]) -> bool {
+    pub fn matches(&self, entry: &[u8]) -> bool {
         let own = self.0.as_bytes();
         if own.ends_with(b"/") { entry.starts_with(own) } else { entry == own }
     }

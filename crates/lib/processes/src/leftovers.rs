@@ -79,8 +79,13 @@ fn read(path: &Path) -> Vec<String> {
         }
         Vec::new()
     });
+    run_ids(&text)
+}
+
+/// The ids of runs that the content of the file names.
+pub fn run_ids(text: &[u8]) -> Vec<String> {
     let is_id = |line: &&str| line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    String::from_utf8_lossy(&text).lines().filter(is_id).map(str::to_owned).collect()
+    String::from_utf8_lossy(text).lines().filter(is_id).map(str::to_owned).collect()
 }
 
 /// Replaces the file in one step: after a crash it is the old one or the new one.

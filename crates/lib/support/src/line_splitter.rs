@@ -63,6 +63,11 @@ impl LineSplitter {
         *self = Self::default();
     }
 
+    /// Bytes of memory that it holds until the line ends.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Adds bytes without a line end to the line.
     fn extend(&mut self, bytes: &[u8]) {
         let ended = bytes.iter().rev().take_while(|byte| **byte == b'\r').count();
@@ -72,12 +77,21 @@ impl LineSplitter {
             self.partial.clear();
             self.is_cut = false;
         }
+        self.reserve(segment.len());
         self.partial.extend_from_slice(segment);
         if self.partial.len() > 2 * MAX_LINE {
             self.cut();
         }
         if ended > 0 && self.partial.last() != Some(&b'\r') {
             self.partial.push(b'\r');
+        }
+    }
+
+    /// Makes room for a segment and its `\r`, up to a power of two. A buffer that doubles any size ends between one and two of them.
+    fn reserve(&mut self, segment: usize) {
+        let needed = self.partial.len() + segment + 1;
+        if needed > self.partial.capacity() {
+            self.partial.reserve_exact(needed.next_power_of_two() - self.partial.len());
         }
     }
 
@@ -155,7 +169,7 @@ mod tests {
         for step in 0..100_000 {
             splitter.feed(format!("{step:>60}\r").as_bytes(), |line| lines.push(line.to_vec()));
         }
-        assert!(splitter.partial.capacity() < 1024, "{} bytes are held", splitter.partial.capacity());
+        assert!(splitter.held_bytes() < 1024, "{} bytes are held", splitter.held_bytes());
         splitter.feed(b"error: no room\n", |line| lines.push(line.to_vec()));
         assert_eq!(lines, [b"error: no room"]);
         assert_eq!(split(["10 %\r", "20 %\r"]), [b"20 %"]);
@@ -183,6 +197,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_comes_in_odd_pieces_takes_no_more_memory() {
+        for first in [1, MAX_LINE / 2 + 500, MAX_LINE + 518] {
+            let mut splitter = LineSplitter::default();
+            for piece in [first, 1, MAX_LINE, MAX_LINE - 1, 1, MAX_LINE] {
+                splitter.feed(&vec![b'x'; piece], |_| {});
+                assert!(
+                    splitter.held_bytes() <= 4 * MAX_LINE,
+                    "{} bytes are held after {first}",
+                    splitter.held_bytes()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn one_line_of_100_mb_takes_no_memory_and_the_next_is_intact() {
         let mut splitter = LineSplitter::default();
         let mut lines = Vec::new();
@@ -190,9 +219,9 @@ mod tests {
         for _ in 0..1600 {
             splitter.feed(&piece, |line| lines.push(line.to_vec()));
         }
-        assert!(splitter.partial.capacity() <= 4 * MAX_LINE, "{} bytes are held", splitter.partial.capacity());
+        assert!(splitter.held_bytes() <= 4 * MAX_LINE, "{} bytes are held", splitter.held_bytes());
         splitter.feed(b"x\nnext\n", |line| lines.push(line.to_vec()));
-        assert_eq!(splitter.partial.capacity(), 0, "nothing is held between two lines");
+        assert_eq!(splitter.held_bytes(), 0, "nothing is held between two lines");
         assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_LINE, 4]);
     }
 }

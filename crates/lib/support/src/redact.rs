@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use crate::lock::lock;
 
@@ -91,14 +91,21 @@ fn secret_places(text: &str) -> Vec<Range<usize>> {
         find_places(finder, text.as_bytes(), &mut places);
     }
     json_values(text, &mut places);
-    places.sort_by_key(|place| (place.start, std::cmp::Reverse(place.end)));
-    let mut end = 0;
-    places.retain(|place| {
-        let is_new = place.start >= end;
-        end = end.max(place.end);
-        is_new && place.start < place.end
-    });
+    merge(&mut places);
     places
+}
+
+/// Sorts places, joins those that overlap, and drops empty ones.
+fn merge(places: &mut Vec<Range<usize>>) {
+    places.retain(|place| place.start < place.end);
+    places.sort_unstable_by_key(|place| place.start);
+    places.dedup_by(|next, before| {
+        let overlaps = next.start < before.end;
+        if overlaps {
+            before.end = before.end.max(next.end);
+        }
+        overlaps
+    });
 }
 
 fn replaced(text: &str, places: impl IntoIterator<Item = Range<usize>>) -> String {
@@ -113,13 +120,13 @@ fn replaced(text: &str, places: impl IntoIterator<Item = Range<usize>>) -> Strin
     clean
 }
 
-/// Finds the markers and `secrets`; of two secrets that begin at one place the longer one. `None` if the automaton would be too
-/// large, which some thousands of secrets cannot make it. The kind is the one that is built in linear time: a table of states takes
+/// Finds the markers and `secrets`, also those that overlap. `None` if the automaton would be too large, which some thousands of
+/// secrets cannot make it. The kind is the one that is built in linear time: a table of states takes
 /// minutes for a secret of one repeated letter.
 fn finder(secrets: &[Vec<u8>]) -> Option<AhoCorasick> {
     let patterns = MARKERS.iter().map(|marker| marker.as_bytes()).chain(secrets.iter().map(Vec::as_slice));
     let mut builder = AhoCorasick::builder();
-    builder.match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA)).build(patterns).ok()
+    builder.match_kind(MatchKind::Standard).kind(Some(AhoCorasickKind::ContiguousNFA)).build(patterns).ok()
 }
 
 /// The automata in use, by their secrets. Most servers have the same secrets, and each redactor lives as long as its server:
@@ -137,44 +144,48 @@ fn shared_finder(secrets: Vec<Vec<u8>>) -> Option<Arc<AhoCorasick>> {
     Some(made)
 }
 
-/// Adds the places of secrets in a line, in their order.
+/// Adds the places of secrets in a line; they may overlap. Takes time in proportion to the line, whatever is in it.
 fn find_places(finder: &AhoCorasick, line: &[u8], places: &mut Vec<Range<usize>>) {
-    let mut from = 0;
-    while let Some(found) = finder.find(Input::new(line).range(from..)) {
-        from = found.end();
+    let (mut url_end, mut header_end) = (0, 0);
+    for found in finder.find_overlapping_iter(line) {
         match MARKERS.get(found.pattern().as_usize()) {
             None => places.push(found.range()),
-            Some(&"://") => url_secrets(line, found.end(), places),
+            Some(&"://") => {
+                places.extend(url_user(line, found.end()));
+                // Of a URL within a URL the rest is read already.
+                if found.start() >= url_end {
+                    url_end = url_parameters(line, found.end(), places);
+                }
+            }
             Some(marker) => {
                 let first = found.start().checked_sub(1).map(|at| line[at].to_ascii_lowercase());
                 let is_bearer = marker.eq_ignore_ascii_case("earer ");
-                if first == Some(if is_bearer { b'b' } else { b'a' }) {
-                    let value =
-                        if is_bearer { Some(token(line, found.end())) } else { header_value(line, found.end()) };
-                    places.extend(value.filter(|value| !value.is_empty()));
+                if first != Some(if is_bearer { b'b' } else { b'a' }) {
+                    continue;
+                }
+                if is_bearer {
+                    places.push(token(line, found.end()));
+                } else if let Some(start) = header_start(line, found.end()).filter(|start| *start >= header_end) {
+                    header_end = start + header_length(&line[start..]);
+                    places.push(start..header_end);
                 }
             }
         }
-        from = from.max(places.last().map_or(0, |place| place.end));
     }
 }
 
-/// The user and password of a URL whose authority begins at `start`, and its secret parameters.
-fn url_secrets(line: &[u8], start: usize, places: &mut Vec<Range<usize>>) {
-    let until = |from: usize, is_end: fn(u8) -> bool| {
-        line[from..].iter().position(|byte| is_end(*byte)).map_or(line.len(), |length| from + length)
-    };
-    let end = until(start, |byte| ends_url(byte) || matches!(byte, b'/' | b'?' | b'#'));
-    if let Some(user) = memchr::memrchr(b'@', &line[start..end]).filter(|length| *length > 0) {
-        places.push(start..start + user);
-    }
-    if line.get(end).is_none_or(|byte| ends_url(*byte)) {
-        return;
-    }
-    let url_end = until(end, ends_url);
-    let Some(query) = memchr::memchr(b'?', &line[end..url_end]) else { return };
-    let mut at = end + query + 1;
-    for parameter in line[at..url_end].split(|byte| matches!(byte, b'&' | b';' | b'#')) {
+/// The user and password of a URL whose authority begins at `start`.
+fn url_user(line: &[u8], start: usize) -> Option<Range<usize>> {
+    let authority = &line[start..url_part_end(line, start, |byte| matches!(byte, b'/' | b'?' | b'#'))];
+    memchr::memrchr(b'@', authority).filter(|length| *length > 0).map(|length| start..start + length)
+}
+
+/// Adds the secret parameters of a URL whose authority begins at `start`, those of URLs within it too, and returns where it ends.
+fn url_parameters(line: &[u8], start: usize, places: &mut Vec<Range<usize>>) -> usize {
+    let end = url_part_end(line, start, |_| false);
+    let Some(query) = memchr::memchr(b'?', &line[start..end]) else { return end };
+    let mut at = start + query + 1;
+    for parameter in line[at..end].split(|byte| matches!(byte, b'&' | b';' | b'#' | b'?')) {
         if let Some(name) = memchr::memchr(b'=', parameter)
             && name + 1 < parameter.len()
             && std::str::from_utf8(&parameter[..name]).is_ok_and(is_secret_name)
@@ -183,6 +194,13 @@ fn url_secrets(line: &[u8], start: usize, places: &mut Vec<Range<usize>>) {
         }
         at += parameter.len() + 1;
     }
+    end
+}
+
+/// Where the URL ends, or the part of it that ends with one of these bytes.
+fn url_part_end(line: &[u8], start: usize, is_end: fn(u8) -> bool) -> usize {
+    let end = line[start..].iter().position(|byte| ends_url(*byte) || is_end(*byte));
+    end.map_or(line.len(), |length| start + length)
 }
 
 const fn ends_url(byte: u8) -> bool {
@@ -198,17 +216,17 @@ fn token(line: &[u8], start: usize) -> Range<usize> {
     start..start + length
 }
 
-/// What follows the name of a header: after `:` or `=`, with or without quotes, up to a quote, a brace or the end of the line.
-fn header_value(line: &[u8], start: usize) -> Option<Range<usize>> {
-    let skip = |at: usize, what: &[u8]| at + line[at..].iter().take_while(|byte| what.contains(byte)).count();
-    let separator = skip(start, b"\"'\\ ");
-    if !matches!(line.get(separator), Some(b':' | b'=')) {
-        return None;
-    }
-    let start = skip(separator + 1, b"\"'\\ ");
-    let length =
-        line[start..].iter().take_while(|byte| !matches!(byte, b'"' | b'\'' | b'\\' | b'}' | b'<' | b'\r' | b'\n'));
-    Some(start..start + length.count())
+/// Where the value of a header begins whose name ends at `name_end`: after `:` or `=`, with or without quotes.
+fn header_start(line: &[u8], name_end: usize) -> Option<usize> {
+    let skip = |at: usize| at + line[at..].iter().take_while(|byte| b"\"'\\ ".contains(byte)).count();
+    let separator = skip(name_end);
+    matches!(line.get(separator), Some(b':' | b'=')).then(|| skip(separator + 1))
+}
+
+/// The length of the value of a header: up to a quote, a brace or the end of the line.
+fn header_length(value: &[u8]) -> usize {
+    let is_end = |byte: &u8| matches!(byte, b'"' | b'\'' | b'\\' | b'}' | b'<' | b'\r' | b'\n');
+    value.iter().position(is_end).unwrap_or(value.len())
 }
 
 /// Adds the places of the texts in `text` that stand behind a secret key: `"api_key": "value"`.
@@ -275,6 +293,7 @@ impl Redactor {
         };
         let mut places = Vec::new();
         find_places(finder, line, &mut places);
+        merge(&mut places);
         if places.is_empty() {
             return Cow::Borrowed(line);
         }
@@ -313,6 +332,35 @@ mod tests {
     fn of_a_secret_that_begins_with_another_one_nothing_is_left() {
         for secrets in [["secret", "secret-and-more"], ["secret-and-more", "secret"]] {
             assert_eq!(redacted(&secrets, "a secret-and-more, a secret."), "a [redacted], a [redacted].");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_replaced_beside_and_within_what_is_one_by_its_form() {
+        for (text, expected) in [
+            ("http://h/sk-12345?token=abc", "http://h/[redacted]?token=[redacted]"),
+            ("http://h/?q=sk-12345&key=a", "http://h/?q=[redacted]&key=[redacted]"),
+            ("http://h/?to=http://me:pw@g/?token=abc", "http://h/?to=http://[redacted]@g/?token=[redacted]"),
+            ("Authorization: a sk-12345, b", "Authorization: [redacted]"),
+            ("http://s-and-more", "http:[redacted]"),
+        ] {
+            assert_eq!(redacted(&["sk-12345", "//s-and-more"], text), expected);
+        }
+    }
+
+    #[test]
+    fn of_secrets_that_overlap_nothing_is_left() {
+        assert_eq!(redacted(&["abcdef", "defghi", "fghi-and-more"], "x abcdefghi-and-more!"), "x [redacted]!");
+        assert_eq!(redacted(&["aaaa"], "aaaaaa"), "[redacted]");
+    }
+
+    #[test]
+    fn a_long_line_of_markers_takes_no_time_out_of_proportion() {
+        for part in ["://a/", "://a?b=", "authorization:", "bearer ", "://a@", "\""] {
+            let line = part.repeat((256 << 10) / part.len());
+            // Square time is minutes.
+            mask(&line);
+            redacted(&["a-secret", "://a"], &line);
         }
     }
 

@@ -64,7 +64,11 @@ pub fn message_text(line: &[u8]) -> String {
     strip_controls(line, &mut clean);
     let message = LineCleaner { unwraps_json: true }.message(&clean);
     let text = String::from_utf8_lossy(&message);
-    structured_text(&text).unwrap_or_else(|| text.trim().to_owned())
+    let text = structured_text(&text).unwrap_or_else(|| text.trim().to_owned());
+    // JSON brings its own: `"\r"` is a carriage return only once it is read.
+    let mut clean = Vec::with_capacity(text.len());
+    strip_controls(text.as_bytes(), &mut clean);
+    String::from_utf8_lossy(&clean).into_owned()
 }
 
 /// The message of a line of 2024-04 to 2024-08, ` ERR [  main] text | tid="1" timestamp=2 port="3"`, or of the JSON before.
@@ -240,6 +244,8 @@ mod tests {
             ),
             (r#"{"type":"log","time":1,"level":"error","msg":"main: exiting\n"}"#, "main: exiting"),
             ("\u{1b}[31m  error: unknown argument: --x\u{1b}[0m\r", "error: unknown argument: --x"),
+            (r#"{"type":"log","time":1,"level":"error","msg":"\u001b[31mmain:\r exiting\u0000"}"#, "main: exiting"),
+            (r#"{"level":"ERROR","message":"\u001b]0;title\u0007no","model":"a\r"}"#, "no | model=\"a\\r\""),
             ("", ""),
         ];
         for (line, expected) in cases {

@@ -6,7 +6,6 @@
 //! What was chosen for a server, because nobody configured it, stays with it: the id with the path of its model, the port
 //! with the id. A new neighbour, or one that goes, changes neither.
 
-mod port_file;
 mod ports;
 mod report;
 
@@ -28,7 +27,7 @@ use llama_warden_events::ServerId;
 
 use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
-pub use port_file::{KeptServer, KeptServers, PortFile};
+pub use llama_warden_state_files::{KeptServer, KeptServers, PortFile};
 pub use ports::another_port;
 use ports::{PortSeeker, assign_ports, is_free};
 pub use report::{KnownModel, ModelsReport, word};

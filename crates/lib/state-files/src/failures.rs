@@ -26,16 +26,17 @@ const MAX_BYTES: u64 = 16 << 20;
 const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Consecutive failures by server; a server without failures has no entry.
-pub(crate) type FailureCounts = BTreeMap<ServerId, u32>;
+pub type FailureCounts = BTreeMap<ServerId, u32>;
 
 /// `failures.json` in the state directory.
 #[derive(Debug, Clone)]
-pub(crate) struct FailureFile {
+pub struct FailureFile {
     path: PathBuf,
 }
 
 impl FailureFile {
-    pub(crate) fn new(state_dir: &Path) -> Self {
+    /// The file of a state directory.
+    pub fn new(state_dir: &Path) -> Self {
         Self { path: state_dir.join(FILE) }
     }
 
@@ -47,7 +48,7 @@ impl FailureFile {
             return FailureCounts::new();
         }
         match read_regular(&self.path, MAX_BYTES) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Ok(bytes) => Self::parse(&bytes),
             Err(error) => {
                 let path = self.path.display();
                 tracing::warn!(%path, %error, "failures of the run before do not count");
@@ -57,13 +58,13 @@ impl FailureFile {
     }
 
     /// As [`Self::load`], off the runtime's thread. A disk that does not answer counts as no failures.
-    pub(crate) async fn loaded(&self) -> FailureCounts {
+    pub async fn loaded(&self) -> FailureCounts {
         let file = self.clone();
         timeout(LOAD_TIMEOUT, blocking(move || file.load())).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// Saves each change of the counts, the last one too, until their sender is dropped.
-    pub(crate) async fn keep(self, mut counts: watch::Receiver<FailureCounts>) {
+    pub async fn keep(self, mut counts: watch::Receiver<FailureCounts>) {
         while counts.changed().await.is_ok() {
             let (file, latest) = (self.clone(), counts.borrow_and_update().clone());
             let saved = blocking(move || file.save(&latest)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -71,6 +72,11 @@ impl FailureFile {
                 tracing::warn!(%error, "cannot save the counts of failures; a restart of the daemon begins to count anew");
             }
         }
+    }
+
+    /// The failures that the content of a file counts; none if it is invalid.
+    pub fn parse(content: &[u8]) -> FailureCounts {
+        serde_json::from_slice(content).unwrap_or_default()
     }
 
     /// Replaces the file in one step; removes it where there are no failures.

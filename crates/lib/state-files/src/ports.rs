@@ -83,7 +83,7 @@ impl PortFile {
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
         match read_regular(&self.path, MAX_BYTES) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Ok(bytes) => Self::parse(&bytes),
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     let path = self.path.display();
@@ -92,6 +92,11 @@ impl PortFile {
                 KeptServers::new()
             }
         }
+    }
+
+    /// What the content of a file stores; nothing if it is invalid.
+    pub fn parse(content: &[u8]) -> KeptServers {
+        serde_json::from_slice(content).unwrap_or_default()
     }
 
     /// Replaces the file in one step. Writes nothing if nothing changed, an empty map without a file included.

@@ -1,0 +1,33 @@
+//! Files of the state directory: what is read is written and read again to the same, and garbage names nobody.
+
+use llama_warden_events::{BootId, Incarnation};
+use llama_warden_processes::launch_tag::LaunchTag;
+use llama_warden_processes::leftovers::run_ids;
+use llama_warden_state_files::{FailureFile, PortFile};
+
+/// Reads the input as each of the files.
+pub(crate) fn check(input: &[u8]) {
+    let ports = PortFile::parse(input);
+    assert_eq!(PortFile::parse(&serde_json::to_vec(&ports).expect("ports are JSON")), ports);
+    for server in ports.values() {
+        for now in [0, server.gone_since.unwrap_or(1), u64::MAX] {
+            assert!(server.gone(now).is_none_or(|gone| gone.gone_since.is_some_and(|since| since <= now)), "at {now}");
+        }
+    }
+    let failures = FailureFile::parse(input);
+    assert_eq!(FailureFile::parse(&serde_json::to_vec(&failures).expect("failures are JSON")), failures);
+
+    let runs = run_ids(input);
+    assert_eq!(run_ids((runs.join("\n") + "\n").as_bytes()), runs);
+    for run in &runs {
+        // A tag that is a part of another run's, or of none, would kill a bystander.
+        assert_eq!(run.len(), 16, "{run:?} is no id");
+        let tag = LaunchTag::of_run(run);
+        assert_eq!(tag.value(), format!("{run}/"));
+    }
+    let tag = LaunchTag::new(&BootId::from_random(1), &llama_warden_component_kit::server("fuzz"), Incarnation::new(1));
+    for entry in input.split(|byte| *byte == 0) {
+        let is_exact = entry == format!("LLAMA_WARDEN_LAUNCH={}", tag.value()).as_bytes();
+        assert_eq!(tag.matches(entry), is_exact, "{:?}", entry.escape_ascii().to_string());
+    }
+}
