@@ -57,6 +57,7 @@ const TABLE: &str = "
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory + component-kit
     health: events state bus component support procfs config probe + component-kit
+    canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
@@ -66,12 +67,12 @@ const TABLE: &str = "
     stand-in: + tiny-gguf
     tiny-gguf:
     daemon: events bus component support procfs config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf component-kit
-    terminal: daemon events state support api-types + component-kit
-    builds: daemon terminal events bus component support procfs config plugin-files detectors dialects launcher \
+        readiness terminator supervisor memory health hooks canary api api-types client metrics systemd telemetry + tiny-gguf component-kit
+    terminal: daemon events state support memory api-types + component-kit
+    builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
     cli: builds terminal daemon events state bus component support config catalog plugin-files api-types client detectors \
-        dialects launcher readiness terminator memory hooks telemetry tiny-gguf
+        dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf xtask

@@ -1,6 +1,7 @@
 //! The composition: one line per component.
 
 use llama_warden_api::Api;
+use llama_warden_canary::Canaries;
 use llama_warden_component::{CompositionError, Context, Host};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
@@ -56,6 +57,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane))?;
     host.add(Hooks::new(fleet))?;
+    host.add(Canaries::new(context.bus().clone(), context.fleet(), context.lane().clone()))?;
     host.add(Supervisor::new(settings.supervisor))?;
     host.add(settings.metrics)?;
     host.add(settings.api)?;

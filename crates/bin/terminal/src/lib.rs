@@ -1,8 +1,9 @@
 //! What a person sees in a terminal: tables that fit its width and height, and lines in which only colours act.
 //!
-//! [`table`] lays out columns, [`status_table`] the servers, [`live_table`] draws it again with each change. [`output`] is the one
+//! [`table`] lays out columns, [`status_table`] the servers, [`canary_table`] two builds, [`live_table`] draws it again with each change. [`output`] is the one
 //! way by which commands print: data to standard output, everything else to standard error.
 
+pub mod canary_table;
 pub mod live_table;
 pub mod natural_order;
 pub mod output;

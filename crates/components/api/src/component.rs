@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
-use llama_warden_events::{NoCommand, SuperviseCommand};
+use llama_warden_events::{CanaryCommand, NoCommand, SuperviseCommand};
 
 use crate::app::AppState;
 use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
@@ -46,7 +46,8 @@ impl fmt::Debug for Api {
 
 impl Component for Api {
     const NAME: &'static str = "api";
-    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<SuperviseCommand>(), CommandSetId::of::<CanaryCommand>()];
 
     type Command = NoCommand;
     type Error = UnusablePath;

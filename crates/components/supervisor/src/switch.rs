@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::Fleet;
-use llama_warden_events::{ProfileCard, Refused, ServerId, SwitchPlan};
+use llama_warden_events::{BuildChange, ProfileCard, Refused, ServerId, SwitchPlan};
 
 use crate::machine::{DesiredServer, ServerGoal};
 
@@ -17,6 +17,8 @@ pub enum Change {
     Preview(Option<String>),
     /// Read the configuration again, for the active profile.
     Reload(Caution),
+    /// Change the executable of a server, or try another one beside it.
+    Build(ServerId, BuildChange),
 }
 
 /// Whether a reload refuses a configuration that looks half written.
