@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use llama_warden_events::{BuildChange, CommandSummary, Event, Incarnation};
 use llama_warden_stand_in::{Era, Renames, Script, ScriptAction, ScriptPhase};
@@ -176,13 +177,36 @@ fn a_canary_ends_with_its_client_and_there_is_one_at_a_time() {
 }
 
 #[test]
+fn a_daemon_that_stops_takes_the_canary_along_and_says_so() {
+    sandbox(async |sandbox| {
+        let fleet = fleet_of_one(sandbox);
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let slow = sandbox.build("slow", &Script { load_ms: 60_000, ..Script::default() });
+        let mut client = canary(sandbox, &daemon, &slow, &[]);
+        let client = client.stderr(Stdio::piped()).spawn().expect("it starts");
+        daemon
+            .event("the canary runs", |event| {
+                event.event.kind() == "ServerSpawned" && event.server.as_ref().is_some_and(|id| id.is_canary())
+            })
+            .await;
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        let told = client.wait_with_output().await.expect("it ends");
+        let text = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(!told.status.success() && text.contains("shutting down"), "{text}");
+    });
+}
+
+#[test]
 fn a_killed_daemon_leaves_no_canary_behind() {
     sandbox(async |sandbox| {
         let fleet = fleet_of_one(sandbox);
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let slow = sandbox.build("slow", &Script { load_ms: 60_000, ..Script::default() });
-        let client = canary(sandbox, &daemon, &slow, &[]).spawn().expect("it starts");
+        let mut client = canary(sandbox, &daemon, &slow, &[]);
+        let client = client.stderr(Stdio::piped()).spawn().expect("it starts");
         daemon
             .event("the canary runs", |event| {
                 event.event.kind() == "ServerSpawned" && event.server.as_ref().is_some_and(|id| id.is_canary())
@@ -191,7 +215,8 @@ fn a_killed_daemon_leaves_no_canary_behind() {
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
         let told = client.wait_with_output().await.expect("it ends");
-        assert!(!told.status.success());
+        let text = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(!told.status.success() && text.contains("the daemon ended before the trial of a did"), "{text}");
         let home = sandbox.path().to_string_lossy().into_owned();
         eventually("every process is gone", WAIT_LIMIT, async || processes_with(&home).is_empty()).await;
         let next = sandbox.up(&fleet).await;

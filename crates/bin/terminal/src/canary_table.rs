@@ -24,10 +24,10 @@ pub fn text(report: &CanaryReport) -> String {
         row("completion", completion),
     ];
     let mut parts = vec![table::list(COLUMNS, rows)];
-    if report.options.is_empty() {
+    if report.options.is_empty() && new.dialect.is_some() {
         let same = if old.is_some() { "the same for both builds" } else { "as written" };
         parts.push(format!("options: {same}"));
-    } else {
+    } else if !report.options.is_empty() {
         let rows = report.options.iter().map(|OptionDifference { option, old, new, because }| {
             [option.clone(), old.clone().unwrap_or_else(unknown), new.clone(), because.clone()]
         });
@@ -52,7 +52,7 @@ fn unknown() -> String {
 fn completion(build: &BuildFigures) -> String {
     match &build.completion {
         Some(CompletionAnswer::Tokens { tokens, seconds, tokens_per_second }) => {
-            format!("{tokens_per_second:.1} tokens/s ({tokens} in {seconds:.2} s)")
+            format!("{tokens_per_second:.1} tokens/s ({tokens} in {seconds:.3} s)")
         }
         Some(CompletionAnswer::Declined { detail }) => format!("no token: {detail}"),
         Some(CompletionAnswer::Missing { detail }) => format!("no answer: {detail}"),

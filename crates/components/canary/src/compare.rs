@@ -24,9 +24,12 @@ pub(crate) fn option_differences(old: Option<&[Arc<OptionNote>]>, new: &[Arc<Opt
     let options: BTreeSet<&String> = old_notes.keys().chain(new_notes.keys()).collect();
     let differences = options.into_iter().filter_map(|option| {
         let [before, after] = [old_notes.get(option), new_notes.get(option)];
-        let [before_text, after_text] = [before, after].map(|note| describe(note.map(AsRef::as_ref)));
+        let [before_text, after_text] = [(before, after), (after, before)].map(|(note, other)| describe(note, other));
         let because = match (after, before) {
             (Some(note), _) => note.because.to_string(),
+            (None, Some(note)) if note.treatment == OptionTreatment::Added => {
+                format!("added for the old build only: {}", note.because)
+            }
             (None, Some(note)) => format!("the new build takes it as written; for the old one: {}", note.because),
             (None, None) => return None,
         };
@@ -46,8 +49,10 @@ fn is_kept(note: &OptionNote) -> bool {
 }
 
 /// What a build gets for an option. Options that are passed as they are written have no note.
-fn describe(note: Option<&OptionNote>) -> String {
+fn describe(note: Option<&Arc<OptionNote>>, other: Option<&Arc<OptionNote>>) -> String {
     match note {
+        // What llama-warden adds for one build, it leaves out for the other.
+        None if other.is_some_and(|other| other.treatment == OptionTreatment::Added) => "not passed".to_owned(),
         Some(note) if note.treatment == OptionTreatment::Dropped || note.spelled.is_empty() => "not passed".to_owned(),
         // The name of the canary is in its alias and its socket; that is no difference of the builds.
         Some(note) if !is_kept(note) => note.spelled.to_vec().join(" ").replace(CANARY, ""),

@@ -1,11 +1,13 @@
 //! The component: takes requests for trials, and performs what the machine of the one under way decides.
 
+use std::path::PathBuf;
+
 use llama_warden_bus::{
     Accepted, Bus, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, OutputLane, Publisher,
     ReceivedCommand,
 };
 use llama_warden_component::{Component, Ports, Worker, next_task};
-use llama_warden_config::Fleet;
+use llama_warden_config::{Fleet, RestartPolicy};
 use llama_warden_events::{
     BuildChange, BuildFigures, CanaryCommand, Event, RefusalReason, Refused, Seq, ServerId, SuperviseCommand, Uptime,
 };
@@ -89,8 +91,8 @@ impl Worker for CanaryWorker {
     async fn on_command(&mut self, request: ReceivedCommand<CanaryCommand>, _: Uptime) -> Result<(), CanaryError> {
         match request.command.clone() {
             CanaryCommand::RunCanary { server, binary, prompt, switch } => {
-                let replacement = match self.replacement(&server, switch) {
-                    Ok(replacement) => replacement,
+                let (replacement, old) = match self.replacement(&server, switch) {
+                    Ok(possible) => possible,
                     Err(refused) => {
                         request.refuse(refused);
                         return Ok(());
@@ -101,7 +103,7 @@ impl Worker for CanaryWorker {
                 let id = self.events.publish_acked(draft).await?;
                 request.accept(Some(id));
                 let new = BuildFigures { binary, ..BuildFigures::default() };
-                let (trial, actions) = Trial::begin(TrialRequest { server, new, id, replacement });
+                let (trial, actions) = Trial::begin(TrialRequest { server, new, old, id, replacement });
                 self.trial = Some(RunningTrial { trial, prompt });
                 self.perform(actions).await
             }
@@ -148,8 +150,8 @@ impl Worker for CanaryWorker {
 }
 
 impl CanaryWorker {
-    /// Whether a trial may begin, and whether it ends with a replacement.
-    fn replacement(&self, server: &ServerId, switch: bool) -> Result<Replacement, Refused> {
+    /// Whether a trial may begin, whether it ends with a replacement, and what the server runs.
+    fn replacement(&self, server: &ServerId, switch: bool) -> Result<(Replacement, PathBuf), Refused> {
         let refused = |reason, detail: String| Err(Refused::new(reason, detail));
         if let Some(RunningTrial { trial, .. }) = &self.trial {
             let detail = format!("a canary of {} is under way, and there is one at a time", trial.server());
@@ -167,8 +169,12 @@ impl CanaryWorker {
                 format!("{server} is not running, and a build is replaced under a running server only: start it first");
             return refused(RefusalReason::WrongPhase, detail);
         }
-        let stable_after = self.fleet.borrow().get(server.as_str()).map(|spec| spec.restart.stable_after);
-        Ok(if switch { Replacement::After(stable_after.unwrap_or_default()) } else { Replacement::No })
+        let Some(spec) = self.fleet.borrow().get(server.as_str()).cloned() else {
+            return refused(RefusalReason::UnknownServer, format!("{server} is leaving the configuration"));
+        };
+        let is_restarted = spec.restart.policy != RestartPolicy::Never;
+        let after = Replacement::After { stable: spec.restart.stable_after, is_restarted };
+        Ok((if switch { after } else { Replacement::No }, spec.binary.to_path_buf()))
     }
 
     /// Lets the machine decide by the latest state.

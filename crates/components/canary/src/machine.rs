@@ -3,6 +3,7 @@
 //! Each decision looks at the whole state of the canary and of its server, so that a gap needs no code of its own. Invariants:
 //! every trial ends with one report; a canary that was added is removed before; a replacement is kept or reverted.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_events::{
@@ -10,13 +11,17 @@ use llama_warden_events::{
 };
 use llama_warden_state::{FailureRecord, ServerRecord, Snapshot};
 
-use crate::measure::Comparison;
+use crate::compare::option_differences;
+use crate::measure::{Comparison, known_figures};
 
 /// A request for a trial.
 #[derive(Debug, Clone)]
 pub(crate) struct TrialRequest {
     pub(crate) server: ServerId,
+    /// What is known of the other build beforehand.
     pub(crate) new: BuildFigures,
+    /// What the server runs.
+    pub(crate) old: PathBuf,
     /// The seq of its `CanaryBegan`.
     pub(crate) id: Seq,
     pub(crate) replacement: Replacement,
@@ -26,8 +31,12 @@ pub(crate) struct TrialRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replacement {
     No,
-    /// It has to be ready for this long.
-    After(Duration),
+    After {
+        /// It has to be ready for this long.
+        stable: Duration,
+        /// Whether the restart policy launches the server again after a failure.
+        is_restarted: bool,
+    },
 }
 
 /// One step that the component performs.
@@ -113,10 +122,10 @@ impl Trial {
         let canary = snapshot.servers.get(&self.request.server.canary()).map(AsRef::as_ref);
         let server = snapshot.servers.get(&self.request.server).map(AsRef::as_ref);
         match self.stage {
-            Stage::Starting { was_added } => self.start(canary, was_added),
+            Stage::Starting { was_added } => self.start(canary, server, was_added),
             Stage::Measuring => match canary {
                 Some(canary) if canary.is_ready() => Vec::new(),
-                Some(canary) => self.check_canary(canary),
+                Some(canary) => self.check_canary(canary, server),
                 None => self.remove(gone()),
             },
             Stage::Removing { is_accepted } => {
@@ -126,16 +135,16 @@ impl Trial {
                 }
                 if is_accepted && canary.is_none() { self.removed(server) } else { Vec::new() }
             }
-            Stage::Switching { after } => match launch_after(server, after) {
+            Stage::Switching { after } => match self.launch_after(server, after) {
                 Launched::Failed(why) => self.roll_back(server, why),
                 Launched::Ready => {
-                    let Replacement::After(stable) = self.request.replacement else { return self.complete() };
+                    let Replacement::After { stable, .. } = self.request.replacement else { return self.complete() };
                     self.stage = Stage::Watching { after, until: Uptime::new(now.as_duration() + stable) };
                     Vec::new()
                 }
                 Launched::Pending => Vec::new(),
             },
-            Stage::Watching { after, until } => match launch_after(server, after) {
+            Stage::Watching { after, until } => match self.launch_after(server, after) {
                 Launched::Failed(why) => self.roll_back(server, why),
                 Launched::Ready if now >= until => {
                     self.report.outcome = CanaryOutcome::Switched;
@@ -203,7 +212,12 @@ impl Trial {
         }
     }
 
-    fn start(&mut self, canary: Option<&ServerRecord>, was_added: bool) -> Vec<TrialAction> {
+    fn start(
+        &mut self,
+        canary: Option<&ServerRecord>,
+        server: Option<&ServerRecord>,
+        was_added: bool,
+    ) -> Vec<TrialAction> {
         match canary {
             None if was_added => self.remove(gone()),
             None => Vec::new(),
@@ -213,18 +227,21 @@ impl Trial {
             }
             Some(canary) => {
                 self.stage = Stage::Starting { was_added: true };
-                self.check_canary(canary)
+                self.check_canary(canary, server)
             }
         }
     }
 
     /// Ends the trial if the canary cannot become ready, or is ready no more.
-    fn check_canary(&mut self, canary: &ServerRecord) -> Vec<TrialAction> {
-        let new = &mut self.report.new;
-        new.version.clone_from(&canary.llama_version);
-        new.dialect.clone_from(&canary.dialect);
-        new.detector.clone_from(&canary.detector);
+    fn check_canary(&mut self, canary: &ServerRecord, server: Option<&ServerRecord>) -> Vec<TrialAction> {
         if let Some(failure) = &canary.failure {
+            // What is known without asking: an option that is refused or dropped may be why it failed.
+            let old = server.filter(|server| server.is_ready());
+            self.report.new = known_figures(canary, &self.request.new.binary);
+            self.report.old = old.map(|old| known_figures(old, &self.request.old));
+            if canary.dialect.is_some() {
+                self.report.options = option_differences(old.map(|old| &*old.notes), &canary.notes);
+            }
             let FailureRecord { reason, detail, lines, .. } = FailureRecord::clone(failure);
             return self.remove(CanaryOutcome::Failed { reason, detail, lines });
         }
@@ -248,7 +265,7 @@ impl Trial {
     /// The canary is gone: ends the trial, or begins the replacement.
     fn removed(&mut self, server: Option<&ServerRecord>) -> Vec<TrialAction> {
         match (self.request.replacement, server, &self.report.outcome) {
-            (Replacement::After(_), Some(server), CanaryOutcome::Passed) => {
+            (Replacement::After { .. }, Some(server), CanaryOutcome::Passed) => {
                 self.stage = Stage::Switching { after: server.incarnation };
                 vec![TrialAction::Change(BuildChange::Try { binary: self.request.new.binary.clone() })]
             }
@@ -263,7 +280,7 @@ impl Trial {
     }
 
     fn rolled_back(&mut self, server: Option<&ServerRecord>, after: Incarnation) -> Vec<TrialAction> {
-        let how = match launch_after(server, after) {
+        let how = match self.launch_after(server, after) {
             Launched::Ready => "the old build is ready again".to_owned(),
             Launched::Failed(why) => format!("with the old build again: {why}"),
             Launched::Pending => return Vec::new(),
@@ -272,6 +289,24 @@ impl Trial {
             *detail = format!("{detail}; {how}");
         }
         self.complete()
+    }
+
+    /// What became of the launches after another one.
+    fn launch_after(&self, server: Option<&ServerRecord>, after: Incarnation) -> Launched {
+        let Some(server) = server else { return Launched::Failed("the server is no longer configured".to_owned()) };
+        if server.stopped_on_request {
+            return Launched::Failed("the server was stopped by a command".to_owned());
+        }
+        // Connections that the old build has closed keep the port busy for up to a minute where the new one binds it in
+        // another way, as builds since 2025-08 do. That says nothing against the new build.
+        let is_tried_again = matches!(self.request.replacement, Replacement::After { is_restarted: true, .. })
+            && server.restart_abandoned.is_none();
+        if let Some(failure) = server.last_failure.as_deref().filter(|failure| failure.incarnation > after)
+            && (failure.reason != FailureReason::PortInUse || !is_tried_again)
+        {
+            return Launched::Failed(format!("{}: {}", failure.reason, failure.detail));
+        }
+        if server.incarnation > after && server.is_ready() { Launched::Ready } else { Launched::Pending }
     }
 
     fn complete(&mut self) -> Vec<TrialAction> {
@@ -292,20 +327,6 @@ enum Launched {
     Pending,
     Ready,
     Failed(String),
-}
-
-fn launch_after(server: Option<&ServerRecord>, after: Incarnation) -> Launched {
-    let Some(server) = server else { return Launched::Failed("the server is no longer configured".to_owned()) };
-    if server.stopped_on_request {
-        return Launched::Failed("the server was stopped by a command".to_owned());
-    }
-    match &server.last_failure {
-        Some(failure) if failure.incarnation > after => {
-            Launched::Failed(format!("{}: {}", failure.reason, failure.detail))
-        }
-        _ if server.incarnation > after && server.is_ready() => Launched::Ready,
-        _ => Launched::Pending,
-    }
 }
 
 fn gone() -> CanaryOutcome {

@@ -3,6 +3,7 @@
 //! One token has no rate, so that each build is asked for [`TOKENS`]. A build without `/completion` is asked at
 //! `/v1/completions`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,14 +100,19 @@ async fn figures(server: &ReadyServer, prompt: &str) -> BuildFigures {
         let pid = pid?;
         SystemMemoryProbe::new().read(&[pid]).resident.remove(&pid)
     });
+    let memory_bytes = memory.await.ok().flatten();
+    BuildFigures { memory_bytes, completion, ..known_figures(record, &spec.binary) }
+}
+
+/// What is known of a build without asking it.
+pub(crate) fn known_figures(record: &ServerRecord, binary: &Path) -> BuildFigures {
     BuildFigures {
-        binary: spec.binary.to_path_buf(),
+        binary: binary.to_owned(),
         version: record.llama_version.clone(),
         dialect: record.dialect.clone(),
         detector: record.detector.clone(),
         startup_seconds: record.ready.as_ref().map(|ready| ready.startup_seconds),
-        memory_bytes: memory.await.ok().flatten(),
-        completion,
+        ..BuildFigures::default()
     }
 }
 

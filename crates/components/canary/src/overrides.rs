@@ -241,6 +241,20 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_on_a_socket_has_one_of_its_own_and_runs_no_hook_and_writes_no_log_file() {
+        let keys =
+            "host = '/run/a.sock'\nflags = { log-file = '/l', ctx-size = 1 }\nhooks = { post-ready = ['/tell'] }";
+        let configured = fleet(&format!("[[servers]]\nid = 'a'\nmodel = '/m.gguf'\n{keys}"));
+        let mut overrides = BuildOverrides::none();
+        let add = BuildChange::AddCanary { binary: "/new".into() };
+        overrides.change(&server("a"), &add, &configured).expect("accepted");
+        let canary = overrides.apply(&configured).get("a~canary").cloned().expect("added");
+        assert_eq!(&*canary.host, "/run/a~canary.sock");
+        assert!(canary.hooks.post_ready.is_none() && !canary.flags.contains_key("log-file"));
+        assert!(canary.flags.contains_key("ctx-size"));
+    }
+
+    #[test]
     fn a_file_of_garbage_counts_as_none() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(folder.path().join(FILE), "{\"a\":").expect("writable");

@@ -35,12 +35,18 @@ pub async fn run(global: &GlobalArgs, args: &CanaryArgs) -> CommandResult {
             let known = client.status().await.map_err(connect::request_failure)?.servers;
             return Err(CommandFailure::unknown_server(args.id.as_str(), known.iter().map(|it| it.model_id.as_str())));
         }
+        Err(ClientError::Protocol { .. }) => {
+            let failure = CommandFailure::failed(format!("the daemon ended before the trial of {} did", args.id));
+            return Err(
+                failure.next_step("start it again with `llama-warden up`: servers run what they ran before the trial")
+            );
+        }
         Err(error) => return Err(connect::request_failure(error)),
     };
     let place = client.configuration().await.unwrap_or_default();
     if global.json {
         print_json(&report)?;
-    } else {
+    } else if report.new.dialect.is_some() {
         print_line(canary_table::text(&report))?;
     }
     Ok(conclude(&report, &place, global.json))
@@ -74,7 +80,7 @@ fn conclude(report: &CanaryReport, place: &ConfigurationPlace, json: bool) -> Ex
                 eprintln!(
                     "{server} runs {binary} now, also after a restart of the daemon, until its `binary` is another one"
                 );
-                eprintln!("  next: write `binary = \"{binary}\"` for {server} into {file}");
+                eprintln!("  next: write `binary = \"{binary}\"` into {file}, for {server} or below [llama-server]");
             }
             Exit::Done
         }
@@ -127,14 +133,6 @@ mod tests {
             (failed, Exit::NotReached),
         ] {
             assert_eq!(conclude(&report(outcome), &ConfigurationPlace::default(), true), exit);
-        }
-    }
-
-    #[test]
-    fn a_bare_name_is_looked_up_by_the_daemon_and_a_path_is_of_this_folder() {
-        assert_eq!(absolute(Path::new("llama-server")).expect("kept"), Path::new("llama-server"));
-        for path in ["./llama-server", "build/llama-server", "/opt/llama-server"] {
-            assert!(absolute(Path::new(path)).expect("resolved").is_absolute(), "{path}");
         }
     }
 }

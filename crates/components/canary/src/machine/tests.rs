@@ -9,6 +9,7 @@ use llama_warden_state::Phase;
 use super::*;
 
 const STABLE: Duration = Duration::from_secs(60);
+const TRIAL: Replacement = Replacement::After { stable: STABLE, is_restarted: true };
 
 struct Fixture {
     trial: Trial,
@@ -20,7 +21,7 @@ impl Fixture {
     /// A trial of a ready server.
     fn begin(replacement: Replacement) -> Self {
         let new = BuildFigures { binary: "/new".into(), ..BuildFigures::default() };
-        let request = TrialRequest { server: server("a"), new, id: Seq::new(1), replacement };
+        let request = TrialRequest { server: server("a"), new, old: "/old".into(), id: Seq::new(1), replacement };
         let (trial, actions) = Trial::begin(request);
         assert_eq!(actions, [change(BuildChange::AddCanary { binary: "/new".into() })]);
         let mut fixture = Self { trial, snapshot: Snapshot::new(BootId::from_random(1)), now: Uptime::default() };
@@ -30,7 +31,7 @@ impl Fixture {
 
     /// A trial whose canary passed and is gone, so that the server is told to run the new build.
     fn switching() -> Self {
-        let mut fixture = Self::begin(Replacement::After(STABLE));
+        let mut fixture = Self::begin(TRIAL);
         fixture.set("a~canary", |record| ready(record, 1));
         assert_eq!(fixture.look(), [TrialAction::Compare]);
         let actions = fixture.trial.on_compared(comparison(tokens()));
@@ -190,7 +191,7 @@ fn a_server_that_is_stopped_or_leaves_the_configuration_during_the_trial_gets_it
 #[test]
 fn a_canary_that_fails_ends_the_trial_with_its_reason_and_nothing_is_replaced() {
     for at in ["starting", "measuring"] {
-        let mut fixture = Fixture::begin(Replacement::After(STABLE));
+        let mut fixture = Fixture::begin(TRIAL);
         if at == "measuring" {
             fixture.set("a~canary", |record| ready(record, 1));
             assert_eq!(fixture.look(), [TrialAction::Compare]);
@@ -235,11 +236,11 @@ fn a_canary_that_waits_for_memory_or_is_stopped_or_goes_away_ends_the_trial() {
 
 #[test]
 fn a_cancelled_trial_removes_its_canary_and_replaces_nothing() {
-    let mut fixture = Fixture::begin(Replacement::After(STABLE));
+    let mut fixture = Fixture::begin(TRIAL);
     assert_eq!(fixture.trial.cancel(), [change(BuildChange::RemoveCanary)]);
     assert_eq!(fixture.outcome_after_removal(), CanaryOutcome::Cancelled);
 
-    let mut fixture = Fixture::begin(Replacement::After(STABLE));
+    let mut fixture = Fixture::begin(TRIAL);
     fixture.set("a~canary", |record| ready(record, 1));
     assert_eq!(fixture.look(), [TrialAction::Compare]);
     fixture.trial.on_compared(comparison(tokens()));
@@ -265,4 +266,52 @@ fn a_refused_change_ends_the_trial_with_its_words() {
     let mut fixture = Fixture::switching();
     assert!(matches!(outcome(&fixture.trial.on_refused(&refused)), CanaryOutcome::RolledBack { .. }));
     assert_eq!(fixture.trial.on_refused(&refused), [], "once");
+}
+
+#[test]
+fn a_port_that_the_old_build_still_occupies_is_waited_for_as_long_as_the_restart_policy_does() {
+    let busy = |fixture: &mut Fixture| {
+        fixture.set("a", |record| {
+            fails(record, 2);
+            let failure = FailureRecord::clone(record.failure.as_deref().expect("it failed"));
+            record.last_failure = Some(FailureRecord { reason: FailureReason::PortInUse, ..failure }.into());
+        });
+    };
+    let mut fixture = Fixture::switching();
+    busy(&mut fixture);
+    assert_eq!(fixture.look(), []);
+    fixture.set("a", |record| ready(record, 3));
+    assert_eq!(fixture.look(), []);
+    assert!(fixture.trial.next_deadline().is_some(), "it is watched");
+
+    let mut fixture = Fixture::switching();
+    busy(&mut fixture);
+    fixture.set("a", |record| record.restart_abandoned = Some("5 failures".to_owned()));
+    assert_eq!(fixture.look(), [change(BuildChange::Revert)]);
+}
+
+#[test]
+fn a_build_that_fails_before_it_is_ready_is_told_with_the_options_that_it_gets() {
+    let note = |treatment| {
+        let because = "of its help".into();
+        llama_warden_events::OptionNote {
+            option: "mlock".into(),
+            treatment,
+            spelled: [].into(),
+            because,
+            dialect: None,
+        }
+    };
+    let mut fixture = Fixture::begin(Replacement::No);
+    fixture.set("a~canary", |record| {
+        fails(record, 1);
+        record.dialect = Some("llama-server".into());
+        record.notes = [Arc::new(note(llama_warden_events::OptionTreatment::Dropped))].into();
+    });
+    fixture.look();
+    fixture.remove("a~canary");
+    let actions = fixture.accepted(&BuildChange::RemoveCanary);
+    let Some(TrialAction::Complete(report)) = actions.last() else { panic!("{actions:?}") };
+    assert_eq!(report.old.as_ref().map(|old| &*old.binary), Some(std::path::Path::new("/old")));
+    assert_eq!(report.options[0].option, "mlock");
 }
