@@ -58,6 +58,7 @@ const TABLE: &str = "
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
+    canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
@@ -70,12 +71,12 @@ const TABLE: &str = "
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
     daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf component-kit
-    terminal: daemon events state bus support api-types telemetry + component-kit
-    builds: daemon terminal events bus component support procfs config plugin-files detectors dialects launcher \
+        readiness terminator supervisor memory health hooks canary api api-types client metrics systemd telemetry + tiny-gguf component-kit
+    terminal: daemon events state bus support memory api-types telemetry + component-kit
+    builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
     cli: builds terminal daemon events state bus component support config catalog plugin-files api-types client detectors \
-        dialects launcher readiness terminator memory hooks telemetry tiny-gguf
+        dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf xtask

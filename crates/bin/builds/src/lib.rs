@@ -1,9 +1,11 @@
 //! What commands find out about builds of llama-server, without a daemon.
 //!
-//! [`executable`] asks one for its version and options, [`option_check`] compares a configuration with them, [`plugin_files`]
+//! [`executable`] asks one for its version and options, [`option_check`] compares a configuration with them, [`memory_report`] with
+//! the memory, [`plugin_files`]
 //! reads the packs and dialects that fit it, and [`starts`] starts it a few times to record what it prints.
 
 pub mod executable;
+pub mod memory_report;
 pub mod option_check;
 pub mod parsed_log;
 pub mod plugin_files;

@@ -14,7 +14,6 @@ mod commands;
 mod completion;
 mod connect;
 mod demo_fleet;
-mod memory;
 mod next_daemon;
 mod servers;
 

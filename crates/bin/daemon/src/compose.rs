@@ -1,6 +1,7 @@
 //! The composition: one line per component.
 
 use llama_warden_api::Api;
+use llama_warden_canary::Canaries;
 use llama_warden_component::{CompositionError, Context, Host};
 use llama_warden_events::BootId;
 use llama_warden_health::Health;
@@ -64,6 +65,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane))?;
     host.add(Hooks::new(fleet, settings.boot, settings.spawner))?;
+    host.add(Canaries::new(context.bus().clone(), context.fleet(), context.lane().clone()))?;
     host.add(Supervisor::new(settings.supervisor))?;
     host.add(settings.metrics)?;
     host.add(settings.api)?;

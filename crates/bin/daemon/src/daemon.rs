@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use llama_warden_api::Api;
 use llama_warden_bus::{Bus, CommandSender, EventDraft};
+use llama_warden_canary::BuildOverrides;
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
@@ -88,6 +89,9 @@ impl PreparedDaemon {
         let servers = fleet.iter().len();
 
         let state = StateDir::acquire(&loaded.state_dir()?)?;
+        let mut builds = BuildOverrides::read(state.path());
+        let fleet = builds.apply(&fleet);
+        builds.log();
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.kept);
@@ -108,7 +112,8 @@ impl PreparedDaemon {
         let tracing = settings::start_tracing(&boot);
         let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
         let reopener = event_log.as_ref().map(EventLog::reopener);
-        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports).rereading(token_file.clone()));
+        let resolver = FleetResolver::new(&inventory, profile, only, ports);
+        let resolver = Arc::new(resolver.rereading(token_file.clone()).overriding(builds));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))

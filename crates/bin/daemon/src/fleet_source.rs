@@ -1,10 +1,11 @@
 //! Resolves profiles and reloads to fleets for the supervisor.
 //!
-//! It owns the configuration in force. A change that is refused changes nothing. A server that a change leaves as it was
+//! It owns the configuration in force, and the executables that run in place of configured ones. A change that is refused changes nothing. A server that a change leaves as it was
 //! is shared with the fleets of before, so that each exists once in memory.
 
 use std::sync::{Arc, Mutex};
 
+use llama_warden_canary::BuildOverrides;
 use llama_warden_config::{
     ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, SourceKind,
 };
@@ -29,6 +30,7 @@ pub struct FleetResolver {
     read: LatestText,
     /// Read again with each reload.
     token_file: Option<TokenFile>,
+    builds: Mutex<BuildOverrides>,
 }
 
 /// The text of the configuration file as it was read last, accepted or not; `None` if it could not be read. Whoever finds
@@ -76,6 +78,7 @@ impl FleetResolver {
             ports,
             read,
             token_file: None,
+            builds: Mutex::new(BuildOverrides::none()),
         }
     }
 
@@ -83,6 +86,12 @@ impl FleetResolver {
     #[must_use]
     pub fn rereading(self, token_file: Option<TokenFile>) -> Self {
         Self { token_file, ..self }
+    }
+
+    /// With these executables in place of configured ones.
+    #[must_use]
+    pub fn overriding(self, builds: BuildOverrides) -> Self {
+        Self { builds: Mutex::new(builds), ..self }
     }
 
     /// The text that reloads have read.
@@ -103,11 +112,22 @@ impl FleetResolver {
 
     /// Resolves a change. A change that resolves replaces the configuration in force, unless it is a preview.
     fn resolve(&self, change: &Change) -> Result<Resolved, Refused> {
+        let resolved = self.resolve_configured(change)?;
+        let mut builds = lock(&self.builds);
+        if let Change::Build(server, change) = change {
+            builds.change(server, change, &resolved.fleet)?;
+        }
+        Ok(Resolved { fleet: builds.apply(&resolved.fleet), ..resolved })
+    }
+
+    /// The same with the executables that the configuration names.
+    fn resolve_configured(&self, change: &Change) -> Result<Resolved, Refused> {
         // Held throughout, so that changes apply one after the other: a reload reads files, which takes its time.
         let mut active = lock(&self.active);
         let with_profile =
             |profile: &Option<String>| ActiveConfiguration { profile: profile.clone(), only: None, ..active.clone() };
         match change {
+            Change::Build(..) => active.resolve(),
             Change::Preview(profile) => with_profile(profile).resolve(),
             Change::Profile(profile) => {
                 let next = with_profile(profile);

@@ -1,9 +1,10 @@
 //! What a person sees in a terminal: tables that fit its width and height, and lines in which only colours act.
 //!
-//! [`table`] lays out columns, [`status_table`] the servers, [`live_table`] draws it again with each change, and [`fleet_view`]
-//! does so for a daemon of this process. [`output`] is the one way by which commands print: data to standard output, everything
-//! else to standard error.
+//! [`table`] lays out columns, [`status_table`] the servers, [`canary_table`] two builds, [`live_table`] draws it again with each change,
+//! and [`fleet_view`] does so for a daemon of this process. [`output`] is the one way by which commands print: data to standard
+//! output, everything else to standard error.
 
+pub mod canary_table;
 pub mod daemon_log;
 pub mod fleet_view;
 pub mod live_table;

@@ -236,7 +236,8 @@ pub fn server_line(server: &ServerReport) -> String {
     if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
         line.push_str(&format!(" after {seconds:.2} s via {} on {}", ready_via(server), base_url(server)));
     }
-    let note = note(server, "not started by itself");
+    let idle = if server.model_id.is_canary() { "" } else { "not started by itself" };
+    let note = note(server, idle);
     if !note.is_empty() {
         line.push_str(&format!(" ({})", for_cell(&note)));
     }

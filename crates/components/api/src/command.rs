@@ -9,7 +9,7 @@ use http::StatusCode;
 use llama_warden_api_types::ApiProblem;
 use llama_warden_bus::{Accepted, CommandRequest, Delivery, Subscription};
 use llama_warden_events::{
-    CommandOutcome, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, SuperviseCommand, Uptime,
+    CommandOutcome, CommandSet, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, SuperviseCommand, Uptime,
 };
 use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
@@ -23,7 +23,7 @@ pub(crate) const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const ACCEPT_TIMEOUT_WITH_FILES: Duration = Duration::from_secs(60);
 
 /// Sends a command and returns when its owner has accepted it, at most `limit` later.
-pub(crate) async fn send(app: &AppState, command: SuperviseCommand, limit: Duration) -> Result<Accepted, ApiProblem> {
+pub(crate) async fn send<C: CommandSet>(app: &AppState, command: C, limit: Duration) -> Result<Accepted, ApiProblem> {
     let clock = app.bus.clock();
     let deadline = Uptime::new(clock.now().as_duration() + limit);
     // Biased towards the answer: a shutdown is accepted and cancels this component in the same moment.
@@ -77,6 +77,7 @@ impl CommandGoal {
             }
             SuperviseCommand::StopServer { server, .. } => Self::Stopped(server.clone()),
             SuperviseCommand::ActivateProfile { .. }
+            | SuperviseCommand::ChangeBuild { .. }
             | SuperviseCommand::Reload { .. }
             | SuperviseCommand::ShutDown { .. } => Self::Settled,
         }

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
-use llama_warden_events::{NoCommand, SuperviseCommand};
+use llama_warden_events::{CanaryCommand, NoCommand, SuperviseCommand};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +67,8 @@ async fn serve_control(
 
 impl Component for Api {
     const NAME: &'static str = "api";
-    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<SuperviseCommand>(), CommandSetId::of::<CanaryCommand>()];
 
     type Command = NoCommand;
     type Error = UnusablePath;

@@ -116,6 +116,7 @@ impl ChangeQueue {
         let change = match &first.request.command {
             SuperviseCommand::ActivateProfile { profile, dry_run: true } => Change::Preview(profile.clone()),
             SuperviseCommand::ActivateProfile { profile, dry_run: false } => Change::Profile(profile.clone()),
+            SuperviseCommand::ChangeBuild { server, change } => Change::Build(server.clone(), change.clone()),
             SuperviseCommand::Reload { force: true, .. } => Change::Reload(Caution::Forced),
             _ => Change::Reload(Caution::Guarded(activity())),
         };
@@ -182,7 +183,9 @@ impl ChangeQueue {
 /// Whether a command is a change of profile or configuration, and not one about servers.
 const fn is_change(command: &SuperviseCommand) -> bool {
     match command {
-        SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => true,
+        SuperviseCommand::ActivateProfile { .. }
+        | SuperviseCommand::ChangeBuild { .. }
+        | SuperviseCommand::Reload { .. } => true,
         SuperviseCommand::StartServer { .. }
         | SuperviseCommand::StopServer { .. }
         | SuperviseCommand::RestartServer { .. }

@@ -353,8 +353,8 @@ impl SupervisorWorker {
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
         let activity = activity(&self.machine, &self.fleet.borrow());
         let kind = match command {
-            SuperviseCommand::Reload { .. } => SwitchKind::Reload,
-            _ => SwitchKind::Profile,
+            SuperviseCommand::ActivateProfile { .. } => SwitchKind::Profile,
+            _ => SwitchKind::Reload,
         };
         let difference = difference(&activity, &next, kind);
         let planned = Event::SwitchPlanned { plan: difference.plan.into() };
@@ -372,12 +372,16 @@ impl SupervisorWorker {
                 self.publish(EventDraft::server(spec.id.clone(), configured).because(id)).await?;
             }
         }
-        if let SuperviseCommand::Reload { trigger, .. } = command {
-            let trigger = trigger.clone();
-            self.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger }).because(id)).await?;
-            self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
-        } else {
-            self.publish(EventDraft::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
+        let events = match command {
+            SuperviseCommand::Reload { trigger, .. } => vec![
+                Event::ConfigurationReloaded { trigger: trigger.clone() },
+                Event::ProfilesConfigured { profiles: next.profiles },
+            ],
+            SuperviseCommand::ActivateProfile { .. } => vec![Event::ProfileActivated { profile: next.profile }],
+            _ => Vec::new(),
+        };
+        for event in events {
+            self.publish(EventDraft::daemon(event).because(id)).await?;
         }
         let actions = self.machine.switch(&difference.servers, Some(id));
         self.perform(actions, Some(id)).await
@@ -448,6 +452,9 @@ fn summarize(command: &SuperviseCommand) -> (Option<ServerId>, CommandSummary) {
         }
         SuperviseCommand::RestartServer { server, force, .. } => {
             (Some(server.clone()), CommandSummary::Restart { force: *force })
+        }
+        SuperviseCommand::ChangeBuild { server, change } => {
+            (Some(server.clone()), CommandSummary::ChangeBuild { build: change.clone() })
         }
         SuperviseCommand::ActivateProfile { profile, .. } => {
             (None, CommandSummary::ActivateProfile { profile: profile.clone() })

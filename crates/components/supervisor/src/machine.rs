@@ -177,7 +177,9 @@ impl SupervisorMachine {
             _ if self.shutdown.is_some() => {
                 return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
             }
-            SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => server,
+            SuperviseCommand::StartServer { server }
+            | SuperviseCommand::RestartServer { server, .. }
+            | SuperviseCommand::ChangeBuild { server, .. } => server,
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
         let is_known = self.servers.contains_key(server) && !self.removed.contains(server);
@@ -220,7 +222,9 @@ impl SupervisorMachine {
                 }
                 self.stop_all(force, &mut actions);
             }
-            SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {}
+            SuperviseCommand::ActivateProfile { .. }
+            | SuperviseCommand::ChangeBuild { .. }
+            | SuperviseCommand::Reload { .. } => {}
         }
         self.reconcile(None, &mut actions);
         actions

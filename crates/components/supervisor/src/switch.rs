@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::Fleet;
-use llama_warden_events::{ProfileCard, Refused, ServerId, SwitchPlan};
+use llama_warden_events::{BuildChange, ProfileCard, Refused, ServerId, SwitchPlan};
 
 use crate::machine::{DesiredServer, ServerGoal};
 
@@ -20,6 +20,8 @@ pub enum Change {
     /// Give another port to a server whose port is taken by somebody else. Refused where the configuration names its port, or
     /// nobody listens there any more.
     Port(ServerId),
+    /// Change the executable of a server, or try another one beside it.
+    Build(ServerId, BuildChange),
 }
 
 /// Whether a reload refuses a configuration that looks half written.

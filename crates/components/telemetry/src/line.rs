@@ -4,7 +4,8 @@
 //! The target is `llama_warden::fact`, so that a filter can pick the events.
 
 use llama_warden_events::{
-    CommandSummary, Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, MemoryEstimate, ServerId, Signal,
+    CanaryOutcome, CommandSummary, Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, MemoryEstimate, ServerId,
+    Signal,
 };
 
 /// Writes an event with the place of its macro, fields of its own, and a text without values.
@@ -47,6 +48,16 @@ pub(crate) fn log(envelope: &Envelope) {
             let delay_seconds = rounded(*delay_seconds);
             log!(info, envelope, attempt, max_attempts, delay_seconds, "restart scheduled");
         }
+        Event::CanaryBegan { binary, switch } => {
+            log!(info, envelope, binary = %binary.display(), switch, "canary began");
+        }
+        Event::CanaryCompleted { report } => match &report.outcome {
+            CanaryOutcome::Passed | CanaryOutcome::Switched | CanaryOutcome::Cancelled => {
+                log!(info, envelope, outcome = ?report.outcome, "canary completed");
+            }
+            CanaryOutcome::Failed { reason, detail, .. } => log!(warn, envelope, %reason, detail, "canary failed"),
+            CanaryOutcome::RolledBack { detail } => log!(warn, envelope, detail, "build rolled back"),
+        },
         Event::Extension(event) => {
             log!(info, envelope, source = event.source, kind = event.kind, data = %event.data, "extension event");
         }

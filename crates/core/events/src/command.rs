@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
+use crate::{BuildChange, Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
 
 /// Changes what should run. Owner: supervisor. An accepted command gets an id: the seq of its `CommandAccepted` event.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,13 @@ pub enum SuperviseCommand {
         profile: Option<String>,
         /// Only publish the plan.
         dry_run: bool,
+    },
+    /// Change the executable of a server, or try another one beside it.
+    ChangeBuild {
+        /// The server; of a canary, the server that it tries a build for.
+        server: ServerId,
+        /// The change.
+        change: BuildChange,
     },
     /// Read the configuration again and bring the fleet to what it says.
     Reload {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ArgumentList, FailureReason, RefusalReason, Seq, ServerId, Signal, closed_set};
+use crate::{ArgumentList, BuildChange, FailureReason, RefusalReason, Seq, ServerId, Signal, closed_set};
 
 /// A configured server, as it is known before it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,11 @@ pub enum CommandSummary {
         /// The profile; absent for every enabled server.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         profile: Option<String>,
+    },
+    /// Change the executable of the server, or try another one beside it.
+    ChangeBuild {
+        /// The change.
+        build: BuildChange,
     },
     /// Read the configuration again.
     Reload,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::{
-    ArgumentList, BinaryIdentity, CommandOutcome, CommandSummary, FailureReason, FileRefusal, HookOutcome, HookPoint,
-    ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal,
-    StopReason, StreamName, SwitchPlan, Warning,
+    ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, FailureReason, FileRefusal,
+    HookOutcome, HookPoint, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung,
+    ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
@@ -306,6 +306,19 @@ pub enum Event {
         attempts: u32,
         /// Why it gave up, for people.
         because: String,
+    },
+    /// The trial of another build of llama-server began; the `seq` of this event is the command's id. The events of the canary
+    /// itself are about a server of its own, `ID~canary`. (canary)
+    CanaryBegan {
+        /// The executable of the other build.
+        binary: PathBuf,
+        /// Whether it replaces the server's build if it proves itself.
+        switch: bool,
+    },
+    /// The trial of another build is over, and its canary is gone; `cause` is the command's id. (canary)
+    CanaryCompleted {
+        /// What came of it.
+        report: Box<CanaryReport>,
     },
     /// An event of a component that is not part of llama-warden. The snapshot counts it and is otherwise unchanged. (extension)
     Extension(Box<ExtensionEvent>),

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of a server in the configuration: 1 to 64 characters of `[A-Za-z0-9._-]`, not starting with `-` or `.`.
+/// The name of a server in the configuration: 1 to 64 characters of `[A-Za-z0-9._-]`, not starting with `-` or `.`; or such a
+/// name and `~canary`, the name of a server that the daemon adds for a while and that no configuration can have.
 ///
 /// A leading dash would read as an option and a leading dot as a hidden or parent directory wherever the name becomes
 /// an argument or a file name. Cloning is cheap: the text is shared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(description = "The name of a server: letters, digits, `.`, `_` and `-`, not starting with `.` or `-`.")]
-#[schemars(extend("pattern" = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"))]
+#[schemars(extend("pattern" = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(~canary)?$"))]
 pub struct ServerId(#[schemars(with = "String")] Arc<str>);
 
 /// Why a text is not a [`ServerId`].
@@ -22,20 +23,35 @@ pub struct ServerId(#[schemars(with = "String")] Arc<str>);
 pub struct InvalidServerId(pub String);
 
 impl ServerId {
-    /// Longest id, in bytes.
+    /// Longest id in a configuration, in bytes.
     pub const MAX_LEN: usize = 64;
+
+    /// The end of the id of a canary.
+    const CANARY: &str = "~canary";
 
     /// Checks `text` and wraps it.
     pub fn new(text: &str) -> Result<Self, InvalidServerId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let name = text.strip_suffix(Self::CANARY).unwrap_or(text);
         let valid =
-            (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with(['-', '.']);
+            (1..=Self::MAX_LEN).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with(['-', '.']);
         if valid { Ok(Self(text.into())) } else { Err(InvalidServerId(text.to_owned())) }
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id of the canary of this server.
+    #[must_use]
+    pub fn canary(&self) -> Self {
+        Self(format!("{}{}", self.0.trim_end_matches(Self::CANARY), Self::CANARY).into())
+    }
+
+    /// Whether it is the id of a canary.
+    pub fn is_canary(&self) -> bool {
+        self.0.ends_with(Self::CANARY)
     }
 }
 
@@ -268,6 +284,18 @@ mod tests {
             assert_eq!(ServerId::new(good).map(String::from).as_deref(), Ok(good));
         }
         for bad in ["", "--host", ".hidden", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(ServerId::new(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_canary_is_none_that_a_server_can_be_given() {
+        let long = ServerId::new(&"x".repeat(64)).expect("valid");
+        let canary = long.canary();
+        assert!(canary.is_canary() && !long.is_canary());
+        assert_eq!(ServerId::new(canary.as_str()).as_ref(), Ok(&canary), "it is read back");
+        assert_eq!(canary.canary(), canary);
+        for bad in ["~canary", "a~other", "a~canary~canary"] {
             assert!(ServerId::new(bad).is_err(), "{bad:?} was taken");
         }
     }

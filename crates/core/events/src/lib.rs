@@ -11,6 +11,7 @@
 compile_error!("llama-warden runs on Linux, on x86-64 and aarch64: it needs pidfds, parent-death signals and /proc");
 
 mod argument_list;
+mod canary;
 mod command;
 mod detail;
 mod envelope;
@@ -23,6 +24,9 @@ mod reason;
 mod signal;
 
 pub use argument_list::ArgumentList;
+pub use canary::{
+    BuildChange, BuildFigures, CanaryCommand, CanaryOutcome, CanaryReport, CompletionAnswer, OptionDifference,
+};
 pub use command::{CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand};
 pub use detail::{
     BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,

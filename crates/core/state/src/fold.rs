@@ -110,6 +110,8 @@ impl Snapshot {
             | Event::RestartScheduled { .. }
             | Event::RestartCancelled
             | Event::RestartAbandoned { .. }
+            | Event::CanaryBegan { .. }
+            | Event::CanaryCompleted { .. }
             | Event::Extension(_) => return Anomalous,
         }
         Fitted
@@ -125,8 +127,8 @@ impl Snapshot {
         }
         match self.servers.get_mut(server) {
             Some(record) => Arc::make_mut(record).apply(envelope),
-            // A `post-exit` hook may complete after its server was removed from the configuration.
-            None if matches!(envelope.event, Event::HookCompleted { .. }) => Fitted,
+            // A `post-exit` hook, or a canary, may complete after its server was removed from the configuration.
+            None if matches!(envelope.event, Event::HookCompleted { .. } | Event::CanaryCompleted { .. }) => Fitted,
             None => Anomalous,
         }
     }
@@ -285,6 +287,8 @@ impl ServerRecord {
             Event::ListenerIdentified { .. }
             | Event::OutputLost { .. }
             | Event::ReadyHinted { .. }
+            | Event::CanaryBegan { .. }
+            | Event::CanaryCompleted { .. }
             | Event::CommandCompleted { .. } => {}
             Event::DaemonStarted { .. }
             | Event::DaemonStopping { .. }

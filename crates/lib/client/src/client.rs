@@ -15,7 +15,7 @@ use llama_warden_api_types::{
     ActiveProfileReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord, ProfileReport,
     ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer,
 };
-use llama_warden_events::ServerId;
+use llama_warden_events::{CanaryReport, ServerId};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -23,8 +23,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    ClientError, CommandOptions, DaemonAddress, EventRange, LogOptions, Records, ReloadOptions, ServerAction,
-    ShutdownMode, SwitchMode,
+    CanaryOptions, ClientError, CommandOptions, DaemonAddress, EventRange, LogOptions, Records, ReloadOptions,
+    ServerAction, ShutdownMode, SwitchMode,
 };
 
 /// Longest time until a connection is established.
@@ -42,6 +42,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same for an answer before which the daemon reads files: the configuration, and the headers of all models.
 const FILES_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Longest time for the trial of a build: it loads a model twice, and is watched for as long as the user says.
+const CANARY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest answer other than a stream, in bytes.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
@@ -122,6 +125,18 @@ impl Client {
         ]);
         let path = format!("/api/v1/servers/{id}/{}{query}", action.as_str());
         self.request(Method::POST, &path, ANSWER_TIMEOUT + options.wait.unwrap_or_default()).await
+    }
+
+    /// Runs another build beside a server and returns what came of it, once that is over. Dropping the future cancels the trial,
+    /// unless it has begun to replace the server's build.
+    pub async fn canary(&self, id: &ServerId, options: &CanaryOptions) -> Result<CanaryReport, ClientError> {
+        let binary = escape_bytes(options.binary.as_os_str().as_encoded_bytes());
+        let query = query([
+            ("binary", Some(binary)),
+            ("prompt", options.prompt.as_deref().map(escape_segment)),
+            ("switch", flag(options.switch)),
+        ]);
+        self.request(Method::POST, &format!("/api/v1/servers/{id}/canary{query}"), CANARY_TIMEOUT).await
     }
 
     /// Lists the configured profiles.
@@ -316,18 +331,22 @@ fn flag(on: bool) -> Option<String> {
     on.then(|| "1".to_owned())
 }
 
-/// `?a=1&b=2` of the parameters that have a value. The values are numbers and words, so nothing needs an escape.
+/// `?a=1&b=2` of the parameters that have a value. Values other than numbers and words are escaped by the caller.
 fn query<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
     let given = parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
     let joined = given.collect::<Vec<_>>().join("&");
     if joined.is_empty() { joined } else { format!("?{joined}") }
 }
 
-/// Escapes `text` as one segment of a path.
+/// Escapes `text` as one segment of a path, or as the value of a parameter.
 fn escape_segment(text: &str) -> String {
+    escape_bytes(text.as_bytes())
+}
+
+fn escape_bytes(bytes: &[u8]) -> String {
     let escape = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),
     };
-    text.bytes().map(escape).collect()
+    bytes.iter().copied().map(escape).collect()
 }

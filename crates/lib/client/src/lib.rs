@@ -33,5 +33,7 @@ mod records;
 pub use address::{DaemonAddress, InvalidDaemonAddress};
 pub use client::Client;
 pub use error::ClientError;
-pub use options::{CommandOptions, EventRange, LogOptions, ReloadOptions, ServerAction, ShutdownMode, SwitchMode};
+pub use options::{
+    CanaryOptions, CommandOptions, EventRange, LogOptions, ReloadOptions, ServerAction, ShutdownMode, SwitchMode,
+};
 pub use records::Records;

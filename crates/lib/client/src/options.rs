@@ -1,5 +1,6 @@
 //! Parameters of requests: the options of commands and the ranges of streams.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_events::{EventPosition, StreamName};
@@ -88,4 +89,15 @@ pub enum EventRange {
     After(EventPosition),
     /// New events only.
     New,
+}
+
+/// The trial of another build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryOptions {
+    /// Its executable: an absolute path, or a bare name that is looked up in the daemon's PATH.
+    pub binary: PathBuf,
+    /// What both builds complete; `None` is a built-in text.
+    pub prompt: Option<String>,
+    /// Replace the server's build by the other one if that proves itself.
+    pub switch: bool,
 }

@@ -108,6 +108,31 @@ impl ServerSpec {
         Arc::new(Self { flags: flags.clone(), enabled, ..Self::clone(self) })
     }
 
+    /// The canary of this server: the same server with another executable on another port, for a short while.
+    ///
+    /// It runs no hooks: they tell others about the server that they know. It is not restarted, and writes to no log file of the
+    /// server.
+    #[must_use]
+    pub fn canary(&self, binary: &Path, port: u16) -> Self {
+        let mut flags = Flags::clone(&self.flags);
+        flags.remove("log-file");
+        let host = match self.host.strip_suffix(".sock") {
+            Some(path) => format!("{path}~canary.sock").into(),
+            None => self.host.clone(),
+        };
+        Self {
+            id: self.id.canary(),
+            binary: binary.into(),
+            port,
+            host,
+            enabled: true,
+            flags: flags.into(),
+            restart: RestartSpec { policy: RestartPolicy::Never, ..RestartSpec::clone(&self.restart) }.into(),
+            hooks: HooksSpec::default().into(),
+            ..self.clone()
+        }
+    }
+
     /// Whether a process that was launched from `other` must be replaced to fit this specification.
     pub fn needs_new_process(&self, other: &Self) -> bool {
         let command = |spec: &Self| {
@@ -132,7 +157,8 @@ impl ServerSpec {
             host: self.host.to_string(),
             tier: self.tier.as_ref().map(|tier| tier.to_string()),
             thinking: self.thinking,
-            enabled: self.enabled,
+            // Nobody waits for a canary: it is no part of the servers that should be ready.
+            enabled: self.enabled && !self.id.is_canary(),
         }
     }
 }

@@ -122,6 +122,8 @@ pub enum CliCommand {
         #[arg(long, value_name = "NAME", add = completion::profiles())]
         profile: Option<String>,
     },
+    /// Run another build of llama-server beside a server, compare the two, and stop it again
+    Canary(CanaryArgs),
     /// The packs that read the output of llama-servers
     #[command(subcommand)]
     Detector(DetectorCommand),
@@ -263,6 +265,24 @@ pub struct EventsArgs {
     #[arg(long, value_name = "-N", allow_negative_numbers = true, value_parser = earlier_run)]
     #[arg(conflicts_with = "follow")]
     pub run: Option<i64>,
+}
+
+/// Options of `canary`.
+#[derive(Debug, Clone, Args)]
+pub struct CanaryArgs {
+    /// The server
+    #[arg(value_name = "ID", add = completion::servers())]
+    pub id: ServerId,
+    /// The executable of the other build; a bare name is looked up in the daemon's PATH
+    #[arg(long, value_name = "BINARY", value_parser = values::path())]
+    pub binary: PathBuf,
+    /// What both builds complete, instead of a built-in text
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// If the other build proves itself, let the server run it: a short gap, since the new one starts when the old one is down.
+    /// If it fails within `restart.stable-after`, the old build comes back by itself
+    #[arg(long)]
+    pub switch: bool,
 }
 
 /// Options of `wait`.

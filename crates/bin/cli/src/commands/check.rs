@@ -14,7 +14,7 @@ use serde_json::json;
 use super::models;
 use super::up::searched;
 use crate::args::GlobalArgs;
-use crate::memory::MemoryReport;
+use llama_warden_builds::memory_report::MemoryReport;
 use llama_warden_builds::option_check;
 use llama_warden_builds::plugin_files;
 use llama_warden_terminal::output::{print_json, print_line};

@@ -2,6 +2,7 @@
 
 mod apply_change;
 mod argv;
+mod canary;
 mod check;
 mod completions;
 mod config;
@@ -49,6 +50,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Argv { id, binary, profile } => {
             on_runtime(argv::run(global, id, binary.as_deref(), profile.as_deref()))
         }
+        CliCommand::Canary(args) => on_runtime(canary::run(global, args)),
         CliCommand::Detector(command) => detector::run(global, command),
         CliCommand::Dialect(command) => dialect::run(global, command),
         CliCommand::Models { folders } => models::run(global, folders),

@@ -83,7 +83,7 @@ async fn follow(
 }
 
 /// Waits for a signal that ends a command.
-async fn interruption() -> Signal {
+pub async fn interruption() -> Signal {
     let handler = |signal: Signal| {
         let mut stream = stream(SignalKind::from_raw(signal.number())).ok();
         async move {

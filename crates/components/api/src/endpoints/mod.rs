@@ -1,5 +1,6 @@
 //! The endpoints. A handler reads one snapshot or sends one command; its [`Route`] stands beside it.
 
+mod canary;
 mod configuration;
 mod control;
 mod description;
@@ -36,6 +37,7 @@ routes![
     control::STOP,
     control::RESTART,
     control::SHUT_DOWN,
+    canary::RUN,
     logs::LOGS,
     events::EVENTS,
     profiles::LIST,

@@ -84,7 +84,7 @@ fn url_host(address: IpAddr) -> String {
 
 /// The targets of a snapshot that `asker` can reach, one group per server.
 fn groups(snapshot: &Snapshot, asker: &Asker) -> Vec<TargetGroup> {
-    let ready = snapshot.servers.iter().filter(|(_, server)| server.is_ready());
+    let ready = snapshot.servers.iter().filter(|(id, server)| server.is_ready() && !id.is_canary());
     ready.filter_map(|(id, server)| group(id, server, asker)).collect()
 }
 

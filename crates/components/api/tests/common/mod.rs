@@ -270,6 +270,9 @@ async fn run_owner(
         let _ = seen.send(request.command.clone());
         let forced = matches!(request.command, SuperviseCommand::ShutDown { force: true, .. });
         let (server, summary) = match &request.command {
+            SuperviseCommand::ChangeBuild { server, change } => {
+                (Some(server.clone()), CommandSummary::ChangeBuild { build: change.clone() })
+            }
             SuperviseCommand::StartServer { server } => (Some(server.clone()), CommandSummary::Start),
             SuperviseCommand::StopServer { server, force, .. } => {
                 (Some(server.clone()), CommandSummary::Stop { force: *force })

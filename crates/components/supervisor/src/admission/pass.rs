@@ -82,7 +82,7 @@ impl Admission {
         let frees_gpus = self.gpus_freed_at.is_some_and(|at| pass.now.since(at) < GPU_RELEASE);
         let awaits_driver = fit != MemoryFit::Now && frees_gpus && budget.gpus_are_short(&requirement);
         let (text, queued) = (budget.describe(&requirement), budget.queue_behind(&requirement, pass.queued_before));
-        match (fit, self.policy) {
+        match (fit, self.policy_for(server)) {
             (MemoryFit::Now, _) => self.grant(server, pass, None, actions),
             _ if awaits_driver => {
                 let because = format!("{text}; a driver may still be freeing what a server had");
@@ -97,7 +97,11 @@ impl Admission {
             (MemoryFit::Never, AdmissionPolicy::Enforce) => {
                 self.records.remove(server);
                 actions.extend(is_held.then(|| launch_released(server)));
-                let next = "lower its ctx-size or cache types, stop another server, or set start.memory = \"warn\"";
+                let next = if server.is_canary() {
+                    "stop the server that it stands beside, or another one, or set start.memory = \"off\""
+                } else {
+                    "lower its ctx-size or cache types, stop another server, or set start.memory = \"warn\""
+                };
                 AdmissionDecision::Refused { detail: format!("{text}; {next}") }
             }
             (MemoryFit::Later | MemoryFit::Never, _) => self.grant(server, pass, Some(text), actions),
@@ -118,6 +122,11 @@ impl Admission {
         } else if pass.reading.is_some() {
             self.recheck_at = Some(pass.now + RECHECK);
         }
+    }
+
+    /// A canary that may not fit is not started beside servers that people use, also where other servers would only be warned of.
+    fn policy_for(&self, server: &ServerId) -> AdmissionPolicy {
+        if server.is_canary() { AdmissionPolicy::Enforce } else { self.policy }
     }
 
     /// Blocks later launches too, where memory is enforced: which launch gets the memory must not depend on whose file is

@@ -63,6 +63,10 @@ impl<'a> CrossChecker<'a> {
             self.refuse(&server.location, "this server has no key `model`", "add model = \"path/to/model.gguf\"");
         }
         if let Some(id) = &server.value.id {
+            if id.value.is_canary() {
+                let message = format!("`{}` is the name of a canary, which the daemon gives", id.value);
+                self.refuse(&id.location, message, "leave out `~canary`");
+            }
             return Some(id.value.clone());
         }
         let model = model.filter(|_| !self.written.contains(&format!("servers[{index}].id")))?;

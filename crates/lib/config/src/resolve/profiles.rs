@@ -108,7 +108,7 @@ impl CrossChecker<'_> {
         let empty = Default::default();
         let profiles = file.profiles.as_ref().map_or(&empty, |profiles| &profiles.value);
         for (name, profile) in profiles {
-            if ServerId::new(name).is_err() {
+            if !ServerId::new(name).is_ok_and(|name| !name.is_canary()) {
                 let message = format!("`{name}` is not the name of a profile");
                 self.refuse(&profile.location, message, "a name is 1 to 64 letters, digits, `.`, `_` and `-`");
             }

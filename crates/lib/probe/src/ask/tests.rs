@@ -138,9 +138,27 @@ async fn the_request_is_plain_and_carries_prefix_and_key() {
     assert_eq!((reply.status, &*reply.body), (StatusCode::OK, &b"{\"status\":\"ok\"}"[..]));
     let head = server.await.expect("serves").to_lowercase();
     assert!(head.starts_with("get /llama/v1/models http/1.1\r\n"), "{head}");
-    for line in [format!("host: 127.0.0.1:{port}"), "connection: close".into(), "authorization: bearer secret".into()] {
+    for line in [format!("host: 127.0.0.1:{port}"), "authorization: bearer secret".into()] {
         assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
     }
+}
+
+#[tokio::test]
+async fn the_connection_is_closed_by_the_client_so_that_the_port_of_the_server_is_free() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("has an address").port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accepts");
+        let mut request = vec![0; 4096];
+        let read = stream.read(&mut request).await.expect("reads");
+        stream.write_all(OK).await.expect("writes");
+        let after = tokio::time::timeout(TIMEOUT, stream.read(&mut [0; 16])).await.expect("the client closes");
+        (String::from_utf8_lossy(&request[..read]).to_lowercase(), after.expect("it closes in order"))
+    });
+    assert_eq!(probe(&tcp(port), "/health", TIMEOUT).await, ProbeAnswer::Ok);
+    let (request, after) = server.await.expect("serves");
+    assert_eq!(after, 0);
+    assert!(!request.contains("\r\nconnection:"), "the server is not told to close: {request}");
 }
 
 #[tokio::test]
