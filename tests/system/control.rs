@@ -11,14 +11,14 @@ use llama_warden_events::{CommandOutcome, Event, Seq};
 use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually, measured,
+    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually,
     open_files, sample, sandbox,
 };
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// Every completed command: its id, and its outcome.
 fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {

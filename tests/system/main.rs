@@ -49,5 +49,5 @@ mod systemd;
 mod telemetry;
 mod terminal;
 mod unkillable;
-mod wrapped;
 mod user_mistakes;
+mod wrapped;

@@ -48,8 +48,7 @@ pub struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let rules =
-        [comments::check, edges::check, layout::check, names::check, unsafety::check, words::check];
+    let rules = [comments::check, edges::check, layout::check, names::check, unsafety::check, words::check];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(&checkout)).collect();
     violations.sort();
     for violation in &violations {

@@ -126,12 +126,14 @@ fn unusable(path: &Path, what: &str, error: &io::Error) -> CommandFailure {
 fn acquire(path: &Path, former: Option<(u64, u64)>) -> Result<(PathBuf, HeldLock), CommandFailure> {
     let given = path;
     let unusable = |what: &str, error: &io::Error| unusable(given, what, error);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| match (error.kind(), in_the_way(path)) {
-        (ErrorKind::AlreadyExists | ErrorKind::NotADirectory, Some((place, what))) => {
-            CommandFailure::usage(format!("cannot create the state directory {}: {what}", path.display()))
-                .next_step(format!("remove {}, or name another folder as daemon.state-dir", place.display()))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        match (error.kind(), in_the_way(path)) {
+            (ErrorKind::AlreadyExists | ErrorKind::NotADirectory, Some((place, what))) => {
+                CommandFailure::usage(format!("cannot create the state directory {}: {what}", path.display()))
+                    .next_step(format!("remove {}, or name another folder as daemon.state-dir", place.display()))
+            }
+            _ => unusable("create", &error),
         }
-        _ => unusable("create", &error),
     })?;
     let link = fs::symlink_metadata(path).map_err(|error| unusable("inspect", &error))?;
     let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;

@@ -2,7 +2,7 @@
 //!
 //! A second daemon could lock a new directory of the same path, and would take this one's servers for left behind. So the directory is
 //! locked again at once; where another daemon was faster, this one stops. The kernel tells of the lock's removal; everything else
-//! is found by a slow look. See `docs/decisions/0021-a-lost-state-directory.md`.
+//! is found by a slow look. See `docs/decisions/0023-a-lost-state-directory.md`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -141,11 +141,7 @@ pub fn start_logging_to(settings: &LoggingSettings, output: impl Write + Send + 
     begin(settings, LogSink::Lines, output)
 }
 
-fn begin(
-    settings: &LoggingSettings,
-    sink: LogSink,
-    output: impl Write + Send + 'static,
-) -> Result<LogGuard, LogError> {
+fn begin(settings: &LoggingSettings, sink: LogSink, output: impl Write + Send + 'static) -> Result<LogGuard, LogError> {
     let report = |lost| tracing::warn!(lost, "log lines were lost: nobody took them");
     let queue = LineQueue::start(output, report).map_err(LogError::Writer)?;
     // Not `try_init`, which would also log what libraries tell the `log` crate: of those here, only file watches that are gone.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use llama_warden_events::{BootId, Envelope, EventPosition, Seq};
+use llama_warden_events::{BootId, Envelope, EventPosition, Seq, Timestamp};
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use llama_warden_api::{Api, Listeners, TcpAccess, Token};
-use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher};
+use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, wall_time};
 use llama_warden_component::Component;
 use llama_warden_component_kit::{TestBus, card, server};
 use llama_warden_events::{
@@ -141,7 +141,7 @@ impl RunningApi {
         let stream = StreamName::Stderr;
         let mut sink =
             bus.lane().open(&OutputKey { server: server("good"), incarnation: Incarnation::new(1), stream }, 4096);
-        sink.push(b"a line");
+        sink.push(wall_time(), b"a line");
         Self { runtime, tcp, socket, commands, _bus: bus, _folder: folder }
     }
 }

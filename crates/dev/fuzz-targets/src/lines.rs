@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use llama_warden_bus::{FollowedLine, OutputKey, OutputLane};
+use llama_warden_bus::{FollowedLine, OutputKey, OutputLane, wall_time};
 use llama_warden_component_kit::server;
 use llama_warden_events::{Incarnation, StreamName};
 use llama_warden_support::{LineSplitter, head_and_tail};
@@ -60,7 +60,7 @@ fn check_ring(lines: &[Vec<u8>]) {
     let mut follower = lane.follow(&id, StreamName::Stderr, 0);
     let (mut seen, mut lost) = (0_usize, 0_u64);
     for (number, line) in lines.iter().enumerate() {
-        sink.push(line);
+        sink.push(wall_time(), line);
         // Not after each line, so that the ring runs over.
         if number % 64 == 63 || number + 1 == lines.len() {
             loop {

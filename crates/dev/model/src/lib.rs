@@ -3,7 +3,7 @@
 //!
 //! A run is a list of [`SimulationStep`]s. Between any two steps, every component may be behind by any number of events, any task may be
 //! done or not, and the clock may have jumped. [`Simulation::run`] does the steps, then lets everything come to rest, then shuts
-//! down, and returns the first promise that was broken ([`Violation`]).
+//! down, and returns the first promise that was broken ([`BrokenPromise`]).
 //!
 //! What the components around the machines do, the simulation does in their place (`parts`), as closely as it can: it sends, it
 //! publishes, it asks. The launcher has no machine; it is played, with processes that misbehave.
@@ -23,7 +23,7 @@ pub use bus::{SentCommand, SimulatedBus, SimulatedInbox, SimulatedIncoming};
 pub use promises::Promises;
 pub use simulation::{Broken, Simulation, SimulationSettings};
 pub use step::{Act, Outside, Part, Preparation, SimulationStep, StopHaste, UserCommand};
-pub use violation::Violation;
+pub use violation::BrokenPromise;
 pub use world::{Manner, SimulatedProcess, World};
 
 /// How many servers there are.

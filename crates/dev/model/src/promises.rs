@@ -8,7 +8,7 @@ use llama_warden_events::{Envelope, Event, Incarnation, Seq, ServerId, Supervise
 use llama_warden_state::{PhaseName, Snapshot};
 use llama_warden_supervisor::SwitchKind;
 
-use crate::Violation;
+use crate::BrokenPromise;
 use crate::world::World;
 
 /// What the last command that touches a server wants of it.
@@ -125,16 +125,16 @@ impl Promises {
         restart: &RestartSpec,
         starts: Option<usize>,
         now: Uptime,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), BrokenPromise> {
         if self.is_shutting_down {
-            return Err(Violation::LaunchedInShutdown(server.clone()));
+            return Err(BrokenPromise::LaunchedInShutdown(server.clone()));
         }
         self.loading.insert(server.clone(), incarnation);
         if starts.is_some_and(|starts| self.loading.len() > starts) {
-            return Err(Violation::TooManyStarts(self.loading.len()));
+            return Err(BrokenPromise::TooManyStarts(self.loading.len()));
         }
         let restarts = self.restarts.entry(server.clone()).or_default();
-        let broken = |what: String| Err(Violation::Backoff(server.clone(), what));
+        let broken = |what: String| Err(BrokenPromise::Backoff(server.clone(), what));
         if restarts.is_given_up {
             return broken("launched after it was given up".to_owned());
         }
@@ -157,14 +157,14 @@ impl Promises {
         event: &Event,
         restart: Option<&RestartSpec>,
         now: Uptime,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), BrokenPromise> {
         let (Some(server), Some(restart)) = (server, restart) else { return Ok(()) };
         let restarts = self.restarts.entry(server.clone()).or_default();
         match event {
             Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
                 let bound = restart.initial_delay.saturating_mul(1 << (attempt - 1).min(20)).min(restart.max_delay);
                 if *delay_seconds > bound.as_secs_f64() || max_attempts.is_some_and(|most| *attempt > most) {
-                    return Err(Violation::Backoff(server.clone(), format!("{event:?}, at most {bound:?}")));
+                    return Err(BrokenPromise::Backoff(server.clone(), format!("{event:?}, at most {bound:?}")));
                 }
                 let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
                 restarts.not_before = Some(now + delay);
@@ -221,7 +221,7 @@ impl Promises {
     }
 
     /// An event became visible. `before` is the snapshot before it.
-    pub fn on_event(&mut self, envelope: &Envelope, before: &Snapshot, world: &World) -> Result<(), Violation> {
+    pub fn on_event(&mut self, envelope: &Envelope, before: &Snapshot, world: &World) -> Result<(), BrokenPromise> {
         let is_left = |server: &ServerId, incarnation| {
             world.processes.get(server).is_some_and(|process| process.incarnation == incarnation)
         };
@@ -230,30 +230,30 @@ impl Promises {
             (Event::CommandCompleted { .. }, ..) => {
                 let id = envelope.cause.unwrap_or_default();
                 if !self.open.remove(&id) {
-                    return Err(Violation::CompletedTwice(id));
+                    return Err(BrokenPromise::CompletedTwice(id));
                 }
             }
             (Event::DaemonStopped { survivors }, ..) => {
                 if self.survivors.replace(survivors.clone()).is_some() {
-                    return Err(Violation::StoppedTwice);
+                    return Err(BrokenPromise::StoppedTwice);
                 }
                 let left = world.processes.keys().filter(|server| !survivors.contains(server));
                 let left: Vec<_> = left.cloned().collect();
                 if !left.is_empty() {
-                    return Err(Violation::LeftAtTheEnd(left));
+                    return Err(BrokenPromise::LeftAtTheEnd(left));
                 }
             }
             (Event::ServerExited { .. } | Event::ServerStopped { .. }, Some(server), Some(incarnation))
                 if is_left(server, incarnation) =>
             {
-                return Err(Violation::LeftBehind(server.clone(), incarnation));
+                return Err(BrokenPromise::LeftBehind(server.clone(), incarnation));
             }
             _ => {}
         }
         self.on_ready(envelope, before, world)
     }
 
-    fn on_ready(&self, envelope: &Envelope, before: &Snapshot, world: &World) -> Result<(), Violation> {
+    fn on_ready(&self, envelope: &Envelope, before: &Snapshot, world: &World) -> Result<(), BrokenPromise> {
         let (Event::ReadyReached { .. }, Some(server), Some(incarnation)) =
             (&envelope.event, &envelope.server, envelope.incarnation)
         else {
@@ -270,7 +270,7 @@ impl Promises {
         match process {
             // What could not be verified is said with a warning, which follows.
             Some(_) if is_proven || self.unverified.contains(&(server.clone(), incarnation)) => Ok(()),
-            _ => Err(Violation::FalseReady(server.clone(), incarnation)),
+            _ => Err(BrokenPromise::FalseReady(server.clone(), incarnation)),
         }
     }
 
@@ -282,23 +282,23 @@ impl Promises {
     }
 
     /// Everything has come to rest: every command is answered, and every server is what was asked for last.
-    pub fn at_rest(&self, snapshot: &Snapshot, fleet: &Fleet) -> Result<(), Violation> {
+    pub fn at_rest(&self, snapshot: &Snapshot, fleet: &Fleet) -> Result<(), BrokenPromise> {
         let has_survivors = self.survivors.as_ref().is_some_and(|survivors| !survivors.is_empty());
         if !self.open.is_empty() && !has_survivors {
-            return Err(Violation::Unanswered(self.open.iter().copied().collect()));
+            return Err(BrokenPromise::Unanswered(self.open.iter().copied().collect()));
         }
         if let Some((request, replies)) = self.replies.iter().find(|(_, replies)| **replies != 1) {
-            return Err(Violation::Replies(*request, *replies));
+            return Err(BrokenPromise::Replies(*request, *replies));
         }
         if has_survivors {
             return Ok(());
         }
         if let Some(server) = snapshot.servers.keys().find(|server| !self.intents.contains_key(*server)) {
-            return Err(Violation::Intent(server.clone(), "removed, and it is there".to_owned()));
+            return Err(BrokenPromise::Intent(server.clone(), "removed, and it is there".to_owned()));
         }
         for (server, intent) in &self.intents {
             let Some(record) = snapshot.servers.get(server) else {
-                return Err(Violation::Intent(server.clone(), "configured, and it is unknown".to_owned()));
+                return Err(BrokenPromise::Intent(server.clone(), "configured, and it is unknown".to_owned()));
             };
             let is_hopeless = || {
                 let spec = fleet.get(server.as_str());
@@ -311,7 +311,7 @@ impl Promises {
             };
             if !is_met {
                 let found = format!("{:?}, and it is {:?}", intent.wish, record.phase);
-                return Err(Violation::Intent(server.clone(), found));
+                return Err(BrokenPromise::Intent(server.clone(), found));
             }
         }
         Ok(())

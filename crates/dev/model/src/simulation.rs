@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, SupervisorPart, TerminatorPart};
 use crate::step::{Act, Outside, Part, Preparation, SimulationStep, StopHaste, UserCommand};
-use crate::{Manner, Promises, SERVERS, SimulatedBus, Violation, World, configuration};
+use crate::{BrokenPromise, Manner, Promises, SERVERS, SimulatedBus, World, configuration};
 
 /// Memory for every server.
 const PLENTY: u64 = 100;
@@ -40,7 +40,7 @@ pub struct SimulationSettings {
 #[derive(Debug)]
 pub struct Broken {
     /// The promise.
-    pub violation: Violation,
+    pub violation: BrokenPromise,
     /// Every event, one a line.
     pub log: String,
 }
@@ -108,7 +108,7 @@ impl Simulation {
         Ok(simulation.work)
     }
 
-    fn all(&mut self, steps: &[SimulationStep]) -> Result<(), Violation> {
+    fn all(&mut self, steps: &[SimulationStep]) -> Result<(), BrokenPromise> {
         self.promises.begin(&self.fleet());
         self.start_supervisor()?;
         for step in steps {
@@ -131,7 +131,7 @@ impl Simulation {
     }
 
     /// Does one step, and says whether it did something.
-    fn step(&mut self, step: &SimulationStep) -> Result<bool, Violation> {
+    fn step(&mut self, step: &SimulationStep) -> Result<bool, BrokenPromise> {
         match step {
             SimulationStep::Command(command) => self.command(*command),
             SimulationStep::Sequence(count) => {
@@ -171,14 +171,14 @@ impl Simulation {
     }
 
     /// Publishes an event and waits until it is visible.
-    pub(crate) fn publish_acked(&mut self, draft: EventDraft) -> Result<Seq, Violation> {
+    pub(crate) fn publish_acked(&mut self, draft: EventDraft) -> Result<Seq, BrokenPromise> {
         let seq = self.bus.publish(draft);
         while self.sequence()? {}
         Ok(seq)
     }
 
     /// Numbers the oldest published event; false if there is none.
-    fn sequence(&mut self) -> Result<bool, Violation> {
+    fn sequence(&mut self) -> Result<bool, BrokenPromise> {
         let before = Arc::clone(self.bus.snapshot());
         let Some(envelope) = self.bus.sequence(self.now) else { return Ok(false) };
         self.work += 1;
@@ -186,7 +186,7 @@ impl Simulation {
         Ok(true)
     }
 
-    fn read(&mut self, part: Part, command_first: bool) -> Result<bool, Violation> {
+    fn read(&mut self, part: Part, command_first: bool) -> Result<bool, BrokenPromise> {
         match part {
             Part::Supervisor => self.read_supervisor(command_first),
             Part::Launcher => self.read_launcher(command_first),
@@ -197,7 +197,7 @@ impl Simulation {
         }
     }
 
-    fn miss(&mut self, part: Part) -> Result<bool, Violation> {
+    fn miss(&mut self, part: Part) -> Result<bool, BrokenPromise> {
         match part {
             Part::Supervisor => self.miss_supervisor(),
             Part::Launcher => Ok(self.miss_launcher()),
@@ -208,7 +208,7 @@ impl Simulation {
         }
     }
 
-    fn finish(&mut self, part: Part, task: usize) -> Result<bool, Violation> {
+    fn finish(&mut self, part: Part, task: usize) -> Result<bool, BrokenPromise> {
         match part {
             Part::Supervisor => self.finish_supervisor(task),
             Part::Launcher => Ok(false),
@@ -219,7 +219,7 @@ impl Simulation {
         }
     }
 
-    fn deadline(&mut self, part: Part) -> Result<bool, Violation> {
+    fn deadline(&mut self, part: Part) -> Result<bool, BrokenPromise> {
         if self.next_deadline(part).is_none_or(|due| due > self.now) {
             return Ok(false);
         }
@@ -279,7 +279,7 @@ impl Simulation {
         true
     }
 
-    fn change_outside(&mut self, change: Outside) -> Result<bool, Violation> {
+    fn change_outside(&mut self, change: Outside) -> Result<bool, BrokenPromise> {
         match change {
             Outside::EditFile(states) => {
                 self.file.states = states;
@@ -303,7 +303,7 @@ impl Simulation {
     }
 
     /// Lets everything happen that needs no time. With `kindly`, what is outside helps: processes serve, ports are free.
-    fn settle(&mut self, kindly: bool) -> Result<(), Violation> {
+    fn settle(&mut self, kindly: bool) -> Result<(), BrokenPromise> {
         for _ in 0..ROUNDS {
             let mut has_changed = self.sequence()?;
             for part in Part::ALL {
@@ -323,7 +323,7 @@ impl Simulation {
                 return Ok(());
             }
         }
-        Err(Violation::NoRest(format!("at {:?}", self.now)))
+        Err(BrokenPromise::NoRest(format!("at {:?}", self.now)))
     }
 
     /// A process that lives serves, or obeys; says whether that is a change.
@@ -338,7 +338,7 @@ impl Simulation {
     }
 
     /// Lets time pass, kindly, until nothing is due any more.
-    fn come_to_rest(&mut self) -> Result<(), Violation> {
+    fn come_to_rest(&mut self) -> Result<(), BrokenPromise> {
         self.world.strangers.clear();
         self.world.free_memory = PLENTY;
         for _ in 0..ROUNDS {
@@ -356,11 +356,11 @@ impl Simulation {
                 None => return Ok(()),
             }
         }
-        Err(Violation::NoRest("as a whole".to_owned()))
+        Err(BrokenPromise::NoRest("as a whole".to_owned()))
     }
 
     /// Every component that follows launches believes what the snapshot says.
-    fn check_trackers(&self) -> Result<(), Violation> {
+    fn check_trackers(&self) -> Result<(), BrokenPromise> {
         let snapshot = self.bus.snapshot();
         for (server, record) in &snapshot.servers {
             let is_over = |known: Option<(Incarnation, bool)>| match known {
@@ -375,7 +375,7 @@ impl Simulation {
                     .as_ref()
                     .is_some_and(|failure| failure.reason == llama_warden_events::FailureReason::Refused);
                 if !is_over(belief) && !was_refused {
-                    return Err(Violation::Tracker(part, server.clone()));
+                    return Err(BrokenPromise::Tracker(part, server.clone()));
                 }
             }
         }
@@ -383,12 +383,12 @@ impl Simulation {
     }
 
     /// The log, written and read again, leads to the snapshot, and no event was impossible.
-    fn check_log(&self) -> Result<(), Violation> {
+    fn check_log(&self) -> Result<(), BrokenPromise> {
         let snapshot = self.bus.snapshot();
         let mut replayed = Snapshot::new(snapshot.boot);
         for envelope in self.bus.log() {
-            let written = serde_json::to_string(&**envelope).map_err(|_| Violation::Replay)?;
-            let read: Envelope = serde_json::from_str(&written).map_err(|_| Violation::Replay)?;
+            let written = serde_json::to_string(&**envelope).map_err(|_| BrokenPromise::Replay)?;
+            let read: Envelope = serde_json::from_str(&written).map_err(|_| BrokenPromise::Replay)?;
             // An event may cross the removal of its server, or the beginning of the next launch.
             let record = read.server.as_ref().and_then(|server| replayed.servers.get(server));
             let is_stale = read.server.is_some()
@@ -396,10 +396,10 @@ impl Simulation {
             let before = replayed.anomalies;
             replayed.apply(&read);
             if replayed.anomalies > before && !is_stale {
-                return Err(Violation::Anomalies(read.seq.get(), read.event.kind().to_owned()));
+                return Err(BrokenPromise::Anomalies(read.seq.get(), read.event.kind().to_owned()));
             }
         }
-        if replayed == **snapshot { Ok(()) } else { Err(Violation::Replay) }
+        if replayed == **snapshot { Ok(()) } else { Err(BrokenPromise::Replay) }
     }
 
     /// Every event, one a line.

@@ -8,7 +8,7 @@ use llama_warden_events::{Incarnation, Refused, Seq, ServerId, Signal};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Violation {
+pub enum BrokenPromise {
     /// A server has two live launches. Seen with a launcher that does not refuse (below).
     TwoLaunches(ServerId, Incarnation, Incarnation),
     /// The launcher had to refuse a launch: the supervisor asked for one while another was live, or for an old one. Seen with
@@ -49,7 +49,7 @@ pub enum Violation {
     Tracker(&'static str, ServerId),
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for BrokenPromise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }

@@ -6,7 +6,7 @@ use llama_warden_events::{Incarnation, ListenerOwner, ProcessEnd, ServerId, Sign
 use llama_warden_probe::ProbeAnswer;
 use llama_warden_readiness::{HintStrength, Identity, OutputSummary, ReadinessHint};
 
-use crate::Violation;
+use crate::BrokenPromise;
 
 /// How a process behaves towards whoever asks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl World {
     ///
     /// # Errors
     /// If the server has one already.
-    pub fn spawn(&mut self, server: &ServerId, incarnation: Incarnation) -> Result<u32, Violation> {
+    pub fn spawn(&mut self, server: &ServerId, incarnation: Incarnation) -> Result<u32, BrokenPromise> {
         let process = SimulatedProcess {
             incarnation,
             manner: Manner::Closed,
@@ -77,7 +77,7 @@ impl World {
             signals: Vec::new(),
         };
         match self.processes.insert(server.clone(), process) {
-            Some(other) => Err(Violation::TwoLaunches(server.clone(), other.incarnation, incarnation)),
+            Some(other) => Err(BrokenPromise::TwoLaunches(server.clone(), other.incarnation, incarnation)),
             None => Ok(incarnation.get() as u32),
         }
     }
@@ -135,9 +135,9 @@ impl SimulatedProcess {
     ///
     /// # Errors
     /// If it got that signal before.
-    pub fn receive(&mut self, server: &ServerId, signal: Signal) -> Result<(), Violation> {
+    pub fn receive(&mut self, server: &ServerId, signal: Signal) -> Result<(), BrokenPromise> {
         if self.signals.contains(&signal) {
-            return Err(Violation::SecondSignal(server.clone(), self.incarnation, signal));
+            return Err(BrokenPromise::SecondSignal(server.clone(), self.incarnation, signal));
         }
         self.signals.push(signal);
         if signal == Signal::KILL || !self.ignores_signals {

@@ -79,7 +79,8 @@ fn close_inherited(daemon: &UnixStream) {
 fn reset_signals() -> io::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        #[expect(unsafe_code, reason = "the default action runs no code of this program")]
+        #[expect(unsafe_code, reason = "the wrapper leaves to us which action is taken")]
+        // SAFETY: the default action runs no code of this program.
         unsafe {
             sigaction(signal, &default)?;
         }
@@ -161,7 +162,8 @@ impl Guardian {
     }
 
     fn fork(&mut self, socket: OwnedFd) {
-        #[expect(unsafe_code, reason = "this process has one thread, so that no lock is held by another in the child")]
+        #[expect(unsafe_code, reason = "a fork costs a tenth of an exec, and copies what the shim needs")]
+        // SAFETY: this process has one thread, so that no lock is held by another one in the child.
         let forked = unsafe { fork() };
         match forked {
             Ok(ForkResult::Parent { child }) => drop(self.shims.insert(child.as_raw().unsigned_abs())),

@@ -112,10 +112,8 @@ fn start(order: &SpawnOrder, block: &[u8]) -> io::Result<(u32, [PipeReader; 2])>
         // The shim may have been killed before prctl was called; the kernel sends no signal then.
         if getppid() == shim { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
-    #[expect(
-        unsafe_code,
-        reason = "runs between fork and exec, in a process with one thread, and makes system calls only"
-    )]
+    #[expect(unsafe_code, reason = "session and parent-death signal are set between fork and exec")]
+    // SAFETY: it makes system calls only, in a process with one thread.
     unsafe {
         command.pre_exec(prepare);
     }

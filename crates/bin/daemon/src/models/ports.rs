@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use llama_warden_config::Configuration;
 use llama_warden_events::ServerId;
 
-use super::port_file::KeptServers;
+use llama_warden_state_files::KeptServers;
 
 /// A server that needs a port.
 #[derive(Debug)]

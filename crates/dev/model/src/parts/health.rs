@@ -10,7 +10,7 @@ use llama_warden_health::{CheckOutcome, CheckReport, HealthMachine, HealthState}
 use tokio::sync::watch;
 
 use crate::simulation::Simulation;
-use crate::{Manner, SimulatedInbox, SimulatedIncoming, Violation};
+use crate::{BrokenPromise, Manner, SimulatedInbox, SimulatedIncoming};
 
 #[derive(Debug)]
 pub(crate) struct HealthPart {
@@ -54,7 +54,7 @@ impl HealthPart {
 }
 
 impl Simulation {
-    pub(crate) fn read_health(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn read_health(&mut self) -> Result<bool, BrokenPromise> {
         match self.health.inbox.read(&self.bus, false) {
             None => return Ok(false),
             Some(SimulatedIncoming::Delivery(delivery)) => self.health.follow(&delivery, self.now),

@@ -4,7 +4,7 @@ use llama_warden_bus::EventDraft;
 use llama_warden_events::{Event, HookCommand, HookOutcome, HookPoint, Incarnation, RefusalReason, Refused, ServerId};
 
 use crate::simulation::Simulation;
-use crate::{SimulatedInbox, SimulatedIncoming, Violation};
+use crate::{BrokenPromise, SimulatedInbox, SimulatedIncoming};
 
 #[derive(Debug)]
 pub(crate) struct HooksPart {
@@ -19,7 +19,7 @@ impl HooksPart {
 }
 
 impl Simulation {
-    pub(crate) fn read_hooks(&mut self, command_first: bool) -> Result<bool, Violation> {
+    pub(crate) fn read_hooks(&mut self, command_first: bool) -> Result<bool, BrokenPromise> {
         match self.hooks.inbox.read(&self.bus, command_first) {
             None => return Ok(false),
             Some(SimulatedIncoming::Command(sent)) => {

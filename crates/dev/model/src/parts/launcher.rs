@@ -11,7 +11,7 @@ use llama_warden_events::{
 use tokio::sync::watch;
 
 use crate::simulation::Simulation;
-use crate::{Preparation, SimulatedInbox, SimulatedIncoming, Violation};
+use crate::{BrokenPromise, Preparation, SimulatedInbox, SimulatedIncoming};
 
 /// How far a launch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl LauncherPart {
 }
 
 impl Simulation {
-    pub(crate) fn read_launcher(&mut self, command_first: bool) -> Result<bool, Violation> {
+    pub(crate) fn read_launcher(&mut self, command_first: bool) -> Result<bool, BrokenPromise> {
         let sent = match self.launcher.inbox.read(&self.bus, command_first) {
             None => return Ok(false),
             Some(SimulatedIncoming::Delivery(delivery)) => {
@@ -90,7 +90,7 @@ impl Simulation {
             LaunchCommand::LaunchServer { server, incarnation } => {
                 if let Err(refused) = self.launcher.launch(&server, incarnation, sent.cause) {
                     if refused.reason != RefusalReason::UnknownServer {
-                        return Err(Violation::LaunchRefused(server, incarnation, refused));
+                        return Err(BrokenPromise::LaunchRefused(server, incarnation, refused));
                     }
                     self.supervisor.on_refused(server, incarnation, refused);
                 }
@@ -115,7 +115,7 @@ impl Simulation {
     }
 
     /// The launch of a server goes on; false if there is nothing to do for it.
-    pub(crate) fn advance_launch(&mut self, server: &ServerId, outcome: Preparation) -> Result<bool, Violation> {
+    pub(crate) fn advance_launch(&mut self, server: &ServerId, outcome: Preparation) -> Result<bool, BrokenPromise> {
         let Some(launch) = self.launcher.live.get_mut(server) else { return Ok(false) };
         let (incarnation, cause) = (launch.incarnation, launch.cause);
         let draft = |event| EventDraft::incarnation(server.clone(), incarnation, event).because(cause);

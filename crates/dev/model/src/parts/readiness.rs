@@ -8,7 +8,7 @@ use llama_warden_readiness::{Probeable, ReadinessAction, ReadinessInput, Readine
 use tokio::sync::watch;
 
 use crate::simulation::Simulation;
-use crate::{SimulatedInbox, SimulatedIncoming, Violation};
+use crate::{BrokenPromise, SimulatedInbox, SimulatedIncoming};
 
 type LaunchKey = (ServerId, Incarnation);
 
@@ -53,7 +53,7 @@ impl ReadinessPart {
 }
 
 impl Simulation {
-    pub(crate) fn read_readiness(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn read_readiness(&mut self) -> Result<bool, BrokenPromise> {
         match self.readiness.inbox.read(&self.bus, false) {
             None => return Ok(false),
             Some(SimulatedIncoming::Delivery(delivery)) => self.follow_readiness(&delivery)?,
@@ -62,13 +62,13 @@ impl Simulation {
         Ok(true)
     }
 
-    pub(crate) fn miss_readiness(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn miss_readiness(&mut self) -> Result<bool, BrokenPromise> {
         let Some(gap) = self.readiness.inbox.miss(&self.bus) else { return Ok(false) };
         self.follow_readiness(&gap)?;
         Ok(true)
     }
 
-    fn follow_readiness(&mut self, delivery: &Delivery) -> Result<(), Violation> {
+    fn follow_readiness(&mut self, delivery: &Delivery) -> Result<(), BrokenPromise> {
         for LaunchChange { server, incarnation, transition, .. } in self.readiness.launches.on_event(delivery) {
             let key = (server, incarnation);
             match transition {
@@ -109,7 +109,7 @@ impl Simulation {
     }
 
     /// A question is answered by what is outside now.
-    pub(crate) fn finish_readiness(&mut self, task: usize) -> Result<bool, Violation> {
+    pub(crate) fn finish_readiness(&mut self, task: usize) -> Result<bool, BrokenPromise> {
         if self.readiness.tasks.is_empty() {
             return Ok(false);
         }
@@ -128,7 +128,7 @@ impl Simulation {
         Ok(true)
     }
 
-    pub(crate) fn deadline_readiness(&mut self) -> Result<(), Violation> {
+    pub(crate) fn deadline_readiness(&mut self) -> Result<(), BrokenPromise> {
         let now = self.now;
         let due = self.readiness.launches.iter().filter(|(_, launch)| {
             let deadline = launch.state.as_ref().and_then(ReadinessMachine::next_deadline);
@@ -143,7 +143,7 @@ impl Simulation {
     }
 
     /// Gives the machine what its process has written.
-    fn read_output(&mut self, key: &LaunchKey) -> Result<(), Violation> {
+    fn read_output(&mut self, key: &LaunchKey) -> Result<(), BrokenPromise> {
         let Some(process) = self.world.processes.get_mut(&key.0).filter(|process| process.incarnation == key.1) else {
             return Ok(());
         };
@@ -155,14 +155,14 @@ impl Simulation {
         self.advance_readiness(key, ReadinessInput::Output(summary))
     }
 
-    fn advance_readiness(&mut self, key: &LaunchKey, input: ReadinessInput) -> Result<(), Violation> {
+    fn advance_readiness(&mut self, key: &LaunchKey, input: ReadinessInput) -> Result<(), BrokenPromise> {
         let now = self.now;
         let Some(machine) = self.readiness.machine(key) else { return Ok(()) };
         let actions = machine.on(input, now);
         self.perform_readiness(key, actions)
     }
 
-    fn perform_readiness(&mut self, key: &LaunchKey, actions: Vec<ReadinessAction>) -> Result<(), Violation> {
+    fn perform_readiness(&mut self, key: &LaunchKey, actions: Vec<ReadinessAction>) -> Result<(), BrokenPromise> {
         for action in &actions {
             if let ReadinessAction::Publish(Event::ServerWarned { warning, .. }) = action {
                 self.promises.on_warning(&key.0, key.1, *warning);

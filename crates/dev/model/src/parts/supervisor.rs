@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::simulation::Simulation;
 use crate::step::{StopHaste, UserCommand};
-use crate::{SimulatedInbox, SimulatedIncoming, Violation, configuration};
+use crate::{BrokenPromise, SimulatedInbox, SimulatedIncoming, configuration};
 
 /// Bytes of memory that a server needs.
 const UNIT: u64 = 1 << 30;
@@ -115,7 +115,7 @@ impl SupervisorPart {
 }
 
 impl Simulation {
-    pub(crate) fn start_supervisor(&mut self) -> Result<(), Violation> {
+    pub(crate) fn start_supervisor(&mut self) -> Result<(), BrokenPromise> {
         let fleet = self.fleet();
         for spec in fleet.iter() {
             self.supervisor.machine.add(spec.id.clone(), spec.restart.clone(), 0);
@@ -127,7 +127,7 @@ impl Simulation {
         self.perform_supervisor(actions, None)
     }
 
-    pub(crate) fn read_supervisor(&mut self, command_first: bool) -> Result<bool, Violation> {
+    pub(crate) fn read_supervisor(&mut self, command_first: bool) -> Result<bool, BrokenPromise> {
         match self.supervisor.inbox.read(&self.bus, command_first) {
             None => return Ok(false),
             Some(SimulatedIncoming::Delivery(delivery)) => self.deliver_to_supervisor(&delivery)?,
@@ -136,13 +136,13 @@ impl Simulation {
         Ok(true)
     }
 
-    pub(crate) fn miss_supervisor(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn miss_supervisor(&mut self) -> Result<bool, BrokenPromise> {
         let Some(gap) = self.supervisor.inbox.miss(&self.bus) else { return Ok(false) };
         self.deliver_to_supervisor(&gap)?;
         Ok(true)
     }
 
-    fn deliver_to_supervisor(&mut self, delivery: &Delivery) -> Result<(), Violation> {
+    fn deliver_to_supervisor(&mut self, delivery: &Delivery) -> Result<(), BrokenPromise> {
         let (actions, cause) = match delivery {
             Delivery::Event(envelope) => {
                 self.promises.on_read(envelope);
@@ -160,7 +160,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn command_supervisor(&mut self, command: SuperviseCommand, request: u64) -> Result<(), Violation> {
+    fn command_supervisor(&mut self, command: SuperviseCommand, request: u64) -> Result<(), BrokenPromise> {
         if self.supervisor.machine.refusal(&command).is_some() {
             self.promises.on_reply(request);
             return Ok(());
@@ -188,7 +188,7 @@ impl Simulation {
         self.perform_supervisor(actions, Some(id))
     }
 
-    fn accept(&mut self, command: &SuperviseCommand) -> Result<Seq, Violation> {
+    fn accept(&mut self, command: &SuperviseCommand) -> Result<Seq, BrokenPromise> {
         let (server, summary) = match command {
             SuperviseCommand::StartServer { server } => (Some(server.clone()), CommandSummary::Start),
             SuperviseCommand::StopServer { server, force, .. } => {
@@ -196,6 +196,9 @@ impl Simulation {
             }
             SuperviseCommand::RestartServer { server, force, .. } => {
                 (Some(server.clone()), CommandSummary::Restart { force: *force })
+            }
+            SuperviseCommand::ChangeBuild { server, change } => {
+                (Some(server.clone()), CommandSummary::ChangeBuild { build: change.clone() })
             }
             SuperviseCommand::ActivateProfile { profile, .. } => {
                 (None, CommandSummary::ActivateProfile { profile: profile.clone() })
@@ -207,12 +210,12 @@ impl Simulation {
         self.publish_acked(EventDraft { server, incarnation: None, cause: None, event })
     }
 
-    pub(crate) fn deadline_supervisor(&mut self) -> Result<(), Violation> {
+    pub(crate) fn deadline_supervisor(&mut self) -> Result<(), BrokenPromise> {
         let actions = self.supervisor.machine.on_deadline(self.now);
         self.perform_supervisor(actions, None)
     }
 
-    pub(crate) fn change_file(&mut self, server: &ServerId) -> Result<bool, Violation> {
+    pub(crate) fn change_file(&mut self, server: &ServerId) -> Result<bool, BrokenPromise> {
         let Some(incarnation) = self.supervisor.watches.remove(server) else { return Ok(false) };
         self.promises.on_file_changed(server);
         let actions = self.supervisor.machine.on_file_changed(server, incarnation, self.now);
@@ -220,7 +223,7 @@ impl Simulation {
         Ok(true)
     }
 
-    pub(crate) fn finish_supervisor(&mut self, task: usize) -> Result<bool, Violation> {
+    pub(crate) fn finish_supervisor(&mut self, task: usize) -> Result<bool, BrokenPromise> {
         if self.supervisor.tasks.is_empty() {
             return Ok(false);
         }
@@ -258,7 +261,7 @@ impl Simulation {
     }
 
     /// Resolves a change with the files of this moment, and applies it.
-    fn apply_change(&mut self, command: &SuperviseCommand, request: u64) -> Result<(), Violation> {
+    fn apply_change(&mut self, command: &SuperviseCommand, request: u64) -> Result<(), BrokenPromise> {
         let is_reload = matches!(command, SuperviseCommand::Reload { .. });
         if is_reload && !self.file.is_valid {
             self.promises.on_reply(request);
@@ -304,7 +307,7 @@ impl Simulation {
         self.perform_supervisor(actions, Some(id))
     }
 
-    fn perform_supervisor(&mut self, actions: Vec<SupervisorAction>, cause: Option<Seq>) -> Result<(), Violation> {
+    fn perform_supervisor(&mut self, actions: Vec<SupervisorAction>, cause: Option<Seq>) -> Result<(), BrokenPromise> {
         let fleet = self.fleet();
         for action in actions {
             match action {

@@ -9,7 +9,7 @@ use llama_warden_terminator::{StopAction, TerminatorAction, TerminatorMachine};
 use tokio::sync::watch;
 
 use crate::simulation::Simulation;
-use crate::{SimulatedInbox, SimulatedIncoming, Violation};
+use crate::{BrokenPromise, SimulatedInbox, SimulatedIncoming};
 
 #[derive(Debug)]
 pub(crate) struct TerminatorPart {
@@ -26,7 +26,7 @@ impl TerminatorPart {
 }
 
 impl Simulation {
-    pub(crate) fn read_terminator(&mut self, command_first: bool) -> Result<bool, Violation> {
+    pub(crate) fn read_terminator(&mut self, command_first: bool) -> Result<bool, BrokenPromise> {
         let actions = match self.terminator.inbox.read(&self.bus, command_first) {
             None => return Ok(false),
             Some(SimulatedIncoming::Delivery(delivery)) => self.terminator.machine.on_event(&delivery),
@@ -39,21 +39,21 @@ impl Simulation {
         Ok(true)
     }
 
-    pub(crate) fn miss_terminator(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn miss_terminator(&mut self) -> Result<bool, BrokenPromise> {
         let Some(gap) = self.terminator.inbox.miss(&self.bus) else { return Ok(false) };
         let actions = self.terminator.machine.on_event(&gap);
         self.perform_terminator(actions);
         Ok(true)
     }
 
-    pub(crate) fn finish_terminator(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn finish_terminator(&mut self) -> Result<bool, BrokenPromise> {
         let Some((server, incarnation, refused)) = self.terminator.refused.pop_front() else { return Ok(false) };
         let actions = self.terminator.machine.on_pre_stop_refused(&server, incarnation, &refused, self.now);
         self.perform_terminator(actions);
         Ok(true)
     }
 
-    pub(crate) fn deadline_terminator(&mut self) -> Result<(), Violation> {
+    pub(crate) fn deadline_terminator(&mut self) -> Result<(), BrokenPromise> {
         let actions = self.terminator.machine.on_deadline(self.now);
         self.perform_terminator(actions);
         Ok(())
