@@ -76,7 +76,7 @@ pub struct LauncherSettings {
     pub spawner: Spawner,
     /// Whether servers outlive the daemon however it ends.
     pub outlive: bool,
-    /// Snapshots.
+    /// Tells what every server does, also between events.
     pub bus: Bus,
     /// The daemon's own environment, from which children inherit allowed names.
     pub environment: Vec<(OsString, OsString)>,

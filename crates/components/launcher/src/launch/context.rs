@@ -46,7 +46,7 @@ pub(crate) struct LaunchResources {
     pub(crate) outlive: bool,
     /// Processes of an earlier daemon.
     pub(crate) held: HeldLaunches,
-    /// Snapshots.
+    /// Tells what every server does, also between events.
     pub(crate) bus: Bus,
 }
 
