@@ -198,6 +198,9 @@ pub struct UpArgs {
     /// Run in the background, and return when the daemon answers
     #[arg(long, short)]
     pub detach: bool,
+    /// Replace the daemon that runs: its servers go on, and this one takes them over
+    #[arg(long)]
+    pub take_over: bool,
     /// Write the log on a terminal too, instead of a live table
     #[arg(long)]
     pub plain: bool,
