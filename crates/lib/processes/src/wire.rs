@@ -30,7 +30,7 @@ const MAX_DESCRIPTORS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ShimOrder {
-    /// Run a program; the body is a [`ProgramBlock`]. The first message, and sent once.
+    /// Run a program; the body is the program, its arguments and its variables, with a NUL between two. The first message, and sent once.
     Spawn(SpawnOrder),
     /// Send a signal to every process of the launch, and, unless it is CONT, wait for their ends.
     Signal {
