@@ -360,3 +360,15 @@ fn a_variable_without_a_value_is_as_one_that_is_not_set() {
         assert!(ran.stderr.contains(&config.display().to_string()), "{}", ran.stderr);
     });
 }
+
+#[test]
+fn a_file_is_checked_whatever_configuration_the_environment_names() {
+    sandbox(async |sandbox| {
+        let file = sandbox.file("new.toml");
+        std::fs::write(&file, "[daemon]\nlissen = \"\"\n").unwrap();
+        let mut command = sandbox.program(daemon_program());
+        command.env("LLAMA_WARDEN_CONFIG", sandbox.fleet().write()).arg("check").arg(&file);
+        let ran = ProgramRun::to_end(command).await.expect(2);
+        assert!(ran.stderr.contains("new.toml:2:1"), "{}", ran.stderr);
+    });
+}
