@@ -291,7 +291,8 @@ fn a_wait_that_times_out_says_so_with_the_state() {
 fn the_lines_of_a_restart_begin_with_what_changes() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
+        // Long enough for somebody who looks to see it load.
+        fleet.server("a", Script { load_ms: 500, ..Script::default() });
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let ran = sandbox.run(daemon.config(), ["restart", "a", "--wait"]).await.expect(0);
