@@ -50,7 +50,7 @@ const TABLE: &str = "
     dialects: events support config plugin-files
     detectors: events plugin-files
     catalog: events + tiny-gguf
-    memory: events config catalog + tiny-gguf
+    memory: events procfs config catalog + tiny-gguf
     probe: support config
     component-kit: events state bus component config
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit

@@ -194,7 +194,7 @@ enum LauncherInput {
     /// The kernel says that a child ended, which may be an orphan that we have to reap.
     ChildEnded,
     /// The guardian was killed.
-    GuardianLost,
+    GuardianLost(u32),
 }
 
 /// A launch that has not ended, and the channels to its task.
@@ -278,7 +278,7 @@ impl Worker for LauncherWorker {
         tokio::select! {
             ended = next_task(&mut self.tasks) => LauncherInput::LaunchOver(ended),
             () = next_orphan_notice(&mut self.orphans) => LauncherInput::ChildEnded,
-            () = self.resources.spawner.guardian_ended() => LauncherInput::GuardianLost,
+            ended = self.resources.spawner.guardian_ended() => LauncherInput::GuardianLost(ended),
         }
     }
 
@@ -287,7 +287,10 @@ impl Worker for LauncherWorker {
             LauncherInput::LaunchOver(ended) => self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await,
             // Detached and without a result: the next ended child starts another search.
             LauncherInput::ChildEnded => drop(tokio::spawn(reaper::reap_orphans())),
-            LauncherInput::GuardianLost => self.replace_guardian()?,
+            // Servers do not notice, since each has a shim of its own.
+            LauncherInput::GuardianLost(ended) => {
+                self.resources.spawner.replace_guardian(ended).map_err(LauncherError::Guardian)?;
+            }
         }
         Ok(())
     }
@@ -402,15 +405,6 @@ impl LauncherWorker {
         if self.events.publish_acked(last).await.is_err() {
             tracing::debug!(server = %ended.server, "the bus is closed: the end of a launch was not published");
         }
-    }
-
-    /// Starts the guardian again. Servers do not notice, since each has a shim of its own.
-    fn replace_guardian(&self) -> Result<(), LauncherError> {
-        let spawner = &self.resources.spawner;
-        let ended = spawner.guardian();
-        spawner.replace_guardian(ended).map_err(LauncherError::Guardian)?;
-        tracing::warn!(ended, now = spawner.guardian(), "the guardian process was killed and is started again");
-        Ok(())
     }
 }
 

@@ -143,8 +143,8 @@ pub enum CliCommand {
     Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check {
-        /// The file; else the configuration that every command uses
-        #[arg(value_name = "FILE", conflicts_with = "config", value_parser = values::path())]
+        /// The file, before --config; else the configuration that every command uses
+        #[arg(value_name = "FILE", value_parser = values::path())]
         file: Option<PathBuf>,
     },
     /// Print a template, or what is in force
