@@ -15,7 +15,7 @@ use xtask::error::{Error, OnPath};
 
 use super::behaviour;
 use super::control::SoakClient;
-use super::rest::{RestComparison, RestSample, compare};
+use super::rest::{RestComparison, RestSample, compare, largest_shim};
 use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
@@ -181,6 +181,7 @@ impl SoakSession {
     pub(super) fn rest(&mut self) -> Result<RestSample, Error> {
         self.streams.clear();
         self.listeners.clear();
+        let shim = largest_shim(self.daemon.pid())?;
         let text = sections(&self.header, &self.models, &self.ports, |_| Some("enabled = false".to_owned()));
         self.daemon.configure(&text)?;
         self.expect(200, "/api/v1/reload?force=true&wait=60s")?;
@@ -204,7 +205,7 @@ impl SoakSession {
             thread::sleep(Duration::from_millis(20));
         }
         self.daemon.wait_until_idle()?;
-        RestSample::take(self.daemon.pid(), &self.folder.join("state"))
+        RestSample::take(self.daemon.pid(), &self.folder.join("state"), shim)
     }
 
     /// Posts a command that must be answered with the status `expected`.
