@@ -18,7 +18,7 @@ use llama_warden_events::{
     BootId, Event, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
     Signal, Uptime,
 };
-use llama_warden_support::Interner;
+use llama_warden_support::{Interner, fail_point};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
@@ -356,6 +356,7 @@ impl LauncherWorker {
         if self.events.publish_acked(ended.last).await.is_err() {
             tracing::debug!(server = %ended.server, "the bus is closed: the end of a launch was not published");
         }
+        fail_point("exit-published");
     }
 
     /// Starts the guardian again. Servers do not notice, since each has a shim of its own.
