@@ -80,6 +80,8 @@ impl SoakSession {
         let sections = sections(&header, &models, &ports, |_| Some("enabled = false".to_owned()));
         let daemon = MeasuredDaemon::start(&programs.daemon, folder, &sections)?;
         let control = SoakClient(folder.join("state/control.sock"));
+        // It accepts connections before it has a guardian, and answers afterwards.
+        control.servers()?;
         let (rng, folder) = (Rng::with_seed(seed), folder.to_owned());
         let (streams, listeners) = (Vec::new(), Vec::new());
         Ok(Self { daemon, control, folder, header, models, ports, rng, streams, listeners })
