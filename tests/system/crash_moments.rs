@@ -12,7 +12,7 @@ use llama_warden_tests::{
 use nix::sys::signal::Signal;
 
 /// A server that starts a descendant outside its process group and session, with an empty environment.
-fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
+pub fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
     let escaped = Grandchild {
         life_ms,
         detach: true,
@@ -27,12 +27,12 @@ fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
 }
 
 /// A lifetime for descendants that no other test uses. It is in their command line, so that a test finds its own.
-fn unique_life_ms() -> u64 {
+pub fn unique_life_ms() -> u64 {
     fastrand::u64(40_000..60_000)
 }
 
 /// The numbers of descendants with this lifetime, and of processes of server `a`, that run now.
-fn survivors(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
+pub fn survivors(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
     let grandchildren = processes_with(&format!("\"life_ms\":{life_ms}"));
     // The intermediate process that detaches a grandchild is about to exit, and does not count.
     let alive = grandchildren.iter().filter(|process| process.command.contains("--stand-in-grandchild"));
@@ -46,7 +46,7 @@ async fn kill(daemon: &TestDaemon) {
 }
 
 /// Starts the next daemon, and asserts that only its own processes run once its server is ready.
-async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
+pub async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
     fleet.rewrite("a", &with_escaped_descendant(life_ms, Vec::new()));
     let next = sandbox.up(fleet).await;
     next.ready("a").await;

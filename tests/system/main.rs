@@ -19,6 +19,7 @@ mod descendants;
 mod detectors;
 mod dialects;
 mod exit_status;
+mod fail_points;
 mod finding_the_daemon;
 mod followers;
 mod harness;

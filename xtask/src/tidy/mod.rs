@@ -4,6 +4,7 @@
 
 mod comments;
 mod edges;
+mod fail_points;
 mod layout;
 mod names;
 mod unsafety;
@@ -48,7 +49,8 @@ pub struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let rules = [comments::check, edges::check, layout::check, names::check, unsafety::check, words::check];
+    let rules =
+        [comments::check, edges::check, fail_points::check, layout::check, names::check, unsafety::check, words::check];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(&checkout)).collect();
     violations.sort();
     for violation in &violations {

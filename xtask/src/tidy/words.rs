@@ -134,6 +134,7 @@ const MAY_SIGNAL: &[(&str, &str)] = &[
     ("crates/components/hooks/src/", "it kills the groups of the commands that it runs, which are nobody else's"),
     ("crates/bin/daemon/src/signals.rs", "it handles the signals that the program itself receives"),
     ("crates/dev/stand-in/", "it plays a llama-server that ends by a signal"),
+    ("crates/lib/support/src/fail_point.rs", "it ends its own process, in builds for tests"),
     ("crates/dev/bench/src/killer.rs", "it plays the kernel that kills a server behind the daemon's back"),
     ("crates/dev/bench/src/soak/session.rs", "it plays operators who signal servers and the daemon"),
     ("tests/", "they play the outside world"),

@@ -16,6 +16,7 @@ use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_metrics::Metrics;
+use llama_warden_support::fail_point;
 use llama_warden_telemetry::{EventLog, LogReopener, Tracing};
 use tokio::sync::watch;
 
@@ -89,6 +90,7 @@ impl PreparedDaemon {
         let servers = fleet.iter().len();
 
         let state = StateDir::acquire(&loaded.state_dir()?)?;
+        fail_point("start-locked");
         let mut builds = BuildOverrides::read(state.path());
         let fleet = builds.apply(&fleet);
         builds.log();
@@ -98,10 +100,12 @@ impl PreparedDaemon {
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
+        fail_point("start-bound");
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
 
         let spawner = settings::spawner()?;
+        fail_point("start-guarded");
         let boot = BootId::from_random(fastrand::u64(..));
         let mut host = Host::new(HostSettings {
             boot,
@@ -150,6 +154,7 @@ impl PreparedDaemon {
             metrics,
             extensions: extensions.components,
         };
+        fail_point("start-reconciled");
         compose(&mut host, &context, components)?;
         // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
@@ -158,6 +163,7 @@ impl PreparedDaemon {
             profile: configuration.active_profile(profile).map(str::to_owned),
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
+        fail_point("start-published");
         Ok(Self { state, host, signals, tracing, event_log: reopener, servers, tcp })
     }
 
@@ -190,6 +196,7 @@ impl PreparedDaemon {
             // The third signal leaves at once. The shims kill the servers, which are being stopped.
             signal = self.signals.run(commands, self.event_log, force) => Ok(Exit::Signaled(signal)),
         };
+        fail_point("end-components-ended");
         if let Some(tracing) = self.tracing
             && let Err(error) = tracing.finish(SPAN_FLUSH_TIMEOUT).await
         {

@@ -11,7 +11,7 @@ use llama_warden_config::{
 };
 use llama_warden_events::{RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Caution, Change, FleetSource, Resolved};
-use llama_warden_support::lock;
+use llama_warden_support::{fail_point, lock};
 use serde_json::Value;
 
 use crate::exit::{CommandFailure, FailureMessage};
@@ -139,6 +139,7 @@ impl FleetResolver {
                 self.token_file.iter().for_each(TokenFile::reread);
                 let (next, resolved) = self.reload(&active, caution)?;
                 *active = next;
+                fail_point("reload-in-force");
                 Ok(resolved)
             }
             Change::Port(server) => {
@@ -194,6 +195,7 @@ impl FleetResolver {
         caution: &Caution,
     ) -> Result<(ActiveConfiguration, Resolved), Refused> {
         let source = self.read_again(&active.loaded.source)?;
+        fail_point("reload-read");
         let loaded = LoadedConfig::parse(&source, Environment::current());
         let models = Arc::clone(&lock(&self.models));
         let former = FormerModels { models: &models, configuration: &active.loaded.configuration };
@@ -217,6 +219,7 @@ impl FleetResolver {
         for section in active.loaded.configuration.changes_at_restart(&next.loaded.configuration) {
             tracing::warn!(section, "a change takes effect when the daemon starts again");
         }
+        fail_point("reload-resolved");
         models.log();
         save_ports(&self.ports, &next.kept);
         *lock(&self.models) = Arc::new(models);

@@ -21,7 +21,7 @@ use llama_warden_events::{
     Signal, Uptime,
 };
 use llama_warden_state::Snapshot;
-use llama_warden_support::Interner;
+use llama_warden_support::{Interner, fail_point};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
@@ -405,6 +405,7 @@ impl LauncherWorker {
         if self.events.publish_acked(last).await.is_err() {
             tracing::debug!(server = %ended.server, "the bus is closed: the end of a launch was not published");
         }
+        fail_point("exit-published");
     }
 }
 

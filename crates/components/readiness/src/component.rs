@@ -19,7 +19,7 @@ use llama_warden_events::{BinaryIdentity, Envelope, Event, LaunchCommand, Listen
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_probe::{Target, model_names, probe};
 use llama_warden_state::{ServerRecord, Snapshot};
-use llama_warden_support::lock;
+use llama_warden_support::{fail_point, lock};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
@@ -415,6 +415,11 @@ impl ReadinessWorker {
                 ReadinessAction::Probe => self.start_probe(key),
                 ReadinessAction::IdentifyListener => self.request_listener(key),
                 ReadinessAction::CheckIdentity { round } => self.start_identity_check(key, round),
+                ReadinessAction::Publish(event @ Event::ReadyReached { .. }) => {
+                    fail_point("ready-decided");
+                    self.publish(key, event, cause).await?;
+                    fail_point("ready-published");
+                }
                 ReadinessAction::Publish(event) => self.publish(key, event, cause).await?,
                 ReadinessAction::Fail(failure) => {
                     let lines = std::mem::take(&mut lines);

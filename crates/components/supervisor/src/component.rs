@@ -22,7 +22,7 @@ use llama_warden_events::{
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
 use llama_warden_state_files::{FailureCounts, FailureFile};
-use llama_warden_support::BlockingError;
+use llama_warden_support::{BlockingError, fail_point};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
@@ -367,6 +367,7 @@ impl SupervisorWorker {
         let difference = difference(&activity, &next, kind);
         let planned = Event::SwitchPlanned { plan: difference.plan.into() };
         self.publish(EventDraft::daemon(planned).because(id)).await?;
+        fail_point("switch-planned");
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
             let outcome = CommandOutcome::Ready;
             return self.publish(EventDraft::daemon(Event::CommandCompleted { outcome }).because(id)).await;
@@ -391,6 +392,7 @@ impl SupervisorWorker {
         for event in events {
             self.publish(EventDraft::daemon(event).because(id)).await?;
         }
+        fail_point("switch-applied");
         let actions = self.machine.switch(&difference.servers, Some(id));
         self.perform(actions, Some(id)).await
     }

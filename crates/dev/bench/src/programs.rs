@@ -4,6 +4,7 @@
 //! is shipped: most of an idle daemon's memory is program text, which `dist` keeps small.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -46,7 +47,15 @@ impl Programs {
         }
         eprintln!("bench: building the `dist` profile, which takes minutes");
         shell::run(cargo().args(["build", "--profile", "dist", "--bins", "--package", "llama-warden"]))?;
-        Ok(Self { daemon: find(&paths::target().join("dist"), "llama-warden")?, ..self.clone() })
+        let daemon = find(&paths::target().join("dist"), "llama-warden")?;
+        let program = fs::read(&daemon).on("read", &daemon)?;
+        if program.windows(FAIL_POINT.len()).any(|at| at == FAIL_POINT) {
+            return Err(Error::missing(
+                format!("{} has fail points", daemon.display()),
+                "see docs/decisions/0025-fail-points.md",
+            ));
+        }
+        Ok(Self { daemon, ..self.clone() })
     }
 
     /// Finds them in `folder`.
@@ -79,7 +88,7 @@ pub fn run_crate_bench(package: &str, name: &str, arguments: &[&OsStr]) -> Resul
 /// When it cannot be created.
 pub fn empty_folder() -> Result<TempDir, Error> {
     let parent = paths::target().join("tmp");
-    std::fs::create_dir_all(&parent).on("create", &parent)?;
+    fs::create_dir_all(&parent).on("create", &parent)?;
     tempfile::Builder::new().prefix("bench-").tempdir_in(&parent).on("create a folder in", &parent)
 }
 
@@ -92,6 +101,9 @@ pub fn model(folder: &Path, name: &str, bytes: u64) -> Result<PathBuf, Error> {
     TinyModel::new(name).at_least_bytes(bytes).write(&path).on("write", &path)?;
     Ok(path)
 }
+
+/// The variable that names a fail point. What is shipped does not know it.
+const FAIL_POINT: &[u8] = b"LLAMA_WARDEN_FAIL_POINT";
 
 /// The first port to try. The range lies below the kernel's ephemeral ports, so that no other program is given one of them
 /// between the check here and the launch of its server.

@@ -9,7 +9,7 @@ use llama_warden_events::{Incarnation, Refused, Seq, ServerId, Signal};
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BrokenPromise {
-    /// A server has two live launches. Seen with a launcher that does not refuse (below).
+    /// A server has two live launches. Not seen: the launcher of the simulation refuses the second, which breaks the next promise first.
     TwoLaunches(ServerId, Incarnation, Incarnation),
     /// The launcher had to refuse a launch: the supervisor asked for one while another was live, or for an old one. Seen with
     /// `due_launch` of the supervisor that is due while a stop is under way.

@@ -10,6 +10,7 @@
 
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use llama_warden_config::AdmissionPolicy;
@@ -21,6 +22,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 
 /// Steps that do something, in all.
 const STEPS: u64 = 1_000_000;
+/// Runs at a time. A minute of work on one thread.
+const THREADS: usize = 2;
 /// Most steps of one run, before it comes to rest.
 const LONGEST: usize = 250;
 
@@ -157,10 +160,13 @@ fn the_promises_of_the_lifecycle_hold_in_a_million_random_steps() {
         return;
     }
     let steps = number("LLAMA_WARDEN_MODEL_STEPS").unwrap_or(STEPS);
-    let (mut done, mut runs) = (0, 0);
-    while done < steps {
-        done += run(fastrand::u64(..));
-        runs += 1;
-    }
-    println!("{done} steps in {runs} runs");
+    let (done, runs) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = || {
+        while done.load(Ordering::Relaxed) < steps {
+            done.fetch_add(run(fastrand::u64(..)), Ordering::Relaxed);
+            runs.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+    println!("{} steps in {} runs", done.into_inner(), runs.into_inner());
 }

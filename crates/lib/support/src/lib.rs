@@ -1,6 +1,7 @@
 //! Small tools that several crates need, without any knowledge of servers.
 
 mod blocking;
+mod fail_point;
 mod find_program;
 mod interner;
 mod key_file;
@@ -15,6 +16,7 @@ mod terminal_text;
 mod threads;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
+pub use fail_point::{fail_point, fail_point_of};
 pub use find_program::{NotInPath, find_program, is_executable};
 pub use interner::Interner;
 pub use key_file::KeyFile;

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use crate::fail_point::fail_point_of;
+
 /// The event that a replaced file survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -21,6 +23,7 @@ pub enum Durability {
 /// # Errors
 /// If the folder cannot be written; the old content then stays.
 pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    fail_point_of("file-before", path);
     let new = path.with_extension("new");
     // What a crash left there, or a FIFO or a link that somebody put there, is neither opened nor followed.
     match fs::remove_file(&new) {
@@ -28,13 +31,18 @@ pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
         _ => {}
     }
     let mut file = File::create_new(&new)?;
+    fail_point_of("file-created", path);
     file.write_all(bytes)?;
-    if durability == Durability::Process {
-        return fs::rename(&new, path);
+    if durability == Durability::PowerCut {
+        // The content must be on disk before the name points to it, and the name is on disk only after a sync of its folder.
+        file.sync_all()?;
     }
-    // The content must be on disk before the name points to it, and the name is on disk only after a sync of its folder.
-    file.sync_all()?;
+    fail_point_of("file-written", path);
     fs::rename(&new, path)?;
+    fail_point_of("file-renamed", path);
+    if durability == Durability::Process {
+        return Ok(());
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder)?.sync_all() {
         // Some file systems cannot sync a folder. They order the rename themselves, or nothing can.

@@ -13,7 +13,7 @@ use llama_warden_config::{COMMENTS_ARE_KEYS, ListenerPolicy};
 use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, InputFile, OptionList, build_command_line};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
-use llama_warden_support::{Redactor, blocking, find_program, variable_secrets};
+use llama_warden_support::{Redactor, blocking, fail_point, find_program, variable_secrets};
 use tokio::time::Instant;
 
 use super::context::{Launch, NotStarted};
@@ -54,6 +54,7 @@ impl Launch {
             }
             checked => checked?,
         };
+        fail_point("launch-checked");
         let profile = self.identify(&program, &environment).await?;
         self.warn_of_dropped_variables(&profile, &environment).await?;
         if has_comments && profile.options.as_ref().is_some_and(OptionList::takes_comments_for_keys) {

@@ -19,7 +19,7 @@ use llama_warden_bus::{BusClosed, OutputKey};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, Seq, Signal, StreamName, Warning};
 use llama_warden_procfs::OomKills;
-use llama_warden_support::{Redactor, blocking};
+use llama_warden_support::{Redactor, blocking, fail_point};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -137,13 +137,17 @@ impl RunningServer {
     async fn deliver(&mut self, order: SignalOrder) -> Result<(), BusClosed> {
         let SignalOrder { signal, rung, cause } = order;
         let Self { process, launch: Launch { reporter, .. }, .. } = self;
+        fail_point("signal-ordered");
         if let Err(error) = process.deliver(signal) {
             // Not fatal: the next rung of the ladder is KILL, which can always be sent.
             tracing::error!(server = %reporter.server, %error, "a signal was not delivered");
             return Ok(());
         }
+        fail_point("signal-delivered");
         reporter.cause = cause;
-        reporter.publish_acked(Event::SignalDelivered { signal, rung }).await
+        reporter.publish_acked(Event::SignalDelivered { signal, rung }).await?;
+        fail_point("signal-published");
+        Ok(())
     }
 
     /// Starts to find out which process listens on the server's address.
@@ -172,6 +176,7 @@ impl RunningServer {
             }
             RunEnd::Unheard => return launch.end_unheard(),
         }
+        fail_point("exit-seen");
         let pid = process.pid();
         let ProcessOutcome { end, killed: mut swept, mut survivors, control_groups, is_lost } = process.outcome();
         if is_lost {
@@ -182,6 +187,7 @@ impl RunningServer {
         let explained = launch.resources.oom_deaths.load(Ordering::Relaxed);
         let is_out_of_memory = OomKills::happened_in(&control_groups, oom_kills, explained);
         reader.finish().await;
+        fail_point("exit-output-read");
         if !survivors.is_empty() {
             let detail = format!("{} outlived the server and cannot be killed", listed(&survivors));
             let warned = Event::ServerWarned { warning: Warning::DescendantLeft, detail };

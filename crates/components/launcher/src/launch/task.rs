@@ -7,7 +7,7 @@ use std::io;
 use std::pin::pin;
 
 use llama_warden_events::{Event, FailureReason, HookOutcome, ProcessEnd, ServerId, Signal};
-use llama_warden_support::{blocking, is_disk_full};
+use llama_warden_support::{blocking, fail_point, is_disk_full};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -64,7 +64,9 @@ impl Launch {
     async fn start(&mut self, preconditions: LaunchPreconditions) -> Result<SpawnedServer, NotStarted> {
         let LaunchPreconditions { conflict, pre_start } = preconditions;
         let binary = self.server.binary.to_path_buf();
+        fail_point("launch-requested");
         self.reporter.publish_acked(Event::LaunchBegan { binary }).await?;
+        fail_point("launch-begun");
         if let Some(conflict) = conflict {
             let detail = format!("server {conflict} listens on the same port; give this server another `port`");
             return Err(LaunchFailure::new(FailureReason::PortInUse, detail).into());
@@ -78,6 +80,7 @@ impl Launch {
             // Before the checks, because the command may make what they check: fetch the model, mount its disk.
             if let Some(ended) = pre_start {
                 self.run_pre_start(ended).await?;
+                fail_point("launch-pre-start-over");
             }
             self.prepare(false).await
         };
@@ -91,6 +94,7 @@ impl Launch {
         // Acknowledged before the output is read, so that no event that a line leads to can come before this one.
         let event = Event::ServerSpawned { pid, start_ticks, argv, port: self.server.port };
         self.reporter.publish_acked(event).await?;
+        fail_point("launch-published");
         Ok(spawned)
     }
 
@@ -105,7 +109,9 @@ impl Launch {
         let PreparedLaunch { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: io::Error| LaunchFailure::spawn(&program, &error);
+        fail_point("launch-prepared");
         self.lock = self.lock().await?;
+        fail_point("launch-locked");
         let request = SpawnRequest {
             name: format!("shim {}", self.reporter.server),
             program: line.program,
@@ -129,6 +135,7 @@ impl Launch {
             }
         };
         let Spawned { process, stdout, stderr } = spawned.map_err(failure)?;
+        fail_point("launch-spawned");
         Ok(SpawnedServer { process, output: OutputPipes { stdout, stderr, redactor, missed: Default::default() } })
     }
 

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use llama_warden_support::open_regular;
+use llama_warden_support::{fail_point, open_regular};
 use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 
@@ -68,15 +68,19 @@ impl RotatedFile {
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let (mut file, mut length) = self.current()?;
         if length >= self.limit {
+            fail_point("event-log-full");
             fs::rename(&self.path, &self.former)?;
+            fail_point("event-log-rotated");
             (file, length) = self.open()?;
         }
         leave_free(&file, lines.len() as u64)?;
+        fail_point("event-log-before");
         if let Err(error) = file.write_all(lines) {
             // To shrink a file needs no room. Where it fails too, the next one who opens the file cuts it.
             let _ = file.set_len(length);
             return Err(error);
         }
+        fail_point("event-log-appended");
         self.written = length + lines.len() as u64;
         self.file = Some(file);
         Ok(())

@@ -14,10 +14,14 @@ const THREADS: u64 = 2;
 const DESCRIPTORS: u64 = 2;
 /// Growth of memory that is not a leak, in KiB: freed memory that the allocator keeps.
 const MEMORY: u64 = 1024;
+/// Growth of the guardian's or a shim's memory that is not a leak, in KiB.
+const SMALL_MEMORY: u64 = 64;
+/// The command line of a guardian.
+const GUARDIAN: &[u8] = b"warden-guardian\0";
 /// Growth of the state directory, in KiB: its event log is rotated at 256 KiB, and one older file is kept.
 const STATE: u64 = 768;
 
-/// What a daemon holds at a moment without servers. Memory is in KiB.
+/// What a daemon and its guardian hold at a moment without servers. Memory is in KiB.
 #[derive(Debug, Clone, Copy)]
 pub struct RestSample {
     descriptors: u64,
@@ -27,6 +31,12 @@ pub struct RestSample {
     /// Processes whose parent is the daemon, without zombies.
     children: u64,
     zombies: u64,
+    guardian_descriptors: u64,
+    guardian_private: u64,
+    /// Shims whose program is gone.
+    shims: u64,
+    /// Private memory of the largest shim just before the servers were stopped.
+    largest_shim: u64,
     state: u64,
 }
 
@@ -51,28 +61,52 @@ impl RestComparison {
 }
 
 impl RestSample {
-    /// Measures the daemon `pid`, which keeps its state in `state_dir`.
+    /// Measures the daemon `pid`, which keeps its state in `state_dir`. `largest_shim` was measured when servers ran.
     ///
     /// # Errors
-    /// When there is no such process.
-    pub fn take(pid: u32, state_dir: &Path) -> Result<Self, Error> {
-        let entries = |name: &str| {
+    /// When there is no such process, or it has no guardian.
+    pub fn take(pid: u32, state_dir: &Path, largest_shim: u64) -> Result<Self, Error> {
+        let entries = |pid: u32, name: &str| {
             let folder = format!("/proc/{pid}/{name}");
             fs::read_dir(&folder).on("list", Path::new(&folder)).map(|entries| entries.count() as u64)
         };
+        let guardian = guardian(pid)?;
         let memory = procfs::memory(pid)?;
         let children = procfs::children(pid);
         let zombies = children.values().filter(|state| **state == 'Z').count() as u64;
         Ok(Self {
-            descriptors: entries("fd")?,
-            threads: entries("task")?,
+            descriptors: entries(pid, "fd")?,
+            threads: entries(pid, "task")?,
             resident: memory.resident,
             private: memory.anonymous,
             children: children.len() as u64 - zombies,
             zombies,
+            guardian_descriptors: entries(guardian, "fd")?,
+            guardian_private: procfs::memory(guardian)?.anonymous,
+            shims: procfs::children(guardian).len() as u64,
+            largest_shim,
             state: folder_size(state_dir) / 1024,
         })
     }
+}
+
+/// The guardian of the daemon `pid`: the child that was started under this name.
+fn guardian(pid: u32) -> Result<u32, Error> {
+    let is_guardian = |child: &u32| fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line == GUARDIAN);
+    procfs::children(pid)
+        .into_keys()
+        .find(is_guardian)
+        .ok_or_else(|| Error::missing(format!("daemon {pid} has no guardian"), "read the log of the daemon"))
+}
+
+/// The private memory of the largest shim that runs now, in KiB; 0 without any.
+///
+/// # Errors
+/// When the daemon has no guardian.
+pub fn largest_shim(daemon: u32) -> Result<u64, Error> {
+    let shims = procfs::children(guardian(daemon)?).into_keys();
+    // A shim may end between the list and its measurement.
+    Ok(shims.filter_map(|shim| procfs::memory(shim).ok()).map(|memory| memory.anonymous).max().unwrap_or_default())
 }
 
 /// Compares the first samples with the last ones. Processes are not compared but counted: at rest there is none beyond those that
@@ -92,8 +126,12 @@ pub fn compare(idle: &RestSample, samples: &[RestSample]) -> Vec<RestComparison>
         row("threads", |sample| sample.threads, THREADS),
         row("resident memory, KiB", |sample| sample.resident, MEMORY),
         row("private memory, KiB", |sample| sample.private, MEMORY),
+        row("guardian descriptors", |sample| sample.guardian_descriptors, 0),
+        row("guardian private, KiB", |sample| sample.guardian_private, SMALL_MEMORY),
+        row("largest shim, KiB", |sample| sample.largest_shim, SMALL_MEMORY),
         row("state directory, KiB", |sample| sample.state, STATE),
         RestComparison { what: "most children", early: idle.children, late: most(|s| s.children), tolerance: 0 },
+        RestComparison { what: "most shims", early: idle.shims, late: most(|s| s.shims), tolerance: 0 },
         RestComparison { what: "most zombies", early: idle.zombies, late: most(|s| s.zombies), tolerance: 0 },
     ]
 }

@@ -15,7 +15,7 @@ use xtask::error::{Error, OnPath};
 
 use super::behaviour;
 use super::control::SoakClient;
-use super::rest::{RestComparison, RestSample, compare};
+use super::rest::{RestComparison, RestSample, compare, largest_shim};
 use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
@@ -80,6 +80,8 @@ impl SoakSession {
         let sections = sections(&header, &models, &ports, |_| Some("enabled = false".to_owned()));
         let daemon = MeasuredDaemon::start(&programs.daemon, folder, &sections)?;
         let control = SoakClient(folder.join("state/control.sock"));
+        // It accepts connections before it has a guardian, and answers afterwards.
+        control.servers()?;
         let (rng, folder) = (Rng::with_seed(seed), folder.to_owned());
         let (streams, listeners) = (Vec::new(), Vec::new());
         Ok(Self { daemon, control, folder, header, models, ports, rng, streams, listeners })
@@ -181,6 +183,7 @@ impl SoakSession {
     pub(super) fn rest(&mut self) -> Result<RestSample, Error> {
         self.streams.clear();
         self.listeners.clear();
+        let shim = largest_shim(self.daemon.pid())?;
         let text = sections(&self.header, &self.models, &self.ports, |_| Some("enabled = false".to_owned()));
         self.daemon.configure(&text)?;
         self.expect(200, "/api/v1/reload?force=true&wait=60s")?;
@@ -204,7 +207,7 @@ impl SoakSession {
             thread::sleep(Duration::from_millis(20));
         }
         self.daemon.wait_until_idle()?;
-        RestSample::take(self.daemon.pid(), &self.folder.join("state"))
+        RestSample::take(self.daemon.pid(), &self.folder.join("state"), shim)
     }
 
     /// Posts a command that must be answered with the status `expected`.
