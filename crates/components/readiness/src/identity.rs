@@ -3,6 +3,7 @@
 //! Older builds lack one of the two, and newer ones want the API key. So an answer that cannot be read makes the model
 //! unknown, not wrong.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -31,7 +32,7 @@ pub enum Identity {
         /// Why, for people.
         because: String,
     },
-    /// The server answers that it is not ready after all.
+    /// The server answers that it is not ready after all, or nobody listens there any more.
     NotReady,
 }
 
@@ -49,7 +50,11 @@ pub(crate) async fn identify(target: &Target, names: &[String]) -> Identity {
 
 /// The identity that a reply shows, or why it shows none.
 fn read(reply: Result<Reply, AskError>, judge: impl FnOnce(&Value) -> Option<Identity>) -> Result<Identity, String> {
-    let reply = reply.map_err(|error| error.to_string())?;
+    let reply = match reply {
+        // It answered our probe, and has closed its port since.
+        Err(AskError::Refused(error)) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Identity::NotReady),
+        reply => reply.map_err(|error| error.to_string())?,
+    };
     match reply.status {
         StatusCode::OK => {
             let body = serde_json::from_slice(&reply.body).map_err(|error| format!("unreadable: {error}"))?;

@@ -273,6 +273,10 @@ impl Startup {
             (StartupPhase::Confirming(confirmation), ProbeAnswer::NotReady) if confirmation.proof == Proof::Cap => {
                 return self.pass_cap(now);
             }
+            // It has closed its port, or ended: what it answered before proves nothing any more.
+            (StartupPhase::Confirming(confirmation), ProbeAnswer::Refused) if confirmation.proof == Proof::Probe => {
+                return self.watch(now);
+            }
             (StartupPhase::Confirming(_), _) => return,
             _ => {}
         }
@@ -313,6 +317,9 @@ impl Startup {
     fn restart_limits(&mut self, now: Uptime) {
         self.last_sign_of_life = now;
         self.cap = self.cap.map(|cap| cap.max(now + LINE_GRACE));
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase {
+            confirmation.restart(now);
+        }
     }
 
     /// Checks whether the server is ready, in the way that can prove it.
@@ -453,6 +460,7 @@ impl Startup {
 
     fn become_ready(&mut self, via: ReadyVia, now: Uptime) {
         self.phase = StartupPhase::Ready;
+        let via = if self.policy.was_ready && via != ReadyVia::Timeout { ReadyVia::Adopted } else { via };
         self.publish(Event::ReadyReached { via, startup_seconds: now.since(self.spawned).as_secs_f64() });
     }
 

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 pub struct LaunchTracker<T> {
     fleet: watch::Receiver<Fleet>,
     launches: BTreeMap<ServerId, TrackedLaunch<T>>,
+    /// The last launch of each server that was removed: a command that names it comes too late.
+    removed: BTreeMap<ServerId, Incarnation>,
 }
 
 /// What is known of a launch.
@@ -41,6 +43,8 @@ pub struct TrackedLaunch<T> {
     pub failure: Option<FailureReason>,
     /// Whether it has ended: its process was reaped, or it failed before it had one.
     pub is_over: bool,
+    /// Whether an event or a snapshot has named it, not only a command.
+    has_begun: bool,
     /// The awaited hooks that have completed, so that a gap does not report them again.
     completed: [bool; 2],
     /// What the component keeps for it.
@@ -120,7 +124,7 @@ pub enum Transition<T> {
 impl<T: Default> LaunchTracker<T> {
     /// A tracker that knows no launch and pins specifications from `fleet`.
     pub const fn new(fleet: watch::Receiver<Fleet>) -> Self {
-        Self { fleet, launches: BTreeMap::new() }
+        Self { fleet, launches: BTreeMap::new(), removed: BTreeMap::new() }
     }
 
     /// The latest launch of a server.
@@ -162,8 +166,8 @@ impl<T: Default> LaunchTracker<T> {
     /// The launch that a command names. Its sender may know it before `LaunchBegan` is published, so a newer launch than the
     /// tracked one is tracked from now on. `None` if the launch is over, or older than the latest.
     pub fn track(&mut self, server: &ServerId, incarnation: Incarnation) -> Option<&mut TrackedLaunch<T>> {
-        let is_newer = self.launches.get(server).is_none_or(|known| known.incarnation < incarnation);
-        if is_newer {
+        let known = self.launches.get(server).map(|known| known.incarnation);
+        if known.max(self.removed.get(server).copied()).is_none_or(|known| known < incarnation) {
             let spec = self.configured(server);
             self.launches.insert(server.clone(), TrackedLaunch::new(incarnation, spec));
         }
@@ -236,10 +240,15 @@ impl<T: Default> LaunchTracker<T> {
 
     fn on_record(&mut self, changes: &mut Changes<'_, T>, record: &ServerRecord) {
         let server = changes.server;
-        // A launch that a command named may be newer than the snapshot.
-        if record.incarnation == Incarnation::default()
-            || self.launches.get(server).is_some_and(|known| known.incarnation > record.incarnation)
-        {
+        if let Some(known) = self.launches.get(server).filter(|known| known.incarnation > record.incarnation) {
+            // A launch that a command named may be newer than the snapshot. One that has begun is not: its server was removed, and
+            // configured again.
+            if !known.has_begun {
+                return;
+            }
+            self.remove(changes);
+        }
+        if record.incarnation == Incarnation::default() {
             return;
         }
         self.begin(changes, record.incarnation);
@@ -274,6 +283,7 @@ impl<T: Default> LaunchTracker<T> {
         if let Some(mut launch) = self.launches.remove(changes.server) {
             changes.end(&mut launch, None);
             changes.push(launch.incarnation, Transition::Removed);
+            self.removed.insert(changes.server.clone(), launch.incarnation);
         }
     }
 
@@ -281,13 +291,14 @@ impl<T: Default> LaunchTracker<T> {
     fn begin(&mut self, changes: &mut Changes<'_, T>, incarnation: Incarnation) {
         let server = changes.server;
         match self.launches.get_mut(server) {
-            Some(known) if known.incarnation >= incarnation => {}
+            Some(known) if known.incarnation >= incarnation => known.has_begun |= known.incarnation == incarnation,
             known => {
                 if let Some(former) = known {
                     changes.end(former, None);
                 }
                 let spec = self.configured(server);
-                self.launches.insert(server.clone(), TrackedLaunch::new(incarnation, spec));
+                let launch = TrackedLaunch { has_begun: true, ..TrackedLaunch::new(incarnation, spec) };
+                self.launches.insert(server.clone(), launch);
                 changes.push(incarnation, Transition::Began);
             }
         }
@@ -362,7 +373,8 @@ impl<T: Default> Changes<'_, T> {
             return;
         }
         launch.is_over = true;
-        let mut ended = TrackedLaunch { is_over: true, ..TrackedLaunch::new(launch.incarnation, None) };
+        let has_begun = launch.has_begun;
+        let mut ended = TrackedLaunch { is_over: true, has_begun, ..TrackedLaunch::new(launch.incarnation, None) };
         std::mem::swap(&mut ended, launch);
         let incarnation = ended.incarnation;
         self.push(incarnation, Transition::Ended { end, launch: Box::new(ended) });

@@ -246,6 +246,30 @@ fn a_command_may_name_a_launch_before_its_event_comes_and_not_one_that_is_over()
 }
 
 #[test]
+fn a_launch_does_not_outlive_the_removal_of_its_server() {
+    // Every event is read, or the last three are missed.
+    for read in [5, 2] {
+        let mut tracker = tracker();
+        let mut line = Line::new();
+        line.push(Some(1), Event::LaunchBegan { binary: "llama-server".into() });
+        line.push(Some(1), Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 });
+        line.push(None, Event::ServerRemoved);
+        line.push(None, Event::ServerConfigured { card: card(&id()).into() });
+        for envelope in &line.envelopes[..read] {
+            tracker.on_event(&Delivery::Event(envelope.clone()));
+        }
+        if read < line.envelopes.len() {
+            let gap = Delivery::Gap { missed: 3, snapshot: line.snapshots.last().expect("some").clone() };
+            let changes = tracker.on_event(&gap);
+            assert!(matches!(changes[0].transition, Transition::Ended { .. }), "{changes:?}");
+        }
+        assert!(tracker.get(&id()).is_none());
+        assert!(tracker.track(&id(), Incarnation::new(1)).is_none(), "a command that names it comes too late");
+        assert!(tracker.track(&id(), Incarnation::new(2)).is_some(), "its successor is about to begin");
+    }
+}
+
+#[test]
 fn a_launch_keeps_the_specification_that_it_began_with() {
     let (configure, configured) = watch::channel(fleet("[[servers]]\nid = \"a\"\nmodel = \"/old.gguf\""));
     let mut tracker = LaunchTracker::<()>::new(configured);

@@ -113,6 +113,8 @@ pub struct DaemonRecord {
     pub guardian: Option<GuardianRecord>,
     /// Who asked it to stop.
     pub trigger: Option<String>,
+    /// Whether it leaves every process to the next daemon.
+    pub is_handing_over: bool,
     /// The component that failed, and its error.
     pub failed_component: Option<(String, String)>,
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use llama_warden_config::{Fleet, RestartSpec};
-use llama_warden_events::{Envelope, Event, Incarnation, Seq, ServerId, SuperviseCommand, Uptime, Warning};
+use llama_warden_events::{Envelope, Event, Incarnation, ReadyVia, Seq, ServerId, SuperviseCommand, Uptime, Warning};
+use llama_warden_readiness::ReadinessAction;
 use llama_warden_state::{PhaseName, Snapshot};
 use llama_warden_supervisor::SwitchKind;
 
 use crate::BrokenPromise;
-use crate::world::World;
+use crate::world::{SimulatedProcess, World};
 
 /// What the last command that touches a server wants of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub struct Promises {
     replies: BTreeMap<u64, u32>,
     /// Launches that the supervisor has sent and of which it has not read that they are ready or over.
     loading: BTreeMap<ServerId, Incarnation>,
-    /// Servers of which a launch warned that something could not be verified.
-    unverified: BTreeSet<(ServerId, Incarnation)>,
+    /// Launches of which readiness had reason to say that they are ready, when it said so.
+    proven: BTreeSet<(ServerId, Incarnation)>,
     is_shutting_down: bool,
     survivors: Option<Vec<ServerId>>,
 }
@@ -250,10 +251,10 @@ impl Promises {
             }
             _ => {}
         }
-        self.on_ready(envelope, before, world)
+        self.on_ready(envelope, before)
     }
 
-    fn on_ready(&self, envelope: &Envelope, before: &Snapshot, world: &World) -> Result<(), BrokenPromise> {
+    fn on_ready(&self, envelope: &Envelope, before: &Snapshot) -> Result<(), BrokenPromise> {
         let (Event::ReadyReached { .. }, Some(server), Some(incarnation)) =
             (&envelope.event, &envelope.server, envelope.incarnation)
         else {
@@ -265,19 +266,35 @@ impl Promises {
             // Too late: the fold drops it.
             return Ok(());
         }
-        let process = world.processes.get(server).filter(|process| process.incarnation == incarnation);
-        let is_proven = process.is_some_and(|process| process.has_answered);
-        match process {
-            // What could not be verified is said with a warning, which follows.
-            Some(_) if is_proven || self.unverified.contains(&(server.clone(), incarnation)) => Ok(()),
-            _ => Err(BrokenPromise::FalseReady(server.clone(), incarnation)),
+        if self.proven.contains(&(server.clone(), incarnation)) {
+            Ok(())
+        } else {
+            Err(BrokenPromise::FalseReady(server.clone(), incarnation))
         }
     }
 
-    /// Readiness says that it could not verify something about a launch.
-    pub fn on_warning(&mut self, server: &ServerId, incarnation: Incarnation, warning: Warning) {
-        if matches!(warning, Warning::ListenerUnverified | Warning::ModelUnverified | Warning::ReadyAssumed) {
-            self.unverified.insert((server.clone(), incarnation));
+    /// Readiness decides about a launch. What counts is what it can know: a process may end between this and the number of the event,
+    /// or before, unheard.
+    pub fn on_verdict(
+        &mut self,
+        (server, incarnation): &(ServerId, Incarnation),
+        actions: &[ReadinessAction],
+        process: Option<&SimulatedProcess>,
+    ) {
+        let is_assumed = |action: &ReadinessAction| {
+            matches!(action, ReadinessAction::Publish(Event::ReadyReached { via: ReadyVia::Timeout, .. }))
+        };
+        let is_warning = |action: &ReadinessAction| {
+            use Warning::{ListenerUnverified, ModelUnverified, ReadyAssumed};
+            let ReadinessAction::Publish(Event::ServerWarned { warning, .. }) = action else { return false };
+            matches!(warning, ListenerUnverified | ModelUnverified | ReadyAssumed)
+        };
+        // A launch whose exit is published has no process here; the fold drops what comes behind that.
+        let Some(process) = process.filter(|process| process.incarnation == *incarnation) else { return };
+        let is_dead = process.is_found_dead && !actions.iter().any(is_assumed);
+        // What could not be verified is said with a warning.
+        if !is_dead && (process.has_answered || actions.iter().any(is_warning)) {
+            self.proven.insert((server.clone(), *incarnation));
         }
     }
 

@@ -1,5 +1,6 @@
 //! One run: what exists, and what each step does to it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -386,13 +387,19 @@ impl Simulation {
     fn check_log(&self) -> Result<(), BrokenPromise> {
         let snapshot = self.bus.snapshot();
         let mut replayed = Snapshot::new(snapshot.boot);
+        let mut removed = BTreeMap::<_, Incarnation>::new();
         for envelope in self.bus.log() {
             let written = serde_json::to_string(&**envelope).map_err(|_| BrokenPromise::Replay)?;
             let read: Envelope = serde_json::from_str(&written).map_err(|_| BrokenPromise::Replay)?;
-            // An event may cross the removal of its server, or the beginning of the next launch.
-            let record = read.server.as_ref().and_then(|server| replayed.servers.get(server));
-            let is_stale = read.server.is_some()
-                && record.is_none_or(|record| read.incarnation.is_some_and(|launch| launch < record.incarnation));
+            // An event may cross the removal of its server, even if it is configured again, or the beginning of the next launch.
+            let is_stale = read.server.as_ref().is_some_and(|server| {
+                let Some(record) = replayed.servers.get(server) else { return true };
+                let dropped = removed.entry(server.clone()).or_default();
+                if let Event::ServerRemoved = read.event {
+                    *dropped = record.incarnation.max(*dropped);
+                }
+                read.incarnation.is_some_and(|launch| launch < record.incarnation || launch <= *dropped)
+            });
             let before = replayed.anomalies;
             replayed.apply(&read);
             if replayed.anomalies > before && !is_stale {

@@ -22,7 +22,8 @@ pub enum BrokenPromise {
     Unanswered(Vec<Seq>),
     /// A request got no reply, or more than one.
     Replies(u64, u32),
-    /// A server is ready without having answered, or without a process. Seen with `confirm` that confirms nothing.
+    /// A server is ready without having answered, or after readiness found it dead. Seen with `confirm` that confirms nothing, and with
+    /// a refused connection during the confirmation that counts as an unknown model.
     FalseReady(ServerId, Incarnation),
     /// The end of a launch was published, and something of it is left. Seen with `ServerStopped` behind `StopBegan`.
     LeftBehind(ServerId, Incarnation),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use llama_warden_events::{Incarnation, ListenerOwner, ProcessEnd, ServerId, Signal};
 use llama_warden_probe::ProbeAnswer;
-use llama_warden_readiness::{HintStrength, Identity, OutputSummary, ReadinessHint};
+use llama_warden_readiness::{HintStrength, Identity, OutputSummary, ReadinessHint, ReadinessInput};
 
 use crate::BrokenPromise;
 
@@ -34,8 +34,10 @@ pub struct SimulatedProcess {
     pub end: Option<ProcessEnd>,
     /// How it is about to end.
     pub ending: Option<ProcessEnd>,
-    /// Whether it answered 200 to a probe.
+    /// Whether it answered 200 to a probe of readiness.
     pub has_answered: bool,
+    /// Whether it has ended, and the latest question of readiness found nobody on its port.
+    pub is_found_dead: bool,
     /// It ignores TERM and INT.
     pub ignores_signals: bool,
     /// The kernel does not let it die.
@@ -70,6 +72,7 @@ impl World {
             end: None,
             ending: None,
             has_answered: false,
+            is_found_dead: false,
             ignores_signals: false,
             is_stuck: false,
             serves_other_model: false,
@@ -96,26 +99,31 @@ impl World {
         match process.manner {
             Manner::Closed => ProbeAnswer::Refused,
             Manner::Loading => ProbeAnswer::NotReady,
-            Manner::Serving => {
-                process.has_answered = true;
-                ProbeAnswer::Ok
-            }
+            Manner::Serving => ProbeAnswer::Ok,
             Manner::Busy | Manner::Wedged => ProbeAnswer::NoAnswer,
         }
+    }
+
+    /// Readiness hears what became of a question about a launch.
+    pub fn note_heard(&mut self, server: &ServerId, incarnation: Incarnation, input: &ReadinessInput) {
+        let is_taken = self.strangers.contains_key(server);
+        let process = self.processes.get_mut(server).filter(|process| process.incarnation == incarnation);
+        let Some(process) = process else { return };
+        process.is_found_dead = process.end.is_some() && !is_taken;
+        process.has_answered |= process.end.is_none() && *input == ReadinessInput::Answered(ProbeAnswer::Ok);
     }
 
     /// The model that answers on a server's port.
     pub fn identify(&mut self, server: &ServerId) -> Identity {
         let is_taken = self.strangers.contains_key(server);
-        let unknown = || Identity::Unknown { because: "no answer".to_owned() };
         let Some(process) = self.alive(server).filter(|process| process.manner != Manner::Closed) else {
-            return if is_taken { Identity::Different { found: "a stranger".to_owned() } } else { unknown() };
+            return if is_taken { Identity::Different { found: "a stranger".to_owned() } } else { Identity::NotReady };
         };
         match process.manner {
             Manner::Loading => Identity::NotReady,
             Manner::Serving if process.serves_other_model => Identity::Different { found: "other".to_owned() },
             Manner::Serving => Identity::Same,
-            _ => unknown(),
+            _ => Identity::Unknown { because: "no answer".to_owned() },
         }
     }
 

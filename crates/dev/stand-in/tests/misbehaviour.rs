@@ -300,15 +300,22 @@ fn it_dumps_what_it_inherited() {
 #[test]
 fn wedged_completions_hang_while_health_answers() {
     let folder = ModelFolder::new();
-    for (wedge, busy) in [(Wedge::Idle, false), (Wedge::Busy, true)] {
+    for wedge in [Wedge::Idle, Wedge::Busy] {
         let mut server = start(&folder, &Script { wedge, ..Script::default() }, &[]);
         server.ready();
-        let before = cpu_ticks(server.child.id());
         let probe = support::TestClient { port: server.port };
-        assert_eq!(probe.raw("POST", "/completion", "", "{}", Duration::from_millis(400)), "");
+        let limit = Duration::from_millis(400);
+        let hanging = std::thread::spawn(move || probe.raw("POST", "/completion", "", "{}", limit));
+        server.line("processing task");
+        let before = cpu_ticks(server.child.id());
         assert_eq!(server.get("/health").0, 200);
-        let used = cpu_ticks(server.child.id()) - before;
-        assert_eq!(used > 5, busy, "{wedge:?} used {used} ticks");
+        assert_eq!(hanging.join().unwrap(), "", "{wedge:?}");
+        let used = || cpu_ticks(server.child.id()) - before;
+        match wedge {
+            // How fast it gets its share depends on what else runs.
+            Wedge::Busy => eventually("it computes", || used() > 5),
+            _ => assert!(used() <= 5, "{wedge:?} used {} ticks", used()),
+        }
     }
 }
 

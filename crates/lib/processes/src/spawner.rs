@@ -156,6 +156,7 @@ impl Spawner {
             Err(SpawnFailure::Refused(error)) => Err(error),
             Err(failure) => {
                 if matches!(failure, SpawnFailure::Silent) {
+                    tracing::warn!(pid = guardian.pid, "the guardian process does not answer and is killed");
                     guardian.kill();
                 }
                 self.replace(&guardian)?;

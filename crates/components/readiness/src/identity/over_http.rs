@@ -62,3 +62,14 @@ async fn a_model_that_cannot_be_read_is_unknown_not_wrong() {
     let (target, _) = serve(vec![b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"]).await;
     assert_eq!(identify(&target, &["x".into()]).await, Identity::NotReady);
 }
+
+#[tokio::test]
+async fn a_server_that_has_closed_its_port_is_not_ready() {
+    // At once, and behind the first answer.
+    let (gone, listening) = serve(vec![]).await;
+    listening.await.expect("serves");
+    let (going, _) = serve(vec![b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"]).await;
+    for target in [gone, going] {
+        assert_eq!(identify(&target, &["x".into()]).await, Identity::NotReady);
+    }
+}

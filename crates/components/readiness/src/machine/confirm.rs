@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use llama_warden_config::ListenerPolicy;
 use llama_warden_events::{FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
+use llama_warden_probe::ProbeAnswer;
 
 use super::{ReadinessAction, Startup, StartupPhase};
 use crate::failure::ReadinessFailure;
@@ -45,6 +46,11 @@ pub(super) struct Confirmation {
 impl Confirmation {
     pub(super) fn deadline(&self) -> Uptime {
         self.since + CONFIRM_TIMEOUT
+    }
+
+    /// Gives the pending checks their whole time again.
+    pub(super) fn restart(&mut self, now: Uptime) {
+        self.since = now;
     }
 
     /// Ends the pending checks as unknowable.
@@ -93,7 +99,8 @@ impl Startup {
 
     pub(super) fn on_identity(&mut self, round: u32, identity: Identity, now: Uptime) {
         if let StartupPhase::Confirming(confirmation) = &mut self.phase
-            && round == self.round
+            // What answers an earlier round proves nothing for this one; that the server is not ready, it tells at any time.
+            && (round == self.round || identity == Identity::NotReady)
         {
             confirmation.identity = Check::Done(identity);
             self.decide(now);
@@ -121,6 +128,12 @@ impl Startup {
             }
             (Check::Done(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
                 self.on_cap_without_listener(", nobody listens on its port", now);
+            }
+            // It refused the last connection, and nobody can say that it listens since.
+            (Check::Done(ListenerOwner::Unreadable { .. }), _)
+                if proof == Proof::Cap && self.last_answer == Some(ProbeAnswer::Refused) =>
+            {
+                self.on_cap_without_listener("", now);
             }
             // It began to listen, or nobody can say, in the moment in which its time was over.
             (Check::Done(ListenerOwner::Own | ListenerOwner::Unreadable { .. }), _)

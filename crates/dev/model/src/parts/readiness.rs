@@ -114,16 +114,20 @@ impl Simulation {
             return Ok(false);
         }
         let (key, task) = self.readiness.tasks.remove(task % self.readiness.tasks.len());
+        self.read_output(&key)?;
         let input = match task {
             ReadinessTask::Probe => ReadinessInput::Answered(self.world.probe(&key.0)),
             ReadinessTask::Identify { round } => {
                 ReadinessInput::IdentityChecked { round, identity: self.world.identify(&key.0) }
             }
             ReadinessTask::Refused(refused) => {
-                ReadinessInput::ListenerIdentified(ListenerOwner::Unreadable { detail: refused.to_string() })
+                let detail = refused.to_string();
+                return self
+                    .advance_readiness(&key, ReadinessInput::ListenerIdentified(ListenerOwner::Unreadable { detail }))
+                    .map(|()| true);
             }
         };
-        self.read_output(&key)?;
+        self.world.note_heard(&key.0, key.1, &input);
         self.advance_readiness(&key, input)?;
         Ok(true)
     }
@@ -163,11 +167,7 @@ impl Simulation {
     }
 
     fn perform_readiness(&mut self, key: &LaunchKey, actions: Vec<ReadinessAction>) -> Result<(), BrokenPromise> {
-        for action in &actions {
-            if let ReadinessAction::Publish(Event::ServerWarned { warning, .. }) = action {
-                self.promises.on_warning(&key.0, key.1, *warning);
-            }
-        }
+        self.promises.on_verdict(key, &actions, self.world.processes.get(&key.0));
         for action in actions {
             let event = match action {
                 ReadinessAction::Probe => {

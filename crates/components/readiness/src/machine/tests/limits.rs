@@ -31,7 +31,10 @@ fn at_the_cap_a_silent_server_that_listens_is_assumed_ready() {
 #[test]
 fn at_the_cap_nothing_is_assumed_of_a_port_without_our_listener() {
     let foreign = ListenerOwner::Foreign { pid: None, program: None };
-    for (owner, verdict) in [(ListenerOwner::Nobody, "ready-timeout"), (foreign, "port-in-use")] {
+    let unreadable = ListenerOwner::Unreadable { detail: "hidepid".to_owned() };
+    for (owner, verdict) in
+        [(ListenerOwner::Nobody, "ready-timeout"), (unreadable, "ready-timeout"), (foreign, "port-in-use")]
+    {
         let mut run = MachineRun::new(policy());
         run.run_until(SPAWNED + 120_000, Some(ProbeAnswer::Refused));
         run.listener(121_001, owner);
@@ -237,6 +240,13 @@ fn time_in_which_nobody_watched_counts_for_no_limit() {
     assert_eq!(run.verdicts(), [""; 0]);
     run.run_until(3_611_000, Some(ProbeAnswer::NotReady));
     assert_eq!(run.verdicts(), ["stalled"]);
+    // The answers to the confirmation came meanwhile, or the end of the process, and are unread.
+    let mut run = answered();
+    run.on(3_600_000, ReadinessInput::Deadline);
+    run.run_until(3_604_999, None);
+    assert_eq!(run.verdicts(), [""; 0]);
+    run.exit(3_604_999, None);
+    assert_eq!(run.verdicts(), ["exited-before-ready"]);
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn an_answer_that_is_gone_again_makes_it_look_again() {
     for retreat in [
         ReadinessInput::ListenerIdentified(ListenerOwner::Nobody),
         ReadinessInput::IdentityChecked { round: 1, identity: Identity::NotReady },
+        ReadinessInput::Answered(ProbeAnswer::Refused),
     ] {
         let mut run = answered();
         assert_eq!(run.on(1002, retreat), []);
@@ -67,6 +68,25 @@ fn an_answer_that_is_gone_again_makes_it_look_again() {
         assert_eq!(run.verdicts(), [""; 0]);
         run.identity(1104, Identity::Same);
         assert_eq!(run.verdicts(), ["ready via health"]);
+    }
+}
+
+#[test]
+fn a_server_that_has_gone_is_not_ready_whichever_question_found_that() {
+    for gone in [
+        ReadinessInput::Answered(ProbeAnswer::Refused),
+        ReadinessInput::IdentityChecked { round: 1, identity: Identity::NotReady },
+    ] {
+        let mut run = answered();
+        run.listener(1002, ListenerOwner::Nobody);
+        run.run_until(1100, None);
+        run.answer(1101, ProbeAnswer::Ok);
+        run.on(1102, ReadinessInput::IdentityChecked { round: 2, identity: Identity::Same });
+        run.on(1103, gone);
+        run.run_until(20_000, Some(ProbeAnswer::Refused));
+        assert_eq!(run.verdicts(), [""; 0], "nobody says who listens, and it refuses connections");
+        run.exit(20_001, None);
+        assert_eq!(run.verdicts(), ["exited-before-ready"]);
     }
 }
 
