@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use anstyle::{AnsiColor, Color, Style};
 use jiff::Timestamp;
-use llama_warden_api_types::{FailureReport, ServerReport, StatusReport};
+use llama_warden_api_types::{FailureReport, GuardianReport, ServerReport, StatusReport};
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
 
@@ -162,13 +162,17 @@ impl<'a> StatusTable<'a> {
 
     /// How many servers are ready, and what is wrong with the configuration.
     fn totals(&self, one_line_each: bool) -> Vec<String> {
-        let StatusReport { ready_servers, total_servers, running_servers, profile, configuration_refused, .. } =
-            self.report;
+        let StatusReport { ready_servers, total_servers, running_servers, profile, .. } = self.report;
         let profile = profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
         let notice = self.notice.map_or_else(String::new, |notice| format!(" · {notice}"));
-        let mut lines =
-            vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
-        if let Some(why) = configuration_refused {
+        let guardian = match self.report.guardian {
+            Some(GuardianReport { restarts: restarts @ 1.., .. }) => format!(" · guardian restarts: {restarts}"),
+            _ => String::new(),
+        };
+        let mut lines = vec![format!(
+            "{ready_servers} of {total_servers} ready, {running_servers} running{profile}{guardian}{notice}"
+        )];
+        if let Some(why) = &self.report.configuration_refused {
             let mut problems = why.lines();
             let first = for_cell(problems.next().unwrap_or_default()).into_owned();
             let more = problems.next().map_or("", |_| " (`llama-warden check` shows it all)");
@@ -359,6 +363,7 @@ mod tests {
             running_servers: 0,
             profile: None,
             configuration_refused: None,
+            guardian: None,
             boot: BootId::from_random(1),
             seq: Seq::default(),
             servers,

@@ -3,8 +3,9 @@
 //!
 //! `cargo bench -p llama-warden-launcher --bench spawning -- GUARDIAN PROGRAM MODEL ROUNDS`: GUARDIAN is a release build of
 //! llama-warden, PROGRAM behaves like a llama-server, MODEL is a GGUF file. Each line on stdout is a pair of measurements
-//! in milliseconds: `at-once`, the launcher with every command sent before the first spawn, and the bare loop, for all
-//! servers; `one-by-one`, the same for one server at a time. `cargo xtask bench` provides the arguments and judges.
+//! in milliseconds for all servers: `at-once`, the launcher with every command sent before the first spawn, and the bare loop;
+//! `one-by-one`, the launcher with each command sent after the spawn before it, and the bare loop. In both, what was spawned runs on
+//! and takes its share of the processors until all are spawned. `cargo xtask bench` provides the arguments and judges.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -60,15 +61,13 @@ async fn measure(subject: &Subject) -> Result<()> {
         println!("at-once {} {}", milliseconds(ours), milliseconds(bare));
 
         let incarnation = incarnation.next();
+        let mut ours = Duration::ZERO;
         for server in launching.servers.clone() {
-            let ours = launching.launch([&server], incarnation).await?;
-            launching.kill([&server], incarnation).await?;
-            let began = Instant::now();
-            let spawned = Bare::spawn(&launching.lines[&server])?;
-            let bare = began.elapsed();
-            spawned.end()?;
-            println!("one-by-one {} {}", milliseconds(ours), milliseconds(bare));
+            ours += launching.launch([&server], incarnation).await?;
         }
+        launching.kill_all(incarnation).await?;
+        let bare = launching.bare_all()?;
+        println!("one-by-one {} {}", milliseconds(ours), milliseconds(bare));
     }
     launching.component.end().await;
     Ok(())

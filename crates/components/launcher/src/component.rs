@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use llama_warden_bus::{
-    Accepted, Bus, BusClosed, CommandSetId, Delivery, Inbox, OutputLane, Publisher, ReceivedCommand,
+    Accepted, Bus, BusClosed, CommandSetId, Delivery, EventDraft, Inbox, OutputLane, Publisher, ReceivedCommand,
 };
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, ServerSpec};
@@ -92,9 +92,6 @@ pub struct LauncherSettings {
 /// An error that ends the launcher, and with it the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
-    /// The guardian has ended and cannot be started again.
-    #[error("cannot start the guardian process again: {0}")]
-    Guardian(#[source] io::Error),
     /// The signal handler for ended children was not installed.
     #[error("cannot listen for ended children: {0}")]
     Orphans(#[source] io::Error),
@@ -182,6 +179,8 @@ struct LauncherWorker {
     resources: Arc<LaunchResources>,
     /// Notices of ended children; `None` in a process that gets no orphans.
     orphans: Option<tokio::signal::unix::Signal>,
+    /// The guardian that was published last.
+    guardian: Option<u32>,
     /// What events and gaps say of launches. The number of the latest one of a server stays known, so that a late command does not
     /// start it again.
     tracker: LaunchTracker<()>,
@@ -193,8 +192,8 @@ enum LauncherInput {
     LaunchOver(Result<EndedLaunch, JoinError>),
     /// The kernel says that a child ended, which may be an orphan that we have to reap.
     ChildEnded,
-    /// The guardian was killed.
-    GuardianLost(u32),
+    /// Another guardian serves, with this process id.
+    GuardianStarted(u32),
 }
 
 /// A launch that has not ended, and the channels to its task.
@@ -278,7 +277,7 @@ impl Worker for LauncherWorker {
         tokio::select! {
             ended = next_task(&mut self.tasks) => LauncherInput::LaunchOver(ended),
             () = next_orphan_notice(&mut self.orphans) => LauncherInput::ChildEnded,
-            ended = self.resources.spawner.guardian_ended() => LauncherInput::GuardianLost(ended),
+            pid = self.resources.spawner.next_guardian(self.guardian) => LauncherInput::GuardianStarted(pid),
         }
     }
 
@@ -287,9 +286,15 @@ impl Worker for LauncherWorker {
             LauncherInput::LaunchOver(ended) => self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await,
             // Detached and without a result: the next ended child starts another search.
             LauncherInput::ChildEnded => drop(tokio::spawn(reaper::reap_orphans())),
-            // Servers do not notice, since each has a shim of its own.
-            LauncherInput::GuardianLost(ended) => {
-                self.resources.spawner.replace_guardian(ended).map_err(LauncherError::Guardian)?;
+            LauncherInput::GuardianStarted(pid) => {
+                if let Some(ended) = self.guardian.replace(pid) {
+                    tracing::warn!(
+                        ended,
+                        pid,
+                        "the guardian process was killed or stopped, and another one was started"
+                    );
+                }
+                self.events.publish(EventDraft::daemon(Event::GuardianStarted { pid })).await?;
             }
         }
         Ok(())
@@ -338,6 +343,7 @@ impl LauncherWorker {
         Self {
             tracker: LaunchTracker::new(fleet),
             orphans,
+            guardian: None,
             events: ports.events.clone(),
             live: BTreeMap::new(),
             tasks: JoinSet::new(),

@@ -98,6 +98,9 @@ families! {
     BUS_ANOMALIES = Counter "llama_warden_bus_anomalies_total" []
         "Events that were stale or impossible in the state they met.";
 
+    GUARDIAN_RESTARTS = Counter "llama_warden_guardian_restarts_total" []
+        "Times that the process that forks all others was killed or stopped and started again.";
+
     EXTENSION_EVENTS = Counter "llama_warden_extension_events_total" ["source", "kind"]
         "Events of components that are not part of llama-warden, by the component and its kind of event.";
 

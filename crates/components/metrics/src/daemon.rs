@@ -7,9 +7,9 @@ use llama_warden_procfs::{ProcessStat, descriptor_limit, open_descriptors};
 use llama_warden_state::Snapshot;
 
 use crate::catalogue::{
-    BUILD_INFO, BUS_ANOMALIES, BUS_EVENTS, BUS_FACTS, BUS_GAPS, EXTENSION_EVENTS, PROCESS_CPU, PROCESS_MAX_FDS,
-    PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY,
-    PROFILE_ACTIVE,
+    BUILD_INFO, BUS_ANOMALIES, BUS_EVENTS, BUS_FACTS, BUS_GAPS, EXTENSION_EVENTS, GUARDIAN_RESTARTS, PROCESS_CPU,
+    PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS,
+    PROCESS_VIRTUAL_MEMORY, PROFILE_ACTIVE,
 };
 use crate::page::Page;
 
@@ -41,6 +41,7 @@ pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'st
         page.value(&EXTENSION_EVENTS, &[source, kind], count as f64);
     }
     page.value(&BUS_ANOMALIES, &[], snapshot.anomalies as f64);
+    page.value(&GUARDIAN_RESTARTS, &[], snapshot.daemon.guardian.map_or(0, |guardian| guardian.restarts) as f64);
 }
 
 /// Adds the daemon's own process, by the standard names. What cannot be read has no series.

@@ -33,6 +33,7 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::DaemonStopped { survivors } => {
             log!(error, envelope, ?survivors, "daemon stopped; processes outlived the deadline");
         }
+        Event::GuardianStarted { pid } => log!(debug, envelope, guardian = pid, "guardian started"),
         Event::ComponentFailed { component, error } => log!(error, envelope, component, error, "component failed"),
         Event::ServerConfigured { card } => log!(debug, envelope, port = card.port, "server configured"),
         Event::ServerRemoved => log!(info, envelope, "server removed from the configuration"),

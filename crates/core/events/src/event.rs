@@ -44,6 +44,12 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         survivors: Vec<ServerId>,
     },
+    /// The guardian runs, the process that forks a shim for each program: at the start of the daemon, and again after somebody has
+    /// killed or stopped it, which no server notices. (launcher)
+    GuardianStarted {
+        /// Process id of the guardian.
+        pid: u32,
+    },
     /// A component ended with an error or a panic; the daemon shuts down. (host)
     ComponentFailed {
         /// The component's name.

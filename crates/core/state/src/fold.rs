@@ -12,8 +12,8 @@ use llama_warden_events::{
 };
 
 use crate::{
-    DaemonPhase, ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord,
-    ServerRecord, Snapshot, StopRecord, WarningRecord,
+    DaemonPhase, ExitOutcome, FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, ProcessRecord,
+    ReadyRecord, ServerRecord, Snapshot, StopRecord, WarningRecord,
 };
 
 /// Whether an event was possible in the state it met.
@@ -64,6 +64,10 @@ impl Snapshot {
                 daemon.is_configured = true;
             }
             Event::ProfileActivated { profile } => daemon.profile.clone_from(profile),
+            Event::GuardianStarted { pid } => {
+                let restarts = daemon.guardian.map_or(0, |guardian| guardian.restarts + 1);
+                daemon.guardian = Some(GuardianRecord { pid: *pid, restarts });
+            }
             Event::ConfigurationReloaded { .. } => daemon.configuration_refused = None,
             Event::ConfigurationRefused { detail, .. } => daemon.configuration_refused = Some(detail.clone()),
             Event::DaemonStopping { trigger } => {
@@ -310,6 +314,7 @@ impl ServerRecord {
             | Event::DaemonStopping { .. }
             | Event::DaemonHandingOver { .. }
             | Event::DaemonStopped { .. }
+            | Event::GuardianStarted { .. }
             | Event::ComponentFailed { .. }
             | Event::ServerConfigured { .. }
             | Event::ServerRemoved

@@ -17,5 +17,5 @@ pub use record::{
     Counters, ExitOutcome, FailureRecord, HealthRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
     StopRecord, WarningRecord,
 };
-pub use snapshot::{DaemonPhase, DaemonRecord, ExtensionCounts, Snapshot};
+pub use snapshot::{DaemonPhase, DaemonRecord, ExtensionCounts, GuardianRecord, Snapshot};
 pub use tally::Tally;

@@ -109,12 +109,23 @@ pub struct DaemonRecord {
     pub is_configured: bool,
     /// Why the latest changed configuration was refused; cleared by the next one that is accepted.
     pub configuration_refused: Option<String>,
+    /// The process that forks a shim for each program.
+    pub guardian: Option<GuardianRecord>,
     /// Who asked it to stop.
     pub trigger: Option<String>,
     /// Whether it leaves every process to the next daemon.
     pub is_handing_over: bool,
     /// The component that failed, and its error.
     pub failed_component: Option<(String, String)>,
+}
+
+/// The guardian of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GuardianRecord {
+    /// Its process id.
+    pub pid: u32,
+    /// How often it was started again.
+    pub restarts: u64,
 }
 
 /// The phase of the daemon.

@@ -39,7 +39,7 @@ const LINE_HEADER: usize = 12;
 
 /// How much a server writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OutputVolume {
+pub enum OutputVolume {
     /// The usual output of a llama-server.
     Usual,
     /// More than its rings keep.
@@ -133,7 +133,15 @@ fn ring_bytes(lines: &str) -> usize {
 }
 
 /// A daemon whose servers are all ready and that uses no processor time.
-fn settled(programs: &Programs, home: &Path, servers: usize, volume: OutputVolume) -> Result<MeasuredDaemon, Error> {
+///
+/// # Errors
+/// When it does not run.
+pub fn settled(
+    programs: &Programs,
+    home: &Path,
+    servers: usize,
+    volume: OutputVolume,
+) -> Result<MeasuredDaemon, Error> {
     let model = programs::model(home, "tiny", 0)?;
     let script = home.join("tiny.gguf.stand-in.json");
     std::fs::write(&script, volume.script()).on("write", &script)?;

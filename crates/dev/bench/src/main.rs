@@ -12,6 +12,7 @@ mod figure;
 mod fleet;
 mod flood;
 mod follower;
+mod guardian;
 mod health;
 mod idle;
 mod killer;
@@ -88,6 +89,8 @@ enum BenchSubject {
     Spawning,
     /// What an idle daemon costs
     Idle,
+    /// What the guardian and the shims cost
+    Guardian,
     /// How fast output is read
     Output,
     /// How fast patterns match
@@ -110,6 +113,7 @@ impl BenchSubject {
             Self::Readiness => readiness::measure(programs, effort),
             Self::Spawning => spawning::measure(programs, effort),
             Self::Idle => idle::measure(&programs.as_shipped()?, effort),
+            Self::Guardian => guardian::measure(&programs.as_shipped()?, effort),
             Self::Output => output::measure(programs, effort),
             Self::Patterns => patterns::measure(),
             Self::Switch => switch::measure(programs, effort),

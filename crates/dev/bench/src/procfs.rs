@@ -17,6 +17,8 @@ pub struct ProcessMemory {
     pub resident: u64,
     /// Of those, pages that belong to no file: heap and stacks.
     pub anonymous: u64,
+    /// Changed pages that no other process has.
+    pub private: u64,
 }
 
 /// Reads the memory of process `pid`.
@@ -25,7 +27,8 @@ pub struct ProcessMemory {
 /// When there is no such process.
 pub fn memory(pid: u32) -> Result<ProcessMemory, Error> {
     let text = read(&format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(ProcessMemory { resident: field(&text, "Rss:"), anonymous: field(&text, "Anonymous:") })
+    let (resident, anonymous) = (field(&text, "Rss:"), field(&text, "Anonymous:"));
+    Ok(ProcessMemory { resident, anonymous, private: field(&text, "Private_Dirty:") })
 }
 
 /// Counts how often the threads of process `pid` have gone to sleep so far, which is how often they were woken.

@@ -8,7 +8,9 @@ use llama_warden_events::{
     BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
     Timestamp, Uptime, Warning,
 };
-use llama_warden_state::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
+use llama_warden_state::{
+    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,12 +28,24 @@ pub struct StatusReport {
     /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
+    /// The daemon's first child, which forks a parent for each program that the daemon runs; null in its first moments.
+    #[serde(default)]
+    pub guardian: Option<GuardianReport>,
     /// The run of the daemon.
     pub boot: BootId,
     /// The last event that this report contains.
     pub seq: Seq,
     /// One entry per configured server, by id.
     pub servers: Vec<ServerReport>,
+}
+
+/// The guardian of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GuardianReport {
+    /// Its process id.
+    pub pid: u32,
+    /// How often it was killed or stopped by somebody and started again; no server notices that.
+    pub restarts: u64,
 }
 
 /// One server at a glance.
@@ -166,6 +180,7 @@ impl StatusReport {
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
+            guardian: snapshot.daemon.guardian.map(|GuardianRecord { pid, restarts }| GuardianReport { pid, restarts }),
             boot: snapshot.boot,
             seq: snapshot.seq,
             servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),

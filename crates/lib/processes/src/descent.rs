@@ -4,6 +4,7 @@
 //! orphan has. So killing the own children until there is none leaves no descendant, and `ECHILD` proves it. A child that is not
 //! reaped keeps its id: a signal to it reaches no stranger.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 
 use llama_warden_events::{ProcessEnd, Signal};
@@ -72,26 +73,46 @@ fn end_of(status: &WaitIdStatus) -> ProcessEnd {
 pub(crate) fn children() -> Vec<u32> {
     match fs::read_to_string("/proc/thread-self/children") {
         Ok(list) => list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
-        // A kernel without CONFIG_PROC_CHILDREN.
-        Err(_) => children_of(std::process::id()),
+        Err(_) => searched_children(std::process::id()),
     }
 }
 
+/// The children of another process.
 fn children_of(parent: u32) -> Vec<u32> {
+    match llama_warden_procfs::children(parent) {
+        // It has none, or the kernel lists none.
+        none if none.is_empty() && !fs::exists("/proc/thread-self/children").unwrap_or(true) => {
+            searched_children(parent)
+        }
+        children => children.into(),
+    }
+}
+
+/// The children of a process on a kernel without CONFIG_PROC_CHILDREN.
+fn searched_children(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| ProcessStat::of(*pid).is_some_and(|stat| stat.parent == parent);
     process_ids().filter(is_child).collect()
 }
 
-/// Sends KILL to every child, except those that are spared.
-pub(crate) fn kill_children(is_spared: impl Fn(u32) -> bool) {
-    for pid in children().into_iter().filter(|pid| !is_spared(*pid)) {
+/// Sends KILL to every child, except those that are spared. Returns to how many.
+pub(crate) fn kill_children(is_spared: impl Fn(u32) -> bool) -> usize {
+    let children: Vec<u32> = children().into_iter().filter(|pid| !is_spared(*pid)).collect();
+    for pid in &children {
         // EPERM: a set-user-ID program. It stays, and is reported.
-        let _ = kill(nix_pid(pid), signal::Signal::SIGKILL);
+        let _ = kill(nix_pid(*pid), signal::Signal::SIGKILL);
     }
+    children.len()
 }
+
+/// Most descendants outside the group that get a signal other than KILL: a tree that grows faster than it is walked has no end.
+const MOST_SIGNALLED: usize = 10_000;
 
 /// Sends a signal to the group that `leader` leads, and to every descendant outside it; then CONT, if a stopped process would not
 /// see the signal otherwise. `leader` is a child that is not reaped, or `None`.
+///
+/// The kernel lets no child of a group's member escape from a signal to the group. Outside, the children of a process are listed after
+/// it got the signal, and those of this process until no new one is among them: so none is missed that is born, or given to this
+/// process, meanwhile.
 ///
 /// # Errors
 /// The first error of the kernel that is not "no such process".
@@ -102,38 +123,41 @@ pub(crate) fn signal_all(number: i32, leader: Option<u32>) -> Result<(), Errno> 
         Err(error) => result = result.and(Err(error)),
     };
     let named = signal::Signal::try_from(number)?;
-    let signals = [Some(named), stays_pending(named).then_some(signal::Signal::SIGCONT)];
-    let outside = outside_of(leader);
-    for signal in signals.into_iter().flatten() {
-        if let Some(leader) = leader {
-            note(killpg(nix_pid(leader), signal));
-        }
-        for (pid, parent) in &outside {
-            note(signal_descendant(*pid, *parent, signal));
-        }
+    let signals = || [Some(named), stays_pending(named).then_some(signal::Signal::SIGCONT)].into_iter().flatten();
+    if let Some(leader) = leader {
+        signals().for_each(|signal| note(killpg(nix_pid(leader), signal)));
     }
-    result
-}
-
-/// The descendants that are not in the group of `leader`, each with its parent.
-fn outside_of(leader: Option<u32>) -> Vec<(u32, u32)> {
     let own = std::process::id();
-    let mut found: Vec<(u32, u32)> = children().into_iter().map(|child| (child, own)).collect();
-    let mut next = 0;
-    while let Some((pid, _)) = found.get(next).copied() {
-        let below = llama_warden_procfs::children(pid).into_iter().map(|child| (child, pid));
-        // A child may have two parents in the list, if one of them ended meanwhile.
-        let below: Vec<_> = below.filter(|(child, _)| found.iter().all(|(known, _)| known != child)).collect();
-        found.extend(below);
-        next += 1;
+    let mut seen = BTreeSet::new();
+    loop {
+        let mut due: VecDeque<(u32, u32)> = children().into_iter().map(|child| (child, own)).collect();
+        due.retain(|(pid, _)| !seen.contains(pid));
+        if due.is_empty() {
+            return result;
+        }
+        while let Some((pid, parent)) = due.pop_front() {
+            if seen.len() >= MOST_SIGNALLED {
+                return result;
+            }
+            if !seen.insert(pid) {
+                continue;
+            }
+            // Without `/proc`, which may hide the processes of other users.
+            let is_in_group = leader.is_some_and(|leader| unistd::getpgid(Some(nix_pid(pid))) == Ok(nix_pid(leader)));
+            if !is_in_group {
+                signals().for_each(|signal| note(signal_descendant(pid, parent, signal)));
+            }
+            due.extend(children_of(pid).into_iter().map(|child| (child, pid)));
+        }
     }
-    let is_outside = |pid: u32| leader.is_none() || ProcessStat::of(pid).map(|stat| stat.group) != leader;
-    found.retain(|(pid, _)| is_outside(*pid));
-    found
 }
 
 /// Sends a signal to a process through a handle, if it is still the child of `parent` or was given to this process.
 fn signal_descendant(pid: u32, parent: u32, signal: signal::Signal) -> Result<(), Errno> {
+    if parent == std::process::id() {
+        // Only this process reaps it, so that its id is its own.
+        return kill(nix_pid(pid), signal);
+    }
     let (Some(handle), Some(number)) = (raw(pid), rustix::process::Signal::from_named_raw(signal as i32)) else {
         return Err(Errno::ESRCH);
     };
@@ -170,4 +194,20 @@ fn nix_pid(pid: u32) -> unistd::Pid {
 
 fn raw(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_lists_no_children_is_searched_for_them() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("spawns");
+        let (listed, searched) = (children(), searched_children(std::process::id()));
+        assert!(listed.contains(&child.id()) && searched.contains(&child.id()), "{listed:?} {searched:?}");
+        child.kill().and_then(|()| child.wait()).expect("ours");
+        assert!(!searched_children(std::process::id()).contains(&child.id()));
+    }
 }

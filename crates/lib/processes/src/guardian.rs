@@ -55,7 +55,8 @@ fn run() -> io::Result<()> {
     dup2_stdin(OwnedFd::from(File::open("/dev/null")?))?;
     close_inherited(&daemon);
     reset_signals()?;
-    Guardian { daemon: Some(daemon), ends: ends()?, shims: BTreeSet::new(), last_deadline: None }.serve()
+    Guardian { daemon: Some(daemon), ends: ends()?, shims: BTreeSet::new(), has_strangers: false, last_deadline: None }
+        .serve()
 }
 
 /// Closes descriptors that the daemon inherited itself. std opens everything close-on-exec; the program that started the daemon may
@@ -101,6 +102,8 @@ struct Guardian {
     /// Readable when a child has ended.
     ends: SignalFd,
     shims: BTreeSet<u32>,
+    /// Whether there may be children that a dead shim has left.
+    has_strangers: bool,
     /// When the wait for the last processes is over.
     last_deadline: Option<Instant>,
 }
@@ -117,7 +120,11 @@ impl Guardian {
                     self.last_deadline.get_or_insert_with(|| Instant::now() + LAST_TIMEOUT);
                 }
             }
-            let pause = self.last_deadline.is_some().then_some(KILL_ROUND);
+            // The end of a stranger starts the next round. While the daemon lives, one that cannot be killed costs little.
+            let pause = match self.last_deadline {
+                Some(_) => Some(KILL_ROUND),
+                None => self.has_strangers.then_some(Timespec { tv_sec: 1, tv_nsec: 0 }),
+            };
             let mut polled = vec![PollFd::new(&self.ends, PollFlags::IN)];
             polled.extend(self.daemon.iter().map(|daemon| PollFd::new(daemon, PollFlags::IN)));
             match poll(&mut polled, pause.as_ref()) {
@@ -138,17 +145,24 @@ impl Guardian {
             match descent::next_ended(None) {
                 ChildNews::Ended(pid) => {
                     descent::reap(pid);
-                    self.shims.remove(&pid);
+                    self.on_ended(pid);
                 }
-                ChildNews::Reaped(pid) => drop(self.shims.remove(&pid)),
+                ChildNews::Reaped(pid) => self.on_ended(pid),
                 ChildNews::NoneEnded => break true,
                 ChildNews::NoChild => break false,
             }
         };
-        if has_children {
-            descent::kill_children(|pid| self.shims.contains(&pid));
+        if self.has_strangers {
+            let killed = descent::kill_children(|pid| self.shims.contains(&pid));
+            self.has_strangers = killed > 0;
         }
         has_children
+    }
+
+    /// Only a process that has ended leaves children to this one.
+    fn on_ended(&mut self, pid: u32) {
+        self.shims.remove(&pid);
+        self.has_strangers = true;
     }
 
     /// Forks a shim for each socket that came.

@@ -42,6 +42,8 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two rounds of KILL. The end of a killed process starts the next round at once; this is for one that is born in the
 /// moment of a round.
 const KILL_ROUND: Duration = Duration::from_millis(20);
+/// Most of it, once rounds have no effect.
+const MAX_KILL_ROUND: Duration = Duration::from_secs(1);
 
 /// Runs the shim in this process, to its end.
 pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
@@ -168,6 +170,8 @@ struct Shim {
     /// How many descendants were killed.
     killed: u32,
     is_childless: bool,
+    /// Rounds of KILL in a row after which no child ended.
+    idle_rounds: u32,
     outcome: Option<EndReport>,
     is_reported: bool,
     is_released: bool,
@@ -200,6 +204,7 @@ impl Shim {
             deadline: None,
             killed: 0,
             is_childless: false,
+            idle_rounds: 0,
             outcome: None,
             is_reported: false,
             is_released: false,
@@ -255,6 +260,10 @@ impl Shim {
                     return;
                 }
                 ChildNews::NoChild => {
+                    // A leader whose end the kernel's wrapper could not name was reaped among the others.
+                    if leader.is_some() {
+                        self.leader = Leader::Ended { end: ProcessEnd::Unknown, control_groups: String::new() };
+                    }
                     self.is_childless = true;
                     return;
                 }
@@ -329,8 +338,10 @@ impl Shim {
     fn wait(&mut self) -> io::Result<()> {
         let is_alone = self.daemon.is_none();
         let is_waiting_for_ends = self.is_killing && !self.is_childless && !self.is_late();
-        let pause =
-            is_waiting_for_ends.then_some(Timespec { tv_sec: 0, tv_nsec: i64::from(KILL_ROUND.subsec_nanos()) });
+        // What the kernel does not let die is asked more and more rarely.
+        let round = (KILL_ROUND * (1 + self.idle_rounds)).min(MAX_KILL_ROUND);
+        let pause = is_waiting_for_ends
+            .then(|| Timespec { tv_sec: round.as_secs().cast_signed(), tv_nsec: round.subsec_nanos().into() });
         let mut polled = vec![PollFd::new(&self.ends, PollFlags::IN)];
         polled.extend(self.daemon.iter().map(|daemon| PollFd::new(daemon, PollFlags::IN)));
         if is_alone {
@@ -340,7 +351,8 @@ impl Shim {
         let drained: Vec<usize> = (0..self.pipes.len()).filter(|at| is_alone && self.pipes[*at].is_open()).collect();
         polled.extend(drained.iter().map(|at| PollFd::new(&self.pipes[*at].pipe, PollFlags::IN)));
         match poll(&mut polled, pause.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(ready) => self.idle_rounds = if ready == 0 { self.idle_rounds.saturating_add(1) } else { 0 },
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let is_ready = |at: usize| polled.get(at).is_some_and(|file| !file.revents().is_empty());

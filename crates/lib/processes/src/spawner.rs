@@ -12,10 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use llama_warden_procfs::{ProcessStat, RunState};
 use llama_warden_support::lock;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::child_process::{Answer, ChildProcess};
 use super::guardian;
@@ -25,14 +26,18 @@ use super::wire;
 /// Programs that are on their way at once. More would only wait in the guardian.
 const ON_THE_WAY: usize = 16;
 
-/// Least time between two starts of the guardian, unless a program is to be run.
+/// Time between two starts of the guardian, unless a program is to be run, and between two attempts.
 const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Descriptors that have to be free for a program to be run, beside its own: for connections, probes and files of the daemon.
 const HEADROOM: usize = 8;
 
-/// Time for a shim to run a program. A guardian that gives none is stopped, or starved, and is replaced.
+/// Time for a shim to run a program. A guardian that gives none is replaced. Long, because one that is merely slow, on a busy machine,
+/// must not be killed.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time between two looks at a guardian that has not answered. One that is found stopped twice is replaced.
+const STOPPED_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs programs. Cheap to clone; the guardian ends when the last clone is dropped and nothing runs any more.
 #[derive(Debug, Clone)]
@@ -41,7 +46,7 @@ pub struct Spawner(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     program: GuardianProgram,
-    guardian: Mutex<Arc<GuardianLink>>,
+    guardian: watch::Sender<Arc<GuardianLink>>,
     on_the_way: Semaphore,
 }
 
@@ -51,7 +56,8 @@ struct GuardianLink {
     socket: UnixStream,
     child: Mutex<Option<Child>>,
     pid: u32,
-    started: Instant,
+    /// When the next one may be started in its place, unless a program is to be run.
+    replaceable: Mutex<Instant>,
 }
 
 /// A program that runs, with our ends of its pipes.
@@ -82,7 +88,7 @@ impl Spawner {
     /// # Errors
     /// If the kernel gives no process.
     pub fn start(program: GuardianProgram) -> io::Result<Self> {
-        let guardian = Mutex::new(Arc::new(GuardianLink::start(&program)?));
+        let guardian = watch::Sender::new(Arc::new(GuardianLink::start(&program)?));
         Ok(Self(Arc::new(Shared { program, guardian, on_the_way: Semaphore::new(ON_THE_WAY) })))
     }
 
@@ -91,25 +97,51 @@ impl Spawner {
         self.link().pid
     }
 
-    /// Completes with the process id of the guardian once it has ended, and not within a second of its start. Safe to cancel.
-    pub async fn guardian_ended(&self) -> u32 {
-        let guardian = self.link();
-        guardian.ended().await;
-        sleep_until(guardian.started + GUARDIAN_PAUSE).await;
-        guardian.pid
+    /// Completes with the process id of the guardian, once that is another than `known`: one that has ended is started again here, or
+    /// where a program is to be run. Safe to cancel.
+    pub async fn next_guardian(&self, known: Option<u32>) -> u32 {
+        let mut guardians = self.0.guardian.subscribe();
+        loop {
+            let guardian = Arc::clone(&guardians.borrow_and_update());
+            if Some(guardian.pid) != known {
+                return guardian.pid;
+            }
+            tokio::select! {
+                _ = guardians.changed() => {}
+                () = self.revive(&guardian) => {}
+            }
+        }
     }
 
-    /// Starts another guardian with a warning, unless another caller has done so since `ended` was the guardian.
-    ///
-    /// # Errors
-    /// If the kernel gives no process.
-    pub fn replace_guardian(&self, ended: u32) -> io::Result<()> {
-        let mut guardian = lock(&self.0.guardian);
-        if guardian.pid == ended {
-            *guardian = Arc::new(GuardianLink::start(&self.0.program)?);
-            tracing::warn!(ended, now = guardian.pid, "the guardian process was killed and is started again");
+    /// Waits for the end of a guardian, and starts another in its place.
+    async fn revive(&self, ended: &GuardianLink) {
+        ended.ended().await;
+        loop {
+            let due = *lock(&ended.replaceable);
+            sleep_until(due).await;
+            let Err(error) = self.replace(ended) else { return };
+            // What runs has shims of its own, so there is time.
+            tracing::error!(%error, "the guardian process has ended and cannot be started again yet");
+            *lock(&ended.replaceable) = Instant::now() + GUARDIAN_PAUSE;
         }
-        Ok(())
+    }
+
+    /// Starts another guardian in the place of `ended`, unless another caller has done so.
+    fn replace(&self, ended: &GuardianLink) -> io::Result<()> {
+        let mut result = Ok(());
+        self.0.guardian.send_if_modified(|guardian| {
+            if guardian.pid == ended.pid {
+                match GuardianLink::start(&self.0.program) {
+                    Ok(next) => {
+                        *guardian = Arc::new(next);
+                        return true;
+                    }
+                    Err(error) => result = Err(error),
+                }
+            }
+            false
+        });
+        result
     }
 
     /// Runs a program. If the caller is cancelled meanwhile, the process is killed.
@@ -127,7 +159,7 @@ impl Spawner {
                     tracing::warn!(pid = guardian.pid, "the guardian process does not answer and is killed");
                     guardian.kill();
                 }
-                self.replace_guardian(guardian.pid)?;
+                self.replace(&guardian)?;
                 // Nothing runs: a shim that had run it would have said so, and one that is killed takes the program along.
                 self.try_spawn(&self.link(), request).await.map_err(|failure| match failure {
                     SpawnFailure::Refused(error) => error,
@@ -139,7 +171,7 @@ impl Spawner {
     }
 
     fn link(&self) -> Arc<GuardianLink> {
-        Arc::clone(&lock(&self.0.guardian))
+        Arc::clone(&self.0.guardian.borrow())
     }
 
     async fn try_spawn(&self, guardian: &GuardianLink, request: &SpawnRequest) -> Result<Spawned, SpawnFailure> {
@@ -155,11 +187,14 @@ impl Spawner {
         }
         let shim = UnixStream::from_std(near).map_err(refused)?;
         let (order, block) = request.order();
-        match timeout(SPAWN_TIMEOUT, ChildProcess::run(shim, order, &block)).await {
-            Ok(Ok(Answer::Runs(spawned))) => Ok(spawned),
-            Ok(Ok(Answer::Refused(error)) | Err(error)) => Err(refused(error)),
-            Ok(Ok(Answer::Lost)) => Err(SpawnFailure::Lost),
-            Err(_) => Err(SpawnFailure::Silent),
+        let answer = tokio::select! {
+            answer = timeout(SPAWN_TIMEOUT, ChildProcess::run(shim, order, &block)) => answer.map_err(|_| SpawnFailure::Silent)?,
+            () = guardian.stopped() => return Err(SpawnFailure::Silent),
+        };
+        match answer {
+            Ok(Answer::Runs(spawned)) => Ok(spawned),
+            Ok(Answer::Refused(error)) | Err(error) => Err(refused(error)),
+            Ok(Answer::Lost) => Err(SpawnFailure::Lost),
         }
     }
 }
@@ -181,7 +216,8 @@ impl GuardianLink {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self { socket, pid: child.id(), started: Instant::now(), child: Mutex::new(Some(child)) })
+        let replaceable = Mutex::new(Instant::now() + GUARDIAN_PAUSE);
+        Ok(Self { socket, pid: child.id(), replaceable, child: Mutex::new(Some(child)) })
     }
 
     /// Completes once the other end of the socket is closed; the guardian sends nothing.
@@ -190,6 +226,21 @@ impl GuardianLink {
             match self.socket.try_read(&mut [0]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 _ => return,
+            }
+        }
+    }
+
+    /// Completes once it is stopped and does not go on by itself.
+    async fn stopped(&self) {
+        let mut is_stopped = false;
+        loop {
+            sleep(STOPPED_LOOK).await;
+            let was_stopped = std::mem::replace(
+                &mut is_stopped,
+                ProcessStat::of(self.pid).is_some_and(|stat| stat.state == RunState::Stopped),
+            );
+            if was_stopped && is_stopped {
+                return;
             }
         }
     }

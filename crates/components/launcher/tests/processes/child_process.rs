@@ -22,6 +22,8 @@ pub const TESTS: &[TestCase] = &[
     ("what_a_hook_leaves_runs_on_until_the_daemon_lets_go", left_behind),
     ("a_program_that_cannot_be_run_says_why", refused),
     ("a_killed_guardian_is_replaced_and_programs_do_not_notice", guardian_killed),
+    ("a_guardian_that_cannot_be_started_again_is_tried_until_it_can", guardian_missing),
+    ("a_tree_that_grows_while_it_gets_term_gets_it_whole", growing),
     ("a_killed_shim_takes_its_program_along_and_no_other", shim_killed),
     ("a_shim_has_nothing_open_but_its_own", descriptors),
 ];
@@ -215,19 +217,51 @@ fn guardian_killed() {
         for _ in 0..2 {
             let guardian = spawner.guardian();
             kill(guardian, Signal::KILL);
-            let ended = tokio::time::timeout(PATIENCE, spawner.guardian_ended()).await.expect("is seen");
-            // Also without being told.
+            // Also without waiting for the next one.
             let other = shell(&spawner, "exit 3").await;
-            let now = spawner.guardian();
-            assert_ne!(now, guardian);
-            // Who is told later does not replace the new one.
-            spawner.replace_guardian(ended).expect("nothing is started");
-            assert_eq!((ended, spawner.guardian()), (guardian, now));
+            assert_ne!(spawner.guardian(), guardian);
             assert_eq!(end(other).await, ProcessEnd::Exited { code: 3 });
         }
         assert!(runs(process.pid()));
         process.deliver(Signal::TERM).expect("is sent");
         assert_eq!(end(process).await, ProcessEnd::Exited { code: 5 });
+    });
+}
+
+/// Fault S25.
+fn guardian_missing() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("guardian");
+        let program = std::env::current_exe().expect("known");
+        std::os::unix::fs::symlink(&program, &path).expect("is made");
+        let spawner = Spawner::start(GuardianProgram::Path(path.clone())).expect("starts");
+        let (process, guardian) = (shell(&spawner, "exec sleep 60").await, spawner.guardian());
+        std::fs::remove_file(&path).expect("is there");
+        kill(guardian, Signal::KILL);
+        let error = spawner.spawn(&script("exit 3")).await.expect_err("nobody makes it");
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        assert!(runs(process.pid()));
+        std::os::unix::fs::symlink(&program, &path).expect("is made");
+        let next = tokio::time::timeout(PATIENCE, spawner.next_guardian(Some(guardian))).await.expect("starts again");
+        assert_eq!((next, next == guardian), (spawner.guardian(), false));
+        assert_eq!(end(shell(&spawner, "exit 3").await).await, ProcessEnd::Exited { code: 3 });
+    });
+}
+
+/// Fault C48: a session of its own makes processes, each of which would run for a minute.
+fn growing() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let file = folder.path().join("pid");
+        let spawner = spawner();
+        let grow = format!("for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; echo $$ > {}", file.display());
+        let text = format!("setsid sh -c '{grow}; while :; do sleep 60 & sleep 0.001; done' & exec sleep 60");
+        let process = shell(&spawner, &text).await;
+        pid_in(&file).await;
+        process.deliver(Signal::TERM).expect("is sent");
+        let outcome = outcome(process).await;
+        assert_eq!((outcome.killed, outcome.survivors), (0, Vec::new()));
     });
 }
 
