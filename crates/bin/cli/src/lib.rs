@@ -12,10 +12,7 @@ macro_rules! eprintln {
 mod args;
 mod commands;
 mod completion;
-mod connect;
 mod demo_fleet;
-mod next_daemon;
-mod servers;
 
 use std::process::ExitCode;
 

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, SwitchAnswer};
 use llama_warden_client::{ClientError, ReloadOptions, SwitchMode};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::SwitchPlan;
 
 use super::control::{TIMED_OUT, bounded_wait};
 use super::status::with_progress;
-use crate::args::GlobalArgs;
 use crate::args::fleet::{ReloadArgs, SwitchArgs};
-use crate::connect;
 use llama_warden_terminal::output::print_either;
 use llama_warden_terminal::{status_table, table};
 

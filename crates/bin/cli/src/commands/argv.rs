@@ -9,6 +9,7 @@ use std::path::Path;
 use llama_warden_api_types::ServerDetail;
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_config::ServerSpec;
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, DialectSet, OptionErrors, build_command_line, choose_dialect};
@@ -17,8 +18,6 @@ use llama_warden_plugin_files::PluginFile as _;
 use serde_json::{Value, json};
 
 use super::up::searched;
-use crate::args::GlobalArgs;
-use crate::connect;
 use llama_warden_builds::executable;
 use llama_warden_builds::plugin_files::load_set;
 use llama_warden_terminal::output::print_either;

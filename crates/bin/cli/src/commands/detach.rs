@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig, StateDir};
 use nix::fcntl::OFlag;
 use serde_json::json;
 
-use crate::args::{GlobalArgs, UpArgs};
+use crate::args::UpArgs;
 use llama_warden_terminal::output::print_either;
 
 /// Pause between two looks at the daemon.

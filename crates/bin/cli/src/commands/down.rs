@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use llama_warden_api_types::StatusReport;
 use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LOCK};
 use llama_warden_events::Seq;
 use serde_json::json;
 
-use crate::args::GlobalArgs;
-use crate::connect;
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_json, print_line};
 use llama_warden_terminal::status_table;

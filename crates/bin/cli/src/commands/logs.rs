@@ -3,14 +3,13 @@
 use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
 use llama_warden_client::{Client, ClientError, LogOptions};
+use llama_warden_connect::{self as connect, EndNotice, GlobalArgs, StreamEnd, await_daemon};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Incarnation, ServerId};
 use serde_json::Value;
 
 use super::status;
-use crate::args::{GlobalArgs, LogsArgs};
-use crate::connect;
-use crate::next_daemon::{EndNotice, StreamEnd, await_daemon};
+use crate::args::LogsArgs;
 use llama_warden_terminal::output::{print_json, print_line, reader_gone};
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {

@@ -3,13 +3,12 @@
 //! `list` and `show` ask the daemon for the profiles in force; without a daemon they read the configuration.
 
 use llama_warden_api_types::ProfileReport;
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use super::apply_change;
-use crate::args::GlobalArgs;
 use crate::args::fleet::ProfileCommand;
-use crate::connect;
 use llama_warden_terminal::output::print_either;
 use llama_warden_terminal::table::{self, Column, shrinks, whole};
 

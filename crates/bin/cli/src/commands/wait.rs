@@ -1,12 +1,12 @@
 //! `wait`: waits until servers are ready, or stopped.
 
 use llama_warden_api_types::{ServerReport, StatusReport};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_state::PhaseName;
 
 use super::status;
-use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
-use crate::connect;
+use crate::args::{WaitArgs, WaitGoal};
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_json, write_failure};
 use llama_warden_terminal::status_table;
