@@ -45,7 +45,8 @@ const TABLE: &str = "
     state-files: events support
     located-toml:
     config-source: located-toml support
-    config: events located-toml config-source support
+    fleet: events support
+    config: events located-toml config-source fleet support
     plugin-files: events
     dialects: events support config plugin-files
     detectors: events plugin-files
