@@ -18,7 +18,9 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
+use llama_warden_terminal::advice::{self, DaemonOptions};
 use llama_warden_terminal::output;
 
 use args::Cli;
@@ -50,6 +52,8 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
                 return if is_answer { Exit::Done } else { Exit::Usage }.into();
             }
         };
+    let GlobalArgs { config, address, token_file, .. } = cli.global.clone();
+    advice::set_options(DaemonOptions { config, address, token_file });
     match commands::run(&cli, extensions, version) {
         Ok(exit) => exit.into(),
         Err(failure) => {

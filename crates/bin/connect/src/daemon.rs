@@ -179,13 +179,12 @@ fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[Unusable]
         Unusable::Unreachable(ClientError::Unreachable { source, .. }) => source.kind() == ErrorKind::PermissionDenied,
         _ => false,
     };
-    let config = global.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()));
     failure.next_step(match &global.address {
         _ if tried.iter().any(denied) => "run the command as the user of the daemon".to_owned(),
         Some(address) => format!(
             "start a daemon that listens on {address}, or leave out --address to talk to that of the configuration"
         ),
-        None => format!("start it with `llama-warden up{config}`, or name another daemon with --address"),
+        None => "start it with `llama-warden up`, or name another daemon with --address".to_owned(),
     })
 }
 

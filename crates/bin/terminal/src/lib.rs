@@ -2,8 +2,9 @@
 //!
 //! [`table`] lays out columns, [`status_table`] the servers, [`canary_table`] two builds, [`live_table`] draws it again with each change,
 //! and [`fleet_view`] does so for a daemon of this process. [`output`] is the one way by which commands print: data to standard
-//! output, everything else to standard error.
+//! output, everything else to standard error, where [`advice`] completes the commands that a text names.
 
+pub mod advice;
 pub mod canary_table;
 pub mod daemon_log;
 pub mod fleet_view;

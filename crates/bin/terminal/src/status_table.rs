@@ -10,6 +10,7 @@ use llama_warden_api_types::{FailureReport, ServerReport, StatusReport};
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
 
+use crate::advice::with_options;
 use crate::natural_order;
 use crate::screen::Screen;
 use crate::table::{Cell, Column, Overflow, Table, Widths, cut, shrinks, spare, whole, wrap};
@@ -162,16 +163,19 @@ impl<'a> StatusTable<'a> {
 
     /// How many servers are ready, and what is wrong with the configuration.
     fn totals(&self, one_line_each: bool) -> Vec<String> {
-        let StatusReport { ready_servers, total_servers, running_servers, profile, configuration_refused, .. } =
-            self.report;
+        let StatusReport { servers, profile, configuration_refused, .. } = self.report;
+        // Of the servers that are shown, which need not be all.
+        let ready = servers.iter().filter(|server| server.is_ready).count();
+        let running = servers.iter().filter(|server| server.is_running).count();
+        let total = servers.len();
         let profile = profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
         let notice = self.notice.map_or_else(String::new, |notice| format!(" · {notice}"));
-        let mut lines =
-            vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
+        let mut lines = vec![format!("{ready} of {total} ready, {running} running{profile}{notice}")];
         if let Some(why) = configuration_refused {
             let mut problems = why.lines();
             let first = for_cell(problems.next().unwrap_or_default()).into_owned();
-            let more = problems.next().map_or("", |_| " (`llama-warden check` shows it all)");
+            let all = || with_options(" (`llama-warden check` shows it all)");
+            let more = problems.next().map_or_else(String::new, |_| all());
             lines.push(format!("a changed configuration is refused: {first}{more}"));
         }
         match self.screen.columns() {
@@ -396,6 +400,15 @@ mod tests {
             let lines = shown(&report, None, None);
             assert!(lines.iter().any(|line| line.ends_with(expected)), "{lines:#?}");
         }
+    }
+
+    #[test]
+    fn the_totals_count_the_servers_that_are_shown() {
+        let ready = ServerReport { is_ready: true, is_running: true, ..report(PhaseName::Ready, None) };
+        let whole = report_of(vec![ready, report(PhaseName::Failed, None)]);
+        let named = StatusReport { total_servers: 50, ready_servers: 40, running_servers: 45, ..whole };
+        let lines = shown(&named, None, None);
+        assert!(lines.contains(&"1 of 2 ready, 1 running".to_owned()), "{lines:#?}");
     }
 
     #[test]

@@ -211,6 +211,9 @@ pub const fn shrinks(title: &'static str, least: usize) -> Column {
 
 /// The ids of servers in one line.
 pub fn names(servers: &[ServerId]) -> String {
+    if servers.is_empty() {
+        return "none".to_owned();
+    }
     let names: Vec<_> = servers.iter().map(ServerId::as_str).collect();
     names.join(", ")
 }

@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use serde_json::json;
 
 use crate::args::UpArgs;
+use llama_warden_terminal::advice;
 use llama_warden_terminal::output::print_either;
 
 /// Pause between two looks at the daemon.
@@ -51,7 +52,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });
     print_either(global.json, &data, || {
-        format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  llama-warden down", path.display())
+        format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  {}", path.display(), advice::command("down"))
     })
 }
 
