@@ -13,7 +13,7 @@ use llama_warden_support::for_cell;
 use crate::advice::with_options;
 use crate::natural_order;
 use crate::screen::Screen;
-use crate::table::{Cell, Column, Overflow, Table, Widths, cut, shrinks, spare, whole, wrap};
+use crate::table::{self, Cell, Column, Overflow, Table, Widths, cut, cut_inside, shrinks, spare, whole, wrap};
 
 /// The columns of the table. In a narrow window, the build goes first and the address last.
 const COLUMNS: [Column; 10] = [
@@ -26,8 +26,14 @@ const COLUMNS: [Column; 10] = [
     spare("LAST FAILURE", 3),
     spare("READY VIA", 6),
     spare("BUILD", 7),
-    shrinks("NOTE", 15),
+    shrinks("NOTE", LEAST_NOTE),
 ];
+
+/// The columns that a long note keeps.
+const LEAST_NOTE: usize = 15;
+
+/// The columns that a long id keeps: in a window of 80 columns, the address has room beside it.
+const LEAST_ID: usize = 26;
 
 /// Columns by which the details below a table are indented.
 const INDENT: usize = 4;
@@ -90,9 +96,10 @@ impl<'a> StatusTable<'a> {
 
     /// The header and a line for each server, and what these lines could not hold, in `most` lines at most.
     fn rows(&self, servers: &[&ServerReport], most: usize) -> (Vec<String>, Vec<String>) {
-        let cells: Vec<Vec<Cell>> = servers.iter().map(|server| self.cells(server)).collect();
-        let table = Table { columns: &COLUMNS, rows: &cells };
         let limit = self.screen.columns();
+        let id_width = limit.map_or(usize::MAX, |limit| self.id_width(servers, limit));
+        let cells: Vec<Vec<Cell>> = servers.iter().map(|server| self.cells(server, id_width)).collect();
+        let table = Table { columns: &COLUMNS, rows: &cells };
         let widths = table.widths(limit);
         let mut lines = vec![self.cut(&table.header(&widths))];
         for row in &cells {
@@ -103,11 +110,17 @@ impl<'a> StatusTable<'a> {
             lines.push(if cut == plain { line(self.screen.colours) } else { cut });
         }
         let mut details = Vec::new();
-        for server in servers {
+        let reasons: Vec<_> = servers.iter().map(|server| (server, self.left_over(server, &widths))).collect();
+        let is_cut = |server: &ServerReport| !widths.hold(&COLUMNS, "SERVER", server.model_id.as_str());
+        let explained = reasons.iter().filter(|(_, reasons)| !reasons.is_empty());
+        let explained = explained.map(|(server, reasons)| (server, reasons.join("; ")));
+        // Why a server is in trouble comes before an id that is only long.
+        let long = reasons.iter().filter(|(server, reasons)| reasons.is_empty() && is_cut(server));
+        for (server, text) in explained.chain(long.map(|(server, _)| (server, base_url(server)))) {
             if details.len() >= most {
                 break;
             }
-            details.extend(self.detail(server, &widths));
+            details.extend(self.detail(server, &text));
         }
         if details.len() > most {
             details.truncate(most);
@@ -118,9 +131,21 @@ impl<'a> StatusTable<'a> {
         (lines, details)
     }
 
-    fn cells(&self, server: &ServerReport) -> Vec<Cell> {
+    /// The columns for ids: as many as they need, unless one long id would push the addresses and notes of all servers out of
+    /// the window.
+    fn id_width(&self, servers: &[&ServerReport], limit: usize) -> usize {
+        let widest = |title: &str, width: &dyn Fn(&ServerReport) -> usize| {
+            servers.iter().map(|server| width(server)).max().unwrap_or_default().max(title.len())
+        };
+        let phase = widest("PHASE", &|server| phase(server).len());
+        let url = widest("URL", &|server| base_url(server).len());
+        let note = widest("NOTE", &|server| self.note(server).len().min(LEAST_NOTE));
+        limit.saturating_sub(phase + url + note + 3 * table::GAP).max(LEAST_ID)
+    }
+
+    fn cells(&self, server: &ServerReport, id_width: usize) -> Vec<Cell> {
         vec![
-            server.model_id.as_str().into(),
+            cut_inside(server.model_id.as_str(), id_width).into(),
             Cell::coloured(phase(server), style_of(server.phase)),
             base_url(server).into(),
             server.pid.map_or_else(String::new, |pid| pid.to_string()).into(),
@@ -133,11 +158,13 @@ impl<'a> StatusTable<'a> {
         ]
     }
 
-    /// What the row of a server could not hold, wrapped; nothing if it holds everything.
-    fn detail(&self, server: &ServerReport, widths: &Widths) -> Vec<String> {
-        let Some(width) = self.screen.columns() else { return Vec::new() };
-        let note = self.note(server);
+    /// What the row of a server could not hold of its note and its failure; nothing where rows have any width.
+    fn left_over(&self, server: &ServerReport, widths: &Widths) -> Vec<String> {
         let mut parts = Vec::new();
+        if self.screen.size.is_none() {
+            return parts;
+        }
+        let note = self.note(server);
         if !widths.hold(&COLUMNS, "NOTE", &note) {
             parts.push(for_cell(&note).into_owned());
         }
@@ -152,10 +179,13 @@ impl<'a> StatusTable<'a> {
                 parts.push(format!("restarts: {restarts}"));
             }
         }
-        if parts.is_empty() {
-            return Vec::new();
-        }
-        let text = format!("{}: {}", server.model_id, parts.join("; "));
+        parts
+    }
+
+    /// A text about a server below the table, wrapped.
+    fn detail(&self, server: &ServerReport, text: &str) -> Vec<String> {
+        let width = self.screen.columns().unwrap_or(usize::MAX);
+        let text = format!("{}: {text}", server.model_id);
         let lines = wrap(&text, width.saturating_sub(INDENT).max(1)).into_iter().enumerate();
         let indented = |(at, line): (usize, String)| if at == 0 { line } else { format!("{:INDENT$}{line}", "") };
         lines.map(indented).map(|line| self.cut(&line)).collect()
@@ -466,6 +496,23 @@ mod tests {
         {
             let at = lines[0].find(title).expect(title);
             assert!(lines[1][at..].starts_with(value), "{title}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_long_id_leaves_room_for_the_addresses_and_is_told_in_full_below() {
+        let long = ["q4_k_m", "q8_0"].map(|end| format!("qwen3-coder-480b-a35b-instruct-2507-{end}"));
+        let ids = [long[0].as_str(), &long[1], "embed"];
+        let named = |id| ServerReport { model_id: ServerId::new(id).expect("valid"), ..report(PhaseName::Ready, None) };
+        let report = report_of(ids.map(named).to_vec());
+        let lines = shown(&report, Some(64), None);
+        assert!(lines[0].contains("URL") && lines[1].contains("http://127.0.0.1:8001"), "{lines:#?}");
+        let rows: Vec<_> = lines[1..4].iter().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+        assert_eq!(rows, ["embed", "qwen3-coder-48…t-2507-q4_k_m", "qwen3-coder-48…uct-2507-q8_0"]);
+        for id in long {
+            assert!(lines.join(" ").contains(&id), "{id}: {lines:#?}");
+            let wide = shown(&report, Some(100), None);
+            assert!(wide[2..4].iter().any(|line| line.starts_with(&id)), "{id}: {wide:#?}");
         }
     }
 

@@ -72,7 +72,7 @@ fn with_plan(headline: &str, plan: &SwitchPlan) -> String {
     let mut text = headline.to_owned();
     let lists = [("stop", &plan.stop), ("restart", &plan.restart), ("start", &plan.start), ("keep", &plan.keep)];
     for (verb, servers) in lists.into_iter().filter(|(_, servers)| !servers.is_empty()) {
-        text.push_str(&format!("\n  {verb}: {}", table::names(servers)));
+        text.push_str(&table::below(&format!("{verb}: {}", table::names(servers))));
     }
     text
 }

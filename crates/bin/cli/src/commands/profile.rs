@@ -45,8 +45,9 @@ async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
     print_either(global.json, profile, || {
         let ProfileReport { card, active } = profile;
         let active = if *active { " (active)" } else { "" };
-        let description = if card.description.is_empty() { String::new() } else { format!("\n  {}", card.description) };
-        format!("{}{active}{description}\n  servers: {}", card.name, table::names(&card.servers))
+        let description = if card.description.is_empty() { String::new() } else { table::below(&card.description) };
+        let servers = table::below(&format!("servers: {}", table::names(&card.servers)));
+        format!("{}{active}{description}{servers}", card.name)
     })
 }
 
@@ -57,9 +58,10 @@ async fn active(global: &GlobalArgs) -> CommandResult {
         let missing = if report.missing.is_empty() {
             String::new()
         } else {
-            format!("\n  not ready: {}", table::names(&report.missing))
+            table::below(&format!("not ready: {}", table::names(&report.missing)))
         };
-        format!("{name}\n  servers: {}{missing}", table::names(&report.servers))
+        let servers = table::below(&format!("servers: {}", table::names(&report.servers)));
+        format!("{name}{servers}{missing}")
     })
 }
 
