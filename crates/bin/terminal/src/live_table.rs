@@ -187,11 +187,12 @@ impl Frames {
         text
     }
 
-    /// The bytes that remove the frame from the screen.
+    /// The bytes that remove the frame from the screen, row by row: tmux keeps what is cleared at once from the first row on, and
+    /// a person who scrolls back would meet every frame.
     fn erase(&mut self, columns: usize) -> String {
         let rows = self.rows(columns);
         self.lines.clear();
-        if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r\x1b[J") }
+        if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r{}\x1b[{rows}A", "\x1b[2K\n".repeat(rows)) }
     }
 
     /// The rows that the frame on the screen takes in a window of this width: a narrower one has wrapped its lines.
@@ -266,7 +267,7 @@ mod tests {
         let mut frames = frames(Place::Inline);
         assert_eq!(frames.erase(20), "");
         frames.next(lines(&["head", "a ready"]), WIDE);
-        assert_eq!(frames.erase(20), "\x1b[2A\r\x1b[J");
+        assert_eq!(frames.erase(20), "\x1b[2A\r\x1b[2K\n\x1b[2K\n\x1b[2A");
         assert_eq!(frames.next(lines(&["head", "a ready"]), WIDE), "\x1b[2Khead\n\x1b[2Ka ready\n");
     }
 

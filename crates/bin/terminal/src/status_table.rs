@@ -116,7 +116,11 @@ impl<'a> StatusTable<'a> {
         let explained = explained.map(|(server, reasons)| (server, reasons.join("; ")));
         // Why a server is in trouble comes before an id that is only long.
         let long = reasons.iter().filter(|(server, reasons)| reasons.is_empty() && is_cut(server));
-        for (server, text) in explained.chain(long.map(|(server, _)| (server, base_url(server)))) {
+        let address = |server: &ServerReport| {
+            let url = base_url(server);
+            if widths.hold(&COLUMNS, "URL", &url) { String::new() } else { url }
+        };
+        for (server, text) in explained.chain(long.map(|(server, _)| (server, address(server)))) {
             if details.len() >= most {
                 break;
             }
@@ -185,7 +189,7 @@ impl<'a> StatusTable<'a> {
     /// A text about a server below the table, wrapped.
     fn detail(&self, server: &ServerReport, text: &str) -> Vec<String> {
         let width = self.screen.columns().unwrap_or(usize::MAX);
-        let text = format!("{}: {text}", server.model_id);
+        let text = if text.is_empty() { server.model_id.to_string() } else { format!("{}: {text}", server.model_id) };
         let lines = wrap(&text, width.saturating_sub(INDENT).max(1)).into_iter().enumerate();
         let indented = |(at, line): (usize, String)| if at == 0 { line } else { format!("{:INDENT$}{line}", "") };
         lines.map(indented).map(|line| self.cut(&line)).collect()
