@@ -20,7 +20,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
-use llama_warden_terminal::advice::{self, DaemonOptions};
+use llama_warden_terminal::advice::{self, AdvisedOptions};
 use llama_warden_terminal::output;
 
 use args::Cli;
@@ -53,7 +53,7 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
             }
         };
     let GlobalArgs { config, address, token_file, .. } = cli.global.clone();
-    advice::set_options(DaemonOptions { config, address, token_file });
+    advice::set_options(AdvisedOptions { config, address, token_file });
     match commands::run(&cli, extensions, version) {
         Ok(exit) => exit.into(),
         Err(failure) => {

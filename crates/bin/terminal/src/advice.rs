@@ -14,7 +14,7 @@ const WITHOUT_CONFIGURATION: [&str; 4] = ["demo", "schema", "completions", "vers
 
 /// The options by which this command finds its daemon. A command that it advises needs them too.
 #[derive(Debug, Default)]
-pub struct DaemonOptions {
+pub struct AdvisedOptions {
     /// `--config`.
     pub config: Option<PathBuf>,
     /// `--address`.
@@ -23,10 +23,10 @@ pub struct DaemonOptions {
     pub token_file: Option<PathBuf>,
 }
 
-static OPTIONS: OnceLock<DaemonOptions> = OnceLock::new();
+static OPTIONS: OnceLock<AdvisedOptions> = OnceLock::new();
 
 /// Sets the options of every command that is advised from now on. Only the first call counts.
-pub fn set_options(options: DaemonOptions) {
+pub fn set_options(options: AdvisedOptions) {
     let _ = OPTIONS.set(options);
 }
 
@@ -40,7 +40,7 @@ pub fn command(words: &str) -> String {
     format!("llama-warden {words}{}", OPTIONS.get().map_or_else(String::new, |options| options.behind(words)))
 }
 
-impl DaemonOptions {
+impl AdvisedOptions {
     fn complete(&self, text: &str) -> String {
         let mut parts = text.split(COMMAND);
         let mut completed = parts.next().unwrap_or_default().to_owned();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_command_that_is_advised_leads_to_the_same_daemon() {
-        let options = DaemonOptions {
+        let options = AdvisedOptions {
             config: Some("my files/x.toml".into()),
             address: Some("http://10.0.0.1:9888".to_owned()),
             token_file: Some("/etc/token".into()),
@@ -131,7 +131,7 @@ mod tests {
             ("llama-warden status", "llama-warden status".to_owned()),
         ] {
             assert_eq!(options.complete(text), expected);
-            assert_eq!(DaemonOptions::default().complete(text), text);
+            assert_eq!(AdvisedOptions::default().complete(text), text);
         }
     }
 }

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use unicode_width::UnicodeWidthStr;
 
 use crate::screen::{Screen, ScreenSize};
-use crate::status_table::{self, StatusTable};
+use crate::server_text;
+use crate::status_table::StatusTable;
 
 /// How often a table is drawn without a change, for its uptimes.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,7 +81,7 @@ impl LiveTable {
     /// As [`Self::show`].
     pub fn begin(&mut self, report: &StatusReport) -> io::Result<()> {
         if let Shown::Plain(shown) = &mut self.shown {
-            let state = |server: &ServerReport| (server.model_id.clone(), status_table::server_state(server));
+            let state = |server: &ServerReport| (server.model_id.clone(), server_text::server_state(server));
             *shown = report.servers.iter().map(state).collect();
             return Ok(());
         }
@@ -103,10 +104,10 @@ impl LiveTable {
             }
             Shown::Plain(shown) => {
                 for server in &report.servers {
-                    let state = status_table::server_state(server);
+                    let state = server_text::server_state(server);
                     if shown.get(&server.model_id) != Some(&state) {
                         if !(self.omits_failed && server.phase == PhaseName::Failed) {
-                            writeln!(out, "{}", status_table::server_line(server))?;
+                            writeln!(out, "{}", server_text::server_line(server))?;
                         }
                         shown.insert(server.model_id.clone(), state);
                     }

@@ -12,7 +12,7 @@ use super::control::{TIMED_OUT, bounded_wait};
 use super::status::with_progress;
 use crate::args::fleet::{ReloadArgs, SwitchArgs};
 use llama_warden_terminal::output::print_either;
-use llama_warden_terminal::{status_table, table};
+use llama_warden_terminal::{server_text, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
     let wait = bounded_wait(args.patience.wait, args.patience.timeout);
@@ -63,7 +63,7 @@ fn report(global: &GlobalArgs, headline: &str, wait: Option<Duration>, answer: &
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
     let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
-    missing.iter().for_each(|server| eprintln!("{}", status_table::server_line(server)));
+    missing.iter().for_each(|server| eprintln!("{}", server_text::server_line(server)));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_json, print_line};
-use llama_warden_terminal::status_table;
+use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, force: bool, limit: Duration) -> CommandResult {
     let mut latest = None;
@@ -56,7 +56,7 @@ async fn shut_down(
 
 fn still_there(limit: Duration, latest: Option<StatusReport>) -> CommandFailure {
     let Some(report) = latest else { return connect::no_answer(limit) };
-    let running = report.servers.iter().filter(|server| server.is_running).map(status_table::server_line);
+    let running = report.servers.iter().filter(|server| server.is_running).map(server_text::server_line);
     let running: Vec<_> = running.collect();
     let what = if running.is_empty() { String::new() } else { format!("; it waits for {}", running.join(", ")) };
     CommandFailure::failed(format!("the daemon is still there after {limit:?}{what}"))
