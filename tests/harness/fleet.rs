@@ -69,6 +69,20 @@ impl TestFleet {
         self
     }
 
+    /// Takes a server out, for the next configuration.
+    pub fn remove(&mut self, id: &str) -> &mut Self {
+        self.servers.retain(|server| server.id != id);
+        self
+    }
+
+    /// Adds keys to a server, as lines of TOML, for the next configuration.
+    pub fn change(&mut self, id: &str, keys: &str) -> &mut Self {
+        for server in self.servers.iter_mut().filter(|server| server.id == id) {
+            server.keys += keys;
+        }
+        self
+    }
+
     /// Replaces the script of a server; its stand-in follows the new one from the next launch on.
     pub fn rewrite(&self, id: &str, script: &Script) {
         script.write_beside(&self.model(id)).expect("the sandbox can be written");

@@ -87,7 +87,7 @@ fn values_that_would_become_other_arguments_are_refused() {
             "[[servers]]\nid = \"../x\"\nmodel = \"a.gguf\"\n".to_owned(),
             "[[servers]]\nid = \"a\"\nmodel = \"a\\nb.gguf\"\n".to_owned(),
             "[[servers]]\nid = \"a\"\nmodel = \"a\\u0000b.gguf\"\n".to_owned(),
-            "[daemon]\non-daemon-death = \"adopt\"\n".to_owned(),
+            "[daemon]\non-daemon-death = \"keep\"\n".to_owned(),
         ];
         for toml in cases {
             let ran = check(sandbox, &toml).await;

@@ -54,23 +54,6 @@ fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
     });
 }
 
-/// Fault S2: adoption is not implemented, and the configuration says so.
-#[test]
-fn adopting_is_refused_with_a_clear_error() {
-    sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.daemon("on-daemon-death = \"adopt\"").server("a", Script::default());
-        for command in ["check", "up"] {
-            let refused = sandbox.run(&fleet.write(), [command]).await.expect(2);
-            assert!(
-                refused.stderr.contains("on-daemon-death") && refused.stderr.contains("\"kill\""),
-                "{}",
-                refused.stderr
-            );
-        }
-    });
-}
-
 #[test]
 fn a_state_that_cannot_be_written_is_told_once_before_anything_starts() {
     sandbox(async |sandbox| {

@@ -52,6 +52,30 @@ fn a_configuration_leads_to_its_own_daemon_and_no_other() {
     });
 }
 
+/// The default state directory belongs to whichever project's daemon runs.
+#[test]
+fn two_projects_in_the_default_state_directory_do_not_command_each_other() {
+    sandbox(async |sandbox| {
+        let states = sandbox.file("states").display().to_string();
+        let run = async |config: &Path, arguments: &[&str]| {
+            let mut command = sandbox.program(daemon_program());
+            command.env("XDG_STATE_HOME", &states).arg("--config").arg(config).args(arguments);
+            ProgramRun::to_end(command).await
+        };
+        let (one, other) = (sandbox.file("one.toml"), sandbox.file("other.toml"));
+        std::fs::write(&one, format!("[daemon]\nlisten = \"127.0.0.1:{}\"\n", sandbox.fleet().listen())).unwrap();
+        std::fs::write(&other, "[flags]\nctx-size = 512\n").unwrap();
+        run(&one, &["up", "--detach"]).await.expect(0);
+        for arguments in [&["down"][..], &["stop", "--all"], &["reload"], &["status"]] {
+            let ran = run(&other, arguments).await.expect(5);
+            let advice = format!("--config {}", one.display());
+            assert!(ran.stderr.contains(&advice), "{arguments:?}: {}", ran.stderr);
+        }
+        run(&one, &["status"]).await.expect(0);
+        run(&one, &["down"]).await.expect(0);
+    });
+}
+
 /// Answers one request with `{}` and returns it.
 async fn one_request(listener: &TcpListener) -> String {
     loop {
@@ -268,7 +292,8 @@ fn a_wait_that_times_out_says_so_with_the_state() {
 fn the_lines_of_a_restart_begin_with_what_changes() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
+        // Long enough for somebody who looks to see it load.
+        fleet.server("a", Script { load_ms: 500, ..Script::default() });
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let ran = sandbox.run(daemon.config(), ["restart", "a", "--wait"]).await.expect(0);
@@ -362,5 +387,28 @@ fn who_finds_no_configuration_says_where_it_looked() {
         let shown = ProgramRun::to_end(show).await.expect(0).stdout;
         let listen = shown.lines().find(|line| line.contains("daemon.listen")).unwrap_or_default();
         assert!(listen.contains(&port.to_string()) && listen.contains("LLAMA_WARDEN_DAEMON__LISTEN"), "{shown}");
+    });
+}
+
+#[test]
+fn a_variable_without_a_value_is_as_one_that_is_not_set() {
+    sandbox(async |sandbox| {
+        let config = sandbox.fleet().write();
+        let mut command = sandbox.program(daemon_program());
+        command.env("LLAMA_WARDEN_CONFIG", "").env("LLAMA_WARDEN_ADDRESS", "").arg("-c").arg(&config).arg("status");
+        let ran = ProgramRun::to_end(command).await.expect(5);
+        assert!(ran.stderr.contains(&config.display().to_string()), "{}", ran.stderr);
+    });
+}
+
+#[test]
+fn a_file_is_checked_whatever_configuration_the_environment_names() {
+    sandbox(async |sandbox| {
+        let file = sandbox.file("new.toml");
+        std::fs::write(&file, "[daemon]\nlissen = \"\"\n").unwrap();
+        let mut command = sandbox.program(daemon_program());
+        command.env("LLAMA_WARDEN_CONFIG", sandbox.fleet().write()).arg("check").arg(&file);
+        let ran = ProgramRun::to_end(command).await.expect(2);
+        assert!(ran.stderr.contains("new.toml:2:1"), "{}", ran.stderr);
     });
 }

@@ -147,26 +147,29 @@ fn a_daemon_with_too_few_processes_says_so_instead_of_panicking() {
     }
 }
 
-/// Sets the limit of processes that applies when the daemon forks.
+/// Sets the limit of processes that applies when the daemon or its guardian forks.
 async fn set_limit(daemon: &TestDaemon, user: &str, limit: &str) {
-    // Run as that user: root of a container lacks the right.
-    let mut command = tokio::process::Command::new("setpriv");
-    command.args([user, "prlimit", &format!("--pid={}", daemon.pid()), &format!("--nproc={limit}")]);
-    ProgramRun::to_end(command).await.expect(0);
+    let below = descendants(daemon.pid()).into_iter().filter(ProcessInfo::is_guardian_or_shim);
+    for pid in below.map(|process| process.pid).chain([daemon.pid()]) {
+        // Run as that user: root of a container lacks the right.
+        let mut command = tokio::process::Command::new("setpriv");
+        command.args([user, "prlimit", &format!("--pid={pid}"), &format!("--nproc={limit}")]);
+        ProgramRun::to_end(command).await.expect(0);
+    }
 }
 
-/// Fault S7: a seccomp filter answers every call for a new process, but not for a thread, with ENOMEM.
+/// Fault S7: a seccomp filter answers every fork, but not a thread or `posix_spawn`, which needs no copy of memory, with ENOMEM.
 #[test]
 fn without_memory_for_a_process_launches_fail_are_tried_again_and_the_daemon_answers() {
     let filter = "
 import ctypes, os, platform, struct, sys
-CLONE, CLONE3, OTHERS = (56, 435, [57, 58]) if platform.machine() == 'x86_64' else (220, 435, [])
-ENOMEM, ENOSYS, THREAD = 12, 38, 0x10000
+CLONE, CLONE3, OTHERS = (56, 435, [57]) if platform.machine() == 'x86_64' else (220, 435, [])
+ENOMEM, ENOSYS, SHARES_MEMORY = 12, 38, 0x100
 def step(code, yes, no, k): return struct.pack('HBBI', code, yes, no, k)
 def answer(error): return step(0x06, 0, 0, 0x00050000 | error)
 program = step(0x20, 0, 0, 0) + step(0x15, 0, 1, CLONE3) + answer(ENOSYS)
 for number in OTHERS: program += step(0x15, 0, 1, number) + answer(ENOMEM)
-program += step(0x15, 0, 3, CLONE) + step(0x20, 0, 0, 16) + step(0x45, 1, 0, THREAD) + answer(ENOMEM)
+program += step(0x15, 0, 3, CLONE) + step(0x20, 0, 0, 16) + step(0x45, 1, 0, SHARES_MEMORY) + answer(ENOMEM)
 program += step(0x06, 0, 0, 0x7fff0000)
 text = ctypes.create_string_buffer(program)
 class Program(ctypes.Structure): _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_void_p)]

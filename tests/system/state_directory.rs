@@ -258,18 +258,18 @@ fn a_state_directory_that_cannot_be_written_is_refused_with_a_clear_error() {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         fs::write(fleet.state_dir(), "a file").expect("the sandbox can be written");
-        refused(sandbox, &fleet).await;
+        refused(sandbox, &fleet, 2).await;
         fs::remove_file(fleet.state_dir()).expect("the sandbox can be written");
         if is_root() {
             mount_state(&fleet, MsFlags::MS_RDONLY, "size=64k");
-            refused(sandbox, &fleet).await;
+            refused(sandbox, &fleet, 1).await;
         }
     });
 }
 
-async fn refused(sandbox: &Sandbox, fleet: &TestFleet) {
+async fn refused(sandbox: &Sandbox, fleet: &TestFleet, code: i32) {
     let daemon = sandbox.launch(fleet, &DaemonOptions::default());
-    assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
+    assert_eq!(daemon.exit_code().await, code, "{}", daemon.log());
     let log = daemon.log();
     assert!(log.contains("state directory") && log.contains("state-dir"), "what, where and what next: {log}");
 }

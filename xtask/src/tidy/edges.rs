@@ -51,10 +51,10 @@ const TABLE: &str = "
     dialects: events support config plugin-files
     detectors: events plugin-files
     catalog: events + tiny-gguf
-    memory: events config catalog + tiny-gguf
+    memory: events procfs config catalog + tiny-gguf
     probe: support config
     component-kit: events state bus component config
-    launcher: events bus component support procfs processes config plugin-files detectors dialects + component-kit
+    launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory state-files + component-kit

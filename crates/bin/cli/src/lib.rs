@@ -16,8 +16,9 @@ mod demo_fleet;
 
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Command, CommandFactory, FromArgMatches};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 use llama_warden_terminal::advice::{self, AdvisedOptions};
@@ -32,26 +33,25 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
     if completion::answer_shell() {
         return Exit::Done.into();
     }
-    let cli =
-        match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
-            Ok(cli) => cli,
-            Err(mut error) => {
-                // No value of ours begins with a dash, so that "pass it as a value" is no advice.
-                if error.kind() == ErrorKind::UnknownArgument {
-                    error.remove(ContextKind::Suggested);
-                }
-                // clap reports help and version as errors too.
-                let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-                // The command line is not understood, so it is searched for the word alone.
-                if !is_answer && std::env::args_os().any(|argument| argument == "--json") {
-                    let text = error.render().to_string();
-                    output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
-                } else {
-                    output::print_usage(&error);
-                }
-                return if is_answer { Exit::Done } else { Exit::Usage }.into();
+    let cli = match command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(mut error) => {
+            // No value of ours begins with a dash, so that "pass it as a value" is no advice.
+            if error.kind() == ErrorKind::UnknownArgument {
+                error.remove(ContextKind::Suggested);
             }
-        };
+            // clap reports help and version as errors too.
+            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // The command line is not understood, so it is searched for the word alone.
+            if !is_answer && std::env::args_os().any(|argument| argument == "--json") {
+                let text = error.render().to_string();
+                output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
+            } else {
+                output::print_usage(&error);
+            }
+            return if is_answer { Exit::Done } else { Exit::Usage }.into();
+        }
+    };
     let GlobalArgs { config, address, token_file, .. } = cli.global.clone();
     advice::set_options(AdvisedOptions { config, address, token_file });
     match commands::run(&cli, extensions, version) {
@@ -61,4 +61,12 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// The command line, to which a variable without a value is one that is not set.
+fn command() -> Command {
+    Cli::command().mut_args(|argument| {
+        let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { argument.env(Resettable::Reset) } else { argument }
+    })
 }

@@ -80,14 +80,18 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// The configuration of the daemon that answers, if it is another one of this machine: two files may name one address, and
-/// only one of their daemons can have it. A daemon in a container, or on another machine, may call our file by another path.
+/// The configuration of the daemon that answers, if it is another one of this machine: two files may name one address, or
+/// leave their state directory to the default, and only one of their daemons can have it. A daemon in a container, or on
+/// another machine, may call our file by another path.
 ///
 /// # Errors
 /// It says nothing at all.
 async fn somebody_elses(client: &Client, loaded: &LoadedConfig) -> Result<Option<PathBuf>, ClientError> {
+    // The control socket in a state directory that the file itself names is its own.
+    let is_own_socket =
+        loaded.configuration.is_written("daemon.state-dir") && matches!(client.address(), DaemonAddress::Unix(_));
     let own = loaded.place().file.and_then(|file| file.canonicalize().ok());
-    let Some(own) = own.filter(|_| matches!(client.address(), DaemonAddress::Tcp { .. })) else { return Ok(None) };
+    let Some(own) = own.filter(|_| !is_own_socket) else { return Ok(None) };
     let theirs = match client.configuration().await {
         Err(error) if error.is_without_daemon() => return Err(error),
         // One that does not say where its configuration is counts as ours.
@@ -179,6 +183,15 @@ fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[Unusable]
         Unusable::Unreachable(ClientError::Unreachable { source, .. }) => source.kind() == ErrorKind::PermissionDenied,
         _ => false,
     };
+    let foreign = tried.iter().find_map(|tried| match tried {
+        Unusable::Foreign { file, .. } => Some(file.display()),
+        Unusable::Unreachable(_) => None,
+    });
+    if let Some(file) = foreign {
+        return failure.next_step(format!(
+            "`--config {file}` talks to that daemon; for one beside it, write another daemon.state-dir and daemon.listen"
+        ));
+    }
     failure.next_step(match &global.address {
         _ if tried.iter().any(denied) => "run the command as the user of the daemon".to_owned(),
         Some(address) => format!(

@@ -118,6 +118,7 @@ impl PreparedDaemon {
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
+        let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log,
@@ -126,10 +127,16 @@ impl PreparedDaemon {
             state_watch: StateWatch::new(state.clone(), boot, listeners.control_rebinder()),
             systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
-            launcher: settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?,
+            supervisor: settings::supervisor(
+                &configuration,
+                fleet_sender,
+                resolver.clone().source(),
+                &state,
+                launcher.held(),
+            ),
+            launcher,
             boot,
             spawner,
-            supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
             api: Api {
                 listeners,
                 bus: host.bus().clone(),
@@ -180,7 +187,7 @@ impl PreparedDaemon {
         let (force, forced) = watch::channel(None);
         let exit = tokio::select! {
             ended = end(running, bus) => ended,
-            // The third signal leaves at once. The kernel kills the servers with this process.
+            // The third signal leaves at once. The shims kill the servers, which are being stopped.
             signal = self.signals.run(commands, self.event_log, force) => Ok(Exit::Signaled(signal)),
         };
         if let Some(tracing) = self.tracing
@@ -200,6 +207,9 @@ impl PreparedDaemon {
 async fn end(running: RunningHost, bus: Bus) -> CommandResult {
     running.join().await.map_err(CommandFailure::failed)?;
     let snapshot = bus.snapshot();
+    if snapshot.daemon.is_handing_over {
+        return Ok(Exit::Done);
+    }
     let left = snapshot
         .servers
         .iter()

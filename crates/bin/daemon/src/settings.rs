@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
-use llama_warden_events::BootId;
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, OnDaemonDeath, SourceKind};
+use llama_warden_events::{BootId, Incarnation, ServerId};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
@@ -73,6 +73,8 @@ pub async fn launcher(
     let settings = LauncherSettings {
         boot,
         spawner,
+        outlive: configuration.daemon().on_daemon_death == OnDaemonDeath::Adopt,
+        bus: context.bus().clone(),
         environment: std::env::vars_os().collect(),
         dialects: plugin_set(directory, "llama-server.dialects-dir")?,
         dialects_dir: directory.map(Path::to_owned),
@@ -95,6 +97,7 @@ pub fn supervisor(
     fleet: watch::Sender<Fleet>,
     source: FleetSource,
     state: &StateDir,
+    adopted: Vec<(ServerId, Incarnation)>,
 ) -> SupervisorSettings {
     let start = configuration.start();
     SupervisorSettings {
@@ -108,6 +111,7 @@ pub fn supervisor(
         },
         memory_probe: Arc::new(SystemMemoryProbe::new()),
         seed: fastrand::u64(..),
+        adopted,
         state_dir: Some(state.path().to_owned()),
     }
 }

@@ -284,7 +284,8 @@ fn is_running(pid: u32) -> bool {
 fn held(path: &Path, holder: Option<u32>) -> CommandFailure {
     let holder = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     CommandFailure::new(Exit::Held, format!("the state directory {} is held by {holder}", path.display())).next_step(
-        "talk to that daemon (llama-warden status), end it (llama-warden down), or name another daemon.state-dir",
+        "name another daemon.state-dir for another project, talk to that daemon (llama-warden status), or end it \
+         (llama-warden down)",
     )
 }
 

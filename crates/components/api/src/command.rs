@@ -79,6 +79,7 @@ impl CommandGoal {
             SuperviseCommand::ActivateProfile { .. }
             | SuperviseCommand::ChangeBuild { .. }
             | SuperviseCommand::Reload { .. }
+            | SuperviseCommand::HandOver { .. }
             | SuperviseCommand::ShutDown { .. } => Self::Settled,
         }
     }

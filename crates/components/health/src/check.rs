@@ -1,7 +1,7 @@
 //! One check of one server: which requests are sent, in which order, and what the answers mean.
 //!
 //! 1. `GET /health`. A 200 proves that the server's loop runs; without a due request for a token, the check ends here.
-//! 2. Without an answer, the processor time of its process group decides between busy and silent.
+//! 2. Without an answer, the processor time of its processes decides between busy and silent.
 //! 3. Where a request for a token is due: `GET /props`, to find a sleeping server, then `POST /completion`.
 //! 4. If that hangs, `GET /slots` and the processor time decide between busy and hung.
 //!

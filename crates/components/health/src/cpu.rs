@@ -1,10 +1,12 @@
-//! Whether a server computes: the processor time of its process group, from `/proc`.
+//! Whether a server computes: the processor time of its process group and of what is below its leader, from `/proc`.
 //!
-//! The whole group counts, because the child of a wrapper script does the work. Reading `/proc` takes no lock of the process,
+//! All of them count, because the child of a wrapper script does the work, and `setsid` gives it a group of its own. Reading `/proc` takes no lock of the process,
 //! so a process that hangs in the kernel does not block the reader, and it sends no request that could wake a sleeping server.
 
+use std::collections::BTreeSet;
+
 use llama_warden_events::Uptime;
-use llama_warden_procfs::{ProcessStat, RunState, process_ids, ticks_as_seconds};
+use llama_warden_procfs::{ProcessStat, RunState, descendants, process_ids, ticks_as_seconds};
 
 /// Least share of one core that counts as computing. An idle llama-server needs none at all, and our questions need about
 /// a millisecond each.
@@ -20,7 +22,7 @@ pub(crate) struct Leader {
     pub(crate) start_ticks: u64,
 }
 
-/// The processor time of a process group at a moment.
+/// The processor time of a server's processes at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuReading {
     /// User and system time, in clock ticks.
@@ -32,13 +34,13 @@ pub struct CpuReading {
 }
 
 impl CpuReading {
-    /// Reads the group of a leader; none if the leader is gone.
+    /// Reads the group and the descendants of a leader; none if the leader is gone.
     pub(crate) fn of(leader: Leader, at: Uptime) -> Option<Self> {
         let own = ProcessStat::of(leader.pid).filter(|stat| stat.start_ticks == leader.start_ticks)?;
+        let below: BTreeSet<u32> = descendants(leader.pid).collect();
         let others: u64 = process_ids()
             .filter(|pid| *pid != leader.pid)
-            .filter_map(ProcessStat::of)
-            .filter(|stat| stat.group == leader.pid)
+            .filter_map(|pid| ProcessStat::of(pid).filter(|stat| stat.group == leader.pid || below.contains(&pid)))
             .map(|stat| stat.cpu_ticks)
             .sum();
         Some(Self { ticks: own.cpu_ticks + others, state: own.state, at })
@@ -84,24 +86,30 @@ mod tests {
     }
 
     #[test]
-    fn the_work_of_a_child_counts_for_its_group() {
+    fn the_work_of_a_child_counts_in_its_group_and_in_one_of_its_own() {
         use std::os::unix::process::CommandExt;
         // The leader sleeps in `wait`; its child computes until it is killed.
-        let mut script = Command::new("/bin/sh");
-        let mut leader = script.args(["-c", "(while :; do :; done) & wait"]).process_group(0).spawn().expect("spawns");
-        let stat = ProcessStat::of(leader.id()).expect("runs");
-        let key = Leader { pid: leader.id(), start_ticks: stat.start_ticks };
-        let began = Instant::now();
-        let now = || Uptime::new(began.elapsed());
-        let first = CpuReading::of(key, now()).expect("runs");
-        let mut computed = false;
-        while !computed && began.elapsed() < Duration::from_secs(20) {
-            computed = CpuReading::of(key, now()).expect("runs").computed_since(first);
+        for text in ["(while :; do :; done) & wait", "setsid -w sh -c 'while :; do :; done' & wait"] {
+            let mut script = Command::new("/bin/sh");
+            let mut leader = script.args(["-c", text]).process_group(0).spawn().expect("spawns");
+            let stat = ProcessStat::of(leader.id()).expect("runs");
+            let key = Leader { pid: leader.id(), start_ticks: stat.start_ticks };
+            let began = Instant::now();
+            let now = || Uptime::new(began.elapsed());
+            let first = CpuReading::of(key, now()).expect("runs");
+            let mut computed = false;
+            while !computed && began.elapsed() < Duration::from_secs(20) {
+                computed = CpuReading::of(key, now()).expect("runs").computed_since(first);
+            }
+            let all: Vec<u32> = descendants(leader.id()).chain([leader.id()]).collect();
+            for pid in all {
+                let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process");
+                // An error means that it ended with its parent.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            leader.wait().expect("reaps");
+            assert!(computed, "{text}");
+            assert_eq!(CpuReading::of(key, now()), None, "a process that is gone has no reading");
         }
-        let group = rustix::process::Pid::from_child(&leader);
-        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).expect("kills");
-        leader.wait().expect("reaps");
-        assert!(computed);
-        assert_eq!(CpuReading::of(key, now()), None, "a process that is gone has no reading");
     }
 }

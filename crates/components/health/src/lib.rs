@@ -4,7 +4,7 @@
 //! alone proves little, and neither does silence:
 //!
 //! * **A server that does not answer may be computing.** A long batch keeps builds of 2024 from answering `/health` for a
-//!   second and longer. As long as the processor time of its process group grows, silence is no failure. Reading
+//!   second and longer. As long as the processor time of its processes grows, silence is no failure. Reading
 //!   it wakes no sleeping server, and a server that hangs cannot fake it.
 //! * **A server that answers may be wedged.** With `[health] inference`, a request for one token goes through the whole
 //!   server. None is sent while the server computes, since real requests get through then, nor while it sleeps: `/health` and

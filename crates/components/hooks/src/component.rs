@@ -9,8 +9,8 @@ use llama_warden_bus::{Accepted, BusClosed, Delivery, EventDraft, Inbox, Publish
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    BootId, Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, RefusalReason, Refused,
-    ServerId, StopReason, Uptime,
+    BootId, Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia,
+    RefusalReason, Refused, ServerId, StopReason, Uptime,
 };
 use llama_warden_processes::spawner::Spawner;
 use llama_warden_state::Snapshot;
@@ -164,6 +164,8 @@ impl HooksWorker {
         let LaunchChange { server, incarnation, cause, transition, .. } = change;
         let configured = self.launches.configured(&server);
         let call = match transition {
+            // One that was ready under the daemon before has had its command.
+            Transition::BecameReady(ReadyVia::Adopted) => return None,
             Transition::BecameReady(via) => {
                 let launch = self.launches.get(&server).filter(|launch| launch.incarnation == incarnation)?;
                 let spec = configured.or_else(|| launch.spec.clone())?;

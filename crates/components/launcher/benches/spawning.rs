@@ -95,6 +95,8 @@ impl Launching {
         let settings = LauncherSettings {
             boot: BootId::from_random(std::process::id().into()),
             spawner: Spawner::start(GuardianProgram::Path(subject.guardian.clone()))?,
+            outlive: false,
+            bus: bus.bus().clone(),
             environment: std::env::vars_os().filter(|(name, _)| name == "PATH").collect(),
             dialects: DialectSet::built_in(),
             dialects_dir: None,

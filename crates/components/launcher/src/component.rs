@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, BusClosed, CommandSetId, Delivery, Inbox, OutputLane, Publisher, ReceivedCommand};
+use llama_warden_bus::{
+    Accepted, Bus, BusClosed, CommandSetId, Delivery, Inbox, OutputLane, Publisher, ReceivedCommand,
+};
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_dialects::DialectSet;
@@ -18,11 +20,13 @@ use llama_warden_events::{
     BootId, Event, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
     Signal, Uptime,
 };
+use llama_warden_state::Snapshot;
 use llama_warden_support::Interner;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
+use crate::launch::adopt::HeldLaunches;
 use crate::launch::context::{EndedLaunch, Launch, LaunchReporter, LaunchResources};
 use crate::launch::dialect_reloader::DialectReloader;
 use crate::launch::identify::BinaryCache;
@@ -39,6 +43,10 @@ use llama_warden_processes::sweep::Sweep;
 /// Time from KILL to the end of a launch when the daemon ends. A process that is still there then is stuck in the kernel, or may
 /// not be killed by us: a longer wait does not help.
 const KILL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time between TERM and KILL for a process whose server is no longer configured.
+const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
+/// Time to leave every process to the next daemon.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time to kill the processes of an earlier run of the daemon.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,6 +62,7 @@ pub struct Launcher {
 /// What the kernel or the disk may refuse at the start.
 #[derive(Debug)]
 struct Acquired {
+    held: HeldLaunches,
     /// Notices of ended children; `None` in a process that gets no orphans.
     orphans: Option<tokio::signal::unix::Signal>,
 }
@@ -65,6 +74,10 @@ pub struct LauncherSettings {
     pub boot: BootId,
     /// Runs programs.
     pub spawner: Spawner,
+    /// Whether servers outlive the daemon however it ends.
+    pub outlive: bool,
+    /// Tells what every server does, also between events.
+    pub bus: Bus,
     /// The daemon's own environment, from which children inherit allowed names.
     pub environment: Vec<(OsString, OsString)>,
     /// The flag dialects in force at the start.
@@ -117,13 +130,22 @@ impl Launcher {
         Ok(Self { acquired: Some(acquired), ..launcher })
     }
 
+    /// The servers of which an earlier daemon left a process, and the number of their launch. They are to be launched with that number.
+    pub fn held(&self) -> Vec<(ServerId, Incarnation)> {
+        let held = self.acquired.iter().flat_map(|acquired| acquired.held.launches());
+        held.map(|(server, incarnation, _)| (server, incarnation)).collect()
+    }
+
     async fn acquire(mut self) -> Result<(Self, Acquired), LauncherError> {
         if let Some(acquired) = self.acquired.take() {
             return Ok((self, acquired));
         }
+        let mut held = HeldLaunches::default();
         if let Some(state_dir) = self.settings.state_dir.clone() {
+            held = HeldLaunches::find(&state_dir).await;
+            let spared: Vec<_> = held.launches().into_iter().map(|(server, _, tag)| (server, tag)).collect();
             let deadline = Instant::now() + RECONCILE_TIMEOUT;
-            let swept = leftovers::reconcile(&state_dir, &self.settings.boot, deadline)
+            let swept = leftovers::reconcile(&state_dir, &self.settings.boot, &spared, deadline)
                 .await
                 .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
             if swept != Default::default() {
@@ -133,7 +155,7 @@ impl Launcher {
         }
         process_handle::announce_polling();
         let orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
-        Ok((self, Acquired { orphans }))
+        Ok((self, Acquired { held, orphans }))
     }
 }
 
@@ -172,7 +194,7 @@ enum LauncherInput {
     /// The kernel says that a child ended, which may be an orphan that we have to reap.
     ChildEnded,
     /// The guardian was killed.
-    GuardianLost,
+    GuardianLost(u32),
 }
 
 /// A launch that has not ended, and the channels to its task.
@@ -191,6 +213,16 @@ impl Worker for LauncherWorker {
     type Error = LauncherError;
     type Input = LauncherInput;
 
+    /// Ends the processes of an earlier daemon whose servers are no longer configured.
+    async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), LauncherError> {
+        let tracker = &self.tracker;
+        for held in self.resources.held.take_unknown(|server| tracker.configured(server).is_some()) {
+            tracing::warn!(server = %held.server(), "the process of a server that is no longer configured is ended");
+            drop(tokio::spawn(held.end(UNKNOWN_GRACE)));
+        }
+        Ok(())
+    }
+
     /// Passes the end of a `pre-start` hook to its launch, and drops the output of removed servers, launched or not.
     async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), LauncherError> {
         match &delivery {
@@ -201,7 +233,11 @@ impl Worker for LauncherWorker {
             Delivery::Event(_) => {}
         }
         for LaunchChange { server, incarnation, transition, .. } in self.tracker.on_event(&delivery) {
-            if let Transition::HookCompleted(HookPoint::PreStart, outcome) = transition
+            if let Transition::BecameReady(_) = transition
+                && let Ok(launch) = self.live(&server, incarnation)
+            {
+                launch.handle.note_ready();
+            } else if let Transition::HookCompleted(HookPoint::PreStart, outcome) = transition
                 && let Ok(launch) = self.live(&server, incarnation)
             {
                 // A launch that was called off meanwhile does not wait any more.
@@ -242,7 +278,7 @@ impl Worker for LauncherWorker {
         tokio::select! {
             ended = next_task(&mut self.tasks) => LauncherInput::LaunchOver(ended),
             () = next_orphan_notice(&mut self.orphans) => LauncherInput::ChildEnded,
-            () = self.resources.spawner.guardian_ended() => LauncherInput::GuardianLost,
+            ended = self.resources.spawner.guardian_ended() => LauncherInput::GuardianLost(ended),
         }
     }
 
@@ -251,7 +287,10 @@ impl Worker for LauncherWorker {
             LauncherInput::LaunchOver(ended) => self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await,
             // Detached and without a result: the next ended child starts another search.
             LauncherInput::ChildEnded => drop(tokio::spawn(reaper::reap_orphans())),
-            LauncherInput::GuardianLost => self.replace_guardian()?,
+            // Servers do not notice, since each has a shim of its own.
+            LauncherInput::GuardianLost(ended) => {
+                self.resources.spawner.replace_guardian(ended).map_err(LauncherError::Guardian)?;
+            }
         }
         Ok(())
     }
@@ -259,8 +298,13 @@ impl Worker for LauncherWorker {
     /// Kills every process that still runs, and waits until its launch has ended or [`KILL_TIMEOUT`] has passed since KILL.
     async fn on_cancel(&mut self, _: &mut Inbox<LaunchCommand>) -> Result<(), LauncherError> {
         let now = Instant::now();
-        let mut deadline = now;
+        let is_handing_over = self.resources.bus.snapshot().daemon.is_handing_over;
+        let mut deadline = now + if is_handing_over { LEAVE_TIMEOUT } else { Duration::ZERO };
         for launch in self.live.values() {
+            if is_handing_over {
+                launch.handle.leave();
+                continue;
+            }
             launch.handle.call_off();
             // The terminator may have asked for KILL long ago: no second wait for a process that does not die of it.
             deadline = deadline.max(launch.killed.unwrap_or(now) + KILL_TIMEOUT);
@@ -289,8 +333,8 @@ async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) {
 impl LauncherWorker {
     fn new(launcher: Launcher, acquired: Acquired, ports: &Ports<LaunchCommand>) -> Self {
         let Launcher { fleet, lane, settings, .. } = launcher;
-        let LauncherSettings { boot, spawner, environment, dialects, dialects_dir, state_dir } = settings;
-        let Acquired { orphans } = acquired;
+        let LauncherSettings { boot, spawner, outlive, bus, environment, dialects, dialects_dir, state_dir } = settings;
+        let Acquired { held, orphans } = acquired;
         Self {
             tracker: LaunchTracker::new(fleet),
             orphans,
@@ -308,6 +352,9 @@ impl LauncherWorker {
                 oom_deaths: AtomicU16::new(0),
                 environment,
                 state_dir,
+                outlive,
+                held,
+                bus,
             }),
         }
     }
@@ -343,7 +390,8 @@ impl LauncherWorker {
         let (pre_start, ended) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
         let launch = LiveLaunch { incarnation, spec: Arc::clone(&server), pre_start, handle, killed: None };
         self.live.insert(id.clone(), launch);
-        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), inbox, lock: None };
+        let launch =
+            Launch { server, reporter, resources: Arc::clone(&self.resources), inbox, lock: None, adopted_tag: None };
         self.tasks.spawn(launch.run(LaunchPreconditions { conflict, pre_start: ended }));
         Ok(())
     }
@@ -352,19 +400,11 @@ impl LauncherWorker {
     /// reader may ask for the next launch at once.
     async fn on_launch_ended(&mut self, ended: EndedLaunch) {
         self.live.remove(&ended.server);
+        let Some(last) = ended.last else { return };
         // Acknowledged: when this component has ended, the snapshot has every end that it saw.
-        if self.events.publish_acked(ended.last).await.is_err() {
+        if self.events.publish_acked(last).await.is_err() {
             tracing::debug!(server = %ended.server, "the bus is closed: the end of a launch was not published");
         }
-    }
-
-    /// Starts the guardian again. Servers do not notice, since each has a shim of its own.
-    fn replace_guardian(&self) -> Result<(), LauncherError> {
-        let spawner = &self.resources.spawner;
-        let ended = spawner.guardian();
-        spawner.replace_guardian(ended).map_err(LauncherError::Guardian)?;
-        tracing::warn!(ended, now = spawner.guardian(), "the guardian process was killed and is started again");
-        Ok(())
     }
 }
 

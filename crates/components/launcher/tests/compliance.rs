@@ -14,6 +14,8 @@ async fn the_launcher_complies() {
             boot: BootId::from_random(1),
             // This executable would run its tests. One that reads its input to the end does for a guardian that makes nothing.
             spawner: Spawner::start(GuardianProgram::Path("/bin/cat".into())).expect("starts"),
+            outlive: false,
+            bus: bus.bus().clone(),
             environment: Vec::new(),
             dialects: DialectSet::built_in(),
             dialects_dir: None,

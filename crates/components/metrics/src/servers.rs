@@ -45,7 +45,7 @@ fn add_state(page: &mut Page, id: &ServerId, record: &ServerRecord, now: Uptime)
     for phase in PhaseName::ALL {
         page.value(&SERVER_PHASE, &[server, phase.as_str()], (record.phase.name() == phase).into());
     }
-    let uptime = record.process.as_ref().map_or(0.0, |process| now.since(process.spawned).as_secs_f64());
+    let uptime = record.process.as_ref().map_or(0.0, |process| process.uptime(now).as_secs_f64());
     page.value(&SERVER_UPTIME, &[server], uptime);
     if let Some(process) = &record.process {
         page.value(&SERVER_START_TIME, &[server], process.spawned_at.as_unix_seconds());

@@ -103,6 +103,8 @@ struct ReadinessWorker {
 struct LaunchState {
     /// The pack that was chosen, until there is a process.
     pack: Option<Pack>,
+    /// Its process was taken over, and was ready.
+    was_ready: bool,
     /// From the process on, unless a stop overtook it.
     watched: Option<WatchedLaunch>,
 }
@@ -253,6 +255,12 @@ impl ReadinessWorker {
         let seq = Some(envelope.seq);
         match &envelope.event {
             Event::BinaryIdentified(binary) => self.choose_pack(&key, Some(binary), seq).await,
+            Event::ServerAdopted { was_ready, .. } => {
+                if let Some(launch) = self.launches.launch_mut(&key.0, key.1) {
+                    launch.state.was_ready = *was_ready;
+                }
+                Ok(())
+            }
             Event::ListenerIdentified { listener } => {
                 self.read_output(&key).await?;
                 self.advance(&key, ReadinessInput::ListenerIdentified(listener.clone()), seq).await
@@ -352,7 +360,8 @@ impl ReadinessWorker {
             tracing::warn!(server = %key.0, "a server was launched that is not configured; nobody watches it");
             return None;
         };
-        let pack = self.launches.launch_mut(&key.0, key.1)?.state.pack.take()?;
+        let state = &mut self.launches.launch_mut(&key.0, key.1)?.state;
+        let (pack, was_ready) = (state.pack.take()?, state.was_ready);
         let target = Target::new(&spec, port);
         // A probe speaks plain HTTP: a server behind TLS proves readiness by its line.
         let (probeable, probe_path) = match pack.probe() {
@@ -369,7 +378,10 @@ impl ReadinessWorker {
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
         lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
         Some(WatchedLaunch {
-            machine: ReadinessMachine::new(ReadinessPolicy::new(&spec, probeable), spawned),
+            machine: ReadinessMachine::new(
+                ReadinessPolicy { was_ready, ..ReadinessPolicy::new(&spec, probeable) },
+                spawned,
+            ),
             output,
             probe: Some(Arc::new(probe)),
             spawned: cause,

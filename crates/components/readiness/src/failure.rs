@@ -90,6 +90,8 @@ fn told(end: ProcessEnd) -> String {
             format!("ended with {end}: it uses instructions that this CPU does not have")
         }
         ProcessEnd::Exited { code: 126 | 127 } => format!("ended with {end}: a program could not be run"),
+        // Mostly the former: what kills a shim takes the server along.
+        ProcessEnd::Unknown => "its status is not known: its shim was killed, or another process took it".to_owned(),
         _ => format!("ended by itself with {end}"),
     }
 }
@@ -134,6 +136,7 @@ mod tests {
             (signaled(Signal::KILL), ExitedBeforeReady, Crashed, "another process ended it with signal KILL"),
             (signaled(Signal::TERM), ExitedBeforeReady, Crashed, "another process ended it with signal TERM"),
             (exited(137), ExitedBeforeReady, Crashed, "another process ended it: exit code 137, as after signal KILL"),
+            (ProcessEnd::Unknown, ExitedBeforeReady, Crashed, "its shim was killed"),
             (exited(127), BinaryBroken, BinaryBroken, "ended with exit code 127: a program could not be run"),
             (signaled(Signal::ILL), BinaryBroken, BinaryBroken, "instructions that this CPU does not have"),
             (exited(132), BinaryBroken, BinaryBroken, "instructions that this CPU does not have"),

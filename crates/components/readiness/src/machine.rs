@@ -453,6 +453,7 @@ impl Startup {
 
     fn become_ready(&mut self, via: ReadyVia, now: Uptime) {
         self.phase = StartupPhase::Ready;
+        let via = if self.policy.was_ready && via != ReadyVia::Timeout { ReadyVia::Adopted } else { via };
         self.publish(Event::ReadyReached { via, startup_seconds: now.since(self.spawned).as_secs_f64() });
     }
 

@@ -189,6 +189,7 @@ const fn is_change(command: &SuperviseCommand) -> bool {
         SuperviseCommand::StartServer { .. }
         | SuperviseCommand::StopServer { .. }
         | SuperviseCommand::RestartServer { .. }
+        | SuperviseCommand::HandOver { .. }
         | SuperviseCommand::ShutDown { .. } => false,
     }
 }

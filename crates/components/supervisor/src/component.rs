@@ -47,6 +47,8 @@ pub struct SupervisorSettings {
     pub seed: u64,
     /// Estimates how much memory servers need, and reads how much is available.
     pub memory_probe: Arc<dyn MemoryProbe>,
+    /// Servers of which an earlier daemon left a process, and the numbers of their launches.
+    pub adopted: Vec<(ServerId, Incarnation)>,
     /// The directory that keeps `failures.json` across runs; `None` keeps no failures.
     pub state_dir: Option<PathBuf>,
 }
@@ -112,6 +114,7 @@ type CommandReply = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>)
 
 struct SupervisorWorker {
     machine: SupervisorMachine,
+    adopted: Vec<(ServerId, Incarnation)>,
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
@@ -152,8 +155,12 @@ impl Worker for SupervisorWorker {
                 .await?;
         }
         self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
+        let mut actions = Vec::new();
+        for (server, incarnation) in std::mem::take(&mut self.adopted) {
+            actions.extend(self.machine.adopt(&server, incarnation));
+        }
         let enabled = fleet.iter().filter(|spec| spec.enabled);
-        let actions = self.machine.start_all(enabled.map(|spec| &spec.id));
+        actions.extend(self.machine.start_all(enabled.map(|spec| &spec.id)));
         self.perform(actions, None).await
     }
 
@@ -186,7 +193,7 @@ impl Worker for SupervisorWorker {
             self.begin_change();
             return Ok(());
         };
-        if let SuperviseCommand::ShutDown { .. } = &request.command {
+        if let SuperviseCommand::ShutDown { .. } | SuperviseCommand::HandOver { .. } = &request.command {
             // A shutdown waits for no change, and their senders learn at once that none will be applied.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
             self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
@@ -249,6 +256,7 @@ impl SupervisorWorker {
     ) -> Self {
         Self {
             machine: SupervisorMachine::new(settings.limits, settings.seed),
+            adopted: settings.adopted,
             failures,
             fleet: settings.fleet,
             profiles: settings.profiles,
@@ -460,6 +468,7 @@ fn summarize(command: &SuperviseCommand) -> (Option<ServerId>, CommandSummary) {
             (None, CommandSummary::ActivateProfile { profile: profile.clone() })
         }
         SuperviseCommand::Reload { .. } => (None, CommandSummary::Reload),
+        SuperviseCommand::HandOver { .. } => (None, CommandSummary::HandOver),
         SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
     }
 }

@@ -115,6 +115,19 @@ impl SupervisorMachine {
         });
     }
 
+    /// Launches a server whose process an earlier daemon left, with the number that its launch has. It waits for no memory and no turn,
+    /// since it has what it needs.
+    pub fn adopt(&mut self, server: &ServerId, incarnation: Incarnation) -> Vec<SupervisorAction> {
+        let mut actions = Vec::new();
+        if let Some(state) = self.servers.get_mut(server) {
+            state.continue_before(incarnation);
+            state.start(None, &mut actions);
+            let incarnation = state.launch(None);
+            actions.push(SupervisorAction::Launch { server: server.clone(), incarnation });
+        }
+        actions
+    }
+
     /// Starts these servers, without a command to answer.
     pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
@@ -172,6 +185,16 @@ impl SupervisorMachine {
     pub fn refusal(&self, command: &SuperviseCommand) -> Option<Refused> {
         let server = match command {
             SuperviseCommand::ShutDown { .. } => return None,
+            SuperviseCommand::HandOver { .. } => {
+                if self.shutdown.is_some() {
+                    return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
+                }
+                let between = self.servers.iter().find(|(_, state)| state.is_between());
+                return between.map(|(server, _)| {
+                    let detail = format!("{server} is just being started or stopped; try again in a moment");
+                    Refused::new(RefusalReason::WrongPhase, detail)
+                });
+            }
             // A stop is accepted during a shutdown too: with `force`, it shortens the stop under way.
             SuperviseCommand::StopServer { server, .. } => server,
             _ if self.shutdown.is_some() => {
@@ -211,6 +234,12 @@ impl SupervisorMachine {
                 if let Some(state) = self.servers.get_mut(&server) {
                     state.restart(Some(id), grace_or_zero(force, grace), &mut actions);
                 }
+            }
+            SuperviseCommand::HandOver { trigger } => {
+                self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
+                actions.push(SupervisorAction::publish_daemon(Event::DaemonHandingOver { trigger }));
+                actions.push(SupervisorAction::publish_daemon(Event::DaemonStopped { survivors: Vec::new() }));
+                return actions;
             }
             SuperviseCommand::ShutDown { trigger, force } => {
                 match &mut self.shutdown {

@@ -140,6 +140,20 @@ impl ServerState {
         self
     }
 
+    /// Gives the next launch this number.
+    pub(crate) fn continue_before(&mut self, next: Incarnation) {
+        self.launch.incarnation = Incarnation::new(next.get().saturating_sub(1));
+    }
+
+    /// Whether a launch of it has no process yet, or one that is being stopped.
+    pub(crate) fn is_between(&self) -> bool {
+        match self.launch.state {
+            LaunchState::Down => false,
+            LaunchState::Requested | LaunchState::Stopping => true,
+            LaunchState::Starting | LaunchState::Ready => !self.launch.has_process,
+        }
+    }
+
     pub(crate) const fn incarnation(&self) -> Incarnation {
         self.launch.incarnation
     }

@@ -21,6 +21,7 @@ async fn the_supervisor_complies() {
             source: Arc::new(|_| Err(Refused::new(RefusalReason::InvalidConfiguration, "a test has no files"))),
             limits: SupervisorLimits { shutdown: Duration::from_secs(1), starts: None, memory: AdmissionPolicy::Off },
             seed: 1,
+            adopted: Vec::new(),
             memory_probe: Arc::new(SystemMemoryProbe::new()),
             state_dir: None,
         })

@@ -77,6 +77,7 @@ impl SupervisorFixture {
             source,
             limits: SupervisorLimits { shutdown: Duration::from_secs(30), starts: None, memory },
             seed: 1,
+            adopted: Vec::new(),
             memory_probe,
             state_dir: None,
         };

@@ -55,7 +55,7 @@ impl SystemdMachine {
         self.renew_status(now);
         match event {
             Event::DaemonStarted { .. } => self.on_phase(DaemonPhase::Running, now),
-            Event::DaemonStopping { .. } => self.on_phase(DaemonPhase::Stopping, now),
+            Event::DaemonStopping { .. } | Event::DaemonHandingOver { .. } => self.on_phase(DaemonPhase::Stopping, now),
             Event::CommandAccepted { command: CommandSummary::Reload } => self.begin_reload(),
             Event::ConfigurationReloaded { .. } => self.end_reload(),
             // A configuration that is refused was read, so systemd waits for both messages.

@@ -100,6 +100,18 @@ pub(crate) fn log(envelope: &Envelope) {
             let options: Vec<&str> = notes.iter().map(|note| &*note.option).collect();
             log!(debug, envelope, ?options, "options translated");
         }
+        Event::DaemonHandingOver { trigger } => {
+            log!(info, envelope, trigger, "daemon leaves every server to the next one");
+        }
+        Event::ServerAdopted { age_seconds, was_ready, .. } => {
+            log!(
+                info,
+                envelope,
+                age_seconds = rounded(*age_seconds),
+                was_ready,
+                "server taken over from an earlier daemon"
+            );
+        }
         Event::ServerSpawned { pid, port, .. } => log!(info, envelope, pid, port, "server spawned"),
         Event::SignalDelivered { signal, rung } => {
             log!(debug, envelope, %signal, rung = rung.index, "signal delivered");

@@ -53,6 +53,11 @@ pub enum SuperviseCommand {
         /// Apply it even if it looks half written.
         force: bool,
     },
+    /// End the daemon and leave every process to the next one. Refused while a server is being started or stopped.
+    HandOver {
+        /// Who asked for it, for people.
+        trigger: String,
+    },
     /// Stop every server, side by side, and end the daemon. A second one kills at once.
     ShutDown {
         /// Who asked for it, for people.
@@ -174,7 +179,7 @@ impl CommandSet for SuperviseCommand {
     const NAME: &'static str = "supervise";
 
     fn is_urgent(&self) -> bool {
-        matches!(self, Self::StopServer { .. } | Self::ShutDown { .. })
+        matches!(self, Self::StopServer { .. } | Self::HandOver { .. } | Self::ShutDown { .. })
     }
 }
 

@@ -83,6 +83,8 @@ pub enum CommandSummary {
     },
     /// Read the configuration again.
     Reload,
+    /// End the daemon and leave every process to the next one.
+    HandOver,
     /// Stop every server and end the daemon.
     ShutDown,
 }

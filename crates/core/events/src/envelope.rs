@@ -77,6 +77,13 @@ impl Timestamp {
     pub const fn as_unix_seconds(self) -> f64 {
         self.microseconds as f64 / 1e6
     }
+
+    /// The time that is this much earlier.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        let microseconds = i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX);
+        Self { microseconds: self.microseconds.saturating_sub(microseconds) }
+    }
 }
 
 impl From<Timestamp> for SystemTime {

@@ -1,5 +1,6 @@
 //! Every event of llama-warden, in the past tense. The comment on each variant is its entry in `docs/events.md`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,6 +31,11 @@ pub enum Event {
     /// The daemon begins to stop every server and starts none from now on. (supervisor)
     DaemonStopping {
         /// What caused it, for people: a signal, a command, a failed component.
+        trigger: String,
+    },
+    /// The daemon begins to end and leaves every process to the next one. (supervisor)
+    DaemonHandingOver {
+        /// What caused it, for people.
         trigger: String,
     },
     /// No server runs any more, or the shutdown deadline has passed; the daemon is about to end. (supervisor)
@@ -134,6 +140,16 @@ pub enum Event {
         /// One note for each changed option.
         // Shared with the snapshot.
         notes: Arc<[Arc<OptionNote>]>,
+    },
+    /// The process of an earlier run of the daemon is taken over; `ServerSpawned` with its identity follows. (launcher)
+    ServerAdopted {
+        /// Seconds since it was spawned.
+        age_seconds: f64,
+        /// Whether it was ready.
+        was_ready: bool,
+        /// Restarts by policy before, by the reason of the failure.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        restarts: BTreeMap<FailureReason, u64>,
     },
     /// The process exists and has executed the server's program. (launcher)
     ServerSpawned {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_warden_events::{
     ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd,
-    ServerCard, ServerId, Signal, Uptime, Warning,
+    ReadyVia, ServerCard, ServerId, Signal, Uptime, Warning,
 };
 
 use crate::{
@@ -70,6 +70,11 @@ impl Snapshot {
                 daemon.phase = DaemonPhase::Stopping;
                 daemon.trigger = Some(trigger.clone());
             }
+            Event::DaemonHandingOver { trigger } => {
+                daemon.phase = DaemonPhase::Stopping;
+                daemon.trigger = Some(trigger.clone());
+                daemon.is_handing_over = true;
+            }
             Event::DaemonStopped { .. } => daemon.phase = DaemonPhase::Stopped,
             Event::ComponentFailed { component, error } => {
                 daemon.failed_component = Some((component.clone(), error.clone()));
@@ -89,6 +94,7 @@ impl Snapshot {
             | Event::BinaryIdentified(_)
             | Event::DialectChosen { .. }
             | Event::OptionsTranslated { .. }
+            | Event::ServerAdopted { .. }
             | Event::ServerSpawned { .. }
             | Event::SignalDelivered { .. }
             | Event::ListenerIdentified { .. }
@@ -164,13 +170,21 @@ impl ServerRecord {
             Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
             Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
             Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
+            Event::ServerAdopted { age_seconds, restarts, .. } => {
+                self.adopted_age = Duration::try_from_secs_f64(*age_seconds).ok();
+                for (reason, count) in restarts {
+                    self.counters.restarts.add(*reason, *count);
+                }
+            }
             Event::ServerSpawned { pid, start_ticks, argv, port } => {
+                let age = self.adopted_age.take().unwrap_or_default();
                 let process = ProcessRecord {
                     pid: *pid,
                     start_ticks: *start_ticks,
                     port: *port,
-                    spawned_at: envelope.at,
+                    spawned_at: envelope.at.before(age),
                     spawned: envelope.elapsed,
+                    age,
                 };
                 self.argv = argv.clone();
                 return self.spawn(process, envelope);
@@ -184,7 +198,9 @@ impl ServerRecord {
                 Phase::Starting | Phase::Loading { .. } => {
                     self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
                     self.counters.became_ready.count(*via);
-                    self.ready_seconds.observe(*startup_seconds);
+                    if *via != ReadyVia::Adopted {
+                        self.ready_seconds.observe(*startup_seconds);
+                    }
                     self.enter(Phase::Ready { via: *via }, envelope);
                 }
                 _ => return self.late(),
@@ -292,6 +308,7 @@ impl ServerRecord {
             | Event::CommandCompleted { .. } => {}
             Event::DaemonStarted { .. }
             | Event::DaemonStopping { .. }
+            | Event::DaemonHandingOver { .. }
             | Event::DaemonStopped { .. }
             | Event::ComponentFailed { .. }
             | Event::ServerConfigured { .. }
@@ -347,6 +364,7 @@ impl ServerRecord {
     /// Clears what belongs to the former launch.
     fn begin(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
+        self.adopted_age = None;
         self.ready = None;
         self.health = None;
         self.restart_abandoned = None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llama_warden_events::{
     ArgumentList, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
@@ -25,6 +26,8 @@ pub struct ServerRecord {
     pub history: Box<[PhaseChange]>,
     /// The number of the latest launch; 0 before the first.
     pub incarnation: Incarnation,
+    /// How old the process is that is being taken over.
+    pub adopted_age: Option<Duration>,
     /// The running process.
     pub process: Option<ProcessRecord>,
     /// How this launch became ready.
@@ -108,8 +111,17 @@ pub struct ProcessRecord {
     pub port: u16,
     /// When it was spawned, as wall time.
     pub spawned_at: Timestamp,
-    /// When it was spawned, for durations.
+    /// When it was spawned, or taken over, for durations.
     pub spawned: Uptime,
+    /// How old it was then: zero, unless it was taken over from an earlier run of the daemon.
+    pub age: Duration,
+}
+
+impl ProcessRecord {
+    /// How long it has run.
+    pub fn uptime(&self, now: Uptime) -> Duration {
+        self.age + now.since(self.spawned)
+    }
 }
 
 /// How a server became ready.

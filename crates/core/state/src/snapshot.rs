@@ -111,6 +111,8 @@ pub struct DaemonRecord {
     pub configuration_refused: Option<String>,
     /// Who asked it to stop.
     pub trigger: Option<String>,
+    /// Whether it leaves every process to the next daemon.
+    pub is_handing_over: bool,
     /// The component that failed, and its error.
     pub failed_component: Option<(String, String)>,
 }

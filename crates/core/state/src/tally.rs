@@ -15,6 +15,11 @@ impl<K: Copy + Ord> Tally<K> {
         *self.0.entry(key).or_default() += 1;
     }
 
+    /// Counts many occurrences at once.
+    pub fn add(&mut self, key: K, occurrences: u64) {
+        *self.0.entry(key).or_default() += occurrences;
+    }
+
     /// The occurrences of one key.
     pub fn of(&self, key: K) -> u64 {
         self.0.get(&key).copied().unwrap_or_default()

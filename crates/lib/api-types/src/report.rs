@@ -186,7 +186,7 @@ impl ServerReport {
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
             is_running: server.is_running(),
-            uptime_seconds: process.map_or(0, |process| now.since(process.spawned).as_secs()),
+            uptime_seconds: process.map_or(0, |process| process.uptime(now).as_secs()),
             tier: server.card.tier.clone(),
             is_thinking: server.card.thinking,
             enabled: server.card.enabled,

@@ -180,9 +180,10 @@ impl Client {
         self.request(method, &format!("{path}{query}"), limit).await
     }
 
-    /// Stops every server and the daemon. The answer comes at once; the daemon has ended when a stream of it ends.
+    /// Stops the daemon and, unless it hands them over, every server. The answer comes at once; the daemon has ended when a stream of it ends.
     pub async fn shut_down(&self, mode: ShutdownMode) -> Result<ShutdownAnswer, ClientError> {
-        let query = query([("force", flag(mode == ShutdownMode::Forced))]);
+        let query =
+            query([("force", flag(mode == ShutdownMode::Forced)), ("hand_over", flag(mode == ShutdownMode::HandOver))]);
         self.request(Method::POST, &format!("/api/v1/shutdown{query}"), ANSWER_TIMEOUT).await
     }
 

@@ -67,6 +67,8 @@ pub enum ShutdownMode {
     Graceful,
     /// By KILL at once.
     Forced,
+    /// Not at all: the next daemon takes them over.
+    HandOver,
 }
 
 /// The lines of a log stream.

@@ -56,7 +56,7 @@ fn a_bad_value_is_told_with_its_place() {
         ("[models]\ndirs = [\"a\", 1]", ":2:14: `models.dirs[1]` must be a string, not an integer"),
         ("[daemon]\nlisten = \"9888\"", ":2:10: `daemon.listen` cannot be used: `9888` is not HOST:PORT"),
         ("[daemon]\nlisten = 1979-05-27", ":2:10: `daemon.listen` must be a string, not a date"),
-        ("[daemon]\non-daemon-death = \"adopt\"", ":2:19: `on-daemon-death = \"adopt\"` is not built yet"),
+        ("[daemon]\non-daemon-death = \"keep\"", ":2:19: `daemon.on-daemon-death` is `keep`"),
         ("[daemon]\nhosts = [\"a.example\", \"https://b.example\"]", ":2:23: `daemon.hosts[1]` is `https://b.example`"),
         ("[daemon]\nhosts = [\"a.example:443\"]", ":2:10: `daemon.hosts[0]` is `a.example:443`"),
         ("[daemon]\nlocal-users = \"all\"", ":2:15: `daemon.local-users` is `all`"),

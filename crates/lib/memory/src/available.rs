@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use llama_warden_procfs::descendants;
+
 use crate::cgroup;
 
 /// Available memory. It includes the file cache, and so the mapped weights of running servers.
@@ -36,9 +38,14 @@ pub fn available(root: &Path) -> Option<Available> {
     })
 }
 
-/// The anonymous and shared memory of a process in bytes, without mapped files: what its end certainly frees. `None` if the
-/// process is gone.
+/// The anonymous and shared memory of a process and of those below it in bytes, without mapped files: what their end certainly
+/// frees. Behind a wrapper script, the child has it all. `None` if the process is gone.
 pub(crate) fn resident(root: &Path, pid: u32) -> Option<u64> {
+    let own = resident_alone(root, pid)?;
+    Some(descendants(pid).filter_map(|pid| resident_alone(root, pid)).fold(own, u64::saturating_add))
+}
+
+fn resident_alone(root: &Path, pid: u32) -> Option<u64> {
     let status = fs::read_to_string(root.join(format!("proc/{pid}/status"))).ok()?;
     Some(field(&status, "RssAnon")?.saturating_add(field(&status, "RssShmem").unwrap_or(0)))
 }

@@ -85,4 +85,24 @@ mod tests {
         assert!(reading.host.is_some());
         assert_eq!(reading.resident.keys().collect::<Vec<_>>(), [&own]);
     }
+
+    #[test]
+    fn the_memory_of_a_server_behind_a_wrapper_is_that_of_its_child() {
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Command, Stdio};
+        // The child holds 16 MiB in a variable; its parent waits for it.
+        let held = "big=$(head -c 16777216 /dev/zero | tr '\\0' x); echo held; read -r end <&3";
+        let text = format!("exec 3<&0; ({held}; : ${{#big}}) & wait");
+        let mut wrapper = Command::new("/bin/sh");
+        let wrapper = wrapper.args(["-c", &text]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut wrapper = wrapper.spawn().expect("spawns");
+        let mut line = String::new();
+        BufReader::new(wrapper.stdout.take().expect("piped")).read_line(&mut line).expect("is read");
+        let pid = wrapper.id();
+        let resident = SystemMemoryProbe::default().read(&[pid]).resident[&pid];
+        // The end of its input ends the child, and that the wrapper.
+        drop(wrapper.stdin.take());
+        wrapper.wait().expect("is reaped");
+        assert!(line == "held\n" && resident > 16 << 20, "{line:?}, {resident}");
+    }
 }

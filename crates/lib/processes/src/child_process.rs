@@ -13,10 +13,9 @@ use nix::sys::signal;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
-use super::spawn_request::KeptProgram;
 use super::spawner::Spawned;
 use super::sweep::Survivor;
-use super::wire::{self, EndReport, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
+use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
 /// A program that runs, or whose end nobody has taken yet. Boxed, because a launch lives for months in a small future.
 #[derive(Debug)]
@@ -107,24 +106,28 @@ impl ChildProcess {
         Self(Box::new(Attended { shim, frames, identity, end: None, is_left: false }))
     }
 
-    /// Tells the shim what the next daemon is to know.
+    /// Adds to what the next daemon is told about the program.
     pub fn note(&self, note: &[u8]) {
         // An error means that the shim has ended, which is seen elsewhere.
         let _ = self.0.tell(&ShimOrder::Note, note);
     }
 
-    /// Leaves the program to the next daemon, which finds it as `kept` says. `unread` is what was read from its standard output and its
-    /// standard error and is no whole line.
+    /// Decides whether the program outlives the daemon, however that ends.
+    pub fn outlive(&self, outlives: bool) {
+        // An error means that the shim has ended, which is seen elsewhere.
+        let _ = self.0.tell(&ShimOrder::Outlive(outlives), &[]);
+    }
+
+    /// Leaves the program to the next daemon. `unread` is what was read from its standard output and its standard error and is no whole
+    /// line.
     ///
     /// # Errors
     /// If the shim cannot be told: the program is killed.
-    pub fn leave(mut self, kept: KeptProgram, unread: [&[u8]; 2]) -> io::Result<()> {
-        let KeptProgram { folder, name, note } = kept;
-        self.0.tell(&ShimOrder::Note, note.as_bytes())?;
+    pub fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
         for (stream, bytes) in [StreamName::Stdout, StreamName::Stderr].into_iter().zip(unread) {
             self.0.tell(&ShimOrder::Unread { stream }, bytes)?;
         }
-        self.0.tell(&ShimOrder::Keep(Keeping { folder, name }), &[])?;
+        self.0.tell(&ShimOrder::Outlive(true), &[])?;
         self.0.is_left = true;
         Ok(())
     }

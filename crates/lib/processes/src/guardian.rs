@@ -1,7 +1,7 @@
 //! The guardian: the daemon's first child, a fork server, and the last parent of everything that the daemon runs.
 //!
 //! It is the daemon's own executable under another name, with one thread, no open files of the daemon and no environment. For each
-//! socket that the daemon sends, it forks a [shim](crate::shim), which serves that socket. It forks instead of executing, because
+//! socket that the daemon sends, it forks a shim, which serves that socket. It forks instead of executing, because
 //! that costs a tenth of the time and of the memory (measured: docs/decisions/0021-guardian-and-shims.md).
 //!
 //! It is a subreaper: what a killed shim leaves behind becomes its child, and is killed. It outlives the daemon until it has no child.

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ impl Doorway {
     pub(crate) fn open(keeping: &Keeping) -> io::Result<Self> {
         let name = format!("{}.{}", keeping.name, std::process::id());
         let path = keeping.folder.join(&name);
+        // An error is told by the next step, unless it is there already.
+        let _ = fs::DirBuilder::new().mode(0o700).create(&keeping.folder);
         // Through the folder's descriptor, because the path of a socket has at most 107 bytes.
         let folder = fs::File::open(&keeping.folder)?;
         let short = crate::adoption::within(&folder, OsStr::new(&name));

@@ -22,6 +22,11 @@ impl LaunchTag {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/hook"))
     }
 
+    /// The tag with this value of the variable.
+    pub fn from_value(value: &str) -> Self {
+        Self(format!("{LAUNCH_TAG_VARIABLE}={value}"))
+    }
+
     /// A tag that matches every launch of one run of the daemon.
     pub fn of_run(boot: &str) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/"))
@@ -30,6 +35,11 @@ impl LaunchTag {
     /// A tag that matches every launch of a server in one run of the daemon.
     pub fn of_server(boot: &BootId, server: &ServerId) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/"))
+    }
+
+    /// Whether every process with the tag `other` also matches this one.
+    pub fn includes(&self, other: &Self) -> bool {
+        self.matches(other.0.as_bytes())
     }
 
     /// Whether a process was started with this tag. `false` if its environment cannot be read: a process of ours runs as our own

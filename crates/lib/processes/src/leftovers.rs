@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
-use llama_warden_events::BootId;
+use llama_warden_events::{BootId, ServerId};
 use llama_warden_support::{Durability, blocking, is_disk_full, read_regular, replace_file};
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ const FILE: &str = "boots";
 /// Longest file in bytes: room for the ids of many thousand runs that left processes behind.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Kills every process of earlier runs that used `state_dir`, until `deadline`, and writes down that `boot` runs now.
+/// Kills every process of earlier runs that used `state_dir`, except those of the `spared` launches, until `deadline`, and writes down that `boot` runs now.
 ///
 /// Lines that are not an id are ignored, such as those of a file that was cut off.
 ///
@@ -31,7 +31,12 @@ const MAX_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// If the file cannot be written: the processes of this run could not be found after a crash.
-pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
+pub async fn reconcile(
+    state_dir: &Path,
+    boot: &BootId,
+    spared: &[(ServerId, LaunchTag)],
+    deadline: Instant,
+) -> io::Result<Sweep> {
     let (path, boot) = (state_dir.join(FILE), boot.to_string());
     let (file, folder) = (path.clone(), state_dir.to_owned());
     let found = blocking(move || (read(&file), InstanceLock::all(&folder))).await;
@@ -40,16 +45,21 @@ pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io
     let mut total = Sweep::default();
     let mut unfinished = Vec::new();
     for run in &earlier {
-        let tagged = ProcessSelector { tag: Some(LaunchTag::of_run(run)), ..ProcessSelector::default() };
+        let tag = LaunchTag::of_run(run);
+        let spared: Vec<_> =
+            spared.iter().map(|(_, spared)| spared).filter(|spared| tag.includes(spared)).cloned().collect();
+        let has_spared = !spared.is_empty();
+        let tagged = ProcessSelector { tag: Some(tag), spared, ..ProcessSelector::default() };
         let swept = sweep(&tagged, deadline).await;
         total.killed += swept.killed;
-        if !swept.survivors.is_empty() {
+        if !swept.survivors.is_empty() || has_spared {
             unfinished.push(run.as_str());
             total.survivors.extend(swept.survivors);
         }
     }
     // Processes that cleared their environment still hold the lock of their server, whichever run they are of.
-    for lock in locks {
+    let is_spared = |lock: &InstanceLock| spared.iter().any(|(server, _)| lock.path().ends_with(server.as_str()));
+    for lock in locks.into_iter().filter(|lock| !is_spared(lock)) {
         let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
         let swept = sweep(&holding, deadline).await;
         total.killed += swept.killed;
@@ -128,11 +138,11 @@ mod tests {
         let state_dir = tempfile::tempdir().expect("tempdir");
         let (earlier, now) = (BootId::from_random(0xdead_0001), BootId::from_random(0xdead_0002));
         let deadline = || Instant::now() + Duration::from_secs(10);
-        assert_eq!(reconcile(state_dir.path(), &earlier, deadline()).await.expect("works"), Sweep::default());
+        assert_eq!(reconcile(state_dir.path(), &earlier, &[], deadline()).await.expect("works"), Sweep::default());
 
         let mut leftover = tagged(&format!("{earlier}/a/1"));
         let mut bystander = tagged(&format!("{}/a/1", BootId::from_random(0xdead_0003)));
-        let swept = reconcile(state_dir.path(), &now, deadline()).await.expect("works");
+        let swept = reconcile(state_dir.path(), &now, &[], deadline()).await.expect("works");
         assert_eq!(swept, Sweep { killed: 1, survivors: Vec::new() });
         assert_eq!(leftover.wait().expect("ended").signal(), Some(9));
         assert_eq!(bystander.try_wait().expect("readable"), None, "the bystander lives");
@@ -148,7 +158,7 @@ mod tests {
         let boot = BootId::from_random(0xdead_0004);
         for garbage in [&b""[..], b"\n\n\n", b"\xff\xfe", b"0000", b"../../etc/passwd\n", b"{\"boot\": 1}\n"] {
             fs::write(state_dir.path().join(FILE), garbage).expect("write");
-            let swept = reconcile(state_dir.path(), &boot, Instant::now()).await.expect("works");
+            let swept = reconcile(state_dir.path(), &boot, &[], Instant::now()).await.expect("works");
             assert_eq!(swept, Sweep::default(), "{garbage:?}");
         }
         assert_eq!(bystander.try_wait().expect("readable"), None, "the bystander lives");
@@ -159,6 +169,6 @@ mod tests {
     #[tokio::test]
     async fn a_state_directory_that_cannot_be_written_is_an_error() {
         let boot = BootId::from_random(0xdead_0005);
-        assert!(reconcile(Path::new("/no/such/folder"), &boot, Instant::now()).await.is_err());
+        assert!(reconcile(Path::new("/no/such/folder"), &boot, &[], Instant::now()).await.is_err());
     }
 }

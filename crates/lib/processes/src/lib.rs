@@ -1,6 +1,6 @@
 //! Processes: how they are run, recognised, signalled, awaited and swept.
 //!
-//! The daemon has one child, the [guardian], which forks a [shim] for each program. The shim is the parent of
+//! The daemon has one child, the [guardian], which forks a shim for each program. The shim is the parent of
 //! the program and gets every orphan below it, so that nothing escapes. Launch tags and locks find what is left if daemon, guardian
 //! and shims are killed at once. Each file opens with the rule of the kernel that forces its design.
 

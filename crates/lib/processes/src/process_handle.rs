@@ -1,6 +1,6 @@
 //! A handle of one process that never refers to another process with the same id: a pidfd, or polling where there is none.
 //!
-//! Kernels before 5.3 and some sandboxes give no pidfd. There, the end of a process that was left behind is polled every [`POLL_INTERVAL`], and a
+//! Kernels before 5.3 and some sandboxes give no pidfd. There, the end of a process that was left behind is polled every 20 ms, and a
 //! process that is not our child is identified by id and start time. Between a poll and a signal its id may, in theory, be given
 //! to another process. A warning about it is logged once.
 

@@ -58,16 +58,14 @@ pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
     let ShimOrder::Spawn(order) = message else { return Err(io::ErrorKind::InvalidData.into()) };
     // The name is for people, so that one that the kernel refuses does not matter.
     let _ = std::ffi::CString::new(order.name.as_str()).map(|name| prctl::set_name(&name));
-    match start(&order, &body) {
-        Ok((leader, pipes)) => {
+    // Before the program runs: from then on the daemon counts on it.
+    let doorway = if order.outlives { order.keeping.as_ref() } else { None }.map(Doorway::open).transpose();
+    match doorway.and_then(|doorway| Ok((doorway, start(&order, &body)?))) {
+        Ok((doorway, (leader, pipes))) => {
             let start_ticks = ProcessStat::of(leader).map_or(0, |stat| stat.start_ticks);
             let identity = ProgramIdentity { pid: leader, start_ticks };
             let mut shim = Shim::new(daemon, frames, identity, pipes, order.may_leave_descendants)?;
-            shim.note = order.note.into_bytes();
-            // Before the program is announced: from then on the daemon counts on it.
-            if let Some(keeping) = &order.keeping {
-                shim.keep(keeping)?;
-            }
+            (shim.doorway, shim.keeping, shim.note) = (doorway, order.keeping, order.note.into_bytes());
             shim.introduce(&ShimReport::Spawned(identity), &[]);
             shim.attend()
         }
@@ -149,7 +147,8 @@ enum Leader {
 struct Shim {
     /// `None` while no daemon is there.
     daemon: Option<UnixStream>,
-    /// Where the next daemon comes in; `None` for a program that does not outlive its daemon.
+    keeping: Option<Keeping>,
+    /// Where the next daemon comes in; `None` while the program is not to outlive its daemon.
     doorway: Option<Doorway>,
     pipes: [KeptPipe; 2],
     /// For the next daemon.
@@ -189,6 +188,7 @@ impl Shim {
             daemon: Some(daemon),
             frames,
             ends: SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            keeping: None,
             doorway: None,
             pipes: [KeptPipe::new(StreamName::Stdout, stdout), KeptPipe::new(StreamName::Stderr, stderr)],
             note: Vec::new(),
@@ -206,8 +206,10 @@ impl Shim {
         })
     }
 
-    fn keep(&mut self, keeping: &Keeping) -> io::Result<()> {
-        self.doorway = Some(Doorway::open(keeping)?);
+    fn keep(&mut self) -> io::Result<()> {
+        if self.doorway.is_none() {
+            self.doorway = self.keeping.as_ref().map(Doorway::open).transpose()?;
+        }
         Ok(())
     }
 
@@ -413,12 +415,14 @@ impl Shim {
             }
             ShimOrder::Kill => self.is_killing = true,
             // A socket that cannot be made is seen by the next daemon, which does not find it, and by the tag.
-            ShimOrder::Keep(ref keeping) => drop(self.keep(keeping)),
-            ShimOrder::Note => self.note = body,
+            ShimOrder::Outlive(true) => drop(self.keep()),
+            ShimOrder::Outlive(false) => self.doorway = None,
+            ShimOrder::Note => self.note.extend(body),
             ShimOrder::Unread { stream } => {
                 self.pipes.iter_mut().filter(|pipe| pipe.stream == stream).for_each(|pipe| pipe.push(&body));
             }
             ShimOrder::Release => {
+                self.doorway = None;
                 self.is_killing = true;
                 self.is_released = true;
             }
@@ -427,7 +431,8 @@ impl Shim {
 
     fn on_daemon_gone(&mut self) {
         self.daemon = None;
-        self.is_killing |= self.doorway.is_none();
+        // What was being stopped is not kept either.
+        self.is_killing |= self.doorway.is_none() || self.is_stopping;
     }
 
     fn report(&mut self, report: &ShimReport) {

@@ -32,11 +32,11 @@ pub struct SpawnRequest {
     pub lock: Option<PathBuf>,
     /// Whether processes that outlive the program may run on until the daemon ends. Otherwise they are killed at its end.
     pub may_leave_descendants: bool,
-    /// How it outlives the daemon. Otherwise everything is killed when the daemon is gone.
+    /// How the next daemon can find it; `None` for what never outlives its daemon.
     pub kept: Option<KeptProgram>,
 }
 
-/// How a program outlives its daemon.
+/// How a program can outlive its daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptProgram {
     /// The folder of the sockets at which the next daemon finds it.
@@ -45,6 +45,8 @@ pub struct KeptProgram {
     pub name: String,
     /// What the next daemon is told about it.
     pub note: String,
+    /// Whether it does so however the daemon ends. Otherwise only when it is [left](crate::child_process::ChildProcess::leave).
+    pub outlives: bool,
 }
 
 impl SpawnRequest {
@@ -55,6 +57,7 @@ impl SpawnRequest {
             lock: self.lock.clone(),
             arguments: self.arguments.len(),
             may_leave_descendants: self.may_leave_descendants,
+            outlives: self.kept.as_ref().is_some_and(|kept| kept.outlives),
             note: self.kept.as_ref().map(|kept| kept.note.clone()).unwrap_or_default(),
             keeping: self.kept.clone().map(|KeptProgram { folder, name, .. }| Keeping { folder, name }),
         };

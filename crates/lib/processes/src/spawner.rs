@@ -91,14 +91,15 @@ impl Spawner {
         self.link().pid
     }
 
-    /// Completes once the guardian has ended, and not within a second of its start. Safe to cancel.
-    pub async fn guardian_ended(&self) {
+    /// Completes with the process id of the guardian once it has ended, and not within a second of its start. Safe to cancel.
+    pub async fn guardian_ended(&self) -> u32 {
         let guardian = self.link();
         guardian.ended().await;
         sleep_until(guardian.started + GUARDIAN_PAUSE).await;
+        guardian.pid
     }
 
-    /// Starts another guardian, unless another caller has done so since `ended` was the guardian.
+    /// Starts another guardian with a warning, unless another caller has done so since `ended` was the guardian.
     ///
     /// # Errors
     /// If the kernel gives no process.
@@ -106,6 +107,7 @@ impl Spawner {
         let mut guardian = lock(&self.0.guardian);
         if guardian.pid == ended {
             *guardian = Arc::new(GuardianLink::start(&self.0.program)?);
+            tracing::warn!(ended, now = guardian.pid, "the guardian process was killed and is started again");
         }
         Ok(())
     }
@@ -122,6 +124,7 @@ impl Spawner {
             Err(SpawnFailure::Refused(error)) => Err(error),
             Err(failure) => {
                 if matches!(failure, SpawnFailure::Silent) {
+                    tracing::warn!(pid = guardian.pid, "the guardian process does not answer and is killed");
                     guardian.kill();
                 }
                 self.replace_guardian(guardian.pid)?;

@@ -19,6 +19,8 @@ use super::process_handle::ProcessHandle;
 pub struct ProcessSelector {
     /// The tag in the environment that it was started with.
     pub tag: Option<LaunchTag>,
+    /// Tags of processes that are left alone.
+    pub spared: Vec<LaunchTag>,
     /// The lock that it holds.
     pub lock: Option<InstanceLock>,
 }
@@ -98,7 +100,9 @@ impl SearchResult {
 async fn find(selector: &ProcessSelector) -> SearchResult {
     let selector = selector.clone();
     let search = move || {
-        let survivors = find_all(|pid| selector.tag.as_ref().is_some_and(|tag| tag.is_of(pid)));
+        let survivors = find_all(|pid| {
+            selector.tag.as_ref().is_some_and(|tag| tag.is_of(pid)) && !selector.spared.iter().any(|tag| tag.is_of(pid))
+        });
         // Reading the open files of every process costs far more, and is needed for escaped descendants only.
         match &selector.lock {
             Some(lock) if survivors.is_empty() && lock.is_held() => {

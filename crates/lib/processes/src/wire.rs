@@ -30,7 +30,7 @@ const MAX_DESCRIPTORS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ShimOrder {
-    /// Run a program; the body is a [`ProgramBlock`]. The first message, and sent once.
+    /// Run a program; the body is the program, its arguments and its variables, with a NUL between two. The first message, and sent once.
     Spawn(SpawnOrder),
     /// Send a signal to every process of the launch, and, unless it is CONT, wait for their ends.
     Signal {
@@ -41,9 +41,9 @@ pub(crate) enum ShimOrder {
     Kill,
     /// Every message was taken: end. Processes that are left are killed.
     Release,
-    /// Outlive the daemon from now on.
-    Keep(Keeping),
-    /// Keep the body for the next daemon, instead of an earlier one.
+    /// Outlive the daemon from now on, or do not.
+    Outlive(bool),
+    /// Add the body to what the next daemon is told about the program.
     Note,
     /// The body was read from a pipe and is no whole line: the next daemon gets it before the rest.
     Unread {
@@ -74,8 +74,10 @@ pub(crate) struct SpawnOrder {
     pub(crate) may_leave_descendants: bool,
     /// What the next daemon is told about the program.
     pub(crate) note: String,
-    /// Where to wait for the next daemon. Without it, everything is killed when the daemon is gone.
+    /// Where to wait for the next daemon, if the program is to outlive this one.
     pub(crate) keeping: Option<Keeping>,
+    /// Whether it is to outlive this daemon. Otherwise everything is killed when the daemon is gone.
+    pub(crate) outlives: bool,
 }
 
 /// What a shim says to a daemon.

@@ -65,6 +65,12 @@ impl ProcessStat {
         self.resident_pages.saturating_mul(rustix::param::page_size() as u64)
     }
 
+    /// How long ago the process started; `None` if `/proc/uptime` cannot be read.
+    pub fn age_seconds(&self) -> Option<f64> {
+        let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+        Some((uptime - ticks_as_seconds(self.start_ticks)).max(0.0))
+    }
+
     /// When the process started, in seconds since the Unix epoch; `None` if `/proc/stat` cannot be read.
     pub fn start_time_seconds(&self) -> Option<f64> {
         let stat = fs::read_to_string("/proc/stat").ok()?;

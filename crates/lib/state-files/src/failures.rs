@@ -57,7 +57,7 @@ impl FailureFile {
         }
     }
 
-    /// As [`Self::load`], off the runtime's thread. A disk that does not answer counts as no failures.
+    /// Reads what an earlier run saved, off the runtime's thread. A disk that does not answer counts as no failures.
     pub async fn loaded(&self) -> FailureCounts {
         let file = self.clone();
         timeout(LOAD_TIMEOUT, blocking(move || file.load())).await.ok().and_then(Result::ok).unwrap_or_default()

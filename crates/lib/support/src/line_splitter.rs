@@ -63,6 +63,11 @@ impl LineSplitter {
         *self = Self::default();
     }
 
+    /// Takes the line that has not ended, for another splitter that reads on.
+    pub fn take_partial(&mut self) -> Vec<u8> {
+        std::mem::take(self).partial
+    }
+
     /// Bytes of memory that it holds until the line ends.
     pub fn held_bytes(&self) -> usize {
         self.partial.capacity()

@@ -122,8 +122,8 @@ pub enum CliCommand {
     Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check {
-        /// The file; else the configuration that every command uses
-        #[arg(value_name = "FILE", conflicts_with = "config", value_parser = path())]
+        /// The file, before --config; else the configuration that every command uses
+        #[arg(value_name = "FILE", value_parser = path())]
         file: Option<PathBuf>,
     },
     /// Print a template, or what is in force
@@ -177,6 +177,9 @@ pub struct UpArgs {
     /// Run in the background, and return when the daemon answers
     #[arg(long, short)]
     pub detach: bool,
+    /// Replace the daemon that runs: its servers go on, and this one takes them over
+    #[arg(long)]
+    pub take_over: bool,
     /// Write the log on a terminal too, instead of a live table
     #[arg(long)]
     pub plain: bool,

@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use serde_json::json;
 
 use crate::args::UpArgs;
+use crate::commands::take_over;
 use llama_warden_terminal::advice;
 use llama_warden_terminal::output::print_either;
 
@@ -31,6 +32,9 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
         CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display()))
             .next_step("name a directory of your own as daemon.state-dir")
     };
+    if args.take_over {
+        take_over::run(&loaded, args).await?;
+    }
     // Whoever holds the directory writes this log.
     drop(StateDir::acquire(&state)?);
     // No link: in a folder that others can write, it would lead to any file of ours.

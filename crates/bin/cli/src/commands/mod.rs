@@ -19,6 +19,7 @@ mod models;
 mod profile;
 mod schema;
 mod status;
+mod take_over;
 mod up;
 mod wait;
 

@@ -23,6 +23,7 @@ use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::UpArgs;
+use crate::commands::take_over;
 
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
@@ -36,6 +37,9 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
     print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let from_file = configuration.path().is_some();
+    if args.take_over {
+        build_runtime()?.block_on(take_over::run(&inventory.loaded, args))?;
+    }
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
     let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
     let has_table = !args.plain && !global.json && can_have_table()?;

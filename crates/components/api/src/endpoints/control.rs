@@ -93,6 +93,9 @@ struct ShutdownQuery {
     /// Kill at once.
     #[serde(default)]
     force: SwitchParameter,
+    /// Leave every server to the next daemon instead of stopping it.
+    #[serde(default)]
+    hand_over: SwitchParameter,
 }
 
 pub(super) const SHUT_DOWN: Route = Route {
@@ -107,7 +110,10 @@ async fn shut_down(
     StrictQuery(query): StrictQuery<ShutdownQuery>,
 ) -> Result<Response, ProblemResponse> {
     let trigger = "POST /api/v1/shutdown".to_owned();
-    let command = SuperviseCommand::ShutDown { trigger, force: query.force.is_on() };
+    let command = match query.hand_over.is_on() {
+        true => SuperviseCommand::HandOver { trigger },
+        false => SuperviseCommand::ShutDown { trigger, force: query.force.is_on() },
+    };
     let accepted = send(&app, command, ACCEPT_TIMEOUT).await?;
     Ok(json(StatusCode::ACCEPTED, &ShutdownAnswer { command: accepted.id }))
 }

@@ -280,6 +280,7 @@ async fn run_owner(
             SuperviseCommand::RestartServer { server, force, .. } => {
                 (Some(server.clone()), CommandSummary::Restart { force: *force })
             }
+            SuperviseCommand::HandOver { .. } => (None, CommandSummary::HandOver),
             SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {
                 switch(request, &events).await;

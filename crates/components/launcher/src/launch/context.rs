@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
+use llama_warden_bus::{Bus, BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{BootId, Event, Incarnation, OptionNote, ProcessEnd, Seq, ServerId};
 use llama_warden_support::Interner;
 
+use super::adopt::HeldLaunches;
 use super::dialect_reloader::DialectReloader;
 use super::failure::LaunchFailure;
 use super::identify::BinaryCache;
@@ -41,6 +42,12 @@ pub(crate) struct LaunchResources {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The folder of the instance locks; without it servers have no locks.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Whether servers outlive the daemon however it ends.
+    pub(crate) outlive: bool,
+    /// Processes of an earlier daemon.
+    pub(crate) held: HeldLaunches,
+    /// Tells what every server does, also between events.
+    pub(crate) bus: Bus,
 }
 
 /// Publishes the events of one launch.
@@ -83,13 +90,16 @@ pub(crate) struct Launch {
     pub(crate) inbox: LaunchInbox,
     /// The lock that its processes hold; `None` before the spawn, and where there is none.
     pub(crate) lock: Option<InstanceLock>,
+    /// The tag of a process that was taken over.
+    pub(crate) adopted_tag: Option<Box<LaunchTag>>,
 }
 
 /// A launch that has ended, with its last event, which the component publishes.
 #[derive(Debug)]
 pub(crate) struct EndedLaunch {
     pub(crate) server: ServerId,
-    pub(crate) last: EventDraft,
+    /// `None` if the process was left to the next daemon.
+    pub(crate) last: Option<EventDraft>,
 }
 
 /// The end of a launch before its program runs.
@@ -104,8 +114,13 @@ pub(crate) enum NotStarted {
 impl Launch {
     /// Ends the launch with its last event.
     pub(crate) fn end(self, last: Event) -> EndedLaunch {
-        let last = self.reporter.draft(last);
+        let last = Some(self.reporter.draft(last));
         EndedLaunch { server: self.reporter.server, last }
+    }
+
+    /// Ends the launch, whose process the next daemon goes on with.
+    pub(crate) fn end_left(self) -> EndedLaunch {
+        EndedLaunch { server: self.reporter.server, last: None }
     }
 
     /// Ends the launch because the bus is closed. Its process, if there is one, is killed when it is dropped.
@@ -115,12 +130,13 @@ impl Launch {
 
     /// The tag of the launch's processes.
     pub(crate) fn tag(&self) -> LaunchTag {
-        LaunchTag::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
+        let own = || LaunchTag::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation);
+        self.adopted_tag.as_deref().cloned().unwrap_or_else(own)
     }
 
     /// Selects the launch's processes by tag and lock.
     pub(crate) fn selector(&self) -> ProcessSelector {
-        ProcessSelector { tag: Some(self.tag()), lock: self.lock.clone() }
+        ProcessSelector { tag: Some(self.tag()), lock: self.lock.clone(), spared: Vec::new() }
     }
 }
 

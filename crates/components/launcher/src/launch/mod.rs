@@ -1,5 +1,6 @@
 //! One launch, from the command to its last event.
 
+pub(crate) mod adopt;
 pub(crate) mod context;
 pub(crate) mod dialect_reloader;
 pub(crate) mod failure;

@@ -16,6 +16,10 @@ pub(crate) const MAX_QUEUED_SIGNALS: usize = 8;
 pub(crate) enum LaunchOrder {
     /// Deliver a signal.
     Signal(SignalOrder),
+    /// Tell the next daemon that the server was ready.
+    NoteReady,
+    /// Leave the process to the next daemon.
+    Leave,
     /// End now, because the launcher ends.
     CallOff,
 }
@@ -55,6 +59,8 @@ pub(crate) struct LaunchInbox(SlotReceiver<QueuedOrders>);
 struct QueuedOrders {
     signals: Vec<SignalOrder>,
     inquiry: Option<ListenerInquiry>,
+    is_ready_noted: bool,
+    is_left: bool,
     is_called_off: bool,
 }
 
@@ -79,6 +85,18 @@ impl LaunchHandle {
             queued.inquiry.get_or_insert(inquiry);
             Ok(())
         })
+    }
+
+    /// Has the next daemon told that the server was ready.
+    pub(crate) fn note_ready(&self) {
+        // A closed channel is a launch that has ended already.
+        let _ = self.0.update(|queued| queued.is_ready_noted = true);
+    }
+
+    /// Has the launch leave its process to the next daemon.
+    pub(crate) fn leave(&self) {
+        // A closed channel is a launch that has ended already.
+        let _ = self.0.update(|queued| queued.is_left = true);
     }
 
     /// Has the launch end at once, before it takes any queued signal.
@@ -113,6 +131,12 @@ impl QueuedOrders {
     fn next_order(&mut self) -> Option<LaunchOrder> {
         if std::mem::take(&mut self.is_called_off) {
             return Some(LaunchOrder::CallOff);
+        }
+        if std::mem::take(&mut self.is_ready_noted) {
+            return Some(LaunchOrder::NoteReady);
+        }
+        if std::mem::take(&mut self.is_left) {
+            return Some(LaunchOrder::Leave);
         }
         (!self.signals.is_empty()).then(|| LaunchOrder::Signal(self.signals.remove(0)))
     }

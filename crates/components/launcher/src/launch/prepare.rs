@@ -35,8 +35,8 @@ pub(crate) struct PreparedLaunch {
 }
 
 impl Launch {
-    /// Prepares the launch, and publishes what it finds out.
-    pub(crate) async fn prepare(&self) -> Result<PreparedLaunch, NotStarted> {
+    /// Prepares the launch, and publishes what it finds out. `runs` is for a process that is to be taken over.
+    pub(crate) async fn prepare(&self, runs: bool) -> Result<PreparedLaunch, NotStarted> {
         let Self { server, resources, reporter, .. } = self;
         let policy = EnvironmentPolicy { pass: &server.env_pass, set: &server.env };
         let environment = child_environment(resources.environment.iter().cloned(), policy, Some(&self.tag()))
@@ -47,10 +47,10 @@ impl Launch {
             let detail = format!("{error}; {next_step}");
             LaunchFailure::new(FailureReason::BinaryNotFound, detail)
         })?;
-        let ServerKeys { keys, has_comments, mut doubts } = match self.run_preflight(&program).await {
+        let ServerKeys { keys, has_comments, mut doubts } = match self.run_preflight(&program, runs).await {
             Err(failure) if failure.reason == FailureReason::PortInUse => {
                 self.kill_port_holders().await;
-                self.run_preflight(&program).await?
+                self.run_preflight(&program, runs).await?
             }
             checked => checked?,
         };
@@ -115,9 +115,9 @@ impl Launch {
     }
 
     /// Checks files and addresses off the runtime's thread; returns the keys.
-    async fn run_preflight(&self, program: &Path) -> Result<ServerKeys, LaunchFailure> {
+    async fn run_preflight(&self, program: &Path, runs: bool) -> Result<ServerKeys, LaunchFailure> {
         let (server, program) = (Arc::clone(&self.server), program.to_owned());
-        let checked = blocking(move || preflight::check(&server, &program)).await;
+        let checked = blocking(move || preflight::check(&server, &program, runs)).await;
         checked
             .unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
     }

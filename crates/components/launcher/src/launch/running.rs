@@ -24,9 +24,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::adopt;
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
-use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput};
+use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput, UnreadOutput};
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome};
 use llama_warden_processes::launch_tag::LaunchTag;
 use llama_warden_processes::sweep::{self, Survivor};
@@ -51,15 +52,27 @@ pub(crate) struct OutputPipes {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) redactor: Redactor,
+    /// What was read before, and by somebody else: standard output, then standard error.
+    pub(crate) missed: UnreadOutput,
 }
 
 /// The task that reads the output, and the means to end it early.
 pub(crate) struct ReaderTask {
-    reading: JoinHandle<()>,
+    reading: JoinHandle<UnreadOutput>,
     cancel: ReadCancel,
 }
 
 type ListenerAnswer = Pin<Box<dyn Future<Output = (ListenerOwner, Option<Seq>)> + Send>>;
+
+/// Why a launch runs no more.
+pub(crate) enum RunEnd {
+    /// Its process has ended.
+    Exited,
+    /// Its process is left to the next daemon.
+    Left,
+    /// The bus is closed.
+    Unheard,
+}
 
 /// Everything that wakes a running launch.
 enum Wakeup {
@@ -78,15 +91,18 @@ impl RunningServer {
     }
 
     /// Delivers signals and answers questions until the process has ended.
-    ///
-    /// # Errors
-    /// If the bus is closed.
-    pub(crate) async fn run_until_exit(&mut self) -> Result<(), BusClosed> {
+    pub(crate) async fn run(&mut self) -> RunEnd {
+        self.run_until_end().await.unwrap_or(RunEnd::Unheard)
+    }
+
+    async fn run_until_end(&mut self) -> Result<RunEnd, BusClosed> {
         loop {
             match self.next_wakeup().await {
-                Wakeup::Exited => return Ok(()),
+                Wakeup::Exited => return Ok(RunEnd::Exited),
                 // Boxed: see `next_wakeup`.
                 Wakeup::Ordered(LaunchOrder::Signal(order)) => Box::pin(self.deliver(order)).await?,
+                Wakeup::Ordered(LaunchOrder::NoteReady) => self.process.note(adopt::READY),
+                Wakeup::Ordered(LaunchOrder::Leave) => return Ok(RunEnd::Left),
                 Wakeup::Ordered(LaunchOrder::CallOff) => kill(&self.process),
                 Wakeup::Asked(inquiry) => self.inquiry = Some(self.identify_listener(inquiry)),
                 Wakeup::Answered(listener, cause) => {
@@ -143,10 +159,18 @@ impl RunningServer {
 
     /// Cleans up after a process that has ended. If the bus is closed, the exit cannot be published, and dropping the process
     /// kills it.
-    pub(crate) async fn conclude(self, result: Result<(), BusClosed>) -> EndedLaunch {
+    pub(crate) async fn conclude(self, end: RunEnd) -> EndedLaunch {
         let Self { launch, process, reader, oom_kills, .. } = self;
-        if result.is_err() {
-            return launch.end_unheard();
+        match end {
+            RunEnd::Exited => {}
+            RunEnd::Left => {
+                let [stdout, stderr] = reader.leave().await;
+                if let Err(error) = process.leave([&stdout, &stderr]) {
+                    tracing::error!(server = %launch.reporter.server, %error, "a server cannot be left to the next daemon; it ends");
+                }
+                return launch.end_left();
+            }
+            RunEnd::Unheard => return launch.end_unheard(),
         }
         let pid = process.pid();
         let ProcessOutcome { end, killed: mut swept, mut survivors, control_groups, is_lost } = process.outcome();
@@ -181,7 +205,7 @@ impl RunningServer {
 
 /// Reads the output in a task of its own, which waits for nothing but the pipes: a server whose pipe is full stops answering.
 fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
-    let OutputPipes { stdout, stderr, redactor } = output;
+    let OutputPipes { stdout, stderr, redactor, missed } = output;
     // Both sinks are open before either pipe is read: the tap of one stream may expect the other.
     let pipes = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(stream, pipe)| {
         let (server, incarnation) = (launch.reporter.server.clone(), launch.reporter.incarnation);
@@ -193,7 +217,9 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         })
     });
     let (cancel, cancelled) = oneshot::channel();
-    let reading = tokio::spawn(ServerOutput::new(pipes, redactor).read(cancelled));
+    let mut output = ServerOutput::new(pipes, redactor);
+    output.begin_with(missed.each_ref().map(Vec::as_slice));
+    let reading = tokio::spawn(output.read(cancelled));
     ReaderTask { reading, cancel }
 }
 
@@ -209,6 +235,13 @@ fn listener_of(server: &ServerSpec, leader: u32, tag: &LaunchTag) -> ListenerOwn
 }
 
 impl ReaderTask {
+    /// Ends the reading where another reader goes on, and returns what that one has to begin with.
+    async fn leave(self) -> UnreadOutput {
+        // An error means that both pipes are read to their end.
+        let _ = self.cancel.send(());
+        self.reading.await.unwrap_or_default()
+    }
+
     /// Lets the reading end by itself, or ends it.
     async fn finish(self) {
         let Self { mut reading, cancel } = self;

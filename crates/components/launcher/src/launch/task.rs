@@ -18,7 +18,7 @@ use super::prepare::PreparedLaunch;
 use super::running::{OutputPipes, RunningServer, kill, listed};
 use llama_warden_processes::child_process::ChildProcess;
 use llama_warden_processes::lock::InstanceLock;
-use llama_warden_processes::spawn_request::SpawnRequest;
+use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
 use llama_warden_processes::spawner::Spawned;
 use llama_warden_processes::sweep::{ProcessSelector, sweep};
 
@@ -32,9 +32,9 @@ pub(crate) struct LaunchPreconditions {
 }
 
 /// A process that runs its program, before it is published.
-struct SpawnedServer {
-    process: ChildProcess,
-    output: OutputPipes,
+pub(crate) struct SpawnedServer {
+    pub(crate) process: ChildProcess,
+    pub(crate) output: OutputPipes,
 }
 
 impl Launch {
@@ -47,8 +47,8 @@ impl Launch {
                 Ok(running) => running,
                 Err(ended) => return ended,
             };
-            let result = running.run_until_exit().await;
-            Box::pin(running.conclude(result)).await
+            let end = running.run().await;
+            Box::pin(running.conclude(end)).await
         }
     }
 
@@ -69,12 +69,17 @@ impl Launch {
             let detail = format!("server {conflict} listens on the same port; give this server another `port`");
             return Err(LaunchFailure::new(FailureReason::PortInUse, detail).into());
         }
+        if let Some(held) = self.resources.held.take(&self.reporter.server)
+            && let Some(adopted) = self.adopt(held).await?
+        {
+            return Ok(adopted);
+        }
         let prepared = async {
             // Before the checks, because the command may make what they check: fetch the model, mount its disk.
             if let Some(ended) = pre_start {
                 self.run_pre_start(ended).await?;
             }
-            self.prepare().await
+            self.prepare(false).await
         };
         let prepared = tokio::select! {
             prepared = prepared => prepared?,
@@ -91,6 +96,12 @@ impl Launch {
 
     /// Spawns the process and waits until it runs its program.
     async fn spawn(&mut self, prepared: PreparedLaunch) -> Result<SpawnedServer, NotStarted> {
+        let kept = self.resources.state_dir.as_deref().map(|state_dir| KeptProgram {
+            folder: Self::shims(state_dir),
+            name: self.reporter.server.to_string(),
+            note: self.note(&prepared),
+            outlives: self.resources.outlive,
+        });
         let PreparedLaunch { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: io::Error| LaunchFailure::spawn(&program, &error);
@@ -102,7 +113,7 @@ impl Launch {
             environment,
             lock: self.lock.as_ref().map(|lock| lock.path().to_owned()),
             may_leave_descendants: false,
-            kept: None,
+            kept,
         };
         let mut spawning = pin!(self.resources.spawner.spawn(&request));
         let spawned = tokio::select! {
@@ -118,7 +129,7 @@ impl Launch {
             }
         };
         let Spawned { process, stdout, stderr } = spawned.map_err(failure)?;
-        Ok(SpawnedServer { process, output: OutputPipes { stdout, stderr, redactor } })
+        Ok(SpawnedServer { process, output: OutputPipes { stdout, stderr, redactor, missed: Default::default() } })
     }
 
     /// The lock that the process will hold; `None` without a state directory. Kills processes of an earlier launch that still
@@ -162,9 +173,10 @@ impl Launch {
 async fn called_off(inbox: &LaunchInbox) -> Signal {
     loop {
         match inbox.next_order().await {
+            LaunchOrder::NoteReady => {}
             LaunchOrder::Signal(order) if order.signal == Signal::CONT => {}
             LaunchOrder::Signal(order) => return order.signal,
-            LaunchOrder::CallOff => return Signal::KILL,
+            LaunchOrder::CallOff | LaunchOrder::Leave => return Signal::KILL,
         }
     }
 }

@@ -4,7 +4,6 @@
 //! lines cannot make it wait. Polled by hand, because the task lives for months: between two reads it keeps only its fields.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -56,16 +55,21 @@ pub(crate) enum OutputPiece<'a> {
     PartialLine,
 }
 
-/// Stops the reading when it is dropped.
-pub(crate) type ReadCancel = oneshot::Sender<Infallible>;
+/// Stops the reading when it is dropped; leaves the rest to another reader when it is sent.
+pub(crate) type ReadCancel = oneshot::Sender<()>;
 
-/// Completes when its [`ReadCancel`] is dropped.
-pub(crate) type ReadCancelled = oneshot::Receiver<Infallible>;
+/// Completes when its [`ReadCancel`] is dropped or sent.
+pub(crate) type ReadCancelled = oneshot::Receiver<()>;
+
+/// The line of each pipe that had not ended when its reading was left to another reader.
+pub(crate) type UnreadOutput = [Vec<u8>; 2];
 
 /// The reason for which a poll of the output returns.
 enum Pause {
     /// Both pipes are read to their end.
     Ended,
+    /// Another reader takes over.
+    Left,
     /// It is the turn of other tasks.
     Yield,
 }
@@ -75,21 +79,38 @@ impl<L: FnMut(OutputPiece<'_>)> ServerOutput<L> {
         Self { pipes, redactor }
     }
 
+    /// Takes what was read from each pipe before, and by somebody else.
+    pub(crate) fn begin_with(&mut self, missed: [&[u8]; 2]) {
+        let now = wall_time();
+        for (pipe, bytes) in self.pipes.iter_mut().zip(missed) {
+            let (splitter, on_piece) = (&mut pipe.splitter, &mut pipe.on_piece);
+            splitter.feed(bytes, |line| on_piece(OutputPiece::Line(now, &self.redactor.redact(line))));
+        }
+    }
+
     /// Reads both pipes to their end, or until `cancelled` completes.
     #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, and this one lives for months")]
-    pub(crate) fn read(mut self, mut cancelled: ReadCancelled) -> impl Future<Output = ()> {
+    pub(crate) fn read(mut self, mut cancelled: ReadCancelled) -> impl Future<Output = UnreadOutput> {
         async move {
-            while let Pause::Yield = poll_fn(|context| self.poll(&mut cancelled, context)).await {
-                // Waking ourselves would not do: yielding also lets the runtime poll other pipes and connections.
-                yield_now().await;
+            loop {
+                match poll_fn(|context| self.poll(&mut cancelled, context)).await {
+                    // Waking ourselves would not do: yielding also lets the runtime poll other pipes and connections.
+                    Pause::Yield => yield_now().await,
+                    Pause::Ended => return UnreadOutput::default(),
+                    Pause::Left => return self.pipes.map(|mut pipe| pipe.splitter.take_partial()),
+                }
             }
         }
     }
 
     fn poll(&mut self, cancelled: &mut ReadCancelled, context: &mut Context<'_>) -> Poll<Pause> {
-        if Pin::new(cancelled).poll(context).is_ready() {
-            self.pipes.iter_mut().for_each(|pipe| pipe.read_rest(&self.redactor));
-            return Poll::Ready(Pause::Ended);
+        match Pin::new(cancelled).poll(context) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Pause::Left),
+            Poll::Ready(Err(_)) => {
+                self.pipes.iter_mut().for_each(|pipe| pipe.read_rest(&self.redactor));
+                return Poll::Ready(Pause::Ended);
+            }
+            Poll::Pending => {}
         }
         for _ in 0..READS_IN_A_ROW / self.pipes.len() {
             let mut has_read = false;

@@ -215,10 +215,14 @@ fn guardian_killed() {
         for _ in 0..2 {
             let guardian = spawner.guardian();
             kill(guardian, Signal::KILL);
-            tokio::time::timeout(PATIENCE, spawner.guardian_ended()).await.expect("is seen");
+            let ended = tokio::time::timeout(PATIENCE, spawner.guardian_ended()).await.expect("is seen");
             // Also without being told.
             let other = shell(&spawner, "exit 3").await;
-            assert_ne!(spawner.guardian(), guardian);
+            let now = spawner.guardian();
+            assert_ne!(now, guardian);
+            // Who is told later does not replace the new one.
+            spawner.replace_guardian(ended).expect("nothing is started");
+            assert_eq!((ended, spawner.guardian()), (guardian, now));
             assert_eq!(end(other).await, ProcessEnd::Exited { code: 3 });
         }
         assert!(runs(process.pid()));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use llama_warden_bus::EventDraft;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 
 use crate::TestCase;
@@ -26,6 +27,7 @@ pub const TESTS: &[TestCase] = &[
     ("what_an_earlier_launch_left_on_the_port_is_ended_and_the_next_one_comes", late_release),
     ("the_next_daemon_ends_who_scrubbed_its_environment", next_daemon_unmarked),
     ("orphans_are_reaped_and_no_status_is_lost", orphans),
+    ("output_goes_on_in_the_middle_of_a_line_and_none_is_lost_or_doubled", handed_over),
 ];
 
 /// Launches a body that writes a grandchild's id into `$F`; the grandchild must be gone when the exit is published.
@@ -282,4 +284,42 @@ fn orphans() {
     let own = std::env::current_exe().expect("known");
     let status = Command::new(own).args(["child", "be-init", "100"]).status().expect("runs");
     assert!(status.success(), "{status}");
+}
+
+/// Numbered lines, written in pieces, under three launchers one after the other.
+fn handed_over() {
+    on_runtime(async {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let body = "i=0; while :; do i=$((i+1)); printf 'line '; sleep 0.002; printf '%s of many\\n' $i; done";
+        let scripts = tempfile::tempdir().expect("tempdir");
+        let server = crate::fixture::server_in(scripts.path(), "a", body);
+        let (mut lines, mut leader) = (Vec::new(), None);
+        for _ in 0..3 {
+            let mut fixture =
+                LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+            fixture.configure([server.clone()]).await;
+            let pid = fixture.launch(1).await;
+            assert_eq!(*leader.get_or_insert(pid), pid, "the process is the same");
+            let last = lines.len();
+            while fixture.lines().len() < 200 {
+                tokio::task::yield_now().await;
+            }
+            fixture.bus.publish(EventDraft::daemon(Event::DaemonHandingOver { trigger: "test".into() })).await;
+            let lane = fixture.bus.lane().clone();
+            fixture.end().await;
+            let kept = lane.tail(&id(), None, 100_000);
+            lines.extend(kept.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()));
+            assert!(lines.len() >= last + 200);
+        }
+        let expected: Vec<String> = (1..=lines.len()).map(|number| format!("line {number} of many")).collect();
+        assert_eq!(lines, expected);
+        let leader = nix::unistd::Pid::from_raw(i32::try_from(leader.expect("it ran")).expect("fits"));
+        nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL).expect("ours");
+        // The shim keeps its status for a daemon that does not come.
+        let mut last = LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+        last.configure([server]).await;
+        last.launch(1).await;
+        assert!(matches!(last.exited().await.0, ProcessEnd::Signaled { signal: Signal::KILL, .. }));
+        last.end().await;
+    });
 }

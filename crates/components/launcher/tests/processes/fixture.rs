@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_bus::Accepted;
+use llama_warden_bus::{Accepted, Bus};
 use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{Fleet, ServerSpec};
@@ -56,7 +56,7 @@ impl LauncherFixture {
     /// The same on a bus that the test has made.
     pub fn on(mut bus: TestBus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
         let (fleet, fleet_seen) = watch::channel(Fleet::default());
-        let launcher = Launcher::new(fleet_seen, bus.lane().clone(), settings(environment, state_dir));
+        let launcher = Launcher::new(fleet_seen, bus.lane().clone(), settings(bus.bus(), environment, state_dir));
         let running = bus.run(launcher);
         Self { bus, folder: tempfile::tempdir().expect("tempdir"), running, fleet }
     }
@@ -167,10 +167,12 @@ impl LauncherFixture {
 }
 
 /// How a launcher makes processes that inherit from `environment`.
-pub fn settings(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> LauncherSettings {
+pub fn settings(bus: &Bus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> LauncherSettings {
     let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     LauncherSettings {
         boot: boot(),
+        outlive: false,
+        bus: bus.clone(),
         spawner: Spawner::start(GuardianProgram::OwnExecutable).expect("starts"),
         environment: inherited.collect(),
         dialects: DialectSet::built_in(),

@@ -65,7 +65,7 @@ pub async fn daemon(folder: &Path) -> (HostError, Bus) {
     });
     let server = server_in(folder, "a", "trap '' TERM; while :; do read never < /dev/zero; done");
     let (_fleet, fleet) = watch::channel(Fleet::new(vec![server]));
-    let launcher = Launcher::new(fleet, host.lane().clone(), settings(&[("PATH", "/usr/bin:/bin")], None));
+    let launcher = Launcher::new(fleet, host.lane().clone(), settings(host.bus(), &[("PATH", "/usr/bin:/bin")], None));
     host.add(launcher).expect("first owner");
     host.add(Idle::<TerminateCommand>(std::marker::PhantomData)).expect("first owner");
     host.add(Idle::<HookCommand>(std::marker::PhantomData)).expect("first owner");

@@ -26,6 +26,8 @@ pub struct ReadinessPolicy {
     pub probeable: Probeable,
     /// The server may download its model first. Then `timeout` counts from the end of the download.
     pub fetches_model: bool,
+    /// It was ready under an earlier daemon: its proof is that it still answers.
+    pub was_ready: bool,
 }
 
 /// Whether a probe can find out that a server is ready.
@@ -49,6 +51,7 @@ impl ReadinessPolicy {
             listener,
             probeable,
             fetches_model: spec.model_repository().is_some(),
+            was_ready: false,
         }
     }
 }

@@ -23,6 +23,7 @@ fn policy() -> ReadinessPolicy {
         confirm: Confirm::Health,
         listener: ListenerPolicy::Own,
         probeable: Probeable::Yes,
+        was_ready: false,
         fetches_model: false,
     }
 }

@@ -204,6 +204,7 @@ impl Simulation {
                 (None, CommandSummary::ActivateProfile { profile: profile.clone() })
             }
             SuperviseCommand::Reload { .. } => (None, CommandSummary::Reload),
+            SuperviseCommand::HandOver { .. } => (None, CommandSummary::HandOver),
             SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
         };
         let event = Event::CommandAccepted { command: summary };

@@ -59,7 +59,7 @@ table! {
         "token-file" => token_file: SingleLine,
         /// The profile to start; "" = every enabled server.
         "profile" => profile: String,
-        /// What happens to the servers when the daemon dies: "kill", or "adopt" (not built yet).
+        /// What happens to the servers when the daemon dies: "kill"; or "adopt", they run on and the next daemon takes them over.
         "on-daemon-death" => on_daemon_death: OnDaemonDeath,
         /// Further names, without port, that a request on loopback may have in Host: those of a reverse proxy.
         "hosts" => hosts: Vec<Located<HostName>>,

@@ -12,7 +12,6 @@ use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, Location};
-use crate::settings::OnDaemonDeath;
 
 /// Checks the merged file and collects problems.
 pub(crate) struct CrossChecker<'a> {
@@ -35,10 +34,6 @@ impl CrossChecker<'_> {
     /// Checks everything except identities and profiles.
     pub(crate) fn values(&mut self) {
         let file = self.file;
-        let death = file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
-        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
-            self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
-        }
         if let Some(ring) = file.logs.as_ref().and_then(|logs| logs.value.ring.as_ref())
             && !RING_BYTES.contains(&ring.value.0)
         {

@@ -111,6 +111,8 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     let launcher = LauncherSettings {
         boot,
         spawner: spawner.clone(),
+        outlive: false,
+        bus: host.bus().clone(),
         environment: std::env::vars_os().collect(),
         dialects: DialectSet::built_in(),
         dialects_dir: None,
