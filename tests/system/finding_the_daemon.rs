@@ -236,6 +236,7 @@ fn several_servers_are_named_by_a_glob() {
         for alias in ["status", "ps", "ls"] {
             let shown = run(&[alias, "co*"]).await.expect(0).stdout;
             assert!(shown.contains("coder") && shown.contains("coop") && !shown.contains("embed"), "{shown}");
+            assert!(shown.contains("2 of 2 ready, 2 running"), "the totals are those of the named servers: {shown}");
         }
         let logs = run(&["logs", "--tail", "3"]).await.expect(0).stdout;
         assert!(["coder | ", "coop  | ", "embed | "].iter().all(|prefix| logs.contains(prefix)), "{logs}");
@@ -325,6 +326,44 @@ fn a_daemon_in_the_background_answers_when_its_starter_returns() {
         assert!(second.stderr.contains("is held by process"), "{}", second.stderr);
         assert_eq!(std::fs::read_to_string(&log).unwrap(), before);
         sandbox.run(&config, ["down"]).await.expect(0);
+        let told = sandbox.run(&config, ["up", "--detach"]).await.expect(0).stdout;
+        assert!(told.contains(&format!("llama-warden down --config {}", config.display())), "{told}");
+        sandbox.run(&config, ["down"]).await.expect(0);
+    });
+}
+
+#[test]
+fn a_next_step_leads_to_the_same_daemon() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        sandbox.run(daemon.config(), ["stop", "a", "--wait"]).await.expect(0);
+        let file = daemon.config().display().to_string();
+        let with_file = sandbox.run(daemon.config(), ["health", "--ready"]).await.expect(1).stderr;
+        assert!(with_file.contains(&format!("`llama-warden status --config {file}`")), "{with_file}");
+        let address = format!("http://127.0.0.1:{}", fleet.listen());
+        let with_address = bare(sandbox, &["--address", &address, "health", "--ready"]).await.expect(1).stderr;
+        assert!(with_address.contains(&format!("`llama-warden status --address {address}`")), "{with_address}");
+        sandbox.run(daemon.config(), ["down"]).await.expect(0);
+        assert_eq!(daemon.exit_code().await, 0);
+        let with_json = sandbox.run(daemon.config(), ["status", "--json"]).await.expect(5).json();
+        let next_step = with_json["next_step"].as_str().unwrap_or_default();
+        assert!(next_step.contains(&format!("`llama-warden up --config {file}`")), "{with_json}");
+    });
+}
+
+#[test]
+fn where_nothing_is_configured_the_next_step_says_how_to_begin() {
+    sandbox(async |sandbox| {
+        let config = sandbox.fleet().write();
+        for (arguments, next) in
+            [(["up", "--server=a"].as_slice(), "[[servers]]"), (&["profile", "show", "a"], "[profiles.NAME]")]
+        {
+            let told = sandbox.run(&config, arguments).await.expect(2).stderr;
+            assert!(told.contains("`a`, nor any other") && told.contains(next), "{told}");
+        }
     });
 }
 

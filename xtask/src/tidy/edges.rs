@@ -45,7 +45,8 @@ const TABLE: &str = "
     state-files: events support
     located-toml:
     config-source: located-toml support
-    config: events located-toml config-source support
+    fleet: events support
+    config: events located-toml config-source fleet support
     plugin-files: events
     dialects: events support config plugin-files
     detectors: events plugin-files
@@ -75,8 +76,9 @@ const TABLE: &str = "
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
-    cli: builds terminal daemon events state bus component support config catalog plugin-files api-types client detectors \
-        dialects launcher readiness terminator hooks telemetry tiny-gguf
+    connect: terminal daemon events config api-types client
+    cli: connect builds terminal daemon events state bus component support config catalog plugin-files api-types client \
+        detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf xtask

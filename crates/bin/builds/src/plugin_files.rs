@@ -116,7 +116,7 @@ pub fn find<F: PluginKind>(config: Option<&Path>, name: &str) -> Result<F, Comma
     if name.contains('/') || name.ends_with(".toml") {
         return read(&library, Path::new(name));
     }
-    Err(CommandFailure::unknown_name(F::KIND, name, library.iter().map(F::name)))
+    Err(CommandFailure::unknown_name(F::KIND, name, library.iter().map(F::name), F::FORMAT))
 }
 
 /// Reads a file that need not be in the configured directory, by the same rules.

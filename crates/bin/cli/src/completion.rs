@@ -12,14 +12,14 @@ use clap::{CommandFactory, FromArgMatches};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use llama_warden_client::Client;
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, LoadedConfig, build_runtime};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use llama_warden_events::StreamName;
 
-use crate::args::{Cli, GlobalArgs};
-use crate::connect;
+use crate::args::Cli;
 use llama_warden_builds::plugin_files::{PluginKind, load_set};
 use llama_warden_terminal::natural_order;
 

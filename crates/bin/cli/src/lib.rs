@@ -12,17 +12,16 @@ macro_rules! eprintln {
 mod args;
 mod commands;
 mod completion;
-mod connect;
 mod demo_fleet;
-mod next_daemon;
-mod servers;
 
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
+use llama_warden_terminal::advice::{self, AdvisedOptions};
 use llama_warden_terminal::output;
 
 use args::Cli;
@@ -53,6 +52,8 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
             return if is_answer { Exit::Done } else { Exit::Usage }.into();
         }
     };
+    let GlobalArgs { config, address, token_file, .. } = cli.global.clone();
+    advice::set_options(AdvisedOptions { config, address, token_file });
     match commands::run(&cli, extensions, version) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -105,18 +105,27 @@ impl CommandFailure {
 
     /// A server was named that is not configured; `known` are.
     pub fn unknown_server<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::unknown_name("server", unknown, known)
+        let first = "add a table [[servers]] to the configuration, or name a folder of models with --models";
+        Self::unknown_name("server", unknown, known, first)
     }
 
     /// A profile was named that is not configured; `known` are.
     pub fn unknown_profile<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::unknown_name("profile", unknown, known)
+        Self::unknown_name("profile", unknown, known, "a table [profiles.NAME] in the configuration makes one")
     }
 
-    /// Something was named that does not exist; `known` are the names of its kind. The next step is the nearest of them.
-    pub fn unknown_name<'a>(kind: &str, unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        let next_step = suggestion(unknown, known).unwrap_or_else(|| format!("there is no {kind} at all"));
-        Self::usage(format!("there is no {kind} `{unknown}`")).next_step(next_step)
+    /// Something was named that does not exist; `known` are the names of its kind. The next step is the nearest of them;
+    /// `first` if there is none of this kind.
+    pub fn unknown_name<'a>(
+        kind: &str,
+        unknown: &str,
+        known: impl IntoIterator<Item = &'a str>,
+        first: impl fmt::Display,
+    ) -> Self {
+        match suggestion(unknown, known) {
+            Some(next_step) => Self::usage(format!("there is no {kind} `{unknown}`")).next_step(next_step),
+            None => Self::usage(format!("there is no {kind} `{unknown}`, nor any other")).next_step(first),
+        }
     }
 
     /// A failure that prints nothing.

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use unicode_width::UnicodeWidthStr;
 
 use crate::screen::{Screen, ScreenSize};
-use crate::status_table::{self, StatusTable};
+use crate::server_text;
+use crate::status_table::StatusTable;
 
 /// How often a table is drawn without a change, for its uptimes.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,7 +81,7 @@ impl LiveTable {
     /// As [`Self::show`].
     pub fn begin(&mut self, report: &StatusReport) -> io::Result<()> {
         if let Shown::Plain(shown) = &mut self.shown {
-            let state = |server: &ServerReport| (server.model_id.clone(), status_table::server_state(server));
+            let state = |server: &ServerReport| (server.model_id.clone(), server_text::server_state(server));
             *shown = report.servers.iter().map(state).collect();
             return Ok(());
         }
@@ -103,10 +104,10 @@ impl LiveTable {
             }
             Shown::Plain(shown) => {
                 for server in &report.servers {
-                    let state = status_table::server_state(server);
+                    let state = server_text::server_state(server);
                     if shown.get(&server.model_id) != Some(&state) {
                         if !(self.omits_failed && server.phase == PhaseName::Failed) {
-                            writeln!(out, "{}", status_table::server_line(server))?;
+                            writeln!(out, "{}", server_text::server_line(server))?;
                         }
                         shown.insert(server.model_id.clone(), state);
                     }
@@ -187,11 +188,12 @@ impl Frames {
         text
     }
 
-    /// The bytes that remove the frame from the screen.
+    /// The bytes that remove the frame from the screen, row by row: tmux keeps what is cleared at once from the first row on, and
+    /// a person who scrolls back would meet every frame.
     fn erase(&mut self, columns: usize) -> String {
         let rows = self.rows(columns);
         self.lines.clear();
-        if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r\x1b[J") }
+        if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r{}\x1b[{rows}A", "\x1b[2K\n".repeat(rows)) }
     }
 
     /// The rows that the frame on the screen takes in a window of this width: a narrower one has wrapped its lines.
@@ -266,7 +268,7 @@ mod tests {
         let mut frames = frames(Place::Inline);
         assert_eq!(frames.erase(20), "");
         frames.next(lines(&["head", "a ready"]), WIDE);
-        assert_eq!(frames.erase(20), "\x1b[2A\r\x1b[J");
+        assert_eq!(frames.erase(20), "\x1b[2A\r\x1b[2K\n\x1b[2K\n\x1b[2A");
         assert_eq!(frames.next(lines(&["head", "a ready"]), WIDE), "\x1b[2Khead\n\x1b[2Ka ready\n");
     }
 

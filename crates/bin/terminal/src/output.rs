@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::advice::with_options;
+
 /// Prints one line of data. If the reader has closed the pipe (`| head`), the command ends with exit code 0.
 pub fn print_line(line: impl Display) -> Result<(), CommandFailure> {
     let line = line.to_string();
@@ -46,9 +48,9 @@ pub async fn reader_gone() {
     std::future::pending().await
 }
 
-/// Prints a line to standard error. It is lost if nobody reads it, which is no failure of a command.
+/// Prints a line to standard error, with the commands in it as [`with_options`] completes them. It is lost if nobody reads it, which is no failure of a command.
 pub fn print_note(line: impl Display) {
-    let line = line.to_string();
+    let line = with_options(&line.to_string());
     let mut stderr = std::io::stderr().lock();
     let shown = if stderr.is_terminal() { for_terminal(&line) } else { line.as_str().into() };
     let _ = writeln!(stderr, "{shown}");
@@ -123,13 +125,17 @@ pub fn problem(failure: &CommandFailure) -> Value {
             "status": status,
             "detail": detail,
             "reason": reason,
-            "next_step": next_step,
+            "next_step": next_step.map(with_options),
         })
     };
     match &failure.message {
         FailureMessage::AlreadyPrinted => with("", None),
         FailureMessage::Text { message, next_step } => with(message, next_step.as_deref()),
-        FailureMessage::Problem(problem) => serde_json::to_value(problem).unwrap_or_default(),
+        FailureMessage::Problem(problem) => {
+            let mut told = problem.clone();
+            told.next_step = told.next_step.as_deref().map(|next_step| with_options(next_step).into());
+            serde_json::to_value(told).unwrap_or_default()
+        }
         FailureMessage::Configuration(problems) => {
             let mut problem =
                 with(&problems.to_string(), Some("`llama-warden check` shows each problem with its place"));

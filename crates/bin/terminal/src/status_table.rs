@@ -10,9 +10,11 @@ use llama_warden_api_types::{FailureReport, GuardianReport, ServerReport, Status
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
 
+use crate::advice::with_options;
 use crate::natural_order;
 use crate::screen::Screen;
-use crate::table::{Cell, Column, Overflow, Table, Widths, cut, shrinks, spare, whole, wrap};
+use crate::server_text::{age, base_url, note, phase, ready_via};
+use crate::table::{self, Cell, Column, Overflow, Table, Widths, cut, cut_inside, shrinks, spare, whole, wrap};
 
 /// The columns of the table. In a narrow window, the build goes first and the address last.
 const COLUMNS: [Column; 10] = [
@@ -25,8 +27,14 @@ const COLUMNS: [Column; 10] = [
     spare("LAST FAILURE", 3),
     spare("READY VIA", 6),
     spare("BUILD", 7),
-    shrinks("NOTE", 15),
+    shrinks("NOTE", LEAST_NOTE),
 ];
+
+/// The columns that a long note keeps.
+const LEAST_NOTE: usize = 15;
+
+/// The columns that a long id keeps: in a window of 80 columns, the address has room beside it.
+const LEAST_ID: usize = 26;
 
 /// Columns by which the details below a table are indented.
 const INDENT: usize = 4;
@@ -89,9 +97,10 @@ impl<'a> StatusTable<'a> {
 
     /// The header and a line for each server, and what these lines could not hold, in `most` lines at most.
     fn rows(&self, servers: &[&ServerReport], most: usize) -> (Vec<String>, Vec<String>) {
-        let cells: Vec<Vec<Cell>> = servers.iter().map(|server| self.cells(server)).collect();
-        let table = Table { columns: &COLUMNS, rows: &cells };
         let limit = self.screen.columns();
+        let id_width = limit.map_or(usize::MAX, |limit| self.id_width(servers, limit));
+        let cells: Vec<Vec<Cell>> = servers.iter().map(|server| self.cells(server, id_width)).collect();
+        let table = Table { columns: &COLUMNS, rows: &cells };
         let widths = table.widths(limit);
         let mut lines = vec![self.cut(&table.header(&widths))];
         for row in &cells {
@@ -102,11 +111,21 @@ impl<'a> StatusTable<'a> {
             lines.push(if cut == plain { line(self.screen.colours) } else { cut });
         }
         let mut details = Vec::new();
-        for server in servers {
+        let reasons: Vec<_> = servers.iter().map(|server| (server, self.left_over(server, &widths))).collect();
+        let is_cut = |server: &ServerReport| !widths.hold(&COLUMNS, "SERVER", server.model_id.as_str());
+        let explained = reasons.iter().filter(|(_, reasons)| !reasons.is_empty());
+        let explained = explained.map(|(server, reasons)| (server, reasons.join("; ")));
+        // Why a server is in trouble comes before an id that is only long.
+        let long = reasons.iter().filter(|(server, reasons)| reasons.is_empty() && is_cut(server));
+        let address = |server: &ServerReport| {
+            let url = base_url(server);
+            if widths.hold(&COLUMNS, "URL", &url) { String::new() } else { url }
+        };
+        for (server, text) in explained.chain(long.map(|(server, _)| (server, address(server)))) {
             if details.len() >= most {
                 break;
             }
-            details.extend(self.detail(server, &widths));
+            details.extend(self.detail(server, &text));
         }
         if details.len() > most {
             details.truncate(most);
@@ -117,9 +136,21 @@ impl<'a> StatusTable<'a> {
         (lines, details)
     }
 
-    fn cells(&self, server: &ServerReport) -> Vec<Cell> {
+    /// The columns for ids: as many as they need, unless one long id would push the addresses and notes of all servers out of
+    /// the window.
+    fn id_width(&self, servers: &[&ServerReport], limit: usize) -> usize {
+        let widest = |title: &str, width: &dyn Fn(&ServerReport) -> usize| {
+            servers.iter().map(|server| width(server)).max().unwrap_or_default().max(title.len())
+        };
+        let phase = widest("PHASE", &|server| phase(server).len());
+        let url = widest("URL", &|server| base_url(server).len());
+        let note = widest("NOTE", &|server| self.note(server).len().min(LEAST_NOTE));
+        limit.saturating_sub(phase + url + note + 3 * table::GAP).max(LEAST_ID)
+    }
+
+    fn cells(&self, server: &ServerReport, id_width: usize) -> Vec<Cell> {
         vec![
-            server.model_id.as_str().into(),
+            cut_inside(server.model_id.as_str(), id_width).into(),
             Cell::coloured(phase(server), style_of(server.phase)),
             base_url(server).into(),
             server.pid.map_or_else(String::new, |pid| pid.to_string()).into(),
@@ -132,11 +163,13 @@ impl<'a> StatusTable<'a> {
         ]
     }
 
-    /// What the row of a server could not hold, wrapped; nothing if it holds everything.
-    fn detail(&self, server: &ServerReport, widths: &Widths) -> Vec<String> {
-        let Some(width) = self.screen.columns() else { return Vec::new() };
-        let note = self.note(server);
+    /// What the row of a server could not hold of its note and its failure; nothing where rows have any width.
+    fn left_over(&self, server: &ServerReport, widths: &Widths) -> Vec<String> {
         let mut parts = Vec::new();
+        if self.screen.size.is_none() {
+            return parts;
+        }
+        let note = self.note(server);
         if !widths.hold(&COLUMNS, "NOTE", &note) {
             parts.push(for_cell(&note).into_owned());
         }
@@ -151,10 +184,13 @@ impl<'a> StatusTable<'a> {
                 parts.push(format!("restarts: {restarts}"));
             }
         }
-        if parts.is_empty() {
-            return Vec::new();
-        }
-        let text = format!("{}: {}", server.model_id, parts.join("; "));
+        parts
+    }
+
+    /// A text about a server below the table, wrapped.
+    fn detail(&self, server: &ServerReport, text: &str) -> Vec<String> {
+        let width = self.screen.columns().unwrap_or(usize::MAX);
+        let text = if text.is_empty() { server.model_id.to_string() } else { format!("{}: {text}", server.model_id) };
         let lines = wrap(&text, width.saturating_sub(INDENT).max(1)).into_iter().enumerate();
         let indented = |(at, line): (usize, String)| if at == 0 { line } else { format!("{:INDENT$}{line}", "") };
         lines.map(indented).map(|line| self.cut(&line)).collect()
@@ -162,20 +198,23 @@ impl<'a> StatusTable<'a> {
 
     /// How many servers are ready, and what is wrong with the configuration.
     fn totals(&self, one_line_each: bool) -> Vec<String> {
-        let StatusReport { ready_servers, total_servers, running_servers, profile, .. } = self.report;
+        let StatusReport { servers, profile, guardian, configuration_refused, .. } = self.report;
+        // Of the servers that are shown, which need not be all.
+        let ready = servers.iter().filter(|server| server.is_ready).count();
+        let running = servers.iter().filter(|server| server.is_running).count();
+        let total = servers.len();
         let profile = profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
         let notice = self.notice.map_or_else(String::new, |notice| format!(" · {notice}"));
-        let guardian = match self.report.guardian {
+        let guardian = match guardian {
             Some(GuardianReport { restarts: restarts @ 1.., .. }) => format!(" · guardian restarts: {restarts}"),
             _ => String::new(),
         };
-        let mut lines = vec![format!(
-            "{ready_servers} of {total_servers} ready, {running_servers} running{profile}{guardian}{notice}"
-        )];
-        if let Some(why) = &self.report.configuration_refused {
+        let mut lines = vec![format!("{ready} of {total} ready, {running} running{profile}{guardian}{notice}")];
+        if let Some(why) = configuration_refused {
             let mut problems = why.lines();
             let first = for_cell(problems.next().unwrap_or_default()).into_owned();
-            let more = problems.next().map_or("", |_| " (`llama-warden check` shows it all)");
+            let all = || with_options(" (`llama-warden check` shows it all)");
+            let more = problems.next().map_or_else(String::new, |_| all());
             lines.push(format!("a changed configuration is refused: {first}{more}"));
         }
         match self.screen.columns() {
@@ -234,35 +273,6 @@ fn left_out(servers: &[&ServerReport]) -> String {
     format!("… and {} more: {}", servers.len(), counts.collect::<Vec<_>>().join(", "))
 }
 
-/// The state of one server in one line, for output that is not a terminal.
-pub fn server_line(server: &ServerReport) -> String {
-    let mut line = format!("{}: {}", server.model_id, phase(server));
-    if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
-        line.push_str(&format!(" after {seconds:.2} s via {} on {}", ready_via(server), base_url(server)));
-    }
-    let idle = if server.model_id.is_canary() { "" } else { "not started by itself" };
-    let note = note(server, idle);
-    if !note.is_empty() {
-        line.push_str(&format!(" ({})", for_cell(&note)));
-    }
-    line
-}
-
-/// What [`server_line`] says, without the times that pass while a server waits.
-pub fn server_state(server: &ServerReport) -> String {
-    let failure = server.last_failure.as_ref().map(|failure| (failure.reason, failure.at));
-    let waits = server.waiting_for.is_some();
-    // Whole tenths: a load of an hour prints ten lines.
-    let tenths = server.progress.map_or(0, |progress| (progress * 10.0) as u32);
-    format!("{} {tenths} {} {failure:?} {waits} {:?}", server.phase, server.incarnation, server.restart_abandoned)
-}
-
-/// The address of a server for its clients.
-pub fn base_url(server: &ServerReport) -> String {
-    // Without a port, the host is the path of a socket.
-    llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
-}
-
 fn style_of(phase: PhaseName) -> Style {
     let colour = match phase {
         PhaseName::Ready => AnsiColor::Green,
@@ -272,35 +282,6 @@ fn style_of(phase: PhaseName) -> Style {
         PhaseName::Idle | PhaseName::Exited => AnsiColor::BrightBlack,
     };
     Style::new().fg_color(Some(Color::Ansi(colour)))
-}
-
-/// The phase of a server, and how far it is loaded.
-pub fn phase(server: &ServerReport) -> String {
-    match (server.phase, server.progress) {
-        (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
-        (phase, _) => phase.to_string(),
-    }
-}
-
-fn ready_via(server: &ServerReport) -> String {
-    let via = server.ready_via.filter(|_| server.is_running);
-    via.map_or_else(String::new, |via| via.to_string())
-}
-
-/// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
-fn note(server: &ServerReport, left_out: &str) -> String {
-    let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
-    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
-}
-
-/// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
 }
 
 #[cfg(test)]
@@ -318,12 +299,6 @@ mod tests {
 
     fn now() -> Timestamp {
         "2026-11-22T13:05:01Z".parse().expect("valid")
-    }
-
-    #[test]
-    fn an_uptime_has_two_units_at_most() {
-        let texts: Vec<_> = [0, 59, 127, 11_100, 187_200].into_iter().map(age).collect();
-        assert_eq!(texts, ["0s", "59s", "2m07s", "3h05m", "2d04h"]);
     }
 
     /// A server that is down, with the failure `reason` where one is named.
@@ -404,6 +379,15 @@ mod tests {
     }
 
     #[test]
+    fn the_totals_count_the_servers_that_are_shown() {
+        let ready = ServerReport { is_ready: true, is_running: true, ..report(PhaseName::Ready, None) };
+        let whole = report_of(vec![ready, report(PhaseName::Failed, None)]);
+        let named = StatusReport { total_servers: 50, ready_servers: 40, running_servers: 45, ..whole };
+        let lines = shown(&named, None, None);
+        assert!(lines.contains(&"1 of 2 ready, 1 running".to_owned()), "{lines:#?}");
+    }
+
+    #[test]
     fn a_table_fits_into_every_window() {
         for (servers, columns, rows) in [
             (0, 80, 23),
@@ -458,6 +442,23 @@ mod tests {
         {
             let at = lines[0].find(title).expect(title);
             assert!(lines[1][at..].starts_with(value), "{title}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_long_id_leaves_room_for_the_addresses_and_is_told_in_full_below() {
+        let long = ["q4_k_m", "q8_0"].map(|end| format!("qwen3-coder-480b-a35b-instruct-2507-{end}"));
+        let ids = [long[0].as_str(), &long[1], "embed"];
+        let named = |id| ServerReport { model_id: ServerId::new(id).expect("valid"), ..report(PhaseName::Ready, None) };
+        let report = report_of(ids.map(named).to_vec());
+        let lines = shown(&report, Some(64), None);
+        assert!(lines[0].contains("URL") && lines[1].contains("http://127.0.0.1:8001"), "{lines:#?}");
+        let rows: Vec<_> = lines[1..4].iter().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+        assert_eq!(rows, ["embed", "qwen3-coder-48…t-2507-q4_k_m", "qwen3-coder-48…uct-2507-q8_0"]);
+        for id in long {
+            assert!(lines.join(" ").contains(&id), "{id}: {lines:#?}");
+            let wide = shown(&report, Some(100), None);
+            assert!(wide[2..4].iter().any(|line| line.starts_with(&id)), "{id}: {wide:#?}");
         }
     }
 

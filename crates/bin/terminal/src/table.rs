@@ -10,10 +10,14 @@ use llama_warden_events::ServerId;
 use llama_warden_support::for_cell;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::natural_order;
 use crate::screen::Screen;
 
 /// Blanks between two columns.
-const GAP: usize = 2;
+pub(crate) const GAP: usize = 2;
+
+/// Columns by which a text below a headline is indented; twice as many for its further lines.
+const INDENT: usize = 2;
 
 /// The sign that text was cut.
 const CUT: char = '…';
@@ -32,7 +36,7 @@ pub struct Column {
 pub enum Room {
     /// It keeps its width.
     Whole,
-    /// It is left out, the highest number first.
+    /// It is left out, the highest number first; before all others, one without text.
     Spare(u8),
     /// It gives up room, down to this width.
     Shrinks(usize),
@@ -116,14 +120,15 @@ impl Table<'_> {
             let shown = widths.iter().enumerate().filter(|(_, width)| width.is_some());
             shown.map(|(at, _)| width_of(at) + GAP).sum::<usize>().saturating_sub(GAP)
         };
+        let is_empty = |at: usize| self.rows.iter().filter_map(|row| row.get(at)).all(|cell| cell.text.is_empty());
         // Columns are left out until the others fit at their least, then those that shrink share the rest.
         while total(&widths, &least) > limit {
             let spare = |at: &usize| match self.columns[*at].room {
-                Room::Spare(rank) if widths[*at].is_some() => Some((rank, *at)),
+                Room::Spare(rank) if widths[*at].is_some() => Some((is_empty(*at), rank, *at)),
                 _ => None,
             };
             match (0..widths.len()).filter_map(|at| spare(&at)).max() {
-                Some((_, at)) => widths[at] = None,
+                Some((.., at)) => widths[at] = None,
                 None => break,
             }
         }
@@ -209,10 +214,35 @@ pub const fn shrinks(title: &'static str, least: usize) -> Column {
     Column { title, room: Room::Shrinks(least) }
 }
 
-/// The ids of servers in one line.
+/// A paragraph below a headline, on a terminal wrapped between words.
+pub fn below(text: &str) -> String {
+    let width = Screen::now().columns().map_or(usize::MAX, |columns| columns.saturating_sub(2 * INDENT).max(1));
+    wrap(text, width)
+        .iter()
+        .enumerate()
+        .map(|(at, line)| format!("\n{:1$}{line}", "", INDENT * at.min(1) + INDENT))
+        .collect()
+}
+
+/// The ids of servers in one line, in natural order.
 pub fn names(servers: &[ServerId]) -> String {
-    let names: Vec<_> = servers.iter().map(ServerId::as_str).collect();
+    if servers.is_empty() {
+        return "none".to_owned();
+    }
+    let mut names: Vec<_> = servers.iter().map(ServerId::as_str).collect();
+    names.sort_by(|left, right| natural_order::compare(left, right));
     names.join(", ")
+}
+
+/// An id in at most `width` columns, without its middle: ids of one family differ at their ends.
+pub fn cut_inside(id: &str, width: usize) -> String {
+    let count = id.chars().count();
+    if count <= width {
+        return id.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (head, tail) = (kept.div_ceil(2), kept / 2);
+    id.chars().take(head).chain([CUT]).chain(id.chars().skip(count - tail)).collect()
 }
 
 /// `text` in at most `width` columns.
@@ -316,6 +346,24 @@ mod tests {
             // The columns that keep their width, and the least of the other.
             let widest = lines.iter().map(|line| line.width()).max().expect("lines");
             assert!(widest <= limit.max("coder".len() + GAP + 8), "{limit}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_column_without_text_is_left_out_first() {
+        let rows: Vec<Vec<Cell>> = vec![["a", "1234567", "", "note"].into_iter().map(Cell::from).collect()];
+        let table = Table { columns: &COLUMNS, rows: &rows };
+        let titles =
+            |limit| table.header(&table.widths(limit)).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(titles(None), ["ID", "PID", "BUILD", "NOTE"]);
+        assert_eq!(titles(Some(20)), ["ID", "PID", "NOTE"]);
+        assert_eq!(titles(Some(12)), ["ID", "NOTE"]);
+    }
+
+    #[test]
+    fn an_id_keeps_its_beginning_and_its_end() {
+        for (width, shown) in [(7, "abcdefg"), (6, "abc…fg"), (2, "a…"), (1, "…"), (0, "…")] {
+            assert_eq!(cut_inside("abcdefg", width), shown);
         }
     }
 

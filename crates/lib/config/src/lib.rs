@@ -31,28 +31,23 @@
 use llama_warden_located_toml as problem;
 
 mod address;
-mod arguments;
 mod file;
-mod key_source;
 mod resolve;
-mod server_spec;
 mod settings;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
-pub use arguments::{WrittenAt, WrittenOption, written_options};
 pub use file::schema::schema;
-pub use key_source::{COMMENTS_ARE_KEYS, KeyError, KeySource};
 pub use llama_warden_config_source::{
     ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find,
     read_config_file, search_places,
 };
+pub use llama_warden_fleet::*;
 pub use llama_warden_located_toml::{
     ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, nearest, suggestion,
 };
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use resolve::in_force::{ValueInForce, values_in_force};
-pub use server_spec::*;
 pub use settings::{
     AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,
 };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use llama_warden_connect::path;
 use llama_warden_events::StreamName;
 
 use super::values::{duration, stream};
@@ -24,7 +25,7 @@ pub enum DetectorCommand {
     /// Say which pack and dialect a llama-server gets, and why
     Which {
         /// The executable, as a path or a name on PATH
-        #[arg(value_name = "BINARY", value_parser = super::values::path())]
+        #[arg(value_name = "BINARY", value_parser = path())]
         binary: PathBuf,
     },
     /// Show the verdicts of a pack for a log, line by line, and whether its own examples hold
@@ -40,7 +41,7 @@ pub struct TestArgs {
     #[arg(value_name = "NAME", add = completion::packs())]
     pub name: String,
     /// A log, or a transcript (JSON Lines with t_us, stream, data); - is standard input
-    #[arg(value_name = "FILE", value_parser = super::values::path())]
+    #[arg(value_name = "FILE", value_parser = path())]
     pub file: PathBuf,
     /// The port that the server was given; ready lines of other ports do not count. Transcripts contain it
     #[arg(long, value_name = "PORT")]
@@ -54,7 +55,7 @@ pub struct TestArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LearnArgs {
     /// Write the pack here; else to standard output
-    #[arg(long, short, value_name = "FILE", value_parser = super::values::path())]
+    #[arg(long, short, value_name = "FILE", value_parser = path())]
     pub out: Option<PathBuf>,
     /// The pack's name; else the name of FILE, or learnt-BUILD
     #[arg(long, value_name = "NAME")]

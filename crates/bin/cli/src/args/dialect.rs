@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use llama_warden_connect::path;
+
 use crate::completion;
 
 /// The commands of `dialect`.
@@ -20,7 +22,7 @@ pub enum DialectCommand {
     /// Check whether a file is a valid dialect, and whether its examples hold
     Check {
         /// The file; it need not lie in llama-server.dialects-dir
-        #[arg(value_name = "FILE", value_parser = super::values::path())]
+        #[arg(value_name = "FILE", value_parser = path())]
         file: PathBuf,
     },
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use llama_warden_connect::{GlobalArgs, ServerSelector, path};
 use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
@@ -18,8 +19,6 @@ pub use values::EventsSince;
 use values::{duration, earlier_run, since, stream};
 
 use crate::completion;
-
-use crate::servers::ServerSelector;
 
 /// Launches llama.cpp servers, knows the truth about each of them, and never leaves one behind.
 #[derive(Debug, Parser)]
@@ -49,26 +48,6 @@ Exit codes:
   0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready,
   4 another daemon holds the state directory, 5 no daemon to talk to,
   130/143 ended by a second INT/TERM";
-
-/// Options of every command.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Options of every command")]
-pub struct GlobalArgs {
-    /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
-    /// /etc/llama-warden/config.toml
-    #[arg(long, short, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG", value_parser = values::path())]
-    pub config: Option<PathBuf>,
-    /// The daemon: http://HOST:PORT or unix:PATH; else that of the configuration, by its control socket or its `listen`;
-    /// without any configuration http://127.0.0.1:9888
-    #[arg(long, global = true, value_name = "ADDRESS", env = "LLAMA_WARDEN_ADDRESS", value_parser = values::address)]
-    pub address: Option<String>,
-    /// The file with the token of the daemon at --address; the configuration's token is sent only to its own daemon
-    #[arg(long, global = true, value_name = "FILE", value_parser = values::path())]
-    pub token_file: Option<PathBuf>,
-    /// Print data as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-}
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -116,7 +95,7 @@ pub enum CliCommand {
         #[arg(value_name = "ID", add = completion::servers())]
         id: ServerId,
         /// Use this executable instead of the configured one
-        #[arg(long, value_name = "BINARY", value_parser = values::path())]
+        #[arg(long, value_name = "BINARY", value_parser = path())]
         binary: Option<PathBuf>,
         /// With the options of this profile; else of the active one. "" is no profile
         #[arg(long, value_name = "NAME", add = completion::profiles())]
@@ -133,7 +112,7 @@ pub enum CliCommand {
     /// Show the models in folders and what is known of each; needs no daemon
     Models {
         /// The folders to search; else those of models.dirs
-        #[arg(value_name = "DIR", value_parser = values::path())]
+        #[arg(value_name = "DIR", value_parser = path())]
         folders: Vec<PathBuf>,
     },
     /// Show profiles, and switch between them
@@ -144,7 +123,7 @@ pub enum CliCommand {
     /// Validate the configuration: problems with line, column and a next step
     Check {
         /// The file, before --config; else the configuration that every command uses
-        #[arg(value_name = "FILE", value_parser = values::path())]
+        #[arg(value_name = "FILE", value_parser = path())]
         file: Option<PathBuf>,
     },
     /// Print a template, or what is in force
@@ -190,7 +169,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "NAME", add = completion::profiles())]
     pub profile: Option<String>,
     /// Start every model in this folder, beside what the configuration says; repeatable
-    #[arg(long, value_name = "DIR", value_parser = values::path())]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub models: Vec<PathBuf>,
     /// Start only this server; repeatable
     #[arg(long = "server", value_name = "ID", add = completion::servers())]
@@ -277,7 +256,7 @@ pub struct CanaryArgs {
     #[arg(value_name = "ID", add = completion::servers())]
     pub id: ServerId,
     /// The executable of the other build; a bare name is looked up in the daemon's PATH
-    #[arg(long, value_name = "BINARY", value_parser = values::path())]
+    #[arg(long, value_name = "BINARY", value_parser = path())]
     pub binary: PathBuf,
     /// What both builds complete, instead of a built-in text
     #[arg(long, value_name = "TEXT")]

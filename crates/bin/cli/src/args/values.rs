@@ -1,10 +1,7 @@
 //! Parses option values that clap cannot parse by itself.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PathBufValueParser, TypedValueParser as _, ValueParser};
-use llama_warden_config::{Environment, ShellSpelling};
 use llama_warden_events::{EventPosition, StreamName};
 
 /// Parses a duration such as `500ms`, `10s` or `1m 30s`.
@@ -33,22 +30,6 @@ pub(super) fn since(text: &str) -> Result<EventsSince, String> {
             .map(EventsSince::Ago)
             .map_err(|_| format!("`{text}` is neither the number of an event nor a duration such as 5m")),
     }
-}
-
-/// Reads a path as it is, but refuses one with a `~` or `$NAME` that no shell expanded, as in `--config=~/FILE`.
-pub(super) fn path() -> ValueParser {
-    PathBufValueParser::new().try_map(expanded_path).into()
-}
-
-fn expanded_path(path: PathBuf) -> Result<PathBuf, String> {
-    let found = path.to_str().and_then(|text| ShellSpelling::in_path(text, &Environment::current()));
-    found.map_or(Ok(path), |found| Err(format!("{}: {}", found.message(), found.help())))
-}
-
-/// Reads the address of a daemon; a path in it as [`path`] does, since no shell expands `unix:~/FILE`.
-pub(super) fn address(text: &str) -> Result<String, String> {
-    text.strip_prefix("unix:").map_or(Ok(PathBuf::new()), |path| expanded_path(path.into()))?;
-    Ok(text.to_owned())
 }
 
 /// Parses how far back a run of the daemon is: 0 for the latest, -1 for the one before.
@@ -83,19 +64,6 @@ mod tests {
         assert!(matches!(since("0000000000000abc:17"), Ok(EventsSince::After(EventPosition { boot: Some(_), .. }))));
         assert_eq!(since("5m"), Ok(EventsSince::Ago(Duration::from_secs(300))));
         assert!(since("yesterday").is_err_and(|error| error.contains("5m")));
-    }
-
-    #[test]
-    fn a_path_that_a_shell_was_to_expand_is_refused() {
-        assert_eq!(expanded_path("./~/x".into()), Ok("./~/x".into()));
-        let refused = expanded_path("~/x".into()).expect_err("refused");
-        assert!(refused.starts_with("only a shell expands `~`: write "), "{refused}");
-        let given = <crate::args::Cli as clap::Parser>::try_parse_from(["llama-warden", "--config=~/x", "status"]);
-        assert!(given.is_err_and(|error| error.to_string().contains("only a shell expands")));
-        assert!(address("unix:~/control.sock").is_err_and(|error| error.contains("only a shell expands `~`")));
-        for plain in ["unix:/run/control.sock", "http://127.0.0.1:9888"] {
-            assert_eq!(address(plain).as_deref(), Ok(plain));
-        }
     }
 
     #[test]

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, SwitchAnswer};
 use llama_warden_client::{ClientError, ReloadOptions, SwitchMode};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::SwitchPlan;
 
 use super::control::{TIMED_OUT, bounded_wait};
 use super::status::with_progress;
-use crate::args::GlobalArgs;
 use crate::args::fleet::{ReloadArgs, SwitchArgs};
-use crate::connect;
 use llama_warden_terminal::output::print_either;
-use llama_warden_terminal::{status_table, table};
+use llama_warden_terminal::{server_text, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
     let wait = bounded_wait(args.patience.wait, args.patience.timeout);
@@ -64,7 +63,7 @@ fn report(global: &GlobalArgs, headline: &str, wait: Option<Duration>, answer: &
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
     let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
-    missing.iter().for_each(|server| eprintln!("{}", status_table::server_line(server)));
+    missing.iter().for_each(|server| eprintln!("{}", server_text::server_line(server)));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 
@@ -73,7 +72,7 @@ fn with_plan(headline: &str, plan: &SwitchPlan) -> String {
     let mut text = headline.to_owned();
     let lists = [("stop", &plan.stop), ("restart", &plan.restart), ("start", &plan.start), ("keep", &plan.keep)];
     for (verb, servers) in lists.into_iter().filter(|(_, servers)| !servers.is_empty()) {
-        text.push_str(&format!("\n  {verb}: {}", table::names(servers)));
+        text.push_str(&table::below(&format!("{verb}: {}", table::names(servers))));
     }
     text
 }

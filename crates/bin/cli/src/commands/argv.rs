@@ -9,6 +9,7 @@ use std::path::Path;
 use llama_warden_api_types::ServerDetail;
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_config::ServerSpec;
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, DialectSet, OptionErrors, build_command_line, choose_dialect};
@@ -17,10 +18,9 @@ use llama_warden_plugin_files::PluginFile as _;
 use serde_json::{Value, json};
 
 use super::up::searched;
-use crate::args::GlobalArgs;
-use crate::connect;
 use llama_warden_builds::executable;
 use llama_warden_builds::plugin_files::load_set;
+use llama_warden_terminal::advice::shell_word;
 use llama_warden_terminal::output::print_either;
 
 pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>, profile: Option<&str>) -> CommandResult {
@@ -202,26 +202,9 @@ fn shell_words(argv: &[String]) -> String {
             _ if starts_option => text.push_str(" \\\n  "),
             _ => text.push(' '),
         }
-        text.push_str(&quoted(word));
+        text.push_str(&shell_word(word));
     }
     text
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else if word.contains(char::is_control) {
-        // A terminal would obey it, and the shells take the escape of bash and zsh for it.
-        let escaped = |c: char| match c {
-            '\'' | '\\' => format!("\\{c}"),
-            c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
-            c => c.to_string(),
-        };
-        format!("$'{}'", word.chars().map(escaped).collect::<String>())
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]
@@ -235,6 +218,5 @@ mod tests {
             shell_words(&argv.map(str::to_owned)),
             "'/opt/my llama/llama-server' \\\n  --model '/m/it'\\''s.gguf' \\\n  --temp -1 \\\n  --jinja"
         );
-        assert_eq!(quoted("it's \x1b]0;x\u{9b}"), "$'it\\'s \\u001b]0;x\\u009b'");
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use llama_warden_api_types::ConfigurationPlace;
 use llama_warden_client::{CanaryOptions, ClientError};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{CanaryOutcome, CanaryReport, FailureReason};
 
 use super::status;
-use crate::args::{CanaryArgs, GlobalArgs};
-use crate::connect;
+use crate::args::CanaryArgs;
 use llama_warden_terminal::canary_table;
 use llama_warden_terminal::output::{print_error, print_json, print_line};
 

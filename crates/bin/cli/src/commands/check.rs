@@ -2,6 +2,7 @@
 //! Needs no daemon.
 
 use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location, Severity};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
@@ -13,7 +14,6 @@ use serde_json::json;
 
 use super::models;
 use super::up::searched;
-use crate::args::GlobalArgs;
 use llama_warden_builds::memory_report::MemoryReport;
 use llama_warden_builds::option_check;
 use llama_warden_builds::plugin_files;

@@ -1,9 +1,10 @@
 //! `config`: prints a template of the configuration, or what is in force. Needs no daemon.
 
 use llama_warden_config::{DEFAULT_TOML, Environment, ValueInForce, values_in_force};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandResult, Exit, LoadedConfig};
 
-use crate::args::{ConfigCommand, GlobalArgs};
+use crate::args::ConfigCommand;
 use llama_warden_terminal::output::{print_either, print_line};
 use llama_warden_terminal::table::{self, shrinks, whole};
 

@@ -5,14 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use llama_warden_api_types::CommandAnswer;
 use llama_warden_client::{Client, ClientError, CommandOptions, ServerAction};
+use llama_warden_connect::{self as connect, GlobalArgs, keep_named};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{CommandOutcome, ServerId};
 use serde_json::{Value, json};
 
 use super::status;
-use crate::args::{ControlArgs, GlobalArgs};
-use crate::connect;
-use crate::servers::keep_named;
+use crate::args::ControlArgs;
 use llama_warden_terminal::output::{print_error, print_json, print_line, problem};
 
 /// The longest wait that the API accepts.

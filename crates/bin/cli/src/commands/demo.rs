@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use llama_warden_bus::CommandSender;
 use llama_warden_config::{Environment, Fleet};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Extensions, LoadedConfig, UpOptions, set_up_heap};
 use llama_warden_events::SuperviseCommand;
@@ -12,7 +13,6 @@ use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
 use super::up::run_daemon;
-use crate::args::GlobalArgs;
 use crate::demo_fleet::DemoFleet;
 use llama_warden_terminal::daemon_log::{DaemonLog, log_settings};
 use llama_warden_terminal::fleet_view::{FleetView, FleetViewKind};

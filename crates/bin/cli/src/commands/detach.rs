@@ -8,12 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig, StateDir};
 use nix::fcntl::OFlag;
 use serde_json::json;
 
-use crate::args::{GlobalArgs, UpArgs};
+use crate::args::UpArgs;
 use crate::commands::take_over;
+use llama_warden_terminal::advice;
 use llama_warden_terminal::output::print_either;
 
 /// Pause between two looks at the daemon.
@@ -54,7 +56,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });
     print_either(global.json, &data, || {
-        format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  llama-warden down", path.display())
+        format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  {}", path.display(), advice::command("down"))
     })
 }
 

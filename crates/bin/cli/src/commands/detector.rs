@@ -4,11 +4,11 @@ mod learn;
 mod test;
 mod which;
 
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::CommandResult;
 use llama_warden_detectors::Pack;
 
 use super::on_runtime;
-use crate::args::GlobalArgs;
 use crate::args::detector::DetectorCommand;
 use llama_warden_builds::plugin_files;
 

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandResult, LoadedConfig};
 use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
 
-use crate::args::GlobalArgs;
 use crate::args::dialect::DialectCommand;
 use llama_warden_builds::plugin_files;
 use llama_warden_terminal::output::print_either;

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use llama_warden_api_types::StatusReport;
 use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LOCK};
 use llama_warden_events::Seq;
 use serde_json::json;
 
-use crate::args::GlobalArgs;
-use crate::connect;
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_json, print_line};
-use llama_warden_terminal::status_table;
+use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, force: bool, limit: Duration) -> CommandResult {
     let mut latest = None;
@@ -57,7 +56,7 @@ async fn shut_down(
 
 fn still_there(limit: Duration, latest: Option<StatusReport>) -> CommandFailure {
     let Some(report) = latest else { return connect::no_answer(limit) };
-    let running = report.servers.iter().filter(|server| server.is_running).map(status_table::server_line);
+    let running = report.servers.iter().filter(|server| server.is_running).map(server_text::server_line);
     let running: Vec<_> = running.collect();
     let what = if running.is_empty() { String::new() } else { format!("; it waits for {}", running.join(", ")) };
     CommandFailure::failed(format!("the daemon is still there after {limit:?}{what}"))

@@ -6,16 +6,14 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use llama_warden_api_types::EventRecord;
 use llama_warden_client::{Client, ClientError, EventRange};
+use llama_warden_connect::{self as connect, EndNotice, GlobalArgs, ServerSelector, StreamEnd, await_daemon};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
 use llama_warden_events::{Envelope, EventPosition, ServerId};
 use llama_warden_telemetry::{RunsError, Sentence, kept_run, sentence};
 use tracing::Level;
 
 use super::status;
-use crate::args::{EventsArgs, EventsSince, GlobalArgs};
-use crate::connect;
-use crate::next_daemon::{EndNotice, StreamEnd, await_daemon};
-use crate::servers::ServerSelector;
+use crate::args::{EventsArgs, EventsSince};
 use llama_warden_terminal::output::{print_json, print_line, reader_gone};
 use llama_warden_terminal::screen::Screen;
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use serde_json::json;
 
-use crate::args::GlobalArgs;
-use crate::connect;
 use llama_warden_terminal::output::print_json;
 
 pub async fn run(global: &GlobalArgs, ready: bool, limit: Duration) -> CommandResult {

@@ -3,22 +3,25 @@
 use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
 use llama_warden_client::{Client, ClientError, LogOptions};
+use llama_warden_connect::{self as connect, EndNotice, GlobalArgs, StreamEnd, await_daemon};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Incarnation, ServerId};
 use serde_json::Value;
 
 use super::status;
-use crate::args::{GlobalArgs, LogsArgs};
-use crate::connect;
-use crate::next_daemon::{EndNotice, StreamEnd, await_daemon};
+use crate::args::LogsArgs;
 use llama_warden_terminal::output::{print_json, print_line, reader_gone};
+
+/// Columns in which ids are aligned: one long id would push the lines of all others out of the window.
+const WIDEST_PREFIX: usize = 24;
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let options = LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream };
     let servers = status::fetch(&client, &args.ids).await?.servers;
     let is_one = matches!(&*args.ids, [one] if one.is_id());
-    let width = servers.iter().map(|server| server.model_id.as_str().len()).max().unwrap_or_default();
+    let longest = servers.iter().map(|server| server.model_id.as_str().len()).max().unwrap_or_default();
+    let width = longest.min(WIDEST_PREFIX);
     let log = |id: ServerId| {
         let prefix = if is_one { String::new() } else { format!("{:width$} | ", id.as_str()) };
         let has_times = args.timestamps || !is_one;

@@ -24,10 +24,11 @@ mod up;
 mod wait;
 
 use llama_warden_client::ServerAction;
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
 use serde_json::json;
 
-use crate::args::{Cli, CliCommand, EventsArgs, GlobalArgs};
+use crate::args::{Cli, CliCommand, EventsArgs};
 use llama_warden_terminal::output::print_either;
 
 /// Runs the command of a command line. `version` is that of the program.

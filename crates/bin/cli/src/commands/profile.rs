@@ -3,13 +3,12 @@
 //! `list` and `show` ask the daemon for the profiles in force; without a daemon they read the configuration.
 
 use llama_warden_api_types::ProfileReport;
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use super::apply_change;
-use crate::args::GlobalArgs;
 use crate::args::fleet::ProfileCommand;
-use crate::connect;
 use llama_warden_terminal::output::print_either;
 use llama_warden_terminal::table::{self, Column, shrinks, whole};
 
@@ -46,8 +45,9 @@ async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
     print_either(global.json, profile, || {
         let ProfileReport { card, active } = profile;
         let active = if *active { " (active)" } else { "" };
-        let description = if card.description.is_empty() { String::new() } else { format!("\n  {}", card.description) };
-        format!("{}{active}{description}\n  servers: {}", card.name, table::names(&card.servers))
+        let description = if card.description.is_empty() { String::new() } else { table::below(&card.description) };
+        let servers = table::below(&format!("servers: {}", table::names(&card.servers)));
+        format!("{}{active}{description}{servers}", card.name)
     })
 }
 
@@ -58,9 +58,10 @@ async fn active(global: &GlobalArgs) -> CommandResult {
         let missing = if report.missing.is_empty() {
             String::new()
         } else {
-            format!("\n  not ready: {}", table::names(&report.missing))
+            table::below(&format!("not ready: {}", table::names(&report.missing)))
         };
-        format!("{name}\n  servers: {}{missing}", table::names(&report.servers))
+        let servers = table::below(&format!("servers: {}", table::names(&report.servers)));
+        format!("{name}{servers}{missing}")
     })
 }
 

@@ -5,13 +5,11 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use llama_warden_api_types::{EventRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, EventRange, Records};
+use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Seq, Signal};
 use tokio::signal::unix::{SignalKind, signal as stream};
 
-use crate::args::GlobalArgs;
-use crate::connect;
-use crate::servers::{ServerSelector, keep_named};
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_either, print_json, reader_gone, write_failure};
 use llama_warden_terminal::status_table::StatusTable;

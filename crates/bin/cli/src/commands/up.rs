@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use llama_warden_api_types::base_url;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet, search_places};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
@@ -21,7 +22,7 @@ use llama_warden_terminal::screen::Screen;
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{GlobalArgs, UpArgs};
+use crate::args::UpArgs;
 use crate::commands::take_over;
 
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {

@@ -1,15 +1,15 @@
 //! `wait`: waits until servers are ready, or stopped.
 
 use llama_warden_api_types::{ServerReport, StatusReport};
+use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_state::PhaseName;
 
 use super::status;
-use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
-use crate::connect;
+use crate::args::{WaitArgs, WaitGoal};
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_json, write_failure};
-use llama_warden_terminal::status_table;
+use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let mut latest = None;
@@ -25,8 +25,8 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
         match args.timeout.filter(|_| !is_hopeless(server, args.goal)) {
-            Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, status_table::phase(server)),
-            None => eprintln!("{}", status_table::server_line(server)),
+            Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, server_text::phase(server)),
+            None => eprintln!("{}", server_text::server_line(server)),
         }
     }
     Ok(exit)

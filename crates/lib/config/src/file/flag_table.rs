@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use llama_warden_fleet::FlagValue;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblem, Location};
-use crate::server_spec::FlagValue;
 
 /// Options by long name without dashes.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,13 +7,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
+use llama_warden_fleet::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
 
 use crate::address::ListenAddress;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::{Located, table};
 use crate::file::selector::Selector;
 use crate::file::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
-use crate::server_spec::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 table! {

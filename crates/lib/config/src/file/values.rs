@@ -5,12 +5,12 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
+use llama_warden_fleet::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::address::{ListenAddress, is_host_name};
 use crate::file::reader::{ConfigValue, ValueReader};
 use crate::file::toml_tree::{TomlData, TomlNode};
-use crate::server_spec::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use llama_warden_config_source::Environment;
 use llama_warden_events::{ProfileCard, ServerId};
+use llama_warden_fleet::{Flags, Fleet, ServerSpec};
 
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
@@ -19,7 +20,6 @@ use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
 use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided, WrittenNames};
-use crate::server_spec::{Flags, Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 

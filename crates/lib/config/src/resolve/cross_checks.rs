@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use llama_warden_events::Signal;
+use llama_warden_fleet::REPOSITORY_PREFIX;
 
 use crate::address::is_host_name;
 use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, Location};
-use crate::server_spec::REPOSITORY_PREFIX;
 
 /// Checks the merged file and collects problems.
 pub(crate) struct CrossChecker<'a> {

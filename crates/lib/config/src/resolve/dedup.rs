@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use llama_warden_fleet::Fleet;
+
 use crate::resolve::configuration::Configuration;
-use crate::server_spec::Fleet;
 use crate::settings::HostEnvironment;
 
 impl Configuration {

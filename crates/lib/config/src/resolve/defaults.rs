@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_fleet::{HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
+
 use crate::file::reader::{ConfigValue, Located, overlay};
 use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::identities::IdentifiedServer;
-use crate::server_spec::{HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
 
 /// Builds specifications from a file. Relative paths are relative to `directory`.

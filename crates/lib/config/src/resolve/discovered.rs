@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_events::ServerId;
+use llama_warden_fleet::FlagValue;
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -15,7 +16,6 @@ use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::configuration::{Configuration, Resolvable};
 use crate::resolve::defaults::SpecBuilder;
 use crate::resolve::identities::IdentifiedServer;
-use crate::server_spec::FlagValue;
 
 /// The result of a scan of the model files.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use llama_warden_fleet::{Flag, FlagOrigin, FlagValue, Flags};
+
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
-use crate::server_spec::{Flag, FlagOrigin, FlagValue, Flags};
 use crate::settings::HostEnvironment;
 
 /// The options of one server alone, by name; few or none.

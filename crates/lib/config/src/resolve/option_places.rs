@@ -1,12 +1,12 @@
 //! The places of a server's settings, for problems that only its executable reveals.
 
-use crate::arguments::WrittenAt;
+use llama_warden_fleet::{ServerSpec, WrittenAt};
+
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Profile, Server};
 use crate::problem::{ConfigProblem, Location, Severity};
 use crate::resolve::configuration::Configuration;
-use crate::server_spec::ServerSpec;
 
 impl Configuration {
     /// The profiles with options of their own.

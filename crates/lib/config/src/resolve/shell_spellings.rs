@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use llama_warden_config_source::Environment;
+use llama_warden_fleet::FlagValue;
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -11,7 +12,6 @@ use crate::file::tables::{Hooks, Server};
 use crate::file::values::SingleLine;
 use crate::problem::ConfigProblem;
 use crate::resolve::cross_checks::CrossChecker;
-use crate::server_spec::FlagValue;
 use llama_warden_config_source::ShellSpelling;
 
 /// Collects the problems of one file.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use llama_warden_config_source::ShellSpelling;
 use llama_warden_events::Signal;
+use llama_warden_fleet::HooksSpec;
 use llama_warden_support::{KeyFile, find_program, is_executable};
 
 use crate::file::flag_table::FlagTable;
@@ -13,7 +14,6 @@ use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, Location};
 use crate::resolve::configuration::Configuration;
 use crate::resolve::variables;
-use crate::server_spec::HooksSpec;
 
 /// The next step if PATH has no llama-server.
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";

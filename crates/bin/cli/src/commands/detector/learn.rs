@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use llama_warden_component::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, build_runtime};
 use llama_warden_detectors::{LearnError, LearnSubject, LearnedPack, PackSet, learn};
 use llama_warden_dialects::DialectSet;
@@ -21,7 +22,6 @@ use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
-use crate::args::GlobalArgs;
 use crate::args::detector::LearnArgs;
 use llama_warden_builds::executable;
 use llama_warden_builds::recorder::OutputRecorder;

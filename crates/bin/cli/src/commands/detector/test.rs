@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::path::Path;
 
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_detectors::{Matcher, Pack, PatternMatcher, Verdict};
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
 use serde::Serialize;
 
-use crate::args::GlobalArgs;
 use crate::args::detector::TestArgs;
 use llama_warden_builds::parsed_log::{ParsedLog, ParsedLogLine};
 use llama_warden_builds::plugin_files::find;

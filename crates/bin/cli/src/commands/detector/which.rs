@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{CommandFailure, CommandResult, LoadedConfig};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::{Dialect, build_command_line, choose_dialect};
@@ -9,7 +10,6 @@ use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::{Choice, PluginFile};
 use serde_json::{Value, json};
 
-use crate::args::GlobalArgs;
 use llama_warden_builds::executable;
 use llama_warden_builds::plugin_files::load_set;
 use llama_warden_terminal::output::print_either;

@@ -13,8 +13,9 @@ use llama_warden_config::TcpAddress;
 use llama_warden_daemon::{
     CommandFailure, Exit, FailureMessage, LoadedConfig, open_to_others, read_token, with_source,
 };
+use llama_warden_terminal::output::print_note;
 
-use crate::args::GlobalArgs;
+use crate::global_args::GlobalArgs;
 
 /// Longest time from the end of a `--timeout` to the end of the command: the daemon itself answers at its end.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
@@ -148,8 +149,8 @@ fn reachable(listen: &TcpAddress) -> Option<DaemonAddress> {
 fn configuration(global: &GlobalArgs) -> Result<LoadedConfig, CommandFailure> {
     LoadedConfig::find(global.config.as_deref()).or_else(|_| {
         let loaded = LoadedConfig::find_daemon(global.config.as_deref())?;
-        eprintln!(
-            "warning: the configuration is invalid (see `llama-warden check`); only what leads to its daemon is read from it"
+        print_note(
+            "warning: the configuration is invalid (see `llama-warden check`); only what leads to its daemon is read from it",
         );
         Ok(loaded)
     })
@@ -159,13 +160,13 @@ fn configuration(global: &GlobalArgs) -> Result<LoadedConfig, CommandFailure> {
 fn token(loaded: &LoadedConfig) -> Option<String> {
     let path = loaded.configuration.daemon().token_file.as_ref()?;
     if let Some(warning) = open_to_others(path) {
-        eprintln!("warning: {warning}");
+        print_note(format_args!("warning: {warning}"));
     }
     match read_token(path) {
         Ok(token) => Some(token),
         Err(failure) => {
             if let FailureMessage::Text { message, .. } = failure.message {
-                eprintln!("warning: {message}");
+                print_note(format_args!("warning: {message}"));
             }
             None
         }
@@ -182,7 +183,6 @@ fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[Unusable]
         Unusable::Unreachable(ClientError::Unreachable { source, .. }) => source.kind() == ErrorKind::PermissionDenied,
         _ => false,
     };
-    let config = global.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()));
     let foreign = tried.iter().find_map(|tried| match tried {
         Unusable::Foreign { file, .. } => Some(file.display()),
         Unusable::Unreachable(_) => None,
@@ -197,7 +197,7 @@ fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[Unusable]
         Some(address) => format!(
             "start a daemon that listens on {address}, or leave out --address to talk to that of the configuration"
         ),
-        None => format!("start it with `llama-warden up{config}`, or name another daemon with --address"),
+        None => "start it with `llama-warden up`, or name another daemon with --address".to_owned(),
     })
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use llama_warden_client::{Client, ClientError};
 use llama_warden_daemon::CommandFailure;
 use llama_warden_events::BootId;
+use llama_warden_terminal::output::print_note;
 
-use crate::connect;
+use crate::daemon::request_failure;
 
 /// Pause between two attempts to connect: nothing announces a daemon of another process.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -23,9 +24,12 @@ pub enum StreamEnd {
 
 impl StreamEnd {
     /// The end that the result of a read means; an error that is none of the connection stays one.
+    ///
+    /// # Errors
+    /// The daemon refuses the request.
     pub fn of(error: ClientError) -> Result<Self, CommandFailure> {
         match error {
-            ClientError::Problem(_) => Err(connect::request_failure(error)),
+            ClientError::Problem(_) => Err(request_failure(error)),
             _ => Ok(Self::Broken),
         }
     }
@@ -47,6 +51,9 @@ impl EndNotice {
 }
 
 /// Waits until a daemon answers at the same address: after a stream that the daemon ended, one of another run than `boot`.
+///
+/// # Errors
+/// The daemon refuses the request.
 pub async fn await_daemon(
     client: &Client,
     boot: BootId,
@@ -66,7 +73,7 @@ pub async fn await_daemon(
                 if notice.is_first() {
                     let what =
                         if is_silent { "does not answer; waiting" } else { "has ended; waiting for the next one" };
-                    eprintln!("[the daemon {what}]");
+                    print_note(format_args!("[the daemon {what}]"));
                 }
             }
         }

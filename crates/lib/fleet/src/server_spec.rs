@@ -10,7 +10,7 @@ use std::time::Duration;
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
 /// What a `model` begins with that is a repository of Hugging Face. A file of such a name is written as `./hf:…`.
-pub(crate) const REPOSITORY_PREFIX: &str = "hf:";
+pub const REPOSITORY_PREFIX: &str = "hf:";
 
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -101,7 +101,7 @@ impl ServerSpec {
     }
 
     /// The same server with these options; the same `Arc` if nothing differs.
-    pub(crate) fn resolved(self: &Arc<Self>, flags: &Arc<Flags>, enabled: bool) -> Arc<Self> {
+    pub fn resolved(self: &Arc<Self>, flags: &Arc<Flags>, enabled: bool) -> Arc<Self> {
         if self.enabled == enabled && self.flags == *flags {
             return Arc::clone(self);
         }

@@ -1,0 +1,74 @@
+//! What is said of one server in words, in tables and in lines.
+
+use llama_warden_api_types::ServerReport;
+use llama_warden_state::PhaseName;
+use llama_warden_support::for_cell;
+
+/// The state of one server in one line, for output that is not a terminal.
+pub fn server_line(server: &ServerReport) -> String {
+    let mut line = format!("{}: {}", server.model_id, phase(server));
+    if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
+        line.push_str(&format!(" after {seconds:.2} s via {} on {}", ready_via(server), base_url(server)));
+    }
+    let idle = if server.model_id.is_canary() { "" } else { "not started by itself" };
+    let note = note(server, idle);
+    if !note.is_empty() {
+        line.push_str(&format!(" ({})", for_cell(&note)));
+    }
+    line
+}
+
+/// What [`server_line`] says, without the times that pass while a server waits.
+pub fn server_state(server: &ServerReport) -> String {
+    let failure = server.last_failure.as_ref().map(|failure| (failure.reason, failure.at));
+    let waits = server.waiting_for.is_some();
+    // Whole tenths: a load of an hour prints ten lines.
+    let tenths = server.progress.map_or(0, |progress| (progress * 10.0) as u32);
+    format!("{} {tenths} {} {failure:?} {waits} {:?}", server.phase, server.incarnation, server.restart_abandoned)
+}
+
+/// The address of a server for its clients.
+pub fn base_url(server: &ServerReport) -> String {
+    // Without a port, the host is the path of a socket.
+    llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
+}
+
+/// The phase of a server, and how far it is loaded.
+pub fn phase(server: &ServerReport) -> String {
+    match (server.phase, server.progress) {
+        (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
+        (phase, _) => phase.to_string(),
+    }
+}
+
+pub(crate) fn ready_via(server: &ServerReport) -> String {
+    let via = server.ready_via.filter(|_| server.is_running);
+    via.map_or_else(String::new, |via| via.to_string())
+}
+
+/// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
+pub(crate) fn note(server: &ServerReport, left_out: &str) -> String {
+    let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
+    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
+}
+
+/// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uptime_has_two_units_at_most() {
+        let texts: Vec<_> = [0, 59, 127, 11_100, 187_200].into_iter().map(age).collect();
+        assert_eq!(texts, ["0s", "59s", "2m07s", "3h05m", "2d04h"]);
+    }
+}
