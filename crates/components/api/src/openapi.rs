@@ -106,6 +106,7 @@ fn path_parameter(name: &str, about: &str) -> Value {
 /// A parameter per property of a query's schema.
 fn query_parameters(query: &Schema) -> Vec<Value> {
     let properties = query.get("properties").and_then(Value::as_object);
+    let required = query.get("required").and_then(Value::as_array);
     let parameter = |(name, property): (&String, &Value)| {
         let mut schema = property.as_object().cloned().unwrap_or_default();
         let about = schema.remove("description");
@@ -116,7 +117,11 @@ fn query_parameters(query: &Schema) -> Vec<Value> {
             let kind = kind.clone();
             schema.insert("type".to_owned(), kind);
         }
-        json!({ "name": name, "in": "query", "description": about, "schema": schema })
+        let mut parameter = json!({ "name": name, "in": "query", "description": about, "schema": schema });
+        if required.is_some_and(|required| required.iter().any(|other| other == name)) {
+            parameter["required"] = true.into();
+        }
+        parameter
     };
     properties.into_iter().flatten().map(parameter).collect()
 }

@@ -35,6 +35,7 @@ struct LogsQuery {
     #[serde(default)]
     follow: SwitchParameter,
     /// Only lines of this output stream.
+    #[serde(default)]
     #[schemars(schema_with = "stream_schema")]
     stream: Option<StreamName>,
 }
