@@ -78,7 +78,7 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
         sandbox(async |sandbox| {
             let life_ms = unique_life_ms();
             let mut fleet = sandbox.fleet();
-            fleet.server_with("a", with_escaped_descendant(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
+            fleet.server_with("a", with_escaped_descendant(life_ms, Vec::new()), "stop = { grace = \"5s\" }");
             let slow_stop = ScheduledAction {
                 at: ScriptPhase::Stopping,
                 after_ms: 60_000,
