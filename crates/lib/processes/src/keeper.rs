@@ -45,6 +45,12 @@ impl Doorway {
         &self.listener
     }
 
+    /// Whether a daemon can find it.
+    pub(crate) fn is_reachable(&self) -> bool {
+        // Any error but this one may pass.
+        !matches!(self.path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// The daemon that waits, if it is of this user or of root.
     pub(crate) fn accept(&self) -> Option<UnixStream> {
         let (socket, _) = self.listener.accept().ok()?;

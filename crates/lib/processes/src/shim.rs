@@ -37,6 +37,8 @@ use crate::wire::{self, EndReport, Frame, FrameReader, Keeping, ProgramIdentity,
 
 /// Time for the descendants to end after KILL. One that is still there waits in the kernel, or may not be killed by us.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two looks whether the next daemon could still find the socket.
+const DOORWAY_LOOK: Duration = Duration::from_secs(5);
 /// Time for the next daemon to read what it takes over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two rounds of KILL. The end of a killed process starts the next round at once; this is for one that is born in the
@@ -340,8 +342,12 @@ impl Shim {
         let is_waiting_for_ends = self.is_killing && !self.is_childless && !self.is_late();
         // What the kernel does not let die is asked more and more rarely.
         let round = (KILL_ROUND * (1 + self.idle_rounds)).min(MAX_KILL_ROUND);
-        let pause = is_waiting_for_ends
-            .then(|| Timespec { tv_sec: round.as_secs().cast_signed(), tv_nsec: round.subsec_nanos().into() });
+        let pause = match is_waiting_for_ends {
+            true => Some(round),
+            false => (is_alone && self.doorway.is_some()).then_some(DOORWAY_LOOK),
+        };
+        let pause =
+            pause.map(|pause| Timespec { tv_sec: pause.as_secs().cast_signed(), tv_nsec: pause.subsec_nanos().into() });
         let mut polled = vec![PollFd::new(&self.ends, PollFlags::IN)];
         polled.extend(self.daemon.iter().map(|daemon| PollFd::new(daemon, PollFlags::IN)));
         if is_alone {
@@ -363,6 +369,12 @@ impl Shim {
         while matches!(self.ends.read_signal(), Ok(Some(_))) {}
         for pipe in full {
             self.pipes[pipe].drain();
+        }
+        if is_alone && self.doorway.as_ref().is_some_and(|doorway| !doorway.is_reachable()) {
+            // The state directory is gone: no daemon will ever come.
+            self.doorway = None;
+            self.is_killing = true;
+            return Ok(());
         }
         match is_spoken_to {
             true if is_alone => self.welcome(),

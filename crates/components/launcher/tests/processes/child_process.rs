@@ -6,7 +6,7 @@ use std::time::Duration;
 use llama_warden_events::{ProcessEnd, Signal};
 use llama_warden_launcher::{GuardianProgram, Spawner};
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome, SignalError};
-use llama_warden_processes::spawn_request::SpawnRequest;
+use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
 use llama_warden_processes::spawner::Spawned;
 
 use crate::TestCase;
@@ -26,6 +26,7 @@ pub const TESTS: &[TestCase] = &[
     ("a_tree_that_grows_while_it_gets_term_gets_it_whole", growing),
     ("a_killed_shim_takes_its_program_along_and_no_other", shim_killed),
     ("a_shim_has_nothing_open_but_its_own", descriptors),
+    ("a_program_that_no_daemon_can_find_any_more_ends", unreachable),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -282,6 +283,23 @@ fn shim_killed() {
         // The guardian gets it, and kills it.
         gone(escaped).await;
         assert!(runs(other.pid()));
+    });
+}
+
+/// A state directory that is removed while no daemon is there.
+fn unreachable() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let shims = folder.path().join("shims");
+        let kept = KeptProgram { folder: shims.clone(), name: "a".into(), note: String::new(), outlives: true };
+        let request = SpawnRequest { kept: Some(kept), ..script("exec sleep 60") };
+        let spawner = spawner();
+        let Spawned { process, .. } = spawner.spawn(&request).await.expect("spawns");
+        let pid = process.pid();
+        process.leave([b"", b""]).expect("is told");
+        assert!(runs(pid) && shims.exists(), "it waits");
+        drop(folder);
+        gone(pid).await;
     });
 }
 
