@@ -16,8 +16,8 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason,
-    Refused, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
+    ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
@@ -353,8 +353,8 @@ impl SupervisorWorker {
     }
 
     async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
-        let (server, summary) = summarize(command);
-        let accepted = Event::CommandAccepted { command: summary };
+        let server = command.server().cloned();
+        let accepted = Event::CommandAccepted { command: command.summary() };
         Ok(self.events.publish_acked(EventDraft { server, incarnation: None, cause, event: accepted }).await?)
     }
 
@@ -451,26 +451,5 @@ fn activity(machine: &SupervisorMachine, fleet: &Fleet) -> FleetActivity {
         fleet: fleet.clone(),
         up: machine.up().cloned().collect(),
         stopped_by_user: machine.stopped_by_user().cloned().collect(),
-    }
-}
-
-fn summarize(command: &SuperviseCommand) -> (Option<ServerId>, CommandSummary) {
-    match command {
-        SuperviseCommand::StartServer { server } => (Some(server.clone()), CommandSummary::Start),
-        SuperviseCommand::StopServer { server, force, .. } => {
-            (Some(server.clone()), CommandSummary::Stop { force: *force })
-        }
-        SuperviseCommand::RestartServer { server, force, .. } => {
-            (Some(server.clone()), CommandSummary::Restart { force: *force })
-        }
-        SuperviseCommand::ChangeBuild { server, change } => {
-            (Some(server.clone()), CommandSummary::ChangeBuild { build: change.clone() })
-        }
-        SuperviseCommand::ActivateProfile { profile, .. } => {
-            (None, CommandSummary::ActivateProfile { profile: profile.clone() })
-        }
-        SuperviseCommand::Reload { .. } => (None, CommandSummary::Reload),
-        SuperviseCommand::HandOver { .. } => (None, CommandSummary::HandOver),
-        SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
     }
 }

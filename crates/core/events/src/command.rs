@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{BuildChange, Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
+use crate::{BuildChange, CommandSummary, Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
 
 /// Changes what should run. Owner: supervisor. An accepted command gets an id: the seq of its `CommandAccepted` event.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,6 +173,33 @@ pub enum NoCommand {}
 
 impl CommandSet for NoCommand {
     const NAME: &'static str = "none";
+}
+
+impl SuperviseCommand {
+    /// The server that it is about; `None` for the fleet or the daemon as a whole.
+    pub const fn server(&self) -> Option<&ServerId> {
+        match self {
+            Self::StartServer { server }
+            | Self::StopServer { server, .. }
+            | Self::RestartServer { server, .. }
+            | Self::ChangeBuild { server, .. } => Some(server),
+            Self::ActivateProfile { .. } | Self::Reload { .. } | Self::HandOver { .. } | Self::ShutDown { .. } => None,
+        }
+    }
+
+    /// What `CommandAccepted` says of it.
+    pub fn summary(&self) -> CommandSummary {
+        match self {
+            Self::StartServer { .. } => CommandSummary::Start,
+            Self::StopServer { force, .. } => CommandSummary::Stop { force: *force },
+            Self::RestartServer { force, .. } => CommandSummary::Restart { force: *force },
+            Self::ChangeBuild { change, .. } => CommandSummary::ChangeBuild { build: change.clone() },
+            Self::ActivateProfile { profile, .. } => CommandSummary::ActivateProfile { profile: profile.clone() },
+            Self::Reload { .. } => CommandSummary::Reload,
+            Self::HandOver { .. } => CommandSummary::HandOver,
+            Self::ShutDown { .. } => CommandSummary::ShutDown,
+        }
+    }
 }
 
 impl CommandSet for SuperviseCommand {

@@ -269,24 +269,11 @@ async fn run_owner(
         let request = inbox.recv().await;
         let _ = seen.send(request.command.clone());
         let forced = matches!(request.command, SuperviseCommand::ShutDown { force: true, .. });
-        let (server, summary) = match &request.command {
-            SuperviseCommand::ChangeBuild { server, change } => {
-                (Some(server.clone()), CommandSummary::ChangeBuild { build: change.clone() })
-            }
-            SuperviseCommand::StartServer { server } => (Some(server.clone()), CommandSummary::Start),
-            SuperviseCommand::StopServer { server, force, .. } => {
-                (Some(server.clone()), CommandSummary::Stop { force: *force })
-            }
-            SuperviseCommand::RestartServer { server, force, .. } => {
-                (Some(server.clone()), CommandSummary::Restart { force: *force })
-            }
-            SuperviseCommand::HandOver { .. } => (None, CommandSummary::HandOver),
-            SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
-            SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {
-                switch(request, &events).await;
-                continue;
-            }
-        };
+        if let SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } = request.command {
+            switch(request, &events).await;
+            continue;
+        }
+        let (server, summary) = (request.command.server().cloned(), request.command.summary());
         if server.as_ref().is_some_and(|server| server.as_str() == "locked") {
             request.refuse(Refused::new(RefusalReason::WrongPhase, "it is locked"));
             continue;

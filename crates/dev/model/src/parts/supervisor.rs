@@ -6,8 +6,8 @@ use std::time::Duration;
 use llama_warden_bus::{Delivery, EventDraft};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, Refused, Seq, ServerId, SuperviseCommand,
-    TerminateCommand, Uptime,
+    CommandOutcome, Event, Incarnation, LaunchCommand, Refused, Seq, ServerId, SuperviseCommand, TerminateCommand,
+    Uptime,
 };
 use llama_warden_memory::{Available, Bound, Gpus, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
@@ -189,25 +189,8 @@ impl Simulation {
     }
 
     fn accept(&mut self, command: &SuperviseCommand) -> Result<Seq, BrokenPromise> {
-        let (server, summary) = match command {
-            SuperviseCommand::StartServer { server } => (Some(server.clone()), CommandSummary::Start),
-            SuperviseCommand::StopServer { server, force, .. } => {
-                (Some(server.clone()), CommandSummary::Stop { force: *force })
-            }
-            SuperviseCommand::RestartServer { server, force, .. } => {
-                (Some(server.clone()), CommandSummary::Restart { force: *force })
-            }
-            SuperviseCommand::ChangeBuild { server, change } => {
-                (Some(server.clone()), CommandSummary::ChangeBuild { build: change.clone() })
-            }
-            SuperviseCommand::ActivateProfile { profile, .. } => {
-                (None, CommandSummary::ActivateProfile { profile: profile.clone() })
-            }
-            SuperviseCommand::Reload { .. } => (None, CommandSummary::Reload),
-            SuperviseCommand::HandOver { .. } => (None, CommandSummary::HandOver),
-            SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
-        };
-        let event = Event::CommandAccepted { command: summary };
+        let server = command.server().cloned();
+        let event = Event::CommandAccepted { command: command.summary() };
         self.publish_acked(EventDraft { server, incarnation: None, cause: None, event })
     }
 
