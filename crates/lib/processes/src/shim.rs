@@ -176,7 +176,6 @@ struct Shim {
     idle_rounds: u32,
     outcome: Option<EndReport>,
     is_reported: bool,
-    is_released: bool,
 }
 
 impl Shim {
@@ -209,7 +208,6 @@ impl Shim {
             idle_rounds: 0,
             outcome: None,
             is_reported: false,
-            is_released: false,
         })
     }
 
@@ -325,7 +323,7 @@ impl Shim {
     }
 
     fn is_over(&self) -> bool {
-        let is_unheard = (self.daemon.is_none() && self.doorway.is_none()) || self.is_released;
+        let is_unheard = self.daemon.is_none() && self.doorway.is_none();
         match self.leader {
             Leader::Running(_) => false,
             // Descendants that the program has left live on while the daemon does.
@@ -448,7 +446,6 @@ impl Shim {
             ShimOrder::Release => {
                 self.doorway = None;
                 self.is_killing = true;
-                self.is_released = true;
             }
         }
     }
