@@ -20,6 +20,11 @@ pub struct ProcessInfo {
 }
 
 impl ProcessInfo {
+    /// Whether a process runs; a zombie does not.
+    pub fn runs(pid: u32) -> bool {
+        Self::of(pid).is_some_and(|process| !process.is_zombie)
+    }
+
     /// Whether it makes and keeps the programs of a daemon.
     pub fn is_guardian_or_shim(&self) -> bool {
         self.command == "warden-guardian" || self.command == "[warden-guardian]" || self.command.starts_with("[shim ")

@@ -24,10 +24,6 @@ fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), signal).expect("ours");
 }
 
-fn runs(pid: u32) -> bool {
-    ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie)
-}
-
 /// Kills a daemon with SIGKILL, and waits until it is gone.
 async fn killed(daemon: &TestDaemon) {
     daemon.signal(Signal::SIGKILL);
@@ -55,7 +51,7 @@ fn servers_outlive_a_killed_daemon_and_the_next_one_goes_on_with_them() {
         let pids = [pid(&first, "a").await, pid(&first, "b").await];
         eventually("the hook has run", WAIT_LIMIT, async || mark.exists()).await;
         killed(&first).await;
-        assert!(pids.into_iter().all(runs), "they run on");
+        assert!(pids.into_iter().all(ProcessInfo::runs), "they run on");
         let server = Endpoint::Tcp(fleet.port("a"));
         TestRequest::get("/health").send(&server).await.expect("it answers").expect(200);
 
@@ -72,7 +68,7 @@ fn servers_outlive_a_killed_daemon_and_the_next_one_goes_on_with_them() {
         assert!(matches!(exited.event, Event::ServerExited { end: ProcessEnd::Signaled { .. }, .. }), "{exited:?}");
         measured("S2", "end of a server that was taken over, seen after", seen.elapsed());
         next.command("b", "stop?wait=30s").await.expect(200);
-        assert!(!runs(pids[1]));
+        assert!(!ProcessInfo::runs(pids[1]));
     });
 }
 
@@ -93,7 +89,7 @@ fn the_next_daemon_keeps_what_it_would_launch_and_ends_the_rest() {
         }
         killed(&first).await;
         signal(pids[1], Signal::SIGKILL);
-        eventually("it has ended", WAIT_LIMIT, async || !runs(pids[1])).await;
+        eventually("it has ended", WAIT_LIMIT, async || !ProcessInfo::runs(pids[1])).await;
 
         fleet.remove("removed").change("changed", "flags = { ctx-size = 4096 }");
         let next = sandbox.up(&fleet).await;
@@ -105,7 +101,10 @@ fn the_next_daemon_keeps_what_it_would_launch_and_ends_the_rest() {
         }
         assert_eq!(pid(&next, "kept").await, pids[0]);
         assert_ne!(pid(&next, "changed").await, pids[2]);
-        eventually("the others are gone", WAIT_LIMIT, async || !runs(pids[2]) && !runs(pids[3])).await;
+        eventually("the others are gone", WAIT_LIMIT, async || {
+            !ProcessInfo::runs(pids[2]) && !ProcessInfo::runs(pids[3])
+        })
+        .await;
     });
 }
 
@@ -122,7 +121,7 @@ fn what_is_no_shim_is_not_taken_over_and_not_touched() {
         killed(&first).await;
         // The server dies with its shim, whose socket stays.
         signal(shim, Signal::SIGKILL);
-        eventually("it is gone", WAIT_LIMIT, async || !runs(server)).await;
+        eventually("it is gone", WAIT_LIMIT, async || !ProcessInfo::runs(server)).await;
         let folder = fleet.state_dir().join("shims");
         let mute = UnixListener::bind(folder.join("mute.1")).expect("ours");
         let babbler = UnixListener::bind(folder.join("babbler.2")).expect("ours");
@@ -158,7 +157,7 @@ fn a_daemon_replaces_a_running_one_and_servers_do_not_notice() {
         assert_eq!([pid(&next, "a").await, pid(&next, "b").await], pids);
         assert_eq!(next.report("b").await.ready_via, Some(ReadyVia::Adopted));
         next.command("a", "restart?wait=50s").await.expect(200);
-        assert!(!runs(pids[0]));
+        assert!(!ProcessInfo::runs(pids[0]));
         // Without the policy they end with this daemon as with the first one.
         killed(&next).await;
         let home = sandbox.path().to_string_lossy().into_owned();

@@ -12,7 +12,7 @@ use llama_warden_tests::{
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// A fleet with the server `a`, whose trials of other builds last a second.
 fn fleet_of_one(sandbox: &Sandbox) -> TestFleet {
@@ -176,20 +176,25 @@ fn a_canary_ends_with_its_client_and_there_is_one_at_a_time() {
     });
 }
 
+/// The client of a trial whose canary runs and loads for long.
+async fn slow_trial(sandbox: &Sandbox, daemon: &TestDaemon) -> Child {
+    let slow = sandbox.build("slow", &Script { load_ms: 60_000, ..Script::default() });
+    let client = canary(sandbox, daemon, &slow, &[]).stderr(Stdio::piped()).spawn().expect("it starts");
+    daemon
+        .event("the canary runs", |event| {
+            event.event.kind() == "ServerSpawned" && event.server.as_ref().is_some_and(|id| id.is_canary())
+        })
+        .await;
+    client
+}
+
 #[test]
 fn a_daemon_that_stops_takes_the_canary_along_and_says_so() {
     sandbox(async |sandbox| {
         let fleet = fleet_of_one(sandbox);
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let slow = sandbox.build("slow", &Script { load_ms: 60_000, ..Script::default() });
-        let mut client = canary(sandbox, &daemon, &slow, &[]);
-        let client = client.stderr(Stdio::piped()).spawn().expect("it starts");
-        daemon
-            .event("the canary runs", |event| {
-                event.event.kind() == "ServerSpawned" && event.server.as_ref().is_some_and(|id| id.is_canary())
-            })
-            .await;
+        let client = slow_trial(sandbox, &daemon).await;
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
         let told = client.wait_with_output().await.expect("it ends");
@@ -204,14 +209,7 @@ fn a_killed_daemon_leaves_no_canary_behind() {
         let fleet = fleet_of_one(sandbox);
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let slow = sandbox.build("slow", &Script { load_ms: 60_000, ..Script::default() });
-        let mut client = canary(sandbox, &daemon, &slow, &[]);
-        let client = client.stderr(Stdio::piped()).spawn().expect("it starts");
-        daemon
-            .event("the canary runs", |event| {
-                event.event.kind() == "ServerSpawned" && event.server.as_ref().is_some_and(|id| id.is_canary())
-            })
-            .await;
+        let client = slow_trial(sandbox, &daemon).await;
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
         let told = client.wait_with_output().await.expect("it ends");

@@ -11,17 +11,14 @@ use llama_warden_tests::{
 };
 use nix::sys::signal::Signal;
 
-/// A server that starts a descendant outside its process group and session, with an empty environment.
+/// A descendant outside its process group and session, with an empty environment.
+pub fn escaped_descendant(life_ms: u64) -> Grandchild {
+    Grandchild { life_ms, detach: true, scrub_env: true, hold_pipe: false, ignore_term: true, ..Grandchild::default() }
+}
+
+/// A server that starts such a descendant.
 pub fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
-    let escaped = Grandchild {
-        life_ms,
-        detach: true,
-        scrub_env: true,
-        hold_pipe: false,
-        ignore_term: true,
-        ..Grandchild::default()
-    };
-    let mut actions = vec![action_at(ScriptPhase::Start, ScriptAction::Spawn(escaped))];
+    let mut actions = vec![action_at(ScriptPhase::Start, ScriptAction::Spawn(escaped_descendant(life_ms)))];
     actions.extend(rest);
     Script { actions, ..Script::default() }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, eventually, measured, processes_with, sandbox};
+use llama_warden_tests::{DaemonOptions, ProcessInfo, WAIT_LIMIT, eventually, measured, processes_with, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -79,11 +79,11 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
             let contenders: Vec<_> = (0..4).map(|_| sandbox.launch(&fleet, &DaemonOptions::default())).collect();
             let mut ends = Vec::new();
             eventually("three have given up", WAIT_LIMIT, async || {
-                ends = contenders.iter().filter(|daemon| !is_running(daemon.pid())).collect();
+                ends = contenders.iter().filter(|daemon| !ProcessInfo::runs(daemon.pid())).collect();
                 ends.len() >= 3
             })
             .await;
-            let winner = contenders.iter().find(|daemon| is_running(daemon.pid())).expect("one wins");
+            let winner = contenders.iter().find(|daemon| ProcessInfo::runs(daemon.pid())).expect("one wins");
             for loser in ends {
                 assert_eq!(loser.exit_code().await, 4, "{}", loser.log());
                 // A loser that comes before the winner has written its pid into the lock cannot name the pid.
@@ -97,8 +97,4 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
             assert_eq!(winner.exit_code().await, 0, "{}", winner.log());
         }
     });
-}
-
-fn is_running(pid: u32) -> bool {
-    llama_warden_tests::ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie)
 }

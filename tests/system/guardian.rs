@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
+use crate::crash_moments::escaped_descendant;
 use crate::unkillable::server_of_another_user;
 
 fn send(pid: u32, signal: Signal) {
@@ -98,14 +99,7 @@ fn servers_end_with_their_daemon_also_under_a_stopped_or_killed_guardian() {
         sandbox(async |sandbox| {
             let mut fleet = sandbox.fleet();
             let life_ms = fastrand::u64(40_000..60_000);
-            let escaped = Grandchild {
-                life_ms,
-                detach: true,
-                scrub_env: true,
-                hold_pipe: false,
-                ignore_term: true,
-                ..Grandchild::default()
-            };
+            let escaped = escaped_descendant(life_ms);
             let spawns = action_at(ScriptPhase::Start, ScriptAction::Spawn(escaped));
             fleet.server("a", Script { actions: vec![spawns], ..Script::default() });
             let daemon = sandbox.up(&fleet).await;

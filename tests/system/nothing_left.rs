@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase, TermScript};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_tests::{
     DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, descendants, eventually,
     executable, is_root, measured, processes_with, sandbox, stand_in_program,
@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
+use crate::crash_moments::escaped_descendant;
 use crate::unkillable::server_of_another_user;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,14 +30,7 @@ fn wrapper(sandbox: &Sandbox, name: &str, script: &str) -> PathBuf {
 /// descendants without environment contain.
 fn every_kind(sandbox: &Sandbox, fleet: &mut TestFleet) -> String {
     let life_ms = fastrand::u64(40_000..60_000);
-    let escaped = Grandchild {
-        life_ms,
-        detach: true,
-        scrub_env: true,
-        hold_pipe: false,
-        ignore_term: true,
-        ..Grandchild::default()
-    };
+    let escaped = escaped_descendant(life_ms);
     let stubborn = |phase| Script {
         term: TermScript::Ignore,
         actions: vec![action_at(phase, ScriptAction::Spawn(escaped.clone()))],
