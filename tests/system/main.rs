@@ -18,6 +18,7 @@ mod daemon_death;
 mod descendants;
 mod detectors;
 mod dialects;
+mod doctor;
 mod exit_status;
 mod fail_points;
 mod finding_the_daemon;

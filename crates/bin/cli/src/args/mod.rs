@@ -126,6 +126,8 @@ pub enum CliCommand {
         #[arg(value_name = "FILE", value_parser = path())]
         file: Option<PathBuf>,
     },
+    /// Look for what keeps the servers from running on this machine: executables, ports, memory, GPUs, limits
+    Doctor,
     /// Print a template, or what is in force
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -63,6 +63,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(check::run(&named, &extensions))
         }
         CliCommand::Check { file: None } => on_runtime(check::run(global, &extensions)),
+        CliCommand::Doctor => on_runtime(llama_warden_doctor::run(global)),
         CliCommand::Config(command) => config::run(global, *command),
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),
