@@ -67,6 +67,8 @@ struct PendingOutput {
     has_model: bool,
     /// When the server last wrote something, a line or not.
     last_line: Option<Instant>,
+    /// Whether there was a line since. The clock is read once for all lines of a read.
+    has_line: bool,
 }
 
 impl LaunchOutput {
@@ -104,6 +106,13 @@ impl LaunchOutput {
     pub(crate) fn on_activity(&mut self) {
         if let Some(pending) = &mut self.pending {
             pending.last_line = Some(Instant::now());
+        }
+    }
+
+    /// The lines so far are all that was there.
+    pub(crate) fn on_pause(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.date_lines();
         }
     }
 
@@ -162,7 +171,8 @@ impl LaunchOutput {
 
     /// Takes the summary of the lines since the last one; `now` is the present time.
     pub(crate) fn take_summary(&mut self, now: Uptime) -> OutputSummary {
-        let PendingOutput { mut hints, progress, has_model, last_line } =
+        self.on_pause();
+        let PendingOutput { mut hints, progress, has_model, last_line, .. } =
             self.pending.as_deref_mut().map(std::mem::take).unwrap_or_default();
         // The ready line goes last, whichever pipe was read first: what it says is the later truth.
         hints.sort_by_key(|hint| (hint.strength, hint.stream));
@@ -203,9 +213,16 @@ impl LaunchOutput {
 }
 
 impl PendingOutput {
+    /// Says that the lines since the last time came now.
+    fn date_lines(&mut self) {
+        if std::mem::take(&mut self.has_line) {
+            self.last_line = Some(Instant::now());
+        }
+    }
+
     /// Adds a line that is no echo. Returns whether the component should take a summary.
     fn add(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
-        self.last_line = Some(Instant::now());
+        self.has_line = true;
         let strength = match verdict {
             Verdict::Progress { percent } | Verdict::Loading { percent } => {
                 self.has_model |= matches!(verdict, Verdict::Loading { .. });

@@ -1,6 +1,7 @@
 //! What the output of a launch keeps, and what no line of it changes.
 
 use llama_warden_detectors::PackSet;
+use llama_warden_plugin_files::PluginFile as _;
 
 use super::*;
 use crate::failure::ReadinessFailure;
