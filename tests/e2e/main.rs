@@ -10,4 +10,5 @@ mod fleet;
 mod packaging;
 mod prometheus;
 mod readiness;
+mod requests;
 mod stopping;

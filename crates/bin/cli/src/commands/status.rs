@@ -12,13 +12,20 @@ use llama_warden_events::Seq;
 use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_either, print_json, reader_gone, write_failure};
+use llama_warden_terminal::request_text::request_line;
 use llama_warden_terminal::status_table::StatusTable;
 
 pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let report = fetch(&client, ids).await?;
     if !watch {
-        return print_either(global.json, &report, || StatusTable::now(&report).text());
+        let requests = || report.servers.iter().map(|server| request_line(server, jiff::Timestamp::now()));
+        return print_either(global.json, &report, || {
+            let table = StatusTable::now(&report).text();
+            // Who names servers wants to know more of them.
+            let lines: Vec<_> = std::iter::once(table).chain(requests().filter(|_| !ids.is_empty())).collect();
+            lines.join("\n")
+        });
     }
     let followed = async {
         if global.json {

@@ -220,6 +220,7 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
             OutputPiece::Line(at, line) => sink.push(at, line),
             OutputPiece::PartialLine => sink.note_activity(),
+            OutputPiece::Pause => sink.note_pause(),
         })
     });
     let (cancel, cancelled) = oneshot::channel();
