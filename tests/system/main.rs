@@ -36,6 +36,7 @@ mod nothing_left;
 mod options;
 mod out_of_memory;
 mod output;
+mod pipes_in_the_way;
 mod process_one;
 mod profiles;
 mod readiness;
