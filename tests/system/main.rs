@@ -55,4 +55,5 @@ mod telemetry;
 mod terminal;
 mod unkillable;
 mod user_mistakes;
+mod waiting;
 mod wrapped;

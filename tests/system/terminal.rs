@@ -247,7 +247,7 @@ fn events_are_sentences_of_the_named_servers_in_the_given_time() {
         daemon.ready("b").await;
         let events = sandbox.run(daemon.config(), ["events", "a", "--since", "1h"]).await.expect(0).stdout;
         assert!(events.lines().all(|line| line.contains(" a ") || line.contains(" a#1 ")), "{events}");
-        assert!(events.lines().any(|line| line.contains(" a#1 server is ready via=")), "{events}");
+        assert!(events.lines().any(|line| line.contains(" a#1 server is ready: via ")), "{events}");
         let none = sandbox.run(daemon.config(), ["events", "--since", "0s"]).await.expect(0).stdout;
         assert_eq!(none, "");
         let json = sandbox.run(daemon.config(), ["events", "a", "--json"]).await.expect(0).stdout;

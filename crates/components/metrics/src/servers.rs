@@ -257,7 +257,8 @@ mod tests {
         use std::process::{Command, Stdio};
         // The child holds 16 MiB in a variable, another one has computed and ended; their parent waits.
         let held = "big=$(head -c 16777216 /dev/zero | tr '\\0' x); echo held; read -r end <&3";
-        let script = format!("exec 3<&0; i=0; (while [ $i -lt 200000 ]; do i=$((i+1)); done); ({held}; : ${{#big}}) & wait");
+        let script =
+            format!("exec 3<&0; i=0; (while [ $i -lt 200000 ]; do i=$((i+1)); done); ({held}; : ${{#big}}) & wait");
         let mut wrapper = Command::new("/bin/sh");
         let mut wrapper =
             wrapper.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawns");

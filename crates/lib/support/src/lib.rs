@@ -18,7 +18,7 @@ mod threads;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
 pub use fail_point::{fail_point, fail_point_of};
-pub use find_program::{NotInPath, find_program, is_executable};
+pub use find_program::{NotInPath, find_program, is_executable, without_arguments};
 pub use interner::Interner;
 pub use key_file::KeyFile;
 pub use line_splitter::{LineSplitter, head_and_tail};

@@ -1,10 +1,12 @@
 //! Reads arguments as one build of llama-server does, and finds what it would not take: unknown options, values that do not fit,
 //! and files that are not there.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use llama_warden_config::{WrittenAt, nearest};
+use llama_warden_support::read_regular;
 
 use crate::help::{ListForm, OptionList};
 use crate::option_error::OptionError;
@@ -32,13 +34,39 @@ pub struct InputFile {
     pub at: WrittenAt,
 }
 
+/// The options that name a file in PEM format, and what it has to have.
+const PEM_OPTIONS: [(&str, &str); 4] = [
+    ("--ssl-cert-file", "CERTIFICATE"),
+    ("--ssl-key-file", "PRIVATE KEY"),
+    ("LLAMA_ARG_SSL_CERT_FILE", "CERTIFICATE"),
+    ("LLAMA_ARG_SSL_KEY_FILE", "PRIVATE KEY"),
+];
+
+/// Most of a file in PEM format that is read, in bytes.
+const MOST_PEM: u64 = 1 << 20;
+
 impl InputFile {
-    /// Looks for it.
+    /// Looks for it; into a certificate or a key for TLS, of which a build says nothing but that it cannot listen.
     ///
     /// # Errors
-    /// The error of the kernel.
+    /// The error of the kernel; [`io::ErrorKind::InvalidData`] if it is no certificate or no key.
     pub fn look(&self) -> io::Result<()> {
-        self.path.metadata().map(drop)
+        let Some(what) = PEM_OPTIONS.iter().find_map(|(option, what)| (*option == self.option).then_some(what)) else {
+            return self.path.metadata().map(drop);
+        };
+        // A FIFO gives what it has once, and to the server.
+        if !self.path.metadata()?.is_file() {
+            return Ok(());
+        }
+        let text = read_regular(&self.path, MOST_PEM)?;
+        let begins = |line: &[u8]| {
+            line.starts_with(b"-----BEGIN ") && line.windows(what.len()).any(|part| part == what.as_bytes())
+        };
+        if text.split(|byte| *byte == b'\n').any(begins) {
+            return Ok(());
+        }
+        let what = what.to_lowercase();
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has no {what} in PEM format (`-----BEGIN …`)")))
     }
 }
 
@@ -151,6 +179,17 @@ impl Translator<'_> {
             }
         }
         files
+    }
+
+    /// The files that variables of the server name: `LLAMA_ARG_CHAT_TEMPLATE_FILE` means what `--chat-template-file` means.
+    pub(crate) fn input_files_of_variables(&self, env: &BTreeMap<String, String>) -> Vec<InputFile> {
+        let named = env.iter().filter_map(|(variable, value)| {
+            let option = variable.strip_prefix("LLAMA_ARG_")?.to_ascii_lowercase().replace('_', "-");
+            let files =
+                self.input_files(&[format!("--{option}"), value.clone()], |_| WrittenAt::Variable(variable.clone()));
+            Some(files.into_iter().map(|file| InputFile { option: variable.clone(), ..file }))
+        });
+        named.flatten().collect()
     }
 
     /// Why the build does not know an option as it is written.

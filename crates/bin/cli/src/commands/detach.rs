@@ -32,16 +32,17 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
     let path = state.join(BACKGROUND_LOG);
     let unusable = |error: std::io::Error| {
-        CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display()))
-            .next_step("remove it if it is no file of the daemon's, or name a directory of your own as daemon.state-dir")
+        CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display())).next_step(
+            "remove it if it is no file of the daemon's, or name a directory of your own as daemon.state-dir",
+        )
     };
     if args.take_over {
         take_over::run(&loaded, args).await?;
     }
     // Whoever holds the directory writes this log.
     drop(StateDir::acquire(&state)?);
-    let mut log = open_own_file(&path, OpenOptions::new().append(true).create(true).read(true).mode(0o600))
-        .map_err(unusable)?;
+    let mut log =
+        open_own_file(&path, OpenOptions::new().append(true).create(true).read(true).mode(0o600)).map_err(unusable)?;
     let begin = log.seek(SeekFrom::End(0)).map_err(unusable)?;
     let mut daemon = spawn(global, args, &log)?;
     wait_for_answer(&mut daemon, &control).await.map_err(|exit| {
