@@ -35,12 +35,7 @@ pub struct InputFile {
 }
 
 /// The options that name a file in PEM format, and what it has to have.
-const PEM_OPTIONS: [(&str, &str); 4] = [
-    ("--ssl-cert-file", "CERTIFICATE"),
-    ("--ssl-key-file", "PRIVATE KEY"),
-    ("LLAMA_ARG_SSL_CERT_FILE", "CERTIFICATE"),
-    ("LLAMA_ARG_SSL_KEY_FILE", "PRIVATE KEY"),
-];
+const PEM_OPTIONS: [(&str, &str); 2] = [("ssl-cert-file", "CERTIFICATE"), ("ssl-key-file", "PRIVATE KEY")];
 
 /// Most of a file in PEM format that is read, in bytes.
 const MOST_PEM: u64 = 1 << 20;
@@ -51,7 +46,9 @@ impl InputFile {
     /// # Errors
     /// The error of the kernel; [`io::ErrorKind::InvalidData`] if it is no certificate or no key.
     pub fn look(&self) -> io::Result<()> {
-        let Some(what) = PEM_OPTIONS.iter().find_map(|(option, what)| (*option == self.option).then_some(what)) else {
+        // With dashes, with underscores, or as a variable.
+        let name = self.option.to_ascii_lowercase().replace('_', "-");
+        let Some((_, what)) = PEM_OPTIONS.iter().find(|(option, _)| name.ends_with(option)) else {
             return self.path.metadata().map(drop);
         };
         // A FIFO gives what it has once, and to the server.
@@ -348,6 +345,49 @@ mod tests {
         let doubts: Vec<&str> = line.doubts.iter().map(|doubt| doubt.option.as_str()).collect();
         assert_eq!(doubts, ["cache-type-k", "flash-attn"]);
         assert_eq!(errors.iter().map(|error| error.option.as_str()).collect::<Vec<_>>(), ["ctx-size"]);
+    }
+
+    #[test]
+    fn a_file_that_a_variable_names_is_looked_for() {
+        let mut server = server(&[]);
+        let variables = [
+            ("LLAMA_ARG_CHAT_TEMPLATE_FILE", "/t.jinja"),
+            ("LLAMA_ARG_SSL_KEY_FILE", "/k.pem"),
+            ("LLAMA_ARG_THREADS", "8"),
+            ("CHAT_TEMPLATE_FILE", "/none"),
+        ];
+        server.env = Arc::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let (line, _) = drafted(&server, Some("b11669-debian"), true);
+        let files: Vec<_> = line.files.iter().map(|file| (file.option.as_str(), file.path.to_str())).collect();
+        assert_eq!(files, variables[..2].iter().map(|(name, path)| (*name, Some(*path))).collect::<Vec<_>>());
+        assert_eq!(line.files[0].at, WrittenAt::Variable("LLAMA_ARG_CHAT_TEMPLATE_FILE".to_owned()));
+    }
+
+    #[test]
+    fn a_certificate_or_a_key_that_is_none_is_found_before_the_launch() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("file.pem");
+        let look = |option: &str, text: &str| {
+            std::fs::write(&path, text).expect("write");
+            let file = InputFile { option: option.to_owned(), path: path.clone(), at: WrittenAt::Argument(0) };
+            file.look().map_err(|error| (error.kind(), error.to_string()))
+        };
+        let key = "Bag Attributes\n-----BEGIN RSA PRIVATE KEY-----\nMII\n";
+        let certificate = "-----BEGIN CERTIFICATE-----\nMII\n";
+        for (option, good) in [
+            ("--ssl-key-file", key),
+            ("--ssl_cert_file", certificate),
+            ("LLAMA_ARG_SSL_KEY_FILE", key),
+            ("LLAMA_ARG_SSL_CERT_FILE", certificate),
+        ] {
+            assert_eq!(look(option, good), Ok(()), "{option}");
+            for garbage in ["", "garbage", if good == key { certificate } else { key }] {
+                let (kind, told) = look(option, garbage).expect_err("is none");
+                assert_eq!(kind, io::ErrorKind::InvalidData, "{option}: {told}");
+                assert!(told.contains("in PEM format"), "{told}");
+            }
+        }
+        assert_eq!(look("--chat-template-file", ""), Ok(()));
     }
 
     #[test]
