@@ -53,6 +53,7 @@ mod stopping;
 mod systemd;
 mod telemetry;
 mod terminal;
+mod top;
 mod unkillable;
 mod user_mistakes;
 mod wrapped;

@@ -18,7 +18,8 @@ impl WholeScreen {
     /// The terminal takes no commands.
     pub(crate) fn take() -> io::Result<Self> {
         enable_raw_mode()?;
-        let entered = execute!(stdout(), EnterAlternateScreen).and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
+        let entered =
+            execute!(stdout(), EnterAlternateScreen).and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
         match entered {
             Ok(terminal) => Ok(Self { terminal }),
             Err(error) => {

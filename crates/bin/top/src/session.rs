@@ -1,6 +1,6 @@
 //! Reads keys, follows the daemon, and does what was asked for, until a key or a signal ends it.
 
-use std::io::{self, stdout};
+use std::io;
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
@@ -9,7 +9,7 @@ use llama_warden_api_types::{EventRecord, LogRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, CommandOptions, EventRange, LogOptions, Records, ServerAction};
 use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
-use llama_warden_events::{ServerId, Signal};
+use llama_warden_events::ServerId;
 use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::output::write_failure;
 use tokio::time::{Instant, sleep_until};

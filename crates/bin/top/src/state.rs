@@ -27,14 +27,14 @@ pub(crate) struct TopState {
     pub(crate) mode: Mode,
     /// Whether the log takes the whole screen but for its title.
     pub(crate) log_is_large: bool,
-    pub(crate) log: ServerLog,
+    pub(crate) log: ShownLog,
     /// The answer to the latest command, or why the daemon is not there.
     pub(crate) message: String,
 }
 
 /// The log of the chosen server.
 #[derive(Debug, Default)]
-pub(crate) struct ServerLog {
+pub(crate) struct ShownLog {
     pub(crate) lines: VecDeque<String>,
     launch: Option<Incarnation>,
     /// Lines between the end and the last line that is shown; 0 follows.
@@ -71,7 +71,7 @@ impl TopState {
             filter: String::new(),
             mode: Mode::Browse,
             log_is_large: false,
-            log: ServerLog::default(),
+            log: ShownLog::default(),
             message: String::new(),
         };
         state.keep_chosen();
@@ -122,7 +122,7 @@ impl TopState {
             return None;
         }
         self.chosen = server;
-        self.log = ServerLog::default();
+        self.log = ShownLog::default();
         self.chosen.clone().map(Request::ShowLog)
     }
 
@@ -172,7 +172,9 @@ impl TopState {
             KeyCode::Char('?') => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('l') | KeyCode::Enter => self.log_is_large = !self.log_is_large,
-            KeyCode::Char('s') => return self.chosen.clone().map(|server| Request::Command(ServerAction::Start, server)),
+            KeyCode::Char('s') => {
+                return self.chosen.clone().map(|server| Request::Command(ServerAction::Start, server));
+            }
             KeyCode::Char('x') => self.confirm(ServerAction::Stop),
             KeyCode::Char('r') => self.confirm(ServerAction::Restart),
             KeyCode::Char('j') | KeyCode::Down => return self.step(1, false),
@@ -209,7 +211,7 @@ impl TopState {
     }
 }
 
-impl ServerLog {
+impl ShownLog {
     /// Adds a record of a server's log.
     pub(crate) fn push(&mut self, record: LogRecord) {
         match record {
@@ -241,7 +243,7 @@ fn by_trouble(left: &ServerReport, right: &ServerReport) -> Ordering {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{BootId, Seq, StreamName, Timestamp, Uptime};
     use llama_warden_state::{PhaseName, ServerRecord};
@@ -260,7 +262,7 @@ mod tests {
             profile: None,
             configuration_refused: None,
             guardian: None,
-            boot: BootId::default(),
+            boot: BootId::from_random(1),
             seq: Seq::default(),
             servers: servers.collect(),
         }
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(ids(&state), ["b9", "b10", "c", "a"]);
         assert_eq!(press(&mut state, "jj"), Some(Request::ShowLog(server("c"))));
         assert_eq!(state.update(report(&[("a", Failed), ("c", Ready), ("d", Idle)])), None);
-        assert_eq!((ids(&state), state.chosen()), (vec!["a", "c", "d"], Some(&server("c"))));
+        assert_eq!((ids(&state), state.chosen()), (vec!["a", "d", "c"], Some(&server("c"))));
         // It is gone: the first takes its place.
         assert_eq!(state.update(report(&[("d", Idle)])), Some(Request::ShowLog(server("d"))));
         assert_eq!(state.update(report(&[])), None);
@@ -332,7 +334,7 @@ mod tests {
         let line = |launch: u64, text: String| LogRecord::Line {
             incarnation: Incarnation::new(launch),
             stream: StreamName::Stderr,
-            at: Timestamp::default(),
+            at: Timestamp::from_unix_microseconds(0),
             order: 0,
             line: text,
         };

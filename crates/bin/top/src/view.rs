@@ -40,18 +40,51 @@ struct TopColumn {
 }
 
 /// Those behind the id and the phase, by what a person needs first.
-const COLUMNS: [TopColumn; 7] = [
+const COLUMNS: [TopColumn; 9] = [
     TopColumn { title: "UPTIME", width: 7, from: 44, text: uptime },
     TopColumn { title: "ADDRESS", width: 22, from: 68, text: |server, _| base_url(server) },
-    TopColumn { title: "TIER", width: 8, from: 100, text: |server, _| server.tier.clone().unwrap_or_default() },
-    TopColumn { title: "BUILD", width: 8, from: 110, text: |server, _| server.llama_version.clone().unwrap_or_default() },
-    TopColumn { title: "PID", width: 8, from: 120, text: |server, _| server.pid.map(|pid| pid.to_string()).unwrap_or_default() },
-    TopColumn { title: "RESTARTS", width: 8, from: 80, text: restarts },
-    TopColumn { title: "LAST FAILURE", width: 30, from: 90, text: last_failure },
+    TopColumn { title: "SLOTS", width: 5, from: 74, text: slots },
+    TopColumn { title: "TOK/S IN OUT", width: 14, from: 96, text: rates },
+    TopColumn { title: "TIER", width: 8, from: 140, text: |server, _| server.tier.clone().unwrap_or_default() },
+    TopColumn {
+        title: "BUILD",
+        width: 8,
+        from: 150,
+        text: |server, _| server.llama_version.clone().unwrap_or_default(),
+    },
+    TopColumn {
+        title: "PID",
+        width: 8,
+        from: 130,
+        text: |server, _| server.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+    },
+    TopColumn { title: "RESTARTS", width: 8, from: 110, text: restarts },
+    TopColumn { title: "LAST FAILURE", width: 28, from: 120, text: last_failure },
 ];
 
 fn uptime(server: &ServerReport, _: Timestamp) -> String {
     if server.is_running { age(server.uptime_seconds) } else { String::new() }
+}
+
+/// The slots that work, where the build says so.
+fn slots(server: &ServerReport, _: Timestamp) -> String {
+    server
+        .requests
+        .as_ref()
+        .filter(|_| server.is_running)
+        .map(|requests| requests.slots_busy.to_string())
+        .unwrap_or_default()
+}
+
+/// Tokens per second of prompts and of answers over the last minute.
+fn rates(server: &ServerReport, _: Timestamp) -> String {
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}"));
+    match &server.requests {
+        Some(requests) if requests.prompt_tokens_per_second.or(requests.decode_tokens_per_second).is_some() => {
+            format!("{:>5} {:>6}", rate(requests.prompt_tokens_per_second), rate(requests.decode_tokens_per_second))
+        }
+        _ => String::new(),
+    }
 }
 
 fn restarts(server: &ServerReport, _: Timestamp) -> String {
@@ -154,20 +187,28 @@ fn foot_line(state: &TopState) -> Line<'static> {
             Line::styled(format!("{} {server}?{busy} y does it, any other key does not", action.as_str()), strong)
         }
         _ if !state.message.is_empty() => Line::styled(for_cell(&state.message).into_owned(), strong),
-        _ => Line::styled("q leave  ? keys  / filter  l log  s start  x stop  r restart", Style::new().add_modifier(Modifier::DIM)),
+        _ => Line::styled(
+            "q leave  ? keys  / filter  l log  s start  x stop  r restart",
+            Style::new().add_modifier(Modifier::DIM),
+        ),
     }
 }
 
 /// What a stop would cut short.
 fn running_requests(server: &ServerReport) -> Option<String> {
-    let _ = server;
-    None
+    match server.requests.as_ref()?.slots_busy {
+        0 => None,
+        1 => Some("1 request runs".to_owned()),
+        busy => Some(format!("{busy} requests run")),
+    }
 }
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {
     let lines: Vec<Line<'_>> = KEYS
         .iter()
-        .map(|(keys, what)| Line::from(vec![Span::styled(format!("{keys:>20}  "), Style::new().bold()), Span::raw(*what)]))
+        .map(|(keys, what)| {
+            Line::from(vec![Span::styled(format!("{keys:>20}  "), Style::new().bold()), Span::raw(*what)])
+        })
         .collect();
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
     let [area] = Layout::vertical([Constraint::Max(height)]).areas(area);
@@ -183,4 +224,76 @@ const fn style_of(phase: PhaseName) -> Style {
         PhaseName::Stopping | PhaseName::BackingOff => Color::Yellow,
         PhaseName::Idle | PhaseName::Exited => Color::DarkGray,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+    use llama_warden_api_types::LogRecord;
+    use llama_warden_events::{Incarnation, StreamName};
+    use llama_warden_state::PhaseName::{Failed, Loading, Ready};
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::state::Request;
+    use crate::state::tests::report;
+
+    fn state() -> TopState {
+        let mut state = TopState::new(report(&[("coder", Ready), ("embed", Loading), ("broken", Failed)]));
+        let line = "log of \u{1b}[2Ja server".to_owned();
+        let at = llama_warden_events::Timestamp::from_unix_microseconds(0);
+        state.log.push(LogRecord::Line {
+            stream: StreamName::Stderr,
+            order: 0,
+            incarnation: Incarnation::new(1),
+            at,
+            line,
+        });
+        state
+    }
+
+    fn press(state: &mut TopState, key: char) {
+        let request = state.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));
+        assert!(matches!(request, None | Some(Request::ShowLog(_))), "{request:?}");
+    }
+
+    fn drawn(state: &TopState, (columns, rows): (u16, u16)) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a screen");
+        terminal.draw(|frame| draw(frame, state, Timestamp::UNIX_EPOCH)).expect("draws");
+        let cells = terminal.backend().buffer().content().chunks(columns.into());
+        cells.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_table_shows_trouble_first_and_the_log_of_the_chosen_server_below() {
+        let lines = drawn(&state(), (80, 24));
+        assert_eq!(lines[0], "0 of 3 ready, 0 running");
+        assert!(lines[1].starts_with("SERVER ") && lines[1].contains("ADDRESS"), "{lines:#?}");
+        assert!(lines[2].starts_with("broken ") && lines[3].starts_with("embed ") && lines[4].starts_with("coder "));
+        assert!(lines[5].starts_with("\u{2500} broken") || lines[5].contains(" broken "), "{lines:#?}");
+        assert!(lines[6].starts_with("log of") && !lines[6].contains('\u{1b}'), "{lines:#?}");
+        assert!(lines[23].starts_with("q leave"));
+    }
+
+    #[test]
+    fn a_key_is_answered_where_it_can_be_seen_at_any_size() {
+        let mut state = state();
+        press(&mut state, 'x');
+        assert!(drawn(&state, (80, 24))[23].starts_with("stop broken? y does it"));
+        press(&mut state, 'n');
+        press(&mut state, '?');
+        let keys = drawn(&state, (80, 24)).join("\n");
+        KEYS.iter().for_each(|(key, _)| assert!(keys.contains(key), "no {key} in {keys}"));
+        press(&mut state, 'q');
+        press(&mut state, '/');
+        press(&mut state, 'm');
+        assert!(drawn(&state, (80, 24))[23].starts_with("/m"));
+        press(&mut state, 'b');
+        for columns in [1, 2, 5, 20, 79, 400] {
+            for rows in [1, 2, 3, 5, 12, 100] {
+                let _ = drawn(&state, (columns, rows));
+            }
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Up(args) => up::run(global, args, extensions),
         CliCommand::Demo => demo::run(global, extensions),
         CliCommand::Status { ids, watch } => on_runtime(status::run(global, ids, *watch)),
+        CliCommand::Top { ids } => on_runtime(llama_warden_top::run(global, ids)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),
