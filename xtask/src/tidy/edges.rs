@@ -48,7 +48,7 @@ const TABLE: &str = "
     config-source: located-toml support
     fleet: events support
     config: events located-toml config-source fleet support
-    plugin-files: events
+    plugin-files: events support
     dialects: events support config plugin-files
     detectors: events requests plugin-files
     catalog: events + tiny-gguf

@@ -81,9 +81,9 @@ families! {
     SERVER_SIGNALS = Counter "llama_warden_server_signals_total" ["server", "signal"]
         "Signals sent by the stop ladder.";
     SERVER_RESIDENT_MEMORY = Gauge "llama_warden_server_resident_memory_bytes" ["server"]
-        "Resident memory of the running process, mapped model pages included.";
+        "Resident memory of the running process and of those below it, mapped model pages included.";
     SERVER_CPU = Counter "llama_warden_server_cpu_seconds_total" ["server"]
-        "User and system CPU time of the running process; begins at 0 with each launch.";
+        "User and system CPU time of the running process and of those below it; begins at 0 with each launch.";
     SERVER_OUTPUT_LINES = Counter "llama_warden_server_output_lines_total" ["server", "stream"]
         "Lines that the server wrote.";
     SERVER_OUTPUT_DROPPED = Counter "llama_warden_server_output_dropped_lines_total" ["server", "stream"]

@@ -2,7 +2,7 @@
 
 use llama_warden_bus::OutputLane;
 use llama_warden_events::{FailureReason, ReadyVia, ServerId, Signal, StreamName, Uptime};
-use llama_warden_procfs::ProcessStat;
+use llama_warden_procfs::{ProcessTree, ticks_as_seconds};
 use llama_warden_state::{ExitOutcome, Phase, PhaseName, ServerRecord, Snapshot};
 
 use crate::catalogue::{
@@ -19,11 +19,14 @@ const USUAL_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::KILL];
 
 /// Adds every server of the snapshot as of `now`.
 pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Uptime) {
+    // Read once for all servers.
+    let is_any_running = snapshot.servers.values().any(|record| record.process.is_some());
+    let processes = if is_any_running { ProcessTree::read() } else { ProcessTree::default() };
     for (id, record) in &snapshot.servers {
         add_info(page, id, record);
         add_state(page, id, record, now);
         add_totals(page, id, record);
-        add_process(page, id, record);
+        add_process(page, id, record, &processes);
         add_output(page, id, lane);
         requests::add(page, id, lane.requests());
     }
@@ -87,13 +90,17 @@ fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     }
 }
 
-fn add_process(page: &mut Page, id: &ServerId, record: &ServerRecord) {
+/// Memory and processor time of the process and of what belongs to it: behind a wrapper script, the child has them.
+fn add_process(page: &mut Page, id: &ServerId, record: &ServerRecord, processes: &ProcessTree) {
     let Some(process) = &record.process else { return };
+    let members = processes.members(process.pid);
     // The pid may have been reused; the start time shows that.
-    let stat = ProcessStat::of(process.pid).filter(|stat| stat.start_ticks == process.start_ticks);
-    if let Some(stat) = stat {
-        page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], stat.resident_bytes() as f64);
-        page.value(&SERVER_CPU, &[id.as_str()], stat.cpu_seconds());
+    if members.first().is_some_and(|leader| leader.start_ticks == process.start_ticks) {
+        let resident: u64 = members.iter().map(|stat| stat.resident_bytes()).sum();
+        // With that of children that have ended: a counter never goes back.
+        let ticks = members.iter().map(|stat| stat.cpu_ticks + stat.reaped_cpu_ticks).sum();
+        page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], resident as f64);
+        page.value(&SERVER_CPU, &[id.as_str()], ticks_as_seconds(ticks));
     }
 }
 
@@ -111,6 +118,7 @@ mod tests {
 
     use llama_warden_bus::{OutputKey, wall_time};
     use llama_warden_events::{Event, Incarnation, ProcessEnd, Rung, StopReason};
+    use llama_warden_procfs::ProcessStat;
     use prometheus::TextEncoder;
 
     use super::*;
@@ -243,5 +251,32 @@ mod tests {
         };
         assert!(memory(own.start_ticks).is_some_and(|(bytes, _)| bytes > 100_000.0));
         assert_eq!(memory(own.start_ticks + 1), None);
+    }
+
+    #[test]
+    fn memory_and_processor_time_behind_a_wrapper_are_those_of_its_children() {
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Command, Stdio};
+        // The child holds 16 MiB in a variable, another one has computed and ended; their parent waits.
+        let held = "big=$(head -c 16777216 /dev/zero | tr '\\0' x); echo held; read -r end <&3";
+        let script =
+            format!("exec 3<&0; i=0; (while [ $i -lt 200000 ]; do i=$((i+1)); done); ({held}; : ${{#big}}) & wait");
+        let mut wrapper = Command::new("/bin/sh");
+        let mut wrapper =
+            wrapper.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawns");
+        let mut line = String::new();
+        BufReader::new(wrapper.stdout.take().expect("piped")).read_line(&mut line).expect("is read");
+        let own = ProcessStat::of(wrapper.id()).expect("runs");
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        builder.spawn("a", 1, own.pid, own.start_ticks);
+        let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
+        let memory = value(&text, "llama_warden_server_resident_memory_bytes{server=\"a\"}");
+        let cpu = value(&text, "llama_warden_server_cpu_seconds_total{server=\"a\"}");
+        // The end of its input ends the child, and that the wrapper.
+        drop(wrapper.stdin.take());
+        wrapper.wait().expect("is reaped");
+        assert!(memory > Some(f64::from(16 << 20)), "{memory:?}");
+        assert!(cpu > Some(own.cpu_seconds()), "{cpu:?} and {own:?}");
     }
 }

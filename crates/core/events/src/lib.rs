@@ -22,6 +22,7 @@ mod id;
 mod process;
 mod reason;
 mod signal;
+mod words;
 
 pub use argument_list::ArgumentList;
 pub use canary::{

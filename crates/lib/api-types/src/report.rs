@@ -96,6 +96,9 @@ pub struct ServerReport {
     pub progress: Option<f64>,
     /// What it waits for, in words: the end of a stop, the time of a restart, or what is missing.
     pub waiting_for: Option<String>,
+    /// Whether the latest command was to stop it: it stays down until one starts it.
+    #[serde(default)]
+    pub stopped_by_hand: bool,
     /// Why it is in its phase, in one sentence for people; null where the phase says it all.
     #[serde(default)]
     pub note: Option<String>,
@@ -223,6 +226,7 @@ impl ServerReport {
                 _ => None,
             },
             waiting_for: waiting_for(server, now),
+            stopped_by_hand: server.stopped_on_request,
             note: note(server, now),
             health: server.health.map(HealthReport::of),
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
@@ -311,6 +315,9 @@ pub fn base_url(host: &str, port: u16) -> String {
     }
 }
 
+/// How the detail of a failure begins that is the end of the process.
+const ENDED: &str = "ended by itself";
+
 /// Why a server is in its phase, in words.
 fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
     let told = |failure: &FailureRecord| format!("{}: {}", failure.reason, failure.detail);
@@ -340,7 +347,9 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
         (Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. }, None) => {
             let before = server.last_failure.as_deref();
             let before = before.filter(|failure| failure.incarnation.next() == server.incarnation)?;
-            Some(format!("started again after {}", told(before)))
+            // The reason would say the same again.
+            let why = if before.detail.starts_with(ENDED) { format!("it {}", before.detail) } else { told(before) };
+            Some(format!("started again after {why}"))
         }
         _ => None,
     }

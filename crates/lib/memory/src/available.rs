@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use llama_warden_procfs::descendants;
+use llama_warden_procfs::ProcessTree;
 
 use crate::cgroup;
 
@@ -38,11 +38,14 @@ pub fn available(root: &Path) -> Option<Available> {
     })
 }
 
-/// The anonymous and shared memory of a process and of those below it in bytes, without mapped files: what their end certainly
+/// The anonymous and shared memory of a process and of what belongs to it in bytes, without mapped files: what their end certainly
 /// frees. Behind a wrapper script, the child has it all. `None` if the process is gone.
-pub(crate) fn resident(root: &Path, pid: u32) -> Option<u64> {
-    let own = resident_alone(root, pid)?;
-    Some(descendants(pid).filter_map(|pid| resident_alone(root, pid)).fold(own, u64::saturating_add))
+pub(crate) fn resident(root: &Path, processes: &ProcessTree, pid: u32) -> Option<u64> {
+    let members = processes.members(pid);
+    members.iter().map(|stat| resident_alone(root, stat.pid)).reduce(|sum, more| {
+        // One that has just ended has none.
+        Some(sum?.saturating_add(more.unwrap_or(0)))
+    })?
 }
 
 fn resident_alone(root: &Path, pid: u32) -> Option<u64> {
@@ -95,6 +98,6 @@ mod tests {
     #[test]
     fn this_machine_says_something() {
         assert!(available(Path::new("/")).is_some_and(|available| available.bytes > 0));
-        assert!(resident(Path::new("/"), std::process::id()).is_some_and(|bytes| bytes > 0));
+        assert!(resident(Path::new("/"), &ProcessTree::read(), std::process::id()).is_some_and(|bytes| bytes > 0));
     }
 }

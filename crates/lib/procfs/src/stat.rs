@@ -18,6 +18,8 @@ pub struct ProcessStat {
     pub group: u32,
     /// User and system time in clock ticks (fields 14 and 15), without children.
     pub cpu_ticks: u64,
+    /// User and system time of children that have ended and were waited for (fields 16 and 17), in clock ticks.
+    pub reaped_cpu_ticks: u64,
     /// Its threads (field 20).
     pub threads: u64,
     /// Its start in clock ticks since the machine booted (field 22). With `pid` it names a process for good.
@@ -101,6 +103,7 @@ impl ProcessStat {
             parent: field(4)?.parse().ok()?,
             group: field(5)?.parse().ok()?,
             cpu_ticks: number(14)?.saturating_add(number(15)?),
+            reaped_cpu_ticks: number(16)?.saturating_add(number(17)?),
             threads: number(20)?,
             start_ticks: number(22)?,
             virtual_bytes: number(23)?,
@@ -120,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    const AFTER_NAME: &str = "T 7 40 40 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 4242 8192 3 18446744073709551615";
+    const AFTER_NAME: &str = "T 7 40 40 0 -1 4194304 100 0 0 0 150 50 6 1 20 0 9 0 4242 8192 3 18446744073709551615";
 
     #[test]
     fn a_name_of_any_bytes_shifts_no_field() {
@@ -130,6 +133,7 @@ mod tests {
             parent: 7,
             group: 40,
             cpu_ticks: 200,
+            reaped_cpu_ticks: 7,
             threads: 9,
             start_ticks: 4242,
             virtual_bytes: 8192,

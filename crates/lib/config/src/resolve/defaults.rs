@@ -3,7 +3,7 @@
 //! The file has passed validation; only a gap in the built-in defaults can still fail.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_fleet::{HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
@@ -169,8 +169,18 @@ impl SpecBuilder<'_> {
     }
 
     fn absolute(&self, path: &str) -> PathBuf {
-        // Collecting the components drops `.`. `..` stays: behind a symbolic link it is not the parent that the text shows.
-        self.directory.join(path).components().collect()
+        let mut absolute = PathBuf::new();
+        // `.` is no component.
+        for component in self.directory.join(path).components() {
+            match component {
+                // Behind a symbolic link it is not the parent that the text shows.
+                Component::ParentDir if absolute.symlink_metadata().is_ok_and(|found| found.is_dir()) => {
+                    absolute.pop();
+                }
+                component => absolute.push(component),
+            }
+        }
+        absolute
     }
 
     /// A name without a slash is looked up in PATH.

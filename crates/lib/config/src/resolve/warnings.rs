@@ -5,7 +5,7 @@ use std::path::Path;
 use llama_warden_config_source::ShellSpelling;
 use llama_warden_events::Signal;
 use llama_warden_fleet::HooksSpec;
-use llama_warden_support::{KeyFile, find_program, is_executable};
+use llama_warden_support::{KeyFile, find_program, is_executable, without_arguments};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -153,7 +153,8 @@ impl Configuration {
         if let Some(written) = written.filter(|written| !path.is_file() && is_path(&written.value)) {
             let state = if path.exists() { "is not a file" } else { "does not exist" };
             let message = format!("{what} {} {state}", path.display());
-            let help = "relative paths are relative to the configuration file";
+            let help = without_arguments(path);
+            let help = help.unwrap_or_else(|| "relative paths are relative to the configuration file".to_owned());
             warnings.push(ConfigProblem::warning(&written.location, message, help));
         }
     }
