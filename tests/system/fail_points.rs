@@ -253,7 +253,9 @@ async fn hand_over_at(sandbox: &Sandbox, point: &str, policy: &str) {
     let mut fleet = sandbox.fleet();
     fleet.daemon(&format!("on-daemon-death = \"{policy}\""));
     let ids = ["a", "b"];
-    ids.iter().for_each(|id| drop(fleet.server(id, Script::default())));
+    for id in ids {
+        fleet.server(id, Script::default());
+    }
     let environment = vec![(VARIABLE.to_owned(), point.to_owned())];
     let take_over = || vec!["--take-over".to_owned()];
     let (old, new) = match point.starts_with("adopt-") {

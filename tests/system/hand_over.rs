@@ -40,6 +40,7 @@ async fn assert_left_down(daemon: &TestDaemon) {
     }
 }
 
+/// Fault S2: what has no process goes on too.
 #[test]
 fn what_was_stopped_by_hand_or_given_up_stays_down_until_a_daemon_ends_in_order() {
     sandbox(async |sandbox| {
