@@ -7,6 +7,7 @@ mod discovery;
 mod eras;
 mod failures;
 mod fleet;
+mod outliving;
 mod packaging;
 mod prometheus;
 mod readiness;

@@ -24,6 +24,7 @@ mod fail_points;
 mod finding_the_daemon;
 mod followers;
 mod guardian;
+mod hand_over;
 mod harness;
 mod hooks;
 mod http_security;

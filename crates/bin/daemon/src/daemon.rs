@@ -215,6 +215,7 @@ async fn end(running: RunningHost, bus: Bus) -> CommandResult {
     running.join().await.map_err(CommandFailure::failed)?;
     let snapshot = bus.snapshot();
     if snapshot.daemon.is_handing_over {
+        fail_point("hand-over-complete");
         return Ok(Exit::Done);
     }
     let left = snapshot

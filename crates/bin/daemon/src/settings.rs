@@ -11,6 +11,8 @@ use std::time::Duration;
 use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, OnDaemonDeath, SourceKind};
+use llama_warden_detectors::Pack;
+use llama_warden_dialects::Dialect;
 use llama_warden_events::{BootId, Incarnation, ServerId};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::SystemMemoryProbe;
@@ -27,8 +29,9 @@ use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
+use crate::sockets;
 use crate::state_dir::StateDir;
-use crate::token_file::TokenFile;
+use crate::token_file::{TokenFile, read_token};
 
 /// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -47,6 +50,15 @@ pub fn readiness(
         Some(make) => readiness.with_matchers(make),
         None => readiness,
     })
+}
+
+/// Fails for what would keep a daemon from starting in the place of one that runs, as far as that can be seen beforehand.
+pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
+    let daemon = configuration.daemon();
+    plugin_set::<Pack>(configuration.detectors_dir(), "readiness.detectors-dir")?;
+    plugin_set::<Dialect>(configuration.dialects_dir(), "llama-server.dialects-dir")?;
+    daemon.token_file.as_deref().map(read_token).transpose()?;
+    daemon.listen.as_ref().map_or(Ok(()), sockets::require_free_or_ours)
 }
 
 /// Starts the guardian, this process' first child, which makes every other process.

@@ -21,7 +21,6 @@ use llama_warden_events::{
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
-use llama_warden_state_files::{FailureCounts, FailureFile};
 use llama_warden_support::{BlockingError, fail_point};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -29,6 +28,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::action::SupervisorAction;
 use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::file_watches::FileWatches;
+use crate::kept::KeptDecisions;
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
@@ -49,7 +49,7 @@ pub struct SupervisorSettings {
     pub memory_probe: Arc<dyn MemoryProbe>,
     /// Servers of which an earlier daemon left a process, and the numbers of their launches.
     pub adopted: Vec<(ServerId, Incarnation)>,
-    /// The directory that keeps `failures.json` across runs; `None` keeps no failures.
+    /// The directory that keeps decisions across runs; `None` keeps none.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -92,19 +92,9 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let file = self.settings.state_dir.as_deref().map(FailureFile::new);
-        let failures = match &file {
-            Some(file) => file.loaded().await,
-            None => FailureCounts::new(),
-        };
-        let (failures, saved) = watch::channel(failures);
-        let worker = SupervisorWorker::new(self.settings, failures, &ports);
-        let keep = async {
-            if let Some(file) = file {
-                file.keep(saved).await;
-            }
-        };
-        let (ended, ()) = tokio::join!(ports.drive(worker), keep);
+        let (kept, saving) = KeptDecisions::load(self.settings.state_dir.as_deref()).await;
+        let worker = SupervisorWorker::new(self.settings, kept, &ports);
+        let (ended, ()) = tokio::join!(ports.drive(worker), saving);
         ended
     }
 }
@@ -118,8 +108,7 @@ struct SupervisorWorker {
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
-    /// Consecutive failures, which a file keeps.
-    failures: watch::Sender<FailureCounts>,
+    kept: KeptDecisions,
     events: Publisher,
     commands: CommandSender,
     replies: JoinSet<CommandReply>,
@@ -147,9 +136,11 @@ impl Worker for SupervisorWorker {
     /// Publishes the configuration and launches every enabled server.
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
-        let saved = self.failures.borrow().clone();
+        let mut down = self.kept.down(&fleet);
+        // The daemon was killed in the moment of a stop: the process is there.
+        down.retain(|(server, _)| self.adopted.iter().all(|(adopted, _)| adopted != server));
         for spec in fleet.iter() {
-            let failures = saved.get(&spec.id).copied().unwrap_or_default();
+            let failures = self.kept.failures(&spec.id);
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
@@ -159,8 +150,12 @@ impl Worker for SupervisorWorker {
         for (server, incarnation) in std::mem::take(&mut self.adopted) {
             actions.extend(self.machine.adopt(&server, incarnation));
         }
-        let enabled = fleet.iter().filter(|spec| spec.enabled);
-        actions.extend(self.machine.start_all(enabled.map(|spec| &spec.id)));
+        for (server, failed) in &down {
+            actions.extend(self.machine.leave_down(server, failed.clone()));
+        }
+        let is_left_down = |id: &ServerId| down.iter().any(|(server, _)| server == id);
+        let started = fleet.iter().filter(|spec| spec.enabled && !is_left_down(&spec.id));
+        actions.extend(self.machine.start_all(started.map(|spec| &spec.id)));
         self.perform(actions, None).await
     }
 
@@ -199,6 +194,9 @@ impl Worker for SupervisorWorker {
             self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
         let id = self.accept(&request.command, request.cause).await?;
+        if let SuperviseCommand::HandOver { .. } = &request.command {
+            fail_point("hand-over-accepted");
+        }
         let actions = self.machine.on_command(request.command.clone(), id, now);
         request.accept(Some(id));
         self.perform(actions, Some(id)).await
@@ -249,15 +247,11 @@ impl Worker for SupervisorWorker {
 }
 
 impl SupervisorWorker {
-    fn new(
-        settings: SupervisorSettings,
-        failures: watch::Sender<FailureCounts>,
-        ports: &Ports<SuperviseCommand>,
-    ) -> Self {
+    fn new(settings: SupervisorSettings, kept: KeptDecisions, ports: &Ports<SuperviseCommand>) -> Self {
         Self {
             machine: SupervisorMachine::new(settings.limits, settings.seed),
             adopted: settings.adopted,
-            failures,
+            kept,
             fleet: settings.fleet,
             profiles: settings.profiles,
             changes: ChangeQueue::new(settings.source),
@@ -431,12 +425,7 @@ impl SupervisorWorker {
                 }
             }
         }
-        let failures = self.machine.failures();
-        self.failures.send_if_modified(|saved| {
-            let is_changed = *saved != failures;
-            *saved = failures;
-            is_changed
-        });
+        self.kept.update(&self.machine, &self.fleet);
         Ok(())
     }
 

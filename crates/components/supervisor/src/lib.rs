@@ -17,6 +17,7 @@ mod budget;
 mod changes;
 mod component;
 mod file_watches;
+mod kept;
 mod machine;
 mod memory_queries;
 mod server_state;
@@ -25,5 +26,5 @@ mod switch;
 
 pub use action::{FaultyFile, SupervisorAction};
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
+pub use machine::{DaemonEnding, DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
 pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

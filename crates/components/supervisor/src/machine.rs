@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartSpec};
 use llama_warden_events::{
-    Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
+    Envelope, Event, Incarnation, LeftFailure, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand,
+    Uptime,
 };
 use llama_warden_memory::{MemoryRequirement, Reading};
 use llama_warden_state::Snapshot;
@@ -62,6 +63,15 @@ pub struct SupervisorLimits {
     pub memory: AdmissionPolicy,
 }
 
+/// How a daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DaemonEnding {
+    /// It stops every server.
+    Stop,
+    /// It leaves every process to the next daemon.
+    HandOver,
+}
+
 /// Desired and actual state of every server.
 #[derive(Debug)]
 pub struct SupervisorMachine {
@@ -78,6 +88,8 @@ pub struct SupervisorMachine {
     /// Commands about the whole fleet, answered once every wanted server is ready or has failed.
     pending_switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
+    /// Whether `shutdown` leaves every process to the next daemon.
+    hands_over: bool,
     limits: SupervisorLimits,
     admission: Admission,
     /// The time of the latest input. Inputs without a time of their own happen then.
@@ -97,6 +109,7 @@ impl SupervisorMachine {
             dropped: BTreeMap::new(),
             pending_switches: Vec::new(),
             shutdown: None,
+            hands_over: false,
             admission: Admission::new(limits.memory),
             limits,
             now: Uptime::default(),
@@ -126,6 +139,25 @@ impl SupervisorMachine {
             actions.push(SupervisorAction::Launch { server: server.clone(), incarnation });
         }
         actions
+    }
+
+    /// Leaves a server down as an earlier daemon has left it: with a failure, or because a person has stopped it.
+    pub fn leave_down(&mut self, server: &ServerId, failed: Option<LeftFailure>) -> Vec<SupervisorAction> {
+        let mut actions = Vec::new();
+        if let Some(state) = self.servers.get_mut(server) {
+            state.leave_down(failed, &mut actions);
+        }
+        actions
+    }
+
+    /// Servers that failed and are not restarted, for the next daemon.
+    pub fn left_failures(&self) -> impl Iterator<Item = (&ServerId, LeftFailure)> {
+        self.servers.iter().filter_map(|(server, state)| Some((server, state.left_failure()?)))
+    }
+
+    /// Whether the daemon ends, and how.
+    pub fn ending(&self) -> Option<DaemonEnding> {
+        self.shutdown.as_ref().map(|_| if self.hands_over { DaemonEnding::HandOver } else { DaemonEnding::Stop })
     }
 
     /// Starts these servers, without a command to answer.
@@ -237,6 +269,7 @@ impl SupervisorMachine {
             }
             SuperviseCommand::HandOver { trigger } => {
                 self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
+                self.hands_over = true;
                 actions.push(SupervisorAction::publish_daemon(Event::DaemonHandingOver { trigger }));
                 actions.push(SupervisorAction::publish_daemon(Event::DaemonStopped { survivors: Vec::new() }));
                 return actions;
@@ -249,7 +282,10 @@ impl SupervisorMachine {
                         actions.push(SupervisorAction::publish_daemon(Event::DaemonStopping { trigger }));
                     }
                 }
-                self.stop_all(force, &mut actions);
+                // A server that is being handed over is the next daemon's.
+                if !self.hands_over {
+                    self.stop_all(force, &mut actions);
+                }
             }
             SuperviseCommand::ActivateProfile { .. }
             | SuperviseCommand::ChangeBuild { .. }

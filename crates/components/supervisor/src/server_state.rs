@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_config::RestartSpec;
-use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason, Uptime};
+use llama_warden_events::{
+    CommandOutcome, Event, FailureReason, Incarnation, LeftFailure, Seq, ServerId, StopReason, Uptime,
+};
 
-use crate::action::{Actions, SupervisorAction};
+use crate::action::{Actions, FaultyFile, SupervisorAction};
 use crate::backoff::Backoff;
 use crate::budget::ReservationStage;
 
@@ -96,6 +98,8 @@ struct Launch {
     failure: Option<(FailureReason, String)>,
     /// Whether the restart policy has decided about `failure`.
     policy_applied: bool,
+    /// Why the policy gave up.
+    abandoned: Option<String>,
 }
 
 /// One server: what it should do, and its latest launch.
@@ -182,6 +186,39 @@ impl ServerState {
 
     pub(crate) const fn is_stopped_by_user(&self) -> bool {
         self.stopped_by_user
+    }
+
+    /// The failure that no restart follows, if that is why it is down.
+    pub(crate) fn left_failure(&self) -> Option<LeftFailure> {
+        let is_left = self.is_down() && self.launch.policy_applied && self.restart_at.is_none();
+        let (reason, detail) = self.launch.failure.clone().filter(|_| is_left && self.due_launch().is_none())?;
+        Some(LeftFailure { reason, detail, abandoned: self.launch.abandoned.clone() })
+    }
+
+    /// Stays down as an earlier daemon has left it: with a failure, or because a person has stopped it.
+    pub(crate) fn leave_down(&mut self, failed: Option<LeftFailure>, actions: &mut Actions) {
+        let event = Event::ServerLeftDown { failed: failed.clone().map(Box::new) };
+        actions.push(SupervisorAction::publish_server(self.server.clone(), event));
+        let Some(LeftFailure { reason, detail, abandoned }) = failed else {
+            self.stopped_by_user = true;
+            return;
+        };
+        // Wanted and not due: as after the launch that failed.
+        self.wanted = Some(self.launch.incarnation);
+        self.launch.policy_applied = true;
+        if abandoned.is_some() {
+            self.watch_faulty_file(reason, actions);
+        }
+        self.launch.failure = Some((reason, detail));
+        self.launch.abandoned = abandoned;
+    }
+
+    /// Has the file watched that a launch failed for, if there is one: the launch is tried again once it changes.
+    fn watch_faulty_file(&self, reason: FailureReason, actions: &mut Actions) {
+        actions.extend(FaultyFile::of(reason).map(|file| {
+            let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
+            SupervisorAction::WatchFile { server, incarnation, file }
+        }));
     }
 
     /// It leaves the configuration, and what a user wanted of it is forgotten with it, however long its stop takes.

@@ -68,6 +68,17 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::RestartAbandoned { attempts, because } => {
             log!(error, envelope, attempts, because, "server is not started again");
         }
+        Event::ServerLeftDown { failed: None } => {
+            log!(
+                warn,
+                envelope,
+                "server stays down: it was stopped by hand under the earlier daemon; start it by hand"
+            );
+        }
+        Event::ServerLeftDown { failed: Some(failed) } => {
+            let (reason, detail) = (failed.reason, &failed.detail);
+            log!(error, envelope, %reason, detail, "server stays down: it had failed under the earlier daemon; start it by hand");
+        }
         Event::ProfilesConfigured { profiles } => log!(debug, envelope, count = profiles.len(), "profiles configured"),
         Event::SwitchPlanned { plan } => {
             let [stop, start, restart, keep] =

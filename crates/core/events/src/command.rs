@@ -58,7 +58,7 @@ pub enum SuperviseCommand {
         /// Who asked for it, for people.
         trigger: String,
     },
-    /// Stop every server, side by side, and end the daemon. A second one kills at once.
+    /// Stop every server, side by side, and end the daemon. A second one joins the first, and kills if it is forced.
     ShutDown {
         /// Who asked for it, for people.
         trigger: String,

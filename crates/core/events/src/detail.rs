@@ -233,3 +233,15 @@ closed_set! {
         Stdout = "stdout",
     }
 }
+
+/// A failure after which no restart followed, as an earlier daemon left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftFailure {
+    /// What failed.
+    pub reason: FailureReason,
+    /// The failure, for people.
+    pub detail: String,
+    /// Why the restart policy gave up, for people; absent where it never restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<String>,
+}

@@ -10,8 +10,8 @@ use strum::{IntoStaticStr, VariantNames};
 
 use crate::{
     ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, FailureReason, FileRefusal,
-    HookOutcome, HookPoint, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung,
-    ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Warning,
+    HookOutcome, HookPoint, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia,
+    Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
@@ -328,6 +328,11 @@ pub enum Event {
         attempts: u32,
         /// Why it gave up, for people.
         because: String,
+    },
+    /// The earlier daemon left the server down, and it stays so until somebody starts it. (supervisor)
+    ServerLeftDown {
+        /// The failure that it was left with; absent for a server that a person has stopped.
+        failed: Option<Box<LeftFailure>>,
     },
     /// The trial of another build of llama-server began; the `seq` of this event is the command's id. The events of the canary
     /// itself are about a server of its own, `ID~canary`. (canary)

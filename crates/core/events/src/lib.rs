@@ -30,8 +30,8 @@ pub use canary::{
 };
 pub use command::{CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand};
 pub use detail::{
-    BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,
-    ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
+    BinaryIdentity, CommandOutcome, CommandSummary, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote,
+    OptionTreatment, ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
 pub use envelope::{Envelope, Timestamp, Uptime};
 pub use event::{Event, ExtensionEvent};

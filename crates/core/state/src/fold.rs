@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd,
-    ReadyVia, ServerCard, ServerId, Signal, Uptime, Warning,
+    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
+    ProcessEnd, ReadyVia, ServerCard, ServerId, Signal, Uptime, Warning,
 };
 
 use crate::{
@@ -120,6 +120,7 @@ impl Snapshot {
             | Event::RestartScheduled { .. }
             | Event::RestartCancelled
             | Event::RestartAbandoned { .. }
+            | Event::ServerLeftDown { .. }
             | Event::CanaryBegan { .. }
             | Event::CanaryCompleted { .. }
             | Event::Extension(_) => return Anomalous,
@@ -299,6 +300,7 @@ impl ServerRecord {
                 self.counters.restarts_abandoned.count(reason);
                 self.restart_abandoned = Some(because.clone());
             }
+            Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
             Event::CommandAccepted { command } => match command {
                 CommandSummary::Stop { .. } => self.stopped_on_request = true,
                 CommandSummary::Start | CommandSummary::Restart { .. } => self.stopped_on_request = false,
@@ -418,6 +420,29 @@ impl ServerRecord {
         if self.process.is_none() {
             self.enter(Phase::Failed { reason }, envelope);
         }
+        Fitted
+    }
+
+    /// What an earlier daemon has counted is not counted again.
+    fn leave_down(&mut self, failed: Option<&LeftFailure>, envelope: &Envelope) -> Fit {
+        if self.phase != Phase::Idle {
+            return Anomalous;
+        }
+        let Some(LeftFailure { reason, detail, abandoned }) = failed else {
+            self.stopped_on_request = true;
+            return Fitted;
+        };
+        let failure = Arc::new(FailureRecord {
+            reason: *reason,
+            detail: detail.clone(),
+            at: envelope.at,
+            incarnation: self.incarnation,
+            lines: Vec::new(),
+        });
+        self.failure = Some(failure.clone());
+        self.last_failure = Some(failure);
+        self.restart_abandoned.clone_from(abandoned);
+        self.enter(Phase::Failed { reason: *reason }, envelope);
         Fitted
     }
 

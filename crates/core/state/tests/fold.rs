@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    BootId, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
-    ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
+    BootId, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure, ProcessEnd, ReadyVia,
+    Rung, Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot};
 use proptest::prelude::*;
@@ -332,6 +332,28 @@ fn a_hook_that_something_waits_for_is_kept_with_its_launch_and_may_outlive_it() 
     assert_eq!(story.record().warnings, []);
 }
 
+#[test]
+fn a_server_that_was_left_down_says_why_and_counts_nothing() {
+    let mut story = Story { snapshot: Snapshot::new(boot()) };
+    story.tell(0, [configured(), Event::ServerLeftDown { failed: None }]);
+    assert_eq!((story.phase(), story.record().stopped_on_request), (PhaseName::Idle, true));
+    let failure = left_failure();
+    story.tell(0, [Event::ServerLeftDown { failed: Some(failure.clone().into()) }]);
+    let record = story.record().clone();
+    assert_eq!((story.phase(), &record.restart_abandoned), (PhaseName::Failed, &failure.abandoned));
+    assert_eq!(record.failure.map(|known| known.reason), Some(failure.reason));
+    assert_eq!(record.counters, Default::default(), "the daemon before has counted");
+    story.tell(1, [began(), spawned()]);
+    assert_eq!((story.phase(), story.snapshot.anomalies), (PhaseName::Starting, 0));
+    story.tell(1, [Event::ServerLeftDown { failed: None }]);
+    assert_eq!(story.snapshot.anomalies, 1);
+}
+
+fn left_failure() -> LeftFailure {
+    let (reason, abandoned) = (FailureReason::Crashed, Some("budget".to_owned()));
+    LeftFailure { reason, detail: "boom".to_owned(), abandoned }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop::sample::select(vec![
         configured(),
@@ -356,6 +378,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::RestartScheduled { attempt: 1, max_attempts: Some(5), delay_seconds: 1.0 },
         Event::RestartCancelled,
         Event::RestartAbandoned { attempts: 5, because: "budget".to_owned() },
+        Event::ServerLeftDown { failed: None },
+        Event::ServerLeftDown { failed: Some(left_failure().into()) },
         Event::ServerRemoved,
         Event::DaemonStopped { survivors: vec![] },
     ])

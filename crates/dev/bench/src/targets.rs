@@ -35,6 +35,9 @@ pub const GUARDIAN_MEMORY: FigureTarget = target(
 /// Pages that no other process has.
 pub const SHIM_MEMORY: FigureTarget =
     target("memory of a server's shim", Kibibytes, "resident, with pages of files", Budget::never_over(100.0));
+/// It has run nothing yet.
+pub const SPARE_MEMORY: FigureTarget =
+    target("memory of the shim that waits for the next program", Kibibytes, "a server's shim", TimesBaseline(1.0));
 
 pub const IDLE_MEMORY: FigureTarget =
     target("idle memory with 3 servers", Mebibytes, "without servers", Budget::never_over(12.0));

@@ -36,9 +36,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
             "remove it if it is no file of the daemon's, or name a directory of your own as daemon.state-dir",
         )
     };
-    if args.take_over {
-        take_over::run(&loaded, args).await?;
-    }
+    let has_taken_over = args.take_over && take_over::run(&loaded, args).await?;
     // Whoever holds the directory writes this log.
     drop(StateDir::acquire(&state)?);
     let mut log =
@@ -47,8 +45,10 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     let mut daemon = spawn(global, args, &log)?;
     wait_for_answer(&mut daemon, &control).await.map_err(|exit| {
         let said = read_from(&mut log, begin);
-        CommandFailure::new(exit, format!("the daemon did not start; its log says:\n{}", said.trim_end()))
-            .next_step(format!("the whole log is {}", path.display()))
+        let failure =
+            CommandFailure::new(exit, format!("the daemon did not start; its log says:\n{}", said.trim_end()))
+                .next_step(format!("the whole log is {}", path.display()));
+        if has_taken_over { take_over::without_daemon(failure) } else { failure }
     })?;
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });

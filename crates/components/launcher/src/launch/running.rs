@@ -169,9 +169,11 @@ impl RunningServer {
             RunEnd::Exited => {}
             RunEnd::Left => {
                 let [stdout, stderr] = reader.leave().await;
+                fail_point("hand-over-output-taken");
                 if let Err(error) = process.leave([&stdout, &stderr]) {
                     tracing::error!(server = %launch.reporter.server, %error, "a server cannot be left to the next daemon; it ends");
                 }
+                fail_point("hand-over-launch-left");
                 return launch.end_left();
             }
             RunEnd::Unheard => return launch.end_unheard(),

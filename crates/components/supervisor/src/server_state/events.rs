@@ -8,7 +8,7 @@ use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
 use llama_warden_state::{PhaseName, ServerRecord};
 
 use super::{BackoffInput, LaunchState, ServerState, StartReason, StopRequest};
-use crate::action::{Actions, FaultyFile, SupervisorAction};
+use crate::action::Actions;
 use crate::backoff::Decision;
 
 impl ServerState {
@@ -157,12 +157,10 @@ impl ServerState {
                 self.publish(Event::RestartScheduled { attempt, max_attempts, delay_seconds }, actions);
             }
             Decision::Abandon { attempts, because } => {
-                let file = FaultyFile::of(*reason);
+                let reason = *reason;
+                self.launch.abandoned = Some(because.clone());
                 self.publish(Event::RestartAbandoned { attempts, because }, actions);
-                actions.extend(file.map(|file| {
-                    let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
-                    SupervisorAction::WatchFile { server, incarnation, file }
-                }));
+                self.watch_faulty_file(reason, actions);
             }
         }
     }
