@@ -25,6 +25,7 @@
 
 mod app;
 mod command;
+mod compression;
 mod component;
 mod endpoints;
 mod http_security;
