@@ -126,6 +126,30 @@ fn the_own_metrics_of_real_servers_are_on_one_page_that_promtool_likes() {
     });
 }
 
+#[test]
+fn numbers_that_are_none_are_dropped_from_the_metrics_of_an_older_build() {
+    let (Some(llama_server), Some(program)) =
+        (external_program(ExternalProgram::LlamaServer0_3_16), external_program(ExternalProgram::Prometheus))
+    else {
+        return;
+    };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", "flags = { metrics = true }");
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let own = TestRequest::get("/metrics").send(&Endpoint::Tcp(fleet.port("a"))).await.unwrap().expect(200).text();
+        let not_finite = own.lines().filter(|line| line.ends_with("inf") || line.ends_with("nan")).count();
+        let text = daemon.get("/metrics?servers=1").await.expect(200).text();
+        let dropped = sample(&text, "llama_warden_server_scrape_dropped_samples_total", &[("server", "a")]);
+        assert_eq!(dropped, Some(not_finite as f64), "{own}");
+        assert_eq!(sample(&text, "llamacpp_requests_processing", &[("server", "a")]), Some(0.0), "{text}");
+        let checked = promtool(sandbox.program(program.with_file_name("promtool")), &text).await.expect(0);
+        assert_eq!((checked.stdout.trim(), checked.stderr.trim()), ("", ""));
+    });
+}
+
 /// Whether a server says that it sleeps, which it can be asked for without being disturbed.
 async fn is_sleeping(port: u16) -> bool {
     let props = TestRequest::get("/props").send(&Endpoint::Tcp(port)).await.expect("an answer").expect(200).json();

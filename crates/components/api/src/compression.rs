@@ -59,7 +59,9 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         let weight = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
         let is_allowed = weight.is_none_or(|weight| weight.trim().parse::<f32>().is_ok_and(|weight| weight > 0.0));
         match name.trim() {
-            name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => named = Some(is_allowed),
+            name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
+                named = Some(is_allowed)
+            }
             "*" => any = Some(is_allowed),
             _ => {}
         }

@@ -25,8 +25,8 @@
 
 mod app;
 mod command;
-mod compression;
 mod component;
+mod compression;
 mod endpoints;
 mod http_security;
 mod listen;

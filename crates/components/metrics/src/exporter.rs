@@ -36,8 +36,7 @@ impl Exporter {
     ///
     /// Fails only where [`catalogue()`] and the `prometheus` crate disagree on what a valid family is.
     pub fn new(bus: Bus, lane: OutputLane, version: impl Into<String>) -> Result<Self, prometheus::Error> {
-        let collector =
-            DaemonCollector { bus: bus.clone(), version: version.into(), descriptions: descriptions()? };
+        let collector = DaemonCollector { bus: bus.clone(), version: version.into(), descriptions: descriptions()? };
         let registry = Registry::new();
         registry.register(Box::new(collector))?;
         Ok(Self { registry, bus, lane })

@@ -112,7 +112,8 @@ mod tests {
             (Some("soon"), 3000),
             (Some("1e300"), 3000),
         ] {
-            let headers = header.map(|value| (SCRAPE_TIMEOUT.parse().expect("a name"), HeaderValue::from_static(value)));
+            let headers =
+                header.map(|value| (SCRAPE_TIMEOUT.parse().expect("a name"), HeaderValue::from_static(value)));
             assert_eq!(patience(&headers.into_iter().collect()), Duration::from_millis(millis), "{header:?}");
         }
     }

@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn values_that_are_no_numbers_are_dropped_and_counted() {
-        let text = "llamacpp:a inf\nllamacpp:b nan\nllamacpp:c -Inf\nllamacpp:d NaN\nllamacpp:e x\nllamacpp:f\nllamacpp:g 1\n";
+        let text =
+            "llamacpp:a inf\nllamacpp:b nan\nllamacpp:c -Inf\nllamacpp:d NaN\nllamacpp:e x\nllamacpp:f\nllamacpp:g 1\n";
         let metrics = parse(text).expect("metrics");
         assert_eq!((metrics.samples, metrics.dropped), (vec![sample("llamacpp_g", &[], 1.0)], 6));
         let none_is_left = parse("llamacpp:a inf\n").expect("metrics all the same");

@@ -74,7 +74,8 @@ async fn serve(
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    let key = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("authorization: ").map(str::to_owned));
+    let key =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("authorization: ").map(str::to_owned));
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{path} {}", key.unwrap_or_default()));
     let reaction = reactions.get(path.as_str()).cloned().unwrap_or(Reaction::Say(404, String::new()));
     // The client may be gone at any time.

@@ -145,8 +145,7 @@ async fn what_is_no_metrics_is_counted_and_disturbs_no_other_server() {
     for (_, _, reaction) in &cases {
         fakes.push(FakeServer::start(&[awake.clone(), ("/metrics", reaction.clone())]).await);
     }
-    let servers: Vec<_> =
-        cases.iter().zip(&fakes).map(|((id, ..), fake)| (*id, fake, ServerPlan::default())).collect();
+    let servers: Vec<_> = cases.iter().zip(&fakes).map(|((id, ..), fake)| (*id, fake, ServerPlan::default())).collect();
     let fixture = Fixture::ready(&servers).await;
     let own = fixture.scraper.ask(LONG).await;
     for (id, expected, _) in &cases {

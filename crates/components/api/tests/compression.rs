@@ -1,0 +1,47 @@
+//! Which answers are compressed.
+
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use common::ApiFixture;
+
+const ACCEPTS: &str = "Accept-Encoding: gzip";
+
+#[tokio::test]
+async fn an_answer_of_some_size_is_compressed_for_clients_that_accept_it() {
+    let daemon = ApiFixture::start().await;
+    for path in ["/metrics?lines=1000", "/openapi.json"] {
+        let plain = daemon.ask(&format!("GET {path}"), &[]).await;
+        let compressed = daemon.ask(&format!("GET {path}"), &[ACCEPTS]).await;
+        assert_eq!((plain.header("content-encoding"), compressed.header("content-encoding")), (None, Some("gzip")));
+        assert_eq!(plain.header("content-type"), compressed.header("content-type"));
+        assert_eq!([&plain, &compressed].map(|response| response.header("vary")), [Some("accept-encoding"); 2]);
+        assert_eq!(plain.body, compressed.body);
+        let length: usize = compressed.header("content-length").expect("is known").parse().expect("a number");
+        assert!(length < plain.body.len() / 4, "{path}: {length} of {}", plain.body.len());
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_short_answer_a_refusal_and_a_stream_stay_as_they_are() {
+    let daemon = ApiFixture::start().await;
+    for path in ["GET /metrics?lines=1", "GET /livez", "HEAD /openapi.json", "GET /nothing"] {
+        assert_eq!(daemon.ask(path, &[ACCEPTS]).await.header("content-encoding"), None, "{path}");
+    }
+    let refused = daemon.ask("GET /metrics?lines=1000", &["Accept-Encoding: gzip;q=0"]).await;
+    assert_eq!(refused.header("content-encoding"), None);
+    let followed = tokio::spawn({
+        let address = daemon.tcp;
+        async move {
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+            let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {address}\r\n{ACCEPTS}\r\n\r\n");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
+            common::RawResponse::read(stream).await
+        }
+    });
+    tokio::task::yield_now().await;
+    daemon.end().await;
+    assert_eq!(followed.await.expect("no panic").header("content-encoding"), None);
+}
