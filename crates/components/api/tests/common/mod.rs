@@ -202,7 +202,8 @@ fn decoded(mut bytes: Vec<u8>) -> String {
     let ends = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
     let body = bytes.split_off(ends);
     let head = String::from_utf8(bytes).expect("text");
-    let body = match head.contains("content-encoding: gzip") {
+    // The answer to HEAD has the head of the answer to GET.
+    let body = match head.contains("content-encoding: gzip") && !body.is_empty() {
         true => std::io::read_to_string(flate2::read::GzDecoder::new(&*body)).expect("gzip of text"),
         false => String::from_utf8(body).expect("text"),
     };
