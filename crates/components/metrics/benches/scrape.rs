@@ -42,7 +42,7 @@ async fn render(rounds: usize) {
     let (exporter, running) = page_bytes(SERVERS, true).await;
     let (_, waiting) = page_bytes(SERVERS, false).await;
     let per_server = |bytes: usize| (bytes - empty) as f64 / SERVERS as f64 / 1024.0;
-    let label = "{server=\"server-0000\"}".len() as f64 / 1024.0;
+    let label = "{server=\"s0000\"}".len() as f64 / 1024.0;
     println!("running {} {label}", per_server(running));
     println!("waiting {} {label}", per_server(waiting));
     let page = exporter.render(None, None).body;
@@ -75,7 +75,7 @@ async fn page_bytes(servers: usize, are_ready: bool) -> (Exporter, usize) {
     let lane = OutputLane::default();
     let own = ProcessStat::of_self().expect("readable");
     for number in 0..servers {
-        let id = server(&format!("server-{number:04}"));
+        let id = server(&format!("s{number:04}"));
         let configured = EventDraft::server(id.clone(), Event::ServerConfigured { card: card(&id).into() });
         let launch = if are_ready { launch(&id, own) } else { Vec::new() };
         for draft in [configured].into_iter().chain(launch) {
@@ -83,6 +83,7 @@ async fn page_bytes(servers: usize, are_ready: bool) -> (Exporter, usize) {
         }
         if are_ready {
             let key = OutputKey { server: id, incarnation: Incarnation::new(1), stream: StreamName::Stderr };
+            lane.requests().set_prints(&key.server, key.incarnation, true);
             lane.open(&key, 4096).push(wall_time(), b"main: server is listening");
         }
     }

@@ -1,7 +1,7 @@
 //! The snapshot as Prometheus metrics.
 //!
-//! Each scrape reads the latest snapshot, the counters of the output lane, the gaps of the bus and `/proc`, and writes what it
-//! found. So a slow scraper cannot miscount, and a server that is removed loses its series by itself. There are no registered
+//! Each scrape reads the latest snapshot, the counters and requests of the output lane, the gaps of the bus and
+//! `/proc`, and writes what it found. So a slow scraper cannot miscount, and a server that is removed loses its series by itself. There are no registered
 //! `Counter`s and `Gauge`s: they would be a second place that counts, to be kept equal to the snapshot, and their series would outlive
 //! a removed server.
 //!
@@ -24,6 +24,7 @@ mod component;
 mod daemon;
 mod exporter;
 mod own;
+mod requests;
 mod route;
 mod servers;
 mod text;

@@ -6,6 +6,7 @@
 use llama_warden_bus::{OutputCounters, OutputLane};
 use llama_warden_events::{FailureReason, ServerId, StreamName, Uptime};
 use llama_warden_procfs::ProcessStat;
+use llama_warden_requests::RequestRecord;
 use llama_warden_state::{Counters, Histogram, Phase, PhaseName, ServerRecord, Snapshot, Tally};
 
 use crate::Family;
@@ -15,12 +16,17 @@ use crate::catalogue::{
     SERVER_RESIDENT_MEMORY, SERVER_RESTARTS, SERVER_RESTARTS_ABANDONED, SERVER_RUNNING, SERVER_SIGNALS,
     SERVER_START_TIME, SERVER_STOP_SECONDS, SERVER_UPTIME,
 };
+use crate::requests::{self, requests_of};
 use crate::text::{Page, SeriesWriter};
 
 /// A server at the moment of the scrape.
-struct Server<'a> {
+pub(crate) struct Server<'a> {
     id: &'a str,
     record: &'a ServerRecord,
+    /// Its requests so far; `None` where it does not print any.
+    pub(crate) requests: Option<RequestRecord>,
+    /// Whether its latest launch prints requests.
+    pub(crate) prints_requests: bool,
     /// Whether it was launched or taken over in this run of the daemon. A server that was not has a few series only.
     was_launched: bool,
     /// What the kernel says of its process.
@@ -34,9 +40,12 @@ impl<'a> Server<'a> {
         // The pid may have been reused; the start time shows that.
         let stat = process
             .and_then(|process| ProcessStat::of(process.pid).filter(|stat| stat.start_ticks == process.start_ticks));
+        let prints_requests = lane.requests().prints(id);
         Self {
             id: id.as_str(),
             record,
+            requests: requests_of(lane.requests(), id, prints_requests),
+            prints_requests,
             was_launched: record.counters.launches > 0 || process.is_some(),
             stat,
             output: StreamName::ALL.map(|stream| (stream, lane.counters(id, stream))),
@@ -45,7 +54,7 @@ impl<'a> Server<'a> {
 }
 
 /// The families about servers, each written for all servers at once: so one buffer is filled from its beginning to its end.
-struct ServerFamilies<'a> {
+pub(crate) struct ServerFamilies<'a> {
     page: &'a mut Page,
     servers: &'a [Server<'a>],
 }
@@ -58,7 +67,7 @@ impl ServerFamilies<'_> {
     }
 
     /// Writes a family with one series for each server that has a value.
-    fn value(&mut self, family: &Family, value: impl Fn(&Server<'_>) -> Option<f64>) {
+    pub(crate) fn value(&mut self, family: &Family, value: impl Fn(&Server<'_>) -> Option<f64>) {
         self.each(family, |writer, server| {
             if let Some(value) = value(server) {
                 writer.value(&[server.id], value);
@@ -67,13 +76,21 @@ impl ServerFamilies<'_> {
     }
 
     /// Writes a family with one series for each server that was launched.
-    fn of_launched(&mut self, family: &Family, value: impl Fn(&Server<'_>) -> f64) {
+    pub(crate) fn of_launched(&mut self, family: &Family, value: impl Fn(&Server<'_>) -> f64) {
         self.value(family, |server| server.was_launched.then(|| value(server)));
     }
 
     /// Writes a histogram; a server for which nothing was observed has no series.
-    fn histogram(&mut self, family: &Family, histogram: impl Fn(&ServerRecord) -> &Histogram) {
-        self.each(family, |writer, server| writer.histogram(&[server.id], histogram(server.record)));
+    pub(crate) fn histogram(
+        &mut self,
+        family: &Family,
+        histogram: impl for<'s> Fn(&'s Server<'_>) -> Option<&'s Histogram>,
+    ) {
+        self.each(family, |writer, server| {
+            if let Some(histogram) = histogram(server) {
+                writer.histogram(&[server.id], histogram);
+            }
+        });
     }
 
     /// Writes a family with one series for each key that was counted.
@@ -115,8 +132,8 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: 
     });
     all.value(&SERVER_START_TIME, |server| Some(server.record.process.as_ref()?.spawned_at.as_unix_seconds()));
     all.of_launched(&SERVER_LOAD_PROGRESS, |server| load_progress(server.record));
-    all.histogram(&SERVER_READY_SECONDS, |record| &record.ready_seconds);
-    all.histogram(&SERVER_STOP_SECONDS, |record| &record.stop_seconds);
+    all.histogram(&SERVER_READY_SECONDS, |server| Some(&server.record.ready_seconds));
+    all.histogram(&SERVER_STOP_SECONDS, |server| Some(&server.record.stop_seconds));
     all.of_launched(&SERVER_LAUNCHES, |server| server.record.counters.launches as f64);
     all.tally(&SERVER_BECAME_READY, |counters| &counters.became_ready);
     all.tally(&SERVER_EXITS, |counters| &counters.exits);
@@ -126,6 +143,7 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: 
     all.tally(&SERVER_SIGNALS, |counters| &counters.signals);
     all.value(&SERVER_RESIDENT_MEMORY, |server| Some(server.stat?.resident_bytes() as f64));
     all.value(&SERVER_CPU, |server| Some(server.stat?.cpu_seconds()));
+    requests::add(&mut all);
     all.each(&SERVER_OUTPUT_LINES, |writer, server| {
         for (stream, counters) in server.output.iter().filter(|_| server.was_launched) {
             writer.value(&[server.id, stream.as_str()], counters.lines as f64);
