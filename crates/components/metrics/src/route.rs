@@ -59,11 +59,11 @@ impl RouteHandler for MetricsHandler {
 
 /// Reads `servers` of a query. A scraper may have parameters of its own, so others are not looked at.
 fn asks_servers(query: &str, default: bool) -> Result<bool, ApiProblem> {
-    let values = query.split('&').filter_map(|parameter| match parameter.split_once('=') {
+    let mut values = query.split('&').filter_map(|parameter| match parameter.split_once('=') {
         Some((name, value)) => (name == "servers").then_some(value),
         None => (parameter == "servers").then_some(""),
     });
-    values.last().map_or(Ok(default), |value| match value {
+    values.next_back().map_or(Ok(default), |value| match value {
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(ApiProblem::bad_query(format!("servers: `{value}` is neither 1 nor 0"))),
