@@ -6,7 +6,10 @@
 //! * `running`, `waiting`: KiB on the page of a running and of a never launched server, beside the KiB of their label `server` alone;
 //! * `hanging`: milliseconds for asking fifty servers of which five hang, beside the deadline.
 
+#![expect(clippy::expect_used, reason = "a panic says that there is no figure")]
+
 #[path = "../tests/servers/fixture.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
 mod fixture;
 
 use std::hint::black_box;

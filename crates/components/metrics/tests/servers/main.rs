@@ -1,5 +1,7 @@
 //! The own metrics of servers: who is asked what, and what the page makes of the answers.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
 mod fixture;
 
 use std::time::Duration;
