@@ -22,7 +22,7 @@ use llama_warden_metrics::{Exporter, ScrapeOutcome};
 use llama_warden_procfs::ProcessStat;
 use rustix::time::{ClockId, clock_gettime};
 
-use fixture::{FakeServer, Fixture, Reaction, ServerPlan};
+use fixture::{ScrapeFixture, ScrapeReaction, ScrapedServer, ServerPlan};
 
 const SERVERS: usize = 1000;
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -117,15 +117,15 @@ async fn hanging(rounds: usize) {
     let mut fakes = Vec::new();
     for number in 0..50 {
         let fake = match number % 10 {
-            0 => FakeServer::start(&[("/props", Reaction::Hang)]).await,
-            _ => FakeServer::with_metrics("llamacpp:prompt_tokens_total 1\n").await,
+            0 => ScrapedServer::start(&[("/props", ScrapeReaction::Hang)]).await,
+            _ => ScrapedServer::with_metrics("llamacpp:prompt_tokens_total 1\n").await,
         };
         fakes.push((format!("s{number}"), fake));
     }
     for _ in 0..rounds {
         // A new fixture: answers of a moment ago would be given again.
         let servers: Vec<_> = fakes.iter().map(|(id, fake)| (id.as_str(), fake, ServerPlan::default())).collect();
-        let fixture = Fixture::ready(&servers).await;
+        let fixture = ScrapeFixture::ready(&servers).await;
         let began = Instant::now();
         let own = fixture.scraper.ask(DEADLINE).await;
         let took = began.elapsed();

@@ -20,7 +20,7 @@ use crate::requests::{self, requests_of};
 use crate::text::{Page, SeriesWriter};
 
 /// A server at the moment of the scrape.
-pub(crate) struct Server<'a> {
+pub(crate) struct ServerReading<'a> {
     id: &'a str,
     record: &'a ServerRecord,
     /// Its requests so far; `None` where it does not print any.
@@ -34,7 +34,7 @@ pub(crate) struct Server<'a> {
     output: [(StreamName, OutputCounters); StreamName::ALL.len()],
 }
 
-impl<'a> Server<'a> {
+impl<'a> ServerReading<'a> {
     fn read(id: &'a ServerId, record: &'a ServerRecord, lane: &OutputLane) -> Self {
         let process = record.process.as_ref();
         // The pid may have been reused; the start time shows that.
@@ -56,18 +56,18 @@ impl<'a> Server<'a> {
 /// The families about servers, each written for all servers at once: so one buffer is filled from its beginning to its end.
 pub(crate) struct ServerFamilies<'a> {
     page: &'a mut Page,
-    servers: &'a [Server<'a>],
+    servers: &'a [ServerReading<'a>],
 }
 
 impl ServerFamilies<'_> {
     /// Writes a family whose series are made by hand.
-    fn each(&mut self, family: &Family, series: impl Fn(&mut SeriesWriter<'_>, &Server<'_>)) {
+    fn each(&mut self, family: &Family, series: impl Fn(&mut SeriesWriter<'_>, &ServerReading<'_>)) {
         let mut writer = self.page.family(family);
         self.servers.iter().for_each(|server| series(&mut writer, server));
     }
 
     /// Writes a family with one series for each server that has a value.
-    pub(crate) fn value(&mut self, family: &Family, value: impl Fn(&Server<'_>) -> Option<f64>) {
+    pub(crate) fn value(&mut self, family: &Family, value: impl Fn(&ServerReading<'_>) -> Option<f64>) {
         self.each(family, |writer, server| {
             if let Some(value) = value(server) {
                 writer.value(&[server.id], value);
@@ -76,7 +76,7 @@ impl ServerFamilies<'_> {
     }
 
     /// Writes a family with one series for each server that was launched.
-    pub(crate) fn of_launched(&mut self, family: &Family, value: impl Fn(&Server<'_>) -> f64) {
+    pub(crate) fn of_launched(&mut self, family: &Family, value: impl Fn(&ServerReading<'_>) -> f64) {
         self.value(family, |server| server.was_launched.then(|| value(server)));
     }
 
@@ -84,7 +84,7 @@ impl ServerFamilies<'_> {
     pub(crate) fn histogram(
         &mut self,
         family: &Family,
-        histogram: impl for<'s> Fn(&'s Server<'_>) -> Option<&'s Histogram>,
+        histogram: impl for<'s> Fn(&'s ServerReading<'_>) -> Option<&'s Histogram>,
     ) {
         self.each(family, |writer, server| {
             if let Some(histogram) = histogram(server) {
@@ -117,7 +117,7 @@ impl ServerFamilies<'_> {
 
 /// Adds every server of the snapshot as of `now`.
 pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Uptime) {
-    let servers: Vec<_> = snapshot.servers.iter().map(|(id, record)| Server::read(id, record, lane)).collect();
+    let servers: Vec<_> = snapshot.servers.iter().map(|(id, record)| ServerReading::read(id, record, lane)).collect();
     let mut all = ServerFamilies { page, servers: &servers };
     all.each(&SERVER_INFO, add_info);
     all.value(&SERVER_RUNNING, |server| Some(server.record.is_running().into()));
@@ -156,7 +156,7 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: 
     });
 }
 
-fn add_info(writer: &mut SeriesWriter<'_>, server: &Server<'_>) {
+fn add_info(writer: &mut SeriesWriter<'_>, server: &ServerReading<'_>) {
     let (record, card) = (server.record, &server.record.card);
     let model = card.model.as_deref().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
     let port = record.process.as_ref().map_or(card.port, |process| process.port);

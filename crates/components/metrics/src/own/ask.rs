@@ -23,7 +23,7 @@ const LONG_ANSWER: usize = 1 << 20;
 
 /// A ready server, and how it may be asked.
 #[derive(Debug)]
-pub(super) struct ReadyServer {
+pub(super) struct AskedServer {
     pub(super) id: ServerId,
     target: Target,
     sleep: Sleep,
@@ -48,7 +48,7 @@ pub(super) struct ServerAnswer {
     pub(super) kv_used: Option<f64>,
 }
 
-impl ReadyServer {
+impl AskedServer {
     /// The server of this record; `None` if it has no process.
     pub(super) fn of(id: &ServerId, record: &ServerRecord, spec: &ServerSpec) -> Option<Self> {
         let port = record.process.as_ref()?.port;

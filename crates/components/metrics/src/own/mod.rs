@@ -24,7 +24,7 @@ use llama_warden_state::{Snapshot, Tally};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use ask::{ReadyServer, ServerAnswer};
+use ask::{AskedServer, ServerAnswer};
 pub(crate) use families::add;
 
 /// How long a scrape waits for servers, unless the scraper itself waits for less.
@@ -153,7 +153,7 @@ impl ServerScraper {
         let answers = OwnAnswers { counts: self.counts.clone(), asked, ..OwnAnswers::default() };
         let round = answers.clone();
         let done = async move {
-            let answer_of = |server: ReadyServer| async {
+            let answer_of = |server: AskedServer| async {
                 let answer = server.ask(began + patience).await;
                 round.take(server.id, answer);
             };
@@ -162,12 +162,12 @@ impl ServerScraper {
         Round { began, answers, done: done.boxed().shared() }
     }
 
-    fn ready_servers(&self) -> Vec<ReadyServer> {
+    fn ready_servers(&self) -> Vec<AskedServer> {
         let (snapshot, fleet) = (self.bus.snapshot(), self.fleet.borrow().clone());
         self.forget_removed(&snapshot);
         let ready = snapshot.servers.iter().filter(|(_, record)| record.is_ready());
         // A server without a spec is being removed.
-        ready.filter_map(|(id, record)| ReadyServer::of(id, record, fleet.get(id.as_str())?)).collect()
+        ready.filter_map(|(id, record)| AskedServer::of(id, record, fleet.get(id.as_str())?)).collect()
     }
 
     fn forget_removed(&self, snapshot: &Snapshot) {

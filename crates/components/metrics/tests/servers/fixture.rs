@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 /// How a server treats a request.
 #[derive(Debug, Clone)]
-pub enum Reaction {
+pub enum ScrapeReaction {
     /// This status and body.
     Say(u16, String),
     /// Nothing, until the client gives up.
@@ -23,19 +23,19 @@ pub enum Reaction {
     Endless,
 }
 
-pub fn says(body: &str) -> Reaction {
-    Reaction::Say(200, body.to_owned())
+pub fn says(body: &str) -> ScrapeReaction {
+    ScrapeReaction::Say(200, body.to_owned())
 }
 
 /// A listener with reactions by path; what has none is 404.
 #[derive(Debug, Clone)]
-pub struct FakeServer {
+pub struct ScrapedServer {
     pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl FakeServer {
-    pub async fn start(reactions: &[(&'static str, Reaction)]) -> Self {
+impl ScrapedServer {
+    pub async fn start(reactions: &[(&'static str, ScrapeReaction)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let port = listener.local_addr().expect("has an address").port();
         let reactions: Arc<BTreeMap<_, _>> = Arc::new(reactions.iter().cloned().collect());
@@ -62,7 +62,7 @@ impl FakeServer {
 
 async fn serve(
     mut stream: TcpStream,
-    reactions: Arc<BTreeMap<&'static str, Reaction>>,
+    reactions: Arc<BTreeMap<&'static str, ScrapeReaction>>,
     asked: Arc<Mutex<Vec<String>>>,
 ) {
     let mut head = Vec::new();
@@ -77,15 +77,15 @@ async fn serve(
     let key =
         head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("authorization: ").map(str::to_owned));
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{path} {}", key.unwrap_or_default()));
-    let reaction = reactions.get(path.as_str()).cloned().unwrap_or(Reaction::Say(404, String::new()));
+    let reaction = reactions.get(path.as_str()).cloned().unwrap_or(ScrapeReaction::Say(404, String::new()));
     // The client may be gone at any time.
     match reaction {
-        Reaction::Say(status, body) => {
+        ScrapeReaction::Say(status, body) => {
             let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             let _ = stream.write_all(answer.as_bytes()).await;
         }
-        Reaction::Hang => while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {},
-        Reaction::Endless => {
+        ScrapeReaction::Hang => while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {},
+        ScrapeReaction::Endless => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
             while stream.write_all(&b"llamacpp:a 1\n".repeat(256)).await.is_ok() {}
         }
@@ -105,15 +105,15 @@ pub struct ServerPlan {
 
 /// Ready servers, and a scraper of them.
 #[derive(Debug)]
-pub struct Fixture {
+pub struct ScrapeFixture {
     pub bus: TestBus,
     pub scraper: ServerScraper,
     _fleet: watch::Sender<llama_warden_config::Fleet>,
 }
 
-impl Fixture {
+impl ScrapeFixture {
     /// Makes each server ready, on the port of its listener.
-    pub async fn ready(servers: &[(&str, &FakeServer, ServerPlan)]) -> Self {
+    pub async fn ready(servers: &[(&str, &ScrapedServer, ServerPlan)]) -> Self {
         let bus = TestBus::new();
         let mut text = String::new();
         for (id, _, plan) in servers {

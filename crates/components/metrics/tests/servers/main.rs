@@ -10,7 +10,7 @@ use llama_warden_component_kit::PATIENCE;
 use llama_warden_metrics::{Exporter, OwnAnswers, ScrapeOutcome};
 use tokio::time::Instant;
 
-use fixture::{FakeServer, Fixture, Reaction, ServerPlan, says};
+use fixture::{ScrapeFixture, ScrapeReaction, ScrapedServer, ServerPlan, says};
 
 /// Longer than any answer here takes, on a busy machine too.
 const LONG: Duration = Duration::from_secs(15);
@@ -21,7 +21,7 @@ const METRICS: &str = "# HELP llamacpp:prompt_tokens_total Number of prompt toke
     # HELP llamacpp:requests_processing Number of requests processing.\n# TYPE llamacpp:requests_processing gauge\n\
     llamacpp:requests_processing 0\n";
 
-fn page(fixture: &Fixture, accept: Option<&str>, own: &OwnAnswers) -> String {
+fn page(fixture: &ScrapeFixture, accept: Option<&str>, own: &OwnAnswers) -> String {
     let exporter = Exporter::new(fixture.bus.bus().clone(), fixture.bus.lane().clone(), "1").expect("valid families");
     exporter.render(accept, Some(own)).body
 }
@@ -32,11 +32,11 @@ fn lines<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn the_families_of_all_servers_have_one_head_and_a_label_each() {
-    let one = FakeServer::with_metrics(METRICS).await;
+    let one = ScrapedServer::with_metrics(METRICS).await;
     // Another build: another type and another help text.
     let other = METRICS.replace("n_tokens_max counter", "n_tokens_max histogram").replace("Largest", "Most");
-    let two = FakeServer::with_metrics(&other).await;
-    let fixture = Fixture::ready(&[("a", &one, ServerPlan::default()), ("b", &two, ServerPlan::default())]).await;
+    let two = ScrapedServer::with_metrics(&other).await;
+    let fixture = ScrapeFixture::ready(&[("a", &one, ServerPlan::default()), ("b", &two, ServerPlan::default())]).await;
     let own = fixture.scraper.ask(LONG).await;
     for accept in [None, Some("application/openmetrics-text")] {
         let page = page(&fixture, accept, &own);
@@ -82,8 +82,8 @@ async fn a_server_that_sleeps_or_might_be_woken_is_asked_for_nothing_but_props()
     ];
     for (props, plan, expected) in cases {
         let what = format!("{props} {plan:?}");
-        let fake = FakeServer::start(&[("/props", says(props)), ("/metrics", says(METRICS))]).await;
-        let fixture = Fixture::ready(&[("a", &fake, plan)]).await;
+        let fake = ScrapedServer::start(&[("/props", says(props)), ("/metrics", says(METRICS))]).await;
+        let fixture = ScrapeFixture::ready(&[("a", &fake, plan)]).await;
         let own = fixture.scraper.ask(LONG).await;
         assert_eq!(own.outcome("a").map(ScrapeOutcome::as_str), Some(expected), "{what}");
         let asked = fake.asked();
@@ -101,7 +101,7 @@ async fn the_cache_of_a_server_that_may_sleep_is_looked_at_only_while_it_compute
     let slots = r#"[{"n_ctx":100,"n_prompt_tokens":25},{"n_ctx":100}]"#;
     for (processing, expected) in [(0, None), (1, Some("llama_warden_server_kv_used_ratio{server=\"a\"} 0.125"))] {
         let metrics = format!("llamacpp:requests_processing {processing}\n");
-        let fake = FakeServer::start(&[
+        let fake = ScrapedServer::start(&[
             ("/props", says(r#"{"is_sleeping":false}"#)),
             ("/metrics", says(&metrics)),
             ("/slots", says(slots)),
@@ -109,7 +109,7 @@ async fn the_cache_of_a_server_that_may_sleep_is_looked_at_only_while_it_compute
         .await;
         let arguments = vec!["--sleep-idle-seconds", "60"];
         let plan = ServerPlan { arguments, version: Some("b11434"), ..ServerPlan::default() };
-        let fixture = Fixture::ready(&[("a", &fake, plan)]).await;
+        let fixture = ScrapeFixture::ready(&[("a", &fake, plan)]).await;
         let own = fixture.scraper.ask(LONG).await;
         let page = page(&fixture, None, &own);
         assert_eq!(lines(&page, "llama_warden_server_kv_used_ratio"), Vec::from_iter(expected));
@@ -119,9 +119,9 @@ async fn the_cache_of_a_server_that_may_sleep_is_looked_at_only_while_it_compute
 
 #[tokio::test]
 async fn a_server_is_asked_with_its_own_key() {
-    let fake = FakeServer::with_metrics(METRICS).await;
+    let fake = ScrapedServer::with_metrics(METRICS).await;
     let keys = "flags = { api-key = \"sk-1,sk-2\" }".to_owned();
-    let fixture = Fixture::ready(&[("a", &fake, ServerPlan { keys, ..ServerPlan::default() })]).await;
+    let fixture = ScrapeFixture::ready(&[("a", &fake, ServerPlan { keys, ..ServerPlan::default() })]).await;
     fixture.scraper.ask(LONG).await;
     assert!(fake.asked().iter().all(|head| head.ends_with(" bearer sk-1")), "{:?}", fake.asked());
     assert_eq!(fake.asked().len(), 3);
@@ -132,23 +132,23 @@ async fn what_is_no_metrics_is_counted_and_disturbs_no_other_server() {
     let awake = ("/props", says(r#"{"is_sleeping":false}"#));
     let huge = "llamacpp:a{x=\"1\"} 1\n".repeat(5000);
     let cases = [
-        ("endless", "too-large", Reaction::Endless),
+        ("endless", "too-large", ScrapeReaction::Endless),
         ("huge", "too-large", says(&huge)),
         ("html", "not-metrics", says("<html>\n<body>hello</body>\n</html>")),
         ("empty", "not-metrics", says("")),
-        ("off", "not-offered", Reaction::Say(501, "{}".into())),
-        ("key", "unauthorized", Reaction::Say(401, "{}".into())),
-        ("broken", "bad-status", Reaction::Say(500, "{}".into())),
-        ("router", "bad-status", Reaction::Say(400, "{}".into())),
+        ("off", "not-offered", ScrapeReaction::Say(501, "{}".into())),
+        ("key", "unauthorized", ScrapeReaction::Say(401, "{}".into())),
+        ("broken", "bad-status", ScrapeReaction::Say(500, "{}".into())),
+        ("router", "bad-status", ScrapeReaction::Say(400, "{}".into())),
         ("inf", "ok", says("llamacpp:a inf\nllamacpp:b 1\n")),
         ("good", "ok", says(METRICS)),
     ];
     let mut fakes = Vec::new();
     for (_, _, reaction) in &cases {
-        fakes.push(FakeServer::start(&[awake.clone(), ("/metrics", reaction.clone())]).await);
+        fakes.push(ScrapedServer::start(&[awake.clone(), ("/metrics", reaction.clone())]).await);
     }
     let servers: Vec<_> = cases.iter().zip(&fakes).map(|((id, ..), fake)| (*id, fake, ServerPlan::default())).collect();
-    let fixture = Fixture::ready(&servers).await;
+    let fixture = ScrapeFixture::ready(&servers).await;
     let own = fixture.scraper.ask(LONG).await;
     for (id, expected, _) in &cases {
         assert_eq!(own.outcome(id).map(ScrapeOutcome::as_str), Some(*expected), "{id}");
@@ -167,13 +167,13 @@ async fn five_of_fifty_servers_that_hang_hold_nobody_up() {
     let mut fakes = Vec::new();
     for number in 0..50 {
         let fake = match number % 10 {
-            0 => FakeServer::start(&[("/props", Reaction::Hang)]).await,
-            _ => FakeServer::with_metrics(METRICS).await,
+            0 => ScrapedServer::start(&[("/props", ScrapeReaction::Hang)]).await,
+            _ => ScrapedServer::with_metrics(METRICS).await,
         };
         fakes.push((format!("s{number}"), fake));
     }
     let servers: Vec<_> = fakes.iter().map(|(id, fake)| (id.as_str(), fake, ServerPlan::default())).collect();
-    let fixture = Fixture::ready(&servers).await;
+    let fixture = ScrapeFixture::ready(&servers).await;
     let deadline = Duration::from_secs(3);
     let began = Instant::now();
     let own = fixture.scraper.ask(deadline).await;
@@ -186,8 +186,8 @@ async fn five_of_fifty_servers_that_hang_hold_nobody_up() {
 
 #[tokio::test]
 async fn scrapes_at_the_same_time_ask_a_server_once() {
-    let fake = FakeServer::with_metrics(METRICS).await;
-    let fixture = Fixture::ready(&[("a", &fake, ServerPlan::default())]).await;
+    let fake = ScrapedServer::with_metrics(METRICS).await;
+    let fixture = ScrapeFixture::ready(&[("a", &fake, ServerPlan::default())]).await;
     let ask = || fixture.scraper.ask(LONG);
     let answers = tokio::join!(ask(), ask(), ask());
     for own in [answers.0, answers.1, answers.2] {
@@ -198,18 +198,19 @@ async fn scrapes_at_the_same_time_ask_a_server_once() {
 
 #[tokio::test]
 async fn a_scraper_with_less_patience_gets_what_has_come_by_then() {
-    let hanging = FakeServer::start(&[("/props", Reaction::Hang)]).await;
-    let good = FakeServer::with_metrics(METRICS).await;
+    let hanging = ScrapedServer::start(&[("/props", ScrapeReaction::Hang)]).await;
+    let good = ScrapedServer::with_metrics(METRICS).await;
     let fixture =
-        Fixture::ready(&[("good", &good, ServerPlan::default()), ("hanging", &hanging, ServerPlan::default())]).await;
+        ScrapeFixture::ready(&[("good", &good, ServerPlan::default()), ("hanging", &hanging, ServerPlan::default())])
+            .await;
     let first = fixture.scraper.clone();
-    let patient = tokio::spawn(async move { first.ask(Duration::from_secs(3600)).await });
+    let first_answer = tokio::spawn(async move { first.ask(Duration::from_secs(3600)).await });
     while good.asked().len() < 3 {
         tokio::task::yield_now().await;
     }
     let own = fixture.scraper.ask(Duration::from_millis(800)).await;
     assert_eq!(own.outcome("good"), Some(ScrapeOutcome::Ok));
     assert_eq!(own.outcome("hanging"), Some(ScrapeOutcome::TimedOut));
-    assert!(!patient.is_finished());
-    patient.abort();
+    assert!(!first_answer.is_finished());
+    first_answer.abort();
 }
