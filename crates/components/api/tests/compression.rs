@@ -1,6 +1,6 @@
 //! Which answers are compressed.
 
-#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod common;
 
