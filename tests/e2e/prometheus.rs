@@ -3,12 +3,12 @@
 use std::process::Stdio;
 
 use llama_warden_tests::{
-    Endpoint, ExternalProgram, Port, ProgramRun, TestRequest, WAIT_LIMIT, eventually, external_program, sandbox,
+    Endpoint, ExternalProgram, Port, ProgramRun, TestRequest, WAIT_LIMIT, eventually, external_program, sample, sandbox,
 };
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::fleet::{SMALL, THREE, add, real_fleet, three};
+use crate::fleet::{SMALL, THREE, add, complete, real_fleet, three};
 
 /// The result of a query: server and value of each series, sorted. Empty while Prometheus does not answer.
 async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
@@ -93,6 +93,96 @@ fn promtool_finds_nothing_to_criticise() {
         let text = TestRequest::get("/metrics").send(daemon.http()).await.unwrap().expect(200).text();
         let checked = promtool(sandbox.program(program.with_file_name("promtool")), &text).await.expect(0);
         assert_eq!((checked.stdout.trim(), checked.stderr.trim()), ("", ""));
+    });
+}
+
+#[test]
+fn the_own_metrics_of_real_servers_are_on_one_page_that_promtool_likes() {
+    let (Some(llama_server), Some(program)) =
+        (external_program(ExternalProgram::LlamaServer), external_program(ExternalProgram::Prometheus))
+    else {
+        return;
+    };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", "flags = { metrics = true, api-key = \"sk-a\" }");
+        add(&mut fleet, "b", "flags = { metrics = true }");
+        add(&mut fleet, "c", "");
+        let daemon = sandbox.up(&fleet).await;
+        for id in THREE {
+            daemon.ready(id).await;
+        }
+        complete(fleet.port("b")).await;
+        let text = daemon.get("/metrics?servers=1").await.expect(200).text();
+        let ok = |id, reason| sample(&text, "llama_warden_server_scrape_ok", &[("server", id), ("reason", reason)]);
+        assert_eq!((ok("a", "ok"), ok("b", "ok"), ok("c", "not-offered")), (Some(1.0), Some(1.0), Some(0.0)), "{text}");
+        let predicted = |id| sample(&text, "llamacpp_tokens_predicted_total", &[("server", id)]);
+        assert_eq!((predicted("a"), predicted("b"), predicted("c")), (Some(0.0), Some(8.0), None), "{text}");
+        let used = sample(&text, "llama_warden_server_kv_used_ratio", &[("server", "b")]);
+        assert!(used.is_some_and(|used| used > 0.0 && used < 1.0), "{text}");
+        let checked = promtool(sandbox.program(program.with_file_name("promtool")), &text).await.expect(0);
+        assert_eq!((checked.stdout.trim(), checked.stderr.trim()), ("", ""));
+    });
+}
+
+#[test]
+fn numbers_that_are_none_are_dropped_from_the_metrics_of_an_older_build() {
+    let (Some(llama_server), Some(program)) =
+        (external_program(ExternalProgram::LlamaServer0_3_16), external_program(ExternalProgram::Prometheus))
+    else {
+        return;
+    };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", "flags = { metrics = true }");
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let own = TestRequest::get("/metrics").send(&Endpoint::Tcp(fleet.port("a"))).await.unwrap().expect(200).text();
+        let not_finite = own.lines().filter(|line| line.ends_with("inf") || line.ends_with("nan")).count();
+        let text = daemon.get("/metrics?servers=1").await.expect(200).text();
+        let dropped = sample(&text, "llama_warden_server_scrape_dropped_samples_total", &[("server", "a")]);
+        assert_eq!(dropped, Some(not_finite as f64), "{own}");
+        assert_eq!(sample(&text, "llamacpp_requests_processing", &[("server", "a")]), Some(0.0), "{text}");
+        let checked = promtool(sandbox.program(program.with_file_name("promtool")), &text).await.expect(0);
+        assert_eq!((checked.stdout.trim(), checked.stderr.trim()), ("", ""));
+    });
+}
+
+/// Whether a server says that it sleeps, which it can be asked for without being disturbed.
+async fn is_sleeping(port: u16) -> bool {
+    let props = TestRequest::get("/props").send(&Endpoint::Tcp(port)).await.expect("an answer").expect(200).json();
+    props["is_sleeping"] == true
+}
+
+#[test]
+fn a_scrape_neither_wakes_a_sleeping_server_nor_keeps_one_awake() {
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", "flags = { metrics = true, sleep-idle-seconds = 3 }");
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let reason = async || {
+            let text = daemon.get("/metrics?servers=1").await.expect(200).text();
+            let start = "llama_warden_server_scrape_ok{server=\"a\",reason=\"";
+            let line = text.lines().find_map(|line| line.strip_prefix(start)).expect("it is asked");
+            (line.split('"').next().unwrap_or_default().to_owned(), text.contains("llamacpp_"))
+        };
+        assert!(!is_sleeping(fleet.port("a")).await);
+        assert_eq!(reason().await, ("ok".to_owned(), true));
+        // Each round asks anew after a second, which is less than it takes to fall asleep.
+        eventually("it falls asleep while it is scraped", WAIT_LIMIT, async || {
+            reason().await;
+            is_sleeping(fleet.port("a")).await
+        })
+        .await;
+        eventually("a new round finds it asleep", WAIT_LIMIT, async || reason().await == ("asleep".to_owned(), false))
+            .await;
+        assert!(is_sleeping(fleet.port("a")).await, "it was woken");
+        assert!(daemon.report("a").await.is_ready);
     });
 }
 

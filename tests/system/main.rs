@@ -33,6 +33,7 @@ mod inference;
 mod inheritance;
 mod launching;
 mod memory;
+mod metrics;
 mod models;
 mod nothing_left;
 mod options;

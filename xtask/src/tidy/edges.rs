@@ -63,7 +63,7 @@ const TABLE: &str = "
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
-    metrics: events state requests bus component support procfs api-types + component-kit config
+    metrics: events state requests bus component support procfs config probe api-types + component-kit
     telemetry: events state bus component support + component-kit
     systemd: events state bus component + component-kit
     schema-gen: events config dialects detectors api metrics

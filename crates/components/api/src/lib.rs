@@ -26,6 +26,7 @@
 mod app;
 mod command;
 mod component;
+mod compression;
 mod endpoints;
 mod http_security;
 mod listen;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Uri, header};
 use llama_warden_api_types::{Access, ApiProblem, ExtraRoute, RouteHandler};
 
 use crate::app::App;
+use crate::compression::compress;
 use crate::endpoints::SERVED;
 use crate::http_security::{RequestPolicy, Transport, check_local_user, read_empty_body};
 use crate::problem::ProblemResponse;
@@ -53,6 +54,7 @@ pub(crate) fn router(app: App, extra: &[ExtraRoute], policy: RequestPolicy) -> R
             ProblemResponse(ApiProblem::wrong_method(method.as_str(), uri.path()))
         })
         .with_state(app)
+        .layer(from_fn(compress))
         .layer(from_fn_with_state(Arc::new(Guard { policy, open_paths }), guard));
     Ok(router)
 }

@@ -15,7 +15,7 @@ mod report;
 mod request_report;
 mod wire;
 
-pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
+pub use extra_route::{Access, ExtraRoute, ExtraRouteParameter, ExtraRouteSpec, RouteFuture, RouteHandler};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
     FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport, base_url,

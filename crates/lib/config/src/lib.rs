@@ -49,5 +49,6 @@ pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use resolve::in_force::{ValueInForce, values_in_force};
 pub use settings::{
-    AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,
+    AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, MetricsSettings, OnDaemonDeath,
+    StartSettings,
 };

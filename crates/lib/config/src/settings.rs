@@ -52,6 +52,13 @@ pub struct LogSettings {
     pub event_log_bytes: Option<u64>,
 }
 
+/// `[metrics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Whether a scrape that does not say it asks ready servers for their own metrics.
+    pub servers: bool,
+}
+
 /// `[start]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartSettings {

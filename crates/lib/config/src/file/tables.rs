@@ -39,6 +39,8 @@ table! {
         "start" => start: Start,
         /// Where model files are searched.
         "models" => models: Models,
+        /// What /metrics has.
+        "metrics" => metrics: Metrics,
         /// One server each.
         "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
@@ -181,6 +183,14 @@ table! {
         "dirs" => dirs: Vec<Located<SingleLine>>,
         /// Whether links to folders outside of them are followed. Links to files always are.
         "follow-links" => follow_links: bool,
+    }
+}
+
+table! {
+    /// What /metrics has.
+    Metrics {
+        /// Whether the own metrics of every ready llama-server are added, as llamacpp_*; none is woken. Per scrape: ?servers=1.
+        "servers" => servers: bool,
     }
 }
 

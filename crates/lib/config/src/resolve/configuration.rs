@@ -20,7 +20,7 @@ use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
 use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided, WrittenNames};
-use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
+use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, MetricsSettings, StartSettings};
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 
 /// A valid configuration.
@@ -33,6 +33,7 @@ pub struct Configuration {
     daemon: DaemonSettings,
     logs: LogSettings,
     start: StartSettings,
+    metrics: MetricsSettings,
     model_dirs: Vec<PathBuf>,
     follows_model_links: bool,
     pub(crate) common: SharedDefaults,
@@ -116,6 +117,7 @@ impl Configuration {
             .collect::<Result<_, _>>()?;
         let is_complete = identities.is_complete && indices.len() == identities.servers.len();
         let (daemon, logs, start) = (specs.daemon()?, specs.logs()?, specs.start()?);
+        let metrics = specs.metrics()?;
         let follows_model_links = specs.follows_model_links()?;
         if let Some(written) = file.servers.as_mut().filter(|_| !is_complete) {
             let mut index = 0..;
@@ -126,6 +128,7 @@ impl Configuration {
             daemon,
             logs,
             start,
+            metrics,
             model_dirs,
             follows_model_links,
             common,
@@ -219,6 +222,11 @@ impl Configuration {
     /// `[start]`.
     pub fn start(&self) -> StartSettings {
         self.start
+    }
+
+    /// `[metrics]`.
+    pub fn metrics(&self) -> MetricsSettings {
+        self.metrics
     }
 
     /// The table `[extensions.NAME]` as it is written; `None` where the configuration has none of that name.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use llama_warden_fleet::{HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 
 use crate::file::reader::{ConfigValue, Located, overlay};
-use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Server, Start};
+use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Metrics, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::identities::IdentifiedServer;
-use crate::settings::{DaemonSettings, LogSettings, StartSettings};
+use crate::settings::{DaemonSettings, LogSettings, MetricsSettings, StartSettings};
 
 /// Builds specifications from a file. Relative paths are relative to `directory`.
 pub(crate) struct SpecBuilder<'a> {
@@ -83,6 +83,11 @@ impl SpecBuilder<'_> {
             ring_bytes: usize::try_from(ring).unwrap_or(usize::MAX),
             event_log_bytes: (event_log > 0).then_some(event_log),
         })
+    }
+
+    pub(crate) fn metrics(&self) -> Result<MetricsSettings, ConfigProblems> {
+        let metrics: Metrics = need(&self.file.metrics, "metrics")?;
+        Ok(MetricsSettings { servers: need(&metrics.servers, "metrics.servers")? })
     }
 
     pub(crate) fn start(&self) -> Result<StartSettings, ConfigProblems> {
