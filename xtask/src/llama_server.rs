@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 
-use crate::debian::{self, Recipe};
+use crate::debian::{self, Recipe, USR_BIN};
 use crate::error::Error;
 use crate::sdist::{self, Sdist};
 use crate::{parts, paths, shell};
@@ -18,7 +18,7 @@ const VARIABLE: &str = "LLAMA_SERVER";
 const PYTHON_PACKAGE: &str = "llama-cpp-python";
 
 const DEBIAN: Recipe =
-    Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], programs: &["llama-server"] };
+    Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], folder: USR_BIN, programs: &["llama-server"] };
 
 /// Where the llama-server comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

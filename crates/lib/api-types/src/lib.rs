@@ -4,15 +4,18 @@
 //! crate depends on neither an HTTP server nor an HTTP client.
 //!
 //! * `report`: reports of servers, made from a snapshot.
+//! * `memory_report`: the memory of the machine, and what the servers hold of it.
 //! * `wire`: answers to commands, profiles, and the records of the event and log streams.
 //! * `problem`: errors as RFC 9457 problems.
 //! * `extra_route`: what a component implements to answer a path of its own, as metrics does for `/metrics`.
 
 mod extra_route;
+mod memory_report;
 mod problem;
 mod report;
 mod wire;
 
+pub use memory_report::{GpuRoom, HostRoom, MemoryReport};
 pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
