@@ -1,5 +1,6 @@
 // The table of servers: one row each, trouble first, changed where a cell has changed.
 
+import { daemonNow } from "./daemon.js";
 import { age, byId, bytes, clone, copy, duration, fileName, plural, rate, setText, show } from "./text.js";
 import { byTrouble, level } from "./verdict.js";
 
@@ -165,7 +166,8 @@ function fillRow(row) {
   setText(cells.name, server.server);
   setText(cells.note, server.note ?? (server.display_name === server.server ? "" : server.display_name));
   cells.note.title = server.note ?? "";
-  setText(cells.model, [server.model ? fileName(server.model) : null, server.tier].filter(Boolean).join(" · "));
+  setText(cells.model.firstElementChild, server.model ? fileName(server.model).replace(/\.gguf$/, "") : "–");
+  setText(cells.model.lastElementChild, server.tier ?? "");
   cells.model.title = server.model ?? "";
   const url = addressOf(server);
   setText(cells.address, cells.address.textContent.startsWith("copied") ? "copied" : url.replace(/^http:\/\//, ""));
@@ -194,8 +196,9 @@ function fillTimes({ server, cells, read }) {
   const passed = (performance.now() - read) / 1000;
   setText(cells.up, server.is_running ? age(server.uptime_seconds + passed) : "–");
   const failure = server.last_failure;
-  const since = failure ? (Date.now() - Date.parse(failure.at)) / 1000 : 0;
-  setText(cells.failure, failure ? `${failure.reason} · ${age(since)} ago` : "–");
+  const since = failure ? (daemonNow() - Date.parse(failure.at)) / 1000 : 0;
+  setText(cells.failure.firstElementChild, failure ? failure.reason : "–");
+  setText(cells.failure.lastElementChild, failure ? `${age(since)} ago` : "");
   const progress = loadProgress(server, passed);
   show(cells.progress, progress !== null);
   if (progress !== null) {
