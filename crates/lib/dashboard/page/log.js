@@ -17,8 +17,6 @@ let stop = null;
 let pending = [];
 let launch = null;
 let isDrawing = false;
-/** The highest position of a line that is shown, so that a stream that is opened again repeats none. */
-let last = 0;
 
 export function startLog() {
   pause.addEventListener("click", () => {
@@ -37,8 +35,7 @@ export function startLog() {
 /** Follows the log of a server until [`closeLog`]. */
 export async function openLog(id) {
   closeLog();
-  list.replaceChildren();
-  [pending, launch, last] = [[], null, 0];
+  clear();
   pause.setAttribute("aria-pressed", "false");
   setText(pause, "Pause");
   count();
@@ -48,7 +45,9 @@ export async function openLog(id) {
   let said = "";
   while (!signal.aborted) {
     try {
-      await follow(`${serverPath(id)}/logs?follow=1&tail=${TAIL}`, { signal, read: add });
+      // A stream that is opened again begins with the lines that are kept: they replace those of before.
+      await follow(`${serverPath(id)}/logs?follow=1&tail=${TAIL}`, { signal, opened: clear, read: add });
+      said = "";
     } catch (error) {
       if (signal.aborted) return;
       // Said once, however often it is tried again.
@@ -64,17 +63,13 @@ export function closeLog() {
   stop = null;
 }
 
+function clear() {
+  list.replaceChildren();
+  [pending, launch] = [[], null];
+}
+
 function add(records) {
-  // Positions begin anew with another run of the daemon.
-  const first = records.find((record) => record.line !== undefined);
-  if (first && first.order + KEPT < last) last = 0;
-  for (const record of records) {
-    if (record.line !== undefined) {
-      if (record.order <= last) continue;
-      last = record.order;
-    }
-    pending.push(record);
-  }
+  pending.push(...records);
   draw();
 }
 
