@@ -27,8 +27,11 @@ fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
         command.envs(std::env::var_os(variable).map(|value| (variable, value)));
     }
     // The pictures of the documentation are made by naming `docs/pictures`.
-    let pictures = std::env::var_os("LLAMA_WARDEN_TEST_PICTURES").map_or_else(|| sandbox.file("pictures"), PathBuf::from);
-    command.env("LLAMA_WARDEN_TEST_PICTURES", pictures).env("LLAMA_WARDEN_TEST_PAGE", checkout("crates/lib/dashboard/page"));
+    let pictures =
+        std::env::var_os("LLAMA_WARDEN_TEST_PICTURES").map_or_else(|| sandbox.file("pictures"), PathBuf::from);
+    command
+        .env("LLAMA_WARDEN_TEST_PICTURES", pictures)
+        .env("LLAMA_WARDEN_TEST_PAGE", checkout("crates/lib/dashboard/page"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Some(command)
 }
@@ -75,7 +78,9 @@ fn the_page_starts_stops_switches_and_comes_back_after_the_daemon_was_killed() {
         let mut fleet = sandbox.fleet();
         std::fs::write(sandbox.file("token"), "s3cret-t0ken\n").expect("written");
         fleet.daemon(&format!("token-file = \"{}\"", sandbox.file("token").display()));
-        fleet.section("[profiles.all]\nservers = [\"a\", \"b\"]\n[profiles.alone]\ndescription = \"only b\"\nservers = [\"b\"]\n");
+        fleet.section(
+            "[profiles.all]\nservers = [\"a\", \"b\"]\n[profiles.alone]\ndescription = \"only b\"\nservers = [\"b\"]\n",
+        );
         fleet.server_with("a", Script::default(), "display-name = \"<img src=x onerror=alert(1)>\"");
         fleet.server("b", Script { load_ms: 300, ..Script::default() });
         fleet.server_of("broken", &sandbox.file("missing.gguf"), "enabled = false");

@@ -62,7 +62,8 @@ pub fn node_modules() -> Result<PathBuf, Error> {
     let folder = paths::target().join("browser/node");
     fs::create_dir_all(&folder).on("create", &folder)?;
     // npm looks at what is installed already, and then asks nobody.
-    let install = ["install", "--no-audit", "--no-fund", "--no-save", "--prefer-offline", "--ignore-scripts", "--prefix"];
+    let install =
+        ["install", "--no-audit", "--no-fund", "--no-save", "--prefer-offline", "--ignore-scripts", "--prefix"];
     shell::read(Command::new("npm").args(install).arg(&folder).args(NODE_PACKAGES))?;
     Ok(folder.join("node_modules"))
 }

@@ -17,8 +17,12 @@ const VARIABLE: &str = "LLAMA_SERVER";
 /// The source package that a bare version means. It has the longest history of llama.cpp versions.
 const PYTHON_PACKAGE: &str = "llama-cpp-python";
 
-const DEBIAN: Recipe =
-    Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], folder: USR_BIN, programs: &["llama-server"] };
+const DEBIAN: Recipe = Recipe {
+    name: "llama-server-debian",
+    packages: &["llama.cpp-tools"],
+    folder: USR_BIN,
+    programs: &["llama-server"],
+};
 
 /// Where the llama-server comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use futures_util::stream::FuturesUnordered;
 use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
-use llama_warden_memory::MemoryProbe;
 use llama_warden_events::{CanaryCommand, NoCommand, SuperviseCommand};
+use llama_warden_memory::MemoryProbe;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,8 @@ impl Component for Api {
         let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
-        let app = Arc::new(AppState { bus, lane, events, commands, models, memory, configuration, description, cancel });
+        let app =
+            Arc::new(AppState { bus, lane, events, commands, models, memory, configuration, description, cancel });
         let router = router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?;
         // Servers are configured by one event each. Connections wait until all of them are known, in the kernel's queue.
         let mut snapshots = app.bus.watch();

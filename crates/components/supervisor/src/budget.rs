@@ -254,7 +254,9 @@ mod tests {
     fn reading(host: u64, gpus: Option<u64>) -> Reading {
         Reading {
             host: Some(Available { bytes: host * GIB, total: 64 * GIB, bound: Bound::Machine }),
-            gpus: gpus.map_or(Gpus::Absent, |free| Gpus::Measured(vec![Gpu { name: "g".into(), free: free * GIB, total: 64 * GIB }])),
+            gpus: gpus.map_or(Gpus::Absent, |free| {
+                Gpus::Measured(vec![Gpu { name: "g".into(), free: free * GIB, total: 64 * GIB }])
+            }),
             resident: BTreeMap::new(),
         }
     }

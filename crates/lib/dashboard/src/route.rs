@@ -48,7 +48,8 @@ impl EmbeddedFile {
 
     fn response(&self, request: &Parts) -> Result<Response<Vec<u8>>, http::Error> {
         let asked = request.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let is_known = asked.flat_map(|value| value.split(',')).any(|etag| etag.trim().trim_start_matches("W/") == self.etag);
+        let is_known =
+            asked.flat_map(|value| value.split(',')).any(|etag| etag.trim().trim_start_matches("W/") == self.etag);
         let response = self.head(Response::builder());
         match is_known {
             true => response.status(StatusCode::NOT_MODIFIED).body(Vec::new()),

@@ -88,7 +88,10 @@ mod tests {
         };
         assert_eq!(available(root.path()), None);
         write("proc/meminfo", MEMINFO);
-        assert_eq!(available(root.path()), Some(Available { bytes: 20 << 30, total: 24_684_104 << 10, bound: Bound::Machine }));
+        assert_eq!(
+            available(root.path()),
+            Some(Available { bytes: 20 << 30, total: 24_684_104 << 10, bound: Bound::Machine })
+        );
         write("proc/self/cgroup", "0::/svc\n");
         write("sys/fs/cgroup/svc/memory.max", "1000000\n");
         write("sys/fs/cgroup/svc/memory.current", "400000\n");

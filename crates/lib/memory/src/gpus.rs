@@ -135,7 +135,10 @@ mod tests {
 
     impl GpuSource for Two {
         fn gpus(&self) -> Option<Vec<Gpu>> {
-            Some(vec![Gpu { name: "a".into(), free: 3, total: 4 }, Gpu { name: "b".into(), free: u64::MAX, total: u64::MAX }])
+            Some(vec![
+                Gpu { name: "a".into(), free: 3, total: 4 },
+                Gpu { name: "b".into(), free: u64::MAX, total: u64::MAX },
+            ])
         }
     }
 

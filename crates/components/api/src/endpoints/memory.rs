@@ -21,11 +21,8 @@ pub(super) const MEMORY: Route = Route {
 
 async fn memory(State(app): State<App>) -> Result<Response, ProblemResponse> {
     let snapshot = app.bus.snapshot();
-    let running: Vec<(ServerId, u32)> = snapshot
-        .servers
-        .iter()
-        .filter_map(|(id, server)| Some((id.clone(), server.process.as_ref()?.pid)))
-        .collect();
+    let running: Vec<(ServerId, u32)> =
+        snapshot.servers.iter().filter_map(|(id, server)| Some((id.clone(), server.process.as_ref()?.pid))).collect();
     let (probe, pids) = (app.memory.clone(), running.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
     let reading = blocking(move || probe.read(&pids)).await;
     let reading = reading.map_err(|error| ApiProblem::internal(format!("the memory could not be read: {error}")))?;
