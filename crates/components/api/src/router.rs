@@ -62,8 +62,7 @@ async fn respond(handler: Arc<dyn RouteHandler>, request: Request) -> Result<Res
     Ok(handler.respond(&parts).await?.map(Body::from))
 }
 
-/// Checks the request, drops its body, and marks every answer as not to be sniffed, and, unless its route says how it may be stored, as
-/// not to be stored.
+/// Checks the request, drops its body, and forbids to sniff the answer, and to store it unless its route says how.
 async fn guard(
     State(guard): State<Arc<Guard>>,
     Extension(transport): Extension<Transport>,

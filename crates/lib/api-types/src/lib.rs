@@ -18,7 +18,7 @@ mod request_report;
 mod wire;
 
 pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
-pub use memory_report::{GpuRoom, HostRoom, MemoryReport};
+pub use memory_report::{GpuRoom, HostRoom, MachineMemory};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
     FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport, base_url,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// The memory of the machine at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct MemoryReport {
+pub struct MachineMemory {
     /// The memory beside that of GPUs; null if the kernel does not report it.
     pub host: Option<HostRoom>,
     /// The GPUs; null where there is one that this build cannot measure.
