@@ -16,6 +16,8 @@ pub enum ExternalProgram {
     LlamaServer0_3_16,
     /// Prometheus; promtool is in the same folder.
     Prometheus,
+    /// Chromium without a window.
+    Browser,
     /// hadolint, which checks Dockerfiles.
     Hadolint,
     /// systemd-analyze, which checks units.
@@ -30,6 +32,7 @@ impl ExternalProgram {
             Self::LlamaServer0_3_2 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", "a llama-server of 2024"),
             Self::LlamaServer0_3_16 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", "a llama-server of 2025"),
             Self::Prometheus => ("LLAMA_WARDEN_TEST_PROMETHEUS", "a real Prometheus"),
+            Self::Browser => ("LLAMA_WARDEN_TEST_BROWSER", "a real browser"),
             Self::Hadolint => ("LLAMA_WARDEN_TEST_HADOLINT", "hadolint"),
             Self::SystemdAnalyze => ("LLAMA_WARDEN_TEST_SYSTEMD_ANALYZE", "systemd-analyze"),
         }

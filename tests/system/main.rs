@@ -15,6 +15,7 @@ mod control;
 mod crash_moments;
 mod crossings;
 mod daemon_death;
+mod dashboard;
 mod descendants;
 mod detectors;
 mod dialects;

@@ -3,6 +3,7 @@
 //!
 //! The chores themselves are the binary beside this library.
 
+pub mod browser;
 mod build_log;
 pub mod cargo;
 mod debian;

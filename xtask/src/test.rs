@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
-use xtask::{prometheus, python, shell, systemd};
+use xtask::{browser, prometheus, python, shell, systemd};
 
 /// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
@@ -33,6 +33,9 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
         ("LLAMA_WARDEN_TEST_PROMETHEUS", prometheus::provide()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_HADOLINT", python::hadolint()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_SYSTEMD_ANALYZE", systemd::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_BROWSER", browser::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_BROWSER_FONTS", browser::fonts().into_os_string()),
+        ("LLAMA_WARDEN_TEST_NODE_MODULES", browser::node_modules()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_ALL", "1".into()),
     ];
     // Tests start programs of other packages, which cargo does not build for them. One command builds both, so that they share

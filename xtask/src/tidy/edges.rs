@@ -62,18 +62,19 @@ const TABLE: &str = "
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
-    api: events state bus component support procfs api-types + component-kit client
+    dashboard: api-types
+    api: events state bus component support procfs memory api-types + component-kit client
     metrics: events state requests bus component support procfs config probe api-types + component-kit
     telemetry: events state bus component support + component-kit
     systemd: events state bus component + component-kit
-    schema-gen: events config dialects detectors api metrics
+    schema-gen: events config dialects detectors api metrics dashboard
     stand-in: + tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
     daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client metrics systemd telemetry + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator

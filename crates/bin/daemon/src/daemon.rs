@@ -123,6 +123,7 @@ impl PreparedDaemon {
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;
+        let memory_probe = settings::memory_probe();
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log,
@@ -137,6 +138,7 @@ impl PreparedDaemon {
                 resolver.clone().source(),
                 &state,
                 launcher.held(),
+                memory_probe.clone(),
             ),
             launcher,
             boot,
@@ -145,7 +147,8 @@ impl PreparedDaemon {
                 listeners,
                 bus: host.bus().clone(),
                 lane: host.lane().clone(),
-                routes: vec![metrics.route()],
+                routes: settings::routes(daemon, &metrics),
+                memory: memory_probe,
                 models: Arc::new(move || resolver.models()),
                 configuration: loaded.place(),
                 description: documents::OPENAPI,

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{Listeners, TcpAccess};
+use llama_warden_api_types::ExtraRoute;
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, OnDaemonDeath, SourceKind};
+use llama_warden_dashboard::dashboard_routes;
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use llama_warden_events::{BootId, Incarnation, ServerId};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
-use llama_warden_memory::SystemMemoryProbe;
+use llama_warden_memory::{MemoryProbe, SystemMemoryProbe};
+use llama_warden_metrics::Metrics;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
@@ -110,6 +113,7 @@ pub fn supervisor(
     source: FleetSource,
     state: &StateDir,
     adopted: Vec<(ServerId, Incarnation)>,
+    memory_probe: Arc<dyn MemoryProbe>,
 ) -> SupervisorSettings {
     let start = configuration.start();
     SupervisorSettings {
@@ -121,11 +125,22 @@ pub fn supervisor(
             starts: start.max_concurrent.map(|most| most.get() as usize),
             memory: start.memory,
         },
-        memory_probe: Arc::new(SystemMemoryProbe::new()),
+        memory_probe,
         seed: fastrand::u64(..),
         adopted,
         state_dir: Some(state.path().to_owned()),
     }
+}
+
+/// Reads the memory of this machine, for admission and for those who ask.
+pub fn memory_probe() -> Arc<dyn MemoryProbe> {
+    Arc::new(SystemMemoryProbe::new())
+}
+
+/// The routes that components and the dashboard add to the API.
+pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
+    let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
+    std::iter::once(metrics.route()).chain(dashboard).collect()
 }
 
 /// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its

@@ -64,7 +64,7 @@ async fn respond(handler: Arc<dyn RouteHandler>, request: Request) -> Result<Res
     Ok(handler.respond(&parts).await?.map(Body::from))
 }
 
-/// Checks the request, drops its body, and marks every answer as not to be stored and not to be sniffed.
+/// Checks the request, drops its body, and forbids to sniff the answer, and to store it unless its route says how.
 async fn guard(
     State(guard): State<Arc<Guard>>,
     Extension(transport): Extension<Transport>,
@@ -76,7 +76,7 @@ async fn guard(
         Err(problem) => ProblemResponse(problem).into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

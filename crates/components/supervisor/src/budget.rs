@@ -154,7 +154,7 @@ impl<'a> MemoryBudget<'a> {
             _ => format!(", {} of it promised to other servers", Bytes(bytes)),
         };
         let mut text = format!("needs {}", sides.join(" and "));
-        if let Some(Available { bytes, bound }) = &self.reading.host {
+        if let Some(Available { bytes, bound, .. }) = &self.reading.host {
             let of = match bound {
                 Bound::Machine => String::new(),
                 Bound::Cgroup(folder) => format!(" within the limit of the control group {}", folder.display()),
@@ -253,8 +253,10 @@ mod tests {
 
     fn reading(host: u64, gpus: Option<u64>) -> Reading {
         Reading {
-            host: Some(Available { bytes: host * GIB, bound: Bound::Machine }),
-            gpus: gpus.map_or(Gpus::Absent, |free| Gpus::Measured(vec![Gpu { name: "g".into(), free: free * GIB }])),
+            host: Some(Available { bytes: host * GIB, total: 64 * GIB, bound: Bound::Machine }),
+            gpus: gpus.map_or(Gpus::Absent, |free| {
+                Gpus::Measured(vec![Gpu { name: "g".into(), free: free * GIB, total: 64 * GIB }])
+            }),
             resident: BTreeMap::new(),
         }
     }
@@ -372,7 +374,7 @@ mod tests {
     fn the_text_has_the_numbers_and_names_the_limit() {
         let (six, four) = (requirement(4, 1), requirement(3, 0));
         let bound = Bound::Cgroup("/sys/fs/cgroup/svc".into());
-        let reading = Reading { host: Some(Available { bytes: 7 * GIB, bound }), ..reading(0, None) };
+        let reading = Reading { host: Some(Available { bytes: 7 * GIB, total: 8 * GIB, bound }), ..reading(0, None) };
         let reservations = [reservation(&four, 0, ReservationStage::Starting)];
         assert_eq!(
             MemoryBudget::compute(&reading, &reservations).describe(&six),

@@ -46,7 +46,7 @@ impl MemoryProbe for TestMemoryProbe {
     fn read(&self, _: &[u32]) -> Reading {
         self.readings.fetch_add(1, Ordering::SeqCst);
         let bytes = self.available.load(Ordering::SeqCst) << 30;
-        let host = Some(Available { bytes, bound: Bound::Machine });
+        let host = Some(Available { bytes, total: bytes, bound: Bound::Machine });
         Reading { host, gpus: Gpus::Absent, resident: BTreeMap::new() }
     }
 }

@@ -16,7 +16,10 @@ const DOCUMENTS: [Document; 6] = [
     ("docs/schema/detector.json", || pretty(llama_warden_detectors::detector_schema().as_value())),
     ("docs/schema/dialect.json", || pretty(llama_warden_dialects::dialect_schema().as_value())),
     ("docs/schema/openapi.json", || {
-        pretty(&llama_warden_api::openapi_document(&[&llama_warden_metrics::METRICS_ROUTE]))
+        pretty(&llama_warden_api::openapi_document(&[
+            &llama_warden_metrics::METRICS_ROUTE,
+            &llama_warden_dashboard::DASHBOARD_ROUTE,
+        ]))
     }),
     ("docs/events.md", catalogues::events),
     ("docs/metrics.md", catalogues::metrics),

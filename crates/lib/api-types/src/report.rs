@@ -28,6 +28,9 @@ pub struct StatusReport {
     pub running_servers: usize,
     /// The active profile; null if there is none.
     pub profile: Option<String>,
+    /// The version of the daemon.
+    #[serde(default)]
+    pub version: String,
     /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
@@ -64,6 +67,12 @@ pub struct ServerReport {
     pub port: Option<u16>,
     /// The address that it listens on, or the path of its unix socket.
     pub host: String,
+    /// The address for clients on this machine, such as `http://127.0.0.1:8001`, or `unix:PATH`.
+    #[serde(default)]
+    pub base_url: String,
+    /// The model file; null where llama-server gets it otherwise.
+    #[serde(default)]
+    pub model: Option<PathBuf>,
     /// The process id; null while no process runs.
     pub pid: Option<u32>,
     /// Whether it is ready now.
@@ -80,10 +89,16 @@ pub struct ServerReport {
     pub enabled: bool,
     /// The present phase of its life.
     pub phase: PhaseName,
+    /// Seconds in the present phase.
+    #[serde(default)]
+    pub phase_seconds: f64,
     /// What proved it ready, in its latest launch.
     pub ready_via: Option<ReadyVia>,
     /// Seconds from spawn to ready, in its latest launch.
     pub startup_seconds: Option<f64>,
+    /// Seconds from spawn to ready on average over its launches in this run of the daemon; null before the first that became ready.
+    #[serde(default)]
+    pub usual_startup_seconds: Option<f64>,
     /// The number of its latest launch: how often this daemon has launched it.
     pub incarnation: Incarnation,
     /// Restarts by the restart policy since the daemon started.
@@ -105,6 +120,9 @@ pub struct ServerReport {
     /// The latest health check whose result differs from the one before; null before the first check and while no process
     /// runs.
     pub health: Option<HealthReport>,
+    /// The memory that it is estimated to need; null before its first launch, and if no estimate is possible.
+    #[serde(default)]
+    pub memory: Option<MemoryEstimate>,
     /// The latest failure.
     pub last_failure: Option<FailureReport>,
     /// Why the restart policy does not start it again; null unless it was given up.
@@ -148,8 +166,6 @@ pub struct ServerDetail {
     /// The server at a glance.
     #[serde(flatten)]
     pub report: ServerReport,
-    /// The model file.
-    pub model: Option<PathBuf>,
     /// The latest phases, oldest first.
     pub history: Vec<PhaseChange>,
     /// The command line of the latest process, secrets redacted.
@@ -160,15 +176,10 @@ pub struct ServerDetail {
     pub dialect: Option<String>,
     /// Warnings about its latest launch, such as options that its build does not know.
     pub warnings: Vec<WarningReport>,
-    /// The memory that it is estimated to need; null before its first launch, and if no estimate is possible.
-    #[serde(default)]
-    pub memory: Option<MemoryEstimate>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
     /// Why it is being stopped, or was stopped.
     pub stop_reason: Option<StopReason>,
-    /// Seconds in the present phase.
-    pub phase_seconds: f64,
 }
 
 /// A warning about a launch.
@@ -188,6 +199,7 @@ impl StatusReport {
             ready_servers: snapshot.ready_servers(),
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
+            version: snapshot.daemon.version.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
             guardian: snapshot.daemon.guardian.map(|GuardianRecord { pid, restarts }| GuardianReport { pid, restarts }),
             boot: snapshot.boot,
@@ -207,6 +219,8 @@ impl ServerReport {
             display_name: server.card.display_name.clone(),
             port: server.card.has_port().then(|| process.map_or(server.card.port, |process| process.port)),
             host: server.card.host.clone(),
+            base_url: base_url(&server.card.host, process.map_or(server.card.port, |process| process.port)),
+            model: server.card.model.clone(),
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
             is_running: server.is_running(),
@@ -215,8 +229,10 @@ impl ServerReport {
             is_thinking: server.card.thinking,
             enabled: server.card.enabled,
             phase: server.phase.name(),
+            phase_seconds: now.since(server.phase_since).as_secs_f64(),
             ready_via: server.ready.map(|ready| ready.via),
             startup_seconds: server.ready.map(|ready| ready.startup_seconds),
+            usual_startup_seconds: usual_startup(server),
             incarnation: server.incarnation,
             restarts: server.counters.restarts_total(),
             detector: server.detector.as_deref().map(str::to_owned),
@@ -229,6 +245,7 @@ impl ServerReport {
             stopped_by_hand: server.stopped_on_request,
             note: note(server, now),
             health: server.health.map(HealthReport::of),
+            memory: server.memory,
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
             restart_abandoned: server.restart_abandoned.clone(),
             requests: None,
@@ -241,7 +258,6 @@ impl ServerDetail {
     pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
         Self {
             report: ServerReport::of(id, server, now),
-            model: server.card.model.clone(),
             history: server.history.to_vec(),
             argv: server.argv.to_vec(),
             options: server.notes.iter().map(|note| OptionNote::clone(note)).collect(),
@@ -251,10 +267,8 @@ impl ServerDetail {
                 .iter()
                 .map(|record| WarningReport { warning: record.warning, detail: record.detail.clone() })
                 .collect(),
-            memory: server.memory,
             last_end: server.last_end,
             stop_reason: server.stop.map(|stop| stop.reason),
-            phase_seconds: now.since(server.phase_since).as_secs_f64(),
         }
     }
 }
@@ -272,6 +286,13 @@ impl FailureReport {
     fn of(failure: &FailureRecord) -> Self {
         Self { reason: failure.reason, detail: failure.detail.clone(), at: failure.at, lines: failure.lines.clone() }
     }
+}
+
+/// The mean time from spawn to ready, to whole milliseconds.
+fn usual_startup(server: &ServerRecord) -> Option<f64> {
+    let count = server.ready_seconds.count();
+    #[expect(clippy::cast_precision_loss, reason = "nobody launches a server 2^52 times")]
+    (count > 0).then(|| (server.ready_seconds.sum() / count as f64 * 1e3).round() / 1e3)
 }
 
 /// What a server waits for, in words.

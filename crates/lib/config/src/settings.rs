@@ -21,6 +21,8 @@ pub struct DaemonSettings {
     pub hosts: Vec<String>,
     /// Which users of this machine are served on loopback without a token.
     pub local_users: LocalUsers,
+    /// Whether `/` answers with the dashboard.
+    pub dashboard: bool,
     /// Longest time from the request to end until the daemon is gone; above zero.
     pub shutdown_deadline: Duration,
 }

@@ -12,7 +12,9 @@ use crate::cgroup;
 pub struct Available {
     /// Bytes that can be used without swapping.
     pub bytes: u64,
-    /// The limit that determines the number.
+    /// All bytes within the same limit, used or not.
+    pub total: u64,
+    /// The limit that determines the numbers.
     pub bound: Bound,
 }
 
@@ -28,13 +30,17 @@ pub enum Bound {
 /// Reads the available memory: the kernel's own estimate for new programs (`MemAvailable`, without swapping), or less where a
 /// control group limits this process. `root` is `/`, except in tests. `None` if the kernel does not report it.
 pub fn available(root: &Path) -> Option<Available> {
-    let machine = field(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable")?;
+    let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let machine = field(&meminfo, "MemAvailable")?;
     Some(match cgroup::tightest(root) {
         Some(room) if room.available < machine => {
             let folder = Path::new("/").join(room.group.strip_prefix(root).unwrap_or(&room.group));
-            Available { bytes: room.available, bound: Bound::Cgroup(folder) }
+            Available { bytes: room.available, total: room.limit, bound: Bound::Cgroup(folder) }
         }
-        _ => Available { bytes: machine, bound: Bound::Machine },
+        _ => {
+            let total = field(&meminfo, "MemTotal").unwrap_or(machine);
+            Available { bytes: machine, total, bound: Bound::Machine }
+        }
     })
 }
 
@@ -85,12 +91,15 @@ mod tests {
         };
         assert_eq!(available(root.path()), None);
         write("proc/meminfo", MEMINFO);
-        assert_eq!(available(root.path()), Some(Available { bytes: 20 << 30, bound: Bound::Machine }));
+        assert_eq!(
+            available(root.path()),
+            Some(Available { bytes: 20 << 30, total: 24_684_104 << 10, bound: Bound::Machine })
+        );
         write("proc/self/cgroup", "0::/svc\n");
         write("sys/fs/cgroup/svc/memory.max", "1000000\n");
         write("sys/fs/cgroup/svc/memory.current", "400000\n");
         let bound = Bound::Cgroup("/sys/fs/cgroup/svc".into());
-        assert_eq!(available(root.path()), Some(Available { bytes: 600_000, bound }));
+        assert_eq!(available(root.path()), Some(Available { bytes: 600_000, total: 1_000_000, bound }));
         write("sys/fs/cgroup/svc/memory.max", "99000000000\n");
         assert_eq!(available(root.path()).map(|available| available.bound), Some(Bound::Machine));
     }

@@ -18,6 +18,7 @@ use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, ProfileCard, ReadyVia, RefusalReason, Refused,
     Seq, ServerCard, ServerId, StreamName, SuperviseCommand, SwitchPlan,
 };
+use llama_warden_memory::SystemMemoryProbe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -105,6 +106,7 @@ impl ApiFixture {
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
             models: Arc::new(one_model),
+            memory: Arc::new(SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: &DESCRIPTION,
             access: TcpAccess {

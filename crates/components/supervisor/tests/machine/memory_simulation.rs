@@ -105,9 +105,9 @@ impl MemorySimulation {
         let used: u64 = self.processes.values().map(|(_, _, units)| units).sum();
         let bytes = self.total.saturating_sub(used + self.used_by_others) * UNIT;
         let resident = |pid: &u32| Some((*pid, self.processes.get(pid)?.2 * UNIT));
-        let gpu = |free: u64| Gpu { name: "g".to_owned(), free: free * UNIT };
+        let gpu = |free: u64| Gpu { name: "g".to_owned(), free: free * UNIT, total: u64::MAX };
         Reading {
-            host: Some(Available { bytes, bound: Bound::Machine }),
+            host: Some(Available { bytes, total: u64::MAX, bound: Bound::Machine }),
             gpus: self.gpus.map_or(Gpus::Absent, |free| Gpus::Measured(vec![gpu(free)])),
             resident: pids.iter().filter_map(resident).collect(),
         }

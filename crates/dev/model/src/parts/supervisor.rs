@@ -228,7 +228,7 @@ impl Simulation {
                 let used = self.world.processes.len() as u64;
                 let bytes = self.world.free_memory.saturating_sub(used) * UNIT;
                 let reading = Reading {
-                    host: Some(Available { bytes, bound: Bound::Machine }),
+                    host: Some(Available { bytes, total: bytes, bound: Bound::Machine }),
                     gpus: Gpus::Absent,
                     resident: pids.into_iter().map(|pid| (pid, UNIT)).collect(),
                 };

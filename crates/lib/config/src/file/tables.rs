@@ -67,6 +67,8 @@ table! {
         "hosts" => hosts: Vec<Located<HostName>>,
         /// Which users of this machine are served on loopback without a token: "same" = the daemon's own and root, or "any".
         "local-users" => local_users: LocalUsers,
+        /// Whether `/` answers with the dashboard.
+        "dashboard" => dashboard: bool,
         /// Longest time for a shutdown.
         "shutdown-deadline" => shutdown_deadline: PositiveDuration,
     }

@@ -71,6 +71,7 @@ impl SpecBuilder<'_> {
             on_daemon_death: need(&daemon.on_daemon_death, "daemon.on-daemon-death")?,
             hosts: need(&daemon.hosts, "daemon.hosts")?.into_iter().map(|host| host.value.0).collect(),
             local_users: need(&daemon.local_users, "daemon.local-users")?,
+            dashboard: need(&daemon.dashboard, "daemon.dashboard")?,
             shutdown_deadline: need(&daemon.shutdown_deadline, "daemon.shutdown-deadline")?.0,
         })
     }
