@@ -15,3 +15,4 @@ pub mod python;
 mod sdist;
 pub mod shell;
 pub mod systemd;
+pub mod validators;

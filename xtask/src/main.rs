@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
-use xtask::{prometheus, shell};
+use xtask::{prometheus, shell, validators};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ enum Chore {
     },
     /// Provide a real Prometheus with promtool and print its path
     Prometheus,
+    /// Provide the programs that judge what `config` ships, and print them as variables for `env`
+    Validators,
     /// Provide everything that the tests need, then run all of them
     Test(test::TestOptions),
     /// Check the rules of layout that no compiler checks
@@ -80,6 +82,11 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
     match chore {
         Chore::LlamaServer { build } => println!("{}", llama_server::provide(&build)?.display()),
         Chore::Prometheus => println!("{}", prometheus::provide()?.display()),
+        Chore::Validators => {
+            for (variable, program) in validators::provide()? {
+                println!("{variable}={}", program.display());
+            }
+        }
         Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,

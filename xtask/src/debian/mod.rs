@@ -20,7 +20,7 @@ pub struct Recipe {
     pub name: &'static str,
     /// The packages with the programs. apt adds their dependencies.
     pub packages: &'static [&'static str],
-    /// The names of the programs in `/usr/bin`; each must answer `--version`.
+    /// The names of the programs in `/usr/bin`; each must answer `--version` or `version`.
     pub programs: &'static [&'static str],
 }
 
@@ -67,5 +67,9 @@ fn by_hand(recipe: &Recipe) -> String {
 
 /// Runs each program once and returns the first line of what it says.
 fn versions(recipe: &Recipe, bin: &Path) -> Result<Vec<String>, Error> {
-    recipe.programs.iter().map(|program| shell::version(&mut Command::new(bin.join(program)))).collect()
+    let version = |program: &&str| {
+        let said = shell::version(&mut Command::new(bin.join(program)));
+        said.or_else(|_| shell::read(Command::new(bin.join(program)).arg("version")).map(|said| said.trim().to_owned()))
+    };
+    recipe.programs.iter().map(version).collect()
 }

@@ -31,6 +31,8 @@ pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, programs: &[&str]) -
     collect_libraries(&unpacked.join("usr/lib"), &lib, &bin)?;
     for program in programs {
         let from = unpacked.join("usr/bin").join(program);
+        // Some packages have only a link there.
+        let from = fs::canonicalize(&from).on("find the program", &from)?;
         fs::rename(&from, bin.join(program)).on("find the program", &from)?;
     }
     let patchelf = Patchelf { loader: loader(&lib)?, lib: lib.clone(), program: unpacked.join("usr/bin/patchelf") };

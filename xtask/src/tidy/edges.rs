@@ -65,7 +65,8 @@ const TABLE: &str = "
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit
     systemd: events state bus component + component-kit
-    schema-gen: events config dialects detectors api metrics
+    monitoring: + events metrics
+    schema-gen: events config dialects detectors api metrics monitoring
     stand-in: + tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
