@@ -1,6 +1,7 @@
 //! Reports of servers, made from a snapshot: the JSON of `/api/v1/status` and of `/api/v1/servers/{id}`.
 //!
-//! A report is a pure function of the snapshot and of the time `now`, which ages such as the uptime are measured to.
+//! A report is a pure function of the snapshot and of the time `now`, which ages such as the uptime are measured to. Requests are
+//! not in the snapshot: `with_requests` adds them.
 
 use std::path::PathBuf;
 
@@ -13,6 +14,8 @@ use llama_warden_state::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::RequestReport;
 
 /// All servers at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +106,9 @@ pub struct ServerReport {
     pub last_failure: Option<FailureReport>,
     /// Why the restart policy does not start it again; null unless it was given up.
     pub restart_abandoned: Option<String>,
+    /// Its requests, from the lines that it prints about them; null if this build prints none.
+    #[serde(default)]
+    pub requests: Option<RequestReport>,
 }
 
 /// The latest health check of a ready server whose result differs from the one before.
@@ -221,6 +227,7 @@ impl ServerReport {
             health: server.health.map(HealthReport::of),
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
             restart_abandoned: server.restart_abandoned.clone(),
+            requests: None,
         }
     }
 }
