@@ -7,6 +7,8 @@ mod discovery;
 mod eras;
 mod failures;
 mod fleet;
+mod kubernetes;
+mod monitoring;
 mod packaging;
 mod prometheus;
 mod readiness;
