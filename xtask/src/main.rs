@@ -4,6 +4,7 @@
 
 mod ci;
 mod deny;
+mod dist;
 mod faults;
 mod fuzz;
 mod gguf;
@@ -70,6 +71,8 @@ enum Chore {
     Deny(deny::DenyOptions),
     /// Have inputs invented for whatever reads bytes of others, and find those that break a promise
     Fuzz(fuzz::FuzzOptions),
+    /// Pack the program, stripped, with licences, manual pages, completions, units and rules, and print the path of the archive
+    Dist(dist::DistOptions),
     /// Run all checks, then all tests
     Ci,
 }
@@ -97,6 +100,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Soak { arguments } => return bench(std::iter::once("soak".into()).chain(arguments)),
         Chore::Deny(options) => deny::run(&options)?,
         Chore::Fuzz(options) => fuzz::run(&options)?,
+        Chore::Dist(options) => println!("{}", dist::run(&options)?.display()),
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -79,7 +79,9 @@ const TABLE: &str = "
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
     connect: terminal daemon events config api-types client
-    cli: connect builds terminal daemon events state bus component support config catalog plugin-files api-types client \
+    top: connect terminal daemon events state support api-types client + component-kit
+    doctor: connect builds terminal daemon procfs memory config client
+    cli: connect doctor top builds terminal daemon events state bus component support config catalog plugin-files api-types client \
         detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
