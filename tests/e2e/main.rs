@@ -4,6 +4,7 @@
 
 mod demo;
 mod discovery;
+mod dist;
 mod eras;
 mod failures;
 mod fleet;

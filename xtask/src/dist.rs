@@ -134,7 +134,8 @@ fn copy_tree(from: &Path, to: &Path, name: &str) -> Result<(), Error> {
 fn pack(out: &Path, name: &str) -> Result<PathBuf, Error> {
     let (tar, archive) = (format!("{name}.tar"), format!("{name}.tar.gz"));
     // What umask or a checkout made of the permissions does not matter: programs are the files that somebody may run.
-    let tar_options = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu", "--mode=u=rwX,go=rX"];
+    let tar_options =
+        ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu", "--mode=u=rwX,go=rX"];
     let mut command = Command::new("tar");
     command.args(tar_options).arg(format!("--mtime=@{}", time_of_commit())).args(["-cf", &tar, name]);
     shell::read(command.current_dir(out))?;
@@ -148,7 +149,8 @@ fn pack(out: &Path, name: &str) -> Result<PathBuf, Error> {
 /// The time of the commit, or what `SOURCE_DATE_EPOCH` says; 0 outside a checkout.
 fn time_of_commit() -> String {
     let named = std::env::var("SOURCE_DATE_EPOCH").ok();
-    let commit = || shell::read(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(paths::root())).ok();
+    let commit =
+        || shell::read(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(paths::root())).ok();
     let time = named.or_else(commit).unwrap_or_default();
     if time.trim().parse::<u64>().is_ok() { time.trim().to_owned() } else { "0".to_owned() }
 }
@@ -188,11 +190,14 @@ fn compiled_in(metadata: &Value) -> BTreeSet<&str> {
 /// The page about the crates of others: who they are, under which licences, and the texts of these, each once.
 fn third_party(metadata: &Value) -> Result<String, Error> {
     let ids = compiled_in(metadata);
-    let inside = list(&metadata["packages"]).filter(|package| package["id"].as_str().is_some_and(|id| ids.contains(id)));
+    let inside =
+        list(&metadata["packages"]).filter(|package| package["id"].as_str().is_some_and(|id| ids.contains(id)));
     // Packages of the workspace have no source.
     let mut crates: Vec<&Value> = inside.filter(|package| !package["source"].is_null()).collect();
     crates.sort_by_key(|package| (package["name"].to_string(), package["version"].to_string()));
-    let mut page = String::from("# The crates of others inside llama-warden\n\n| crate | version | licence | source |\n|---|---|---|---|\n");
+    let mut page = String::from(
+        "# The crates of others inside llama-warden\n\n| crate | version | licence | source |\n|---|---|---|---|\n",
+    );
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in crates {
         let of = |key: &str| package[key].as_str().unwrap_or_default();
@@ -219,7 +224,8 @@ fn licence_texts(manifest: &Path) -> Result<Vec<String>, Error> {
     for entry in fs::read_dir(folder).on("list", folder)? {
         let path = entry.on("list", folder)?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().to_uppercase()).unwrap_or_default();
-        let is_text = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"].iter().any(|word| name.starts_with(word));
+        let is_text =
+            ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"].iter().any(|word| name.starts_with(word));
         if is_text && path.is_file() {
             texts.insert(String::from_utf8_lossy(&fs::read(&path).on("read", &path)?).replace('\r', ""));
         }

@@ -162,6 +162,7 @@ fn options(shape: Shape) -> Value {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use llama_warden_metrics::catalogue;
 
@@ -186,6 +187,22 @@ mod tests {
                 assert!(known.contains(name), "{user} uses {name}, which /metrics does not have");
             }
         }
+    }
+
+    /// The scaler and the end-point picker are written by hand.
+    #[test]
+    fn every_metric_of_a_manifest_is_in_the_catalogue() {
+        let known: BTreeSet<_> = catalogue().iter().map(|family| family.name).collect();
+        let components = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config/kubernetes/components");
+        let mut found = 0;
+        for file in ["keda/scaledobject.yaml", "inferencepool/picker.yaml"] {
+            let text = std::fs::read_to_string(components.join(file)).expect("a manifest");
+            for name in families(&text) {
+                assert!(known.contains(name), "{file} uses {name}, which /metrics does not have");
+                found += 1;
+            }
+        }
+        assert!(found >= 2);
     }
 
     #[test]
