@@ -139,7 +139,7 @@ fn pack(out: &Path, name: &str) -> Result<PathBuf, Error> {
     let mut command = Command::new("tar");
     command.args(tar_options).arg(format!("--mtime=@{}", time_of_commit())).args(["-cf", &tar, name]);
     shell::read(command.current_dir(out))?;
-    shell::read(Command::new("gzip").args(["--no-name", "--best", "--force", &tar]).current_dir(out))?;
+    shell::read(Command::new("gzip").args(["--no-name", "--force", &tar]).current_dir(out))?;
     let sum = shell::read(Command::new("sha256sum").arg(&archive).current_dir(out))?;
     let path = out.join(format!("{archive}.sha256"));
     fs::write(&path, sum).on("write", &path)?;

@@ -16,7 +16,7 @@ pub(crate) struct Alert {
     /// How long the condition has to hold.
     pub(crate) hold: &'static str,
     /// Who has to act, and when.
-    pub(crate) severity: Severity,
+    pub(crate) severity: AlertSeverity,
     /// What is wrong, in one sentence with the labels of the series.
     pub(crate) summary: &'static str,
     /// What that means for users, with the value.
@@ -28,7 +28,7 @@ pub(crate) struct Alert {
 /// Who has to act, and when.
 #[derive(Debug, Clone, Copy, strum::Display)]
 #[strum(serialize_all = "lowercase")]
-pub(crate) enum Severity {
+pub(crate) enum AlertSeverity {
     /// Somebody, at once: requests fail.
     Critical,
     /// Somebody, during the day: quality is lost.
@@ -52,7 +52,7 @@ pub(crate) fn all() -> Vec<Alert> {
             name: "LlamaWardenDaemonGone",
             expression: format!("up{{{JOB}}} == 0 or absent(up{{{JOB}}})"),
             hold: "2m",
-            severity: Severity::Critical,
+            severity: AlertSeverity::Critical,
             summary: "llama-warden on {{ or $labels.instance \"every target\" }} is not scraped",
             description: "Prometheus gets no metrics of the daemon. Its servers may still run, but nothing watches them.",
             runbook: "daemon-gone",
@@ -65,7 +65,7 @@ pub(crate) fn all() -> Vec<Alert> {
                  (llama_warden_server_phase{{phase=\"failed\"}} == 1) unless on ({ids}) (llama_warden_server_restarts_abandoned_total > 0)"
             ),
             hold: "1m",
-            severity: Severity::Critical,
+            severity: AlertSeverity::Critical,
             summary: "{{ $labels.server }} has failed and is not started again{{ with $labels.reason }}: {{ . }}{{ end }}",
             description: "The restart policy has given {{ $labels.server }} up, or does not restart it. It stays down until somebody \
                           acts, or until what it waits for appears.",
@@ -75,7 +75,7 @@ pub(crate) fn all() -> Vec<Alert> {
             name: "LlamaWardenServerCrashLooping",
             expression: format!("sum by ({ids}) ({}) >= 3", counted("llama_warden_server_restarts_total", "15m")),
             hold: "0m",
-            severity: Severity::Critical,
+            severity: AlertSeverity::Critical,
             summary: "{{ $labels.server }} fails and is restarted again and again",
             description: "{{ $labels.server }} was restarted {{ $value | humanize }} times in 15 minutes.",
             runbook: "crash-loop",
@@ -86,7 +86,7 @@ pub(crate) fn all() -> Vec<Alert> {
                 "max by ({ids}) (llama_warden_server_phase{{phase=~\"launching|starting|loading|unready|backing-off\"}}) == 1"
             ),
             hold: "15m",
-            severity: Severity::Critical,
+            severity: AlertSeverity::Critical,
             summary: "{{ $labels.server }} should be ready and is not",
             description: "{{ $labels.server }} has been starting, loading, unready or waiting for its next restart for 15 minutes.",
             runbook: "not-ready",
@@ -98,7 +98,7 @@ pub(crate) fn all() -> Vec<Alert> {
                 counted("llama_warden_server_failures_total{reason=~\"unresponsive|wedged\"}", "15m")
             ),
             hold: "0m",
-            severity: Severity::Warning,
+            severity: AlertSeverity::Warning,
             summary: "{{ $labels.server }} stopped answering: {{ $labels.reason }}",
             description: "{{ $labels.server }} was ready, and then its health checks failed {{ $value | humanize }} times in 15 minutes. \
                           It is restarted.",
@@ -114,7 +114,7 @@ pub(crate) fn all() -> Vec<Alert> {
                  {READY_SECONDS_1H} > on ({ids}) (2 * {READY_SECONDS_1W} + 10)"
             ),
             hold: "0m",
-            severity: Severity::Warning,
+            severity: AlertSeverity::Warning,
             summary: "{{ $labels.server }} takes longer to load than it used to",
             description: "A launch of {{ $labels.server }} took or takes {{ $value | humanizeDuration }}, more than twice its mean of the week.",
             runbook: "slow-load",
@@ -126,7 +126,7 @@ pub(crate) fn all() -> Vec<Alert> {
                  and on ({ids}) increase(llama_warden_requests_total[10m]) >= 5"
             ),
             hold: "10m",
-            severity: Severity::Warning,
+            severity: AlertSeverity::Warning,
             summary: "{{ $labels.server }} generates tokens more slowly than in the week before",
             description: "{{ $labels.server }} generates {{ $value | humanize }} tokens per second and request, less than 70 % of its mean of the \
                           week.",
@@ -140,7 +140,7 @@ pub(crate) fn all() -> Vec<Alert> {
                  and on ({ids}) deriv(llama_warden_server_resident_memory_bytes[1h]) > 0"
             ),
             hold: "30m",
-            severity: Severity::Warning,
+            severity: AlertSeverity::Warning,
             summary: "the memory of {{ $labels.server }} grows",
             description: "The same process of {{ $labels.server }} has {{ $value | humanize }} times the memory of six hours ago, and more \
                           every minute.",
@@ -153,7 +153,7 @@ pub(crate) fn all() -> Vec<Alert> {
                 counted("llama_warden_server_signals_total{signal=\"KILL\"}", "1h")
             ),
             hold: "0m",
-            severity: Severity::Info,
+            severity: AlertSeverity::Info,
             summary: "{{ $labels.server }} had to be killed",
             description: "{{ $labels.server }} did not end within its grace {{ $value | humanize }} times in an hour, or somebody forced it.",
             runbook: "forced-stop",

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub(crate) enum Shape {
-    /// Curves.
+    /// One curve for each series.
     Timeseries,
     /// The latest value in large figures.
     Stat,

@@ -13,7 +13,7 @@ pub(crate) const DECODE_SPEED_1W: &str = "server:llama_warden_request_decode_tok
 
 /// A recording rule.
 #[derive(Debug)]
-pub(crate) struct Recording {
+pub(crate) struct RecordingRule {
     /// The name of the new series: level, metric, operation.
     pub(crate) name: &'static str,
     /// What it records, in PromQL.
@@ -21,8 +21,8 @@ pub(crate) struct Recording {
 }
 
 /// Every recording rule.
-pub(crate) fn all() -> Vec<Recording> {
-    let record = |name, expression| Recording { name, expression };
+pub(crate) fn all() -> Vec<RecordingRule> {
+    let record = |name, expression| RecordingRule { name, expression };
     let quotient =
         |sum: &str, count: &str, window: &str| format!("increase({sum}[{window}) / (increase({count}[{window}) > 0)");
     let ready =

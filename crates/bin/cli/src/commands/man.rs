@@ -15,6 +15,6 @@ pub fn run(directory: &Path) -> CommandResult {
     };
     fs::create_dir_all(directory).map_err(|error| failed("create", error))?;
     clap_mangen::generate_to(Cli::command(), directory).map_err(|error| failed("write the pages into", error))?;
-    print_line(&format!("wrote the manual pages: man -l {}", directory.join("llama-warden.1").display()))?;
+    print_line(format!("wrote the manual pages: man -l {}", directory.join("llama-warden.1").display()))?;
     Ok(Exit::Done)
 }
