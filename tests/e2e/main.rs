@@ -5,9 +5,12 @@
 mod dashboard;
 mod demo;
 mod discovery;
+mod dist;
 mod eras;
 mod failures;
 mod fleet;
+mod kubernetes;
+mod monitoring;
 mod outliving;
 mod packaging;
 mod prometheus;

@@ -1,27 +1,77 @@
 //! A real Prometheus scrapes the daemon.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use llama_warden_tests::{
-    Endpoint, ExternalProgram, Port, ProgramRun, TestRequest, WAIT_LIMIT, eventually, external_program, sample, sandbox,
+    Endpoint, ExternalProgram, Port, ProgramRun, Sandbox, TestFleet, TestRequest, WAIT_LIMIT, eventually,
+    external_program, sample, sandbox,
 };
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
+use tokio::process::Child;
 
 use crate::fleet::{SMALL, THREE, add, complete, real_fleet, three};
 
-/// The result of a query: server and value of each series, sorted. Empty while Prometheus does not answer.
-async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
-    let Ok(answer) = TestRequest::get(format!("/api/v1/query?query={query}")).send(prometheus).await else {
-        return Vec::new();
-    };
-    let Ok(answer) = serde_json::from_slice::<Value>(&answer.body) else { return Vec::new() };
-    let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut values: Vec<_> =
-        results.iter().map(|result| (text(&result["metric"]["server"]), text(&result["value"][1]))).collect();
-    values.sort();
-    values
+/// The configuration of a Prometheus that scrapes the daemon of `fleet` every second, with further sections.
+pub fn scrape_config(fleet: &TestFleet, more: &str) -> String {
+    let target = format!("127.0.0.1:{}", fleet.listen());
+    format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+         scrape_configs: [{{job_name: llama-warden, static_configs: [{{targets: ['{target}']}}]}}]\n{more}"
+    )
+}
+
+/// Starts a Prometheus with this configuration, which ends with the sandbox, and waits until it answers.
+pub async fn start(sandbox: &Sandbox, program: &Path, config: &str) -> Prometheus {
+    let file = sandbox.file("prometheus.yml");
+    std::fs::write(&file, config).unwrap();
+    let port = Port::lease();
+    let child = sandbox
+        .program(program)
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", sandbox.file("tsdb").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(sandbox.file("prometheus.log")).unwrap())
+        .spawn()
+        .unwrap();
+    let prometheus = Prometheus { endpoint: Endpoint::Tcp(port.number()), _child: child, _port: port };
+    eventually("Prometheus answers", WAIT_LIMIT, async || !prometheus.series("vector(1)").await.is_empty()).await;
+    prometheus
+}
+
+/// A running Prometheus.
+pub struct Prometheus {
+    endpoint: Endpoint,
+    _child: Child,
+    _port: Port,
+}
+
+impl Prometheus {
+    /// The answer of its API; null while it gives none.
+    pub async fn api(&self, path: &str) -> Value {
+        let Ok(answer) = TestRequest::get(format!("/api/v1/{path}")).send(&self.endpoint).await else {
+            return Value::Null;
+        };
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    /// The series of a query, as Prometheus gives them.
+    pub async fn series(&self, query: &str) -> Vec<Value> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.api(&format!("query?query={encoded}")).await;
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Server and value of each series of a query, sorted.
+    async fn values(&self, query: &str) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = |result: &Value| (text(&result["metric"]["server"]), text(&result["value"][1]));
+        let mut values: Vec<_> = self.series(query).await.iter().map(of).collect();
+        values.sort();
+        values
+    }
 }
 
 #[test]
@@ -37,39 +87,22 @@ fn prometheus_sees_three_ready_servers() {
         for id in THREE {
             daemon.ready(id).await;
         }
-        let config = sandbox.file("prometheus.yml");
-        let target = format!("127.0.0.1:{}", fleet.listen());
-        std::fs::write(
-            &config,
-            format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: warden, static_configs: [{{targets: ['{target}']}}]}}]\n"),
-        )
-        .unwrap();
-        let port = Port::lease();
-        let _prometheus = sandbox
-            .program(&program)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", sandbox.file("tsdb").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(sandbox.file("prometheus.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let prometheus = Endpoint::Tcp(port.number());
+        let prometheus = start(sandbox, &program, &scrape_config(&fleet, "")).await;
         let ready = ["a", "b", "c"].map(|id| (id.to_owned(), "1".to_owned()));
         let mut seen = Vec::new();
         eventually("Prometheus knows three ready servers", WAIT_LIMIT, async || {
-            seen = query(&prometheus, "llama_warden_server_ready").await;
+            seen = prometheus.values("llama_warden_server_ready").await;
             seen == ready
         })
         .await;
-        assert_eq!(query(&prometheus, "llama_warden_server_running").await, ready);
+        assert_eq!(prometheus.values("llama_warden_server_running").await, ready);
         daemon.command("b", "stop?wait=50s").await.expect(200);
         eventually("Prometheus knows that one is stopped", WAIT_LIMIT, async || {
-            let values = query(&prometheus, "llama_warden_server_ready").await;
+            let values = prometheus.values("llama_warden_server_ready").await;
             values.iter().map(|(_, value)| value.as_str()).eq(["1", "0", "1"])
         })
         .await;
-        let up = query(&prometheus, "up").await;
+        let up = prometheus.values("up").await;
         assert_eq!(up, [(String::new(), "1".to_owned())]);
     });
 }

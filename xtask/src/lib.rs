@@ -16,3 +16,4 @@ pub mod python;
 mod sdist;
 pub mod shell;
 pub mod systemd;
+pub mod validators;

@@ -22,7 +22,7 @@ pub struct Recipe {
     pub packages: &'static [&'static str],
     /// The folder of the packages that the programs are in; other files of it that are no libraries go with them.
     pub folder: &'static str,
-    /// The names of the programs in that folder; each must answer `--version`.
+    /// The names of the programs in that folder; each must answer `--version` or `version`.
     pub programs: &'static [&'static str],
 }
 
@@ -72,5 +72,9 @@ fn by_hand(recipe: &Recipe) -> String {
 
 /// Runs each program once and returns the first line of what it says.
 fn versions(recipe: &Recipe, bin: &Path) -> Result<Vec<String>, Error> {
-    recipe.programs.iter().map(|program| shell::version(&mut Command::new(bin.join(program)))).collect()
+    let version = |program: &&str| {
+        let said = shell::version(&mut Command::new(bin.join(program)));
+        said.or_else(|_| shell::read(Command::new(bin.join(program)).arg("version")).map(|said| said.trim().to_owned()))
+    };
+    recipe.programs.iter().map(version).collect()
 }

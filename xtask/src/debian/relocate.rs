@@ -34,6 +34,8 @@ pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, recipe: &Recipe) -> 
     let programs = unpacked.join(recipe.folder);
     for program in recipe.programs {
         let from = programs.join(program);
+        // Some packages have only a link there.
+        let from = fs::canonicalize(&from).on("find the program", &from)?;
         fs::rename(&from, bin.join(program)).on("find the program", &from)?;
     }
     if recipe.folder != USR_BIN {

@@ -67,7 +67,8 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types + component-kit
     telemetry: events state bus component support + component-kit
     systemd: events state bus component + component-kit
-    schema-gen: events config dialects detectors api metrics dashboard
+    monitoring: + events metrics
+    schema-gen: events config dialects detectors api metrics dashboard monitoring
     stand-in: + tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \

@@ -157,6 +157,12 @@ pub enum CliCommand {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command, into a folder: then `man -l DIR/llama-warden.1`
+    Man {
+        /// The folder, which is created if it is missing
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Print the version
     Version,
 }

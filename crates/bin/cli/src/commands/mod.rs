@@ -15,6 +15,7 @@ mod down;
 mod events;
 mod health;
 mod logs;
+mod man;
 mod models;
 mod profile;
 mod schema;
@@ -69,6 +70,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),
         CliCommand::Completions { shell } => completions::run(*shell),
+        CliCommand::Man { directory } => man::run(directory),
         CliCommand::Version => print_version(global, version),
     }
 }
