@@ -200,8 +200,13 @@ impl SupervisorMachine {
             _ if self.shutdown.is_some() => {
                 return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
             }
+            SuperviseCommand::WantServer { .. } => {
+                return Some(Refused::new(RefusalReason::NotOnDemand, "this daemon starts no server for a request"));
+            }
             SuperviseCommand::StartServer { server }
             | SuperviseCommand::RestartServer { server, .. }
+            | SuperviseCommand::UnloadServer { server }
+            | SuperviseCommand::UnwantServer { server }
             | SuperviseCommand::ChangeBuild { server, .. } => server,
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
@@ -235,6 +240,11 @@ impl SupervisorMachine {
                     state.restart(Some(id), grace_or_zero(force, grace), &mut actions);
                 }
             }
+            SuperviseCommand::UnloadServer { server } => {
+                if let Some(state) = self.servers.get_mut(&server) {
+                    state.stop(Some(id), StopReason::Unloaded, None, &mut actions);
+                }
+            }
             SuperviseCommand::HandOver { trigger } => {
                 self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
                 actions.push(SupervisorAction::publish_daemon(Event::DaemonHandingOver { trigger }));
@@ -251,7 +261,9 @@ impl SupervisorMachine {
                 }
                 self.stop_all(force, &mut actions);
             }
-            SuperviseCommand::ActivateProfile { .. }
+            SuperviseCommand::WantServer { .. }
+            | SuperviseCommand::UnwantServer { .. }
+            | SuperviseCommand::ActivateProfile { .. }
             | SuperviseCommand::ChangeBuild { .. }
             | SuperviseCommand::Reload { .. } => {}
         }

@@ -16,7 +16,8 @@ mod wire;
 pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
-    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport, base_url,
+    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, UseReport, WarningReport,
+    base_url,
 };
 pub use wire::{
     ActiveProfileReport, CommandAnswer, ConfigurationPlace, EventRecord, GapReport, LogRecord, ProfileReport,
