@@ -142,6 +142,26 @@ pub struct RouterSpec {
     pub metadata: JsonObject,
 }
 
+impl Default for RouterSpec {
+    fn default() -> Self {
+        Self {
+            aliases: Vec::new(),
+            is_hidden: false,
+            is_kept: false,
+            priority: 0,
+            evict_cost: 1.0,
+            ttl: None,
+            concurrency: None,
+            queue: 256,
+            progress: Progress::Off,
+            strip: Vec::new(),
+            set: JsonObject::new(),
+            variants: BTreeMap::new(),
+            metadata: JsonObject::new(),
+        }
+    }
+}
+
 impl RouterSpec {
     /// What a canary has: no names, since those stay with the server.
     #[must_use]
