@@ -4,16 +4,20 @@
 //! launched no server.
 
 use std::error::Error;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, OnDaemonDeath, SourceKind};
+use llama_warden_config::{
+    ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, MaxLoaded, OnDaemonDeath, RouterAddress,
+    RouterSettings, SourceKind,
+};
 use llama_warden_events::{BootId, Incarnation, ServerId};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
-use llama_warden_memory::SystemMemoryProbe;
+use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
@@ -111,10 +115,25 @@ pub fn supervisor(
             routing: RoutingPolicy::default(),
         },
         memory_probe: Arc::new(SystemMemoryProbe::new()),
+        router: router(configuration),
         seed: fastrand::u64(..),
         adopted,
         state_dir: Some(state.path().to_owned()),
     }
+}
+
+/// `[router]`, where it listens. Where nothing measures the memory of a GPU, one server at a time is all that surely fits.
+fn router(configuration: &Configuration) -> Option<RouterSettings> {
+    let router = configuration.router().clone();
+    if router.listen == RouterAddress::Off {
+        return None;
+    }
+    let is_unmeasured = || SystemMemoryProbe::new().read(&[]).gpus == Gpus::Unmeasured;
+    let max_loaded = match router.max_loaded {
+        MaxLoaded::Auto if is_unmeasured() => MaxLoaded::AtMost(NonZeroU32::MIN),
+        other => other,
+    };
+    Some(RouterSettings { max_loaded, ..router })
 }
 
 /// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its

@@ -15,7 +15,7 @@ use llama_warden_bus::{
     Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
 };
 use llama_warden_component::{Component, Ports, Worker, next_task};
-use llama_warden_config::Fleet;
+use llama_warden_config::{AdmissionPolicy, Fleet, RouterSettings};
 use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
     RouteCommand, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
@@ -32,7 +32,7 @@ use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::file_watches::FileWatches;
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
-use crate::policy::ServerPolicy;
+use crate::policy::{RoutingPolicy, ServerPolicy};
 use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
 
 /// Settings of the supervisor.
@@ -45,6 +45,8 @@ pub struct SupervisorSettings {
     pub source: FleetSource,
     /// Limits of number, time and memory.
     pub limits: SupervisorLimits,
+    /// `[router]`, where a router listens: `limits.routing` follows it and the fleet in force.
+    pub router: Option<RouterSettings>,
     /// Seed of the jitter of restarts.
     pub seed: u64,
     /// Estimates how much memory servers need, and reads how much is available.
@@ -126,6 +128,8 @@ struct SupervisorWorker {
     machine: SupervisorMachine,
     adopted: Vec<(ServerId, Incarnation)>,
     fleet: watch::Sender<Fleet>,
+    router: Option<RouterSettings>,
+    memory: AdmissionPolicy,
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
     /// Consecutive failures, which a file keeps.
@@ -158,6 +162,7 @@ impl Worker for SupervisorWorker {
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
         let saved = self.failures.borrow().clone();
+        self.apply_routing(&fleet);
         for spec in fleet.iter() {
             let failures = saved.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), failures);
@@ -277,6 +282,8 @@ impl SupervisorWorker {
         ports: &Ports<SuperviseCommand>,
     ) -> Self {
         Self {
+            router: settings.router,
+            memory: settings.limits.memory,
             machine: SupervisorMachine::new(settings.limits, settings.seed),
             adopted: settings.adopted,
             failures,
@@ -288,6 +295,13 @@ impl SupervisorWorker {
             replies: JoinSet::new(),
             memory_queries: MemoryQueries::new(settings.memory_probe),
             file_watches: FileWatches::default(),
+        }
+    }
+
+    /// Applies `[router]` to the servers of a fleet.
+    fn apply_routing(&mut self, fleet: &Fleet) {
+        if let Some(router) = &self.router {
+            self.machine.set_routing(RoutingPolicy::of(router, self.memory, fleet));
         }
     }
 
@@ -420,6 +434,7 @@ impl SupervisorWorker {
         for event in events {
             self.publish(EventDraft::daemon(event).because(id)).await?;
         }
+        self.apply_routing(&next.fleet);
         fail_point("switch-applied");
         let actions = self.machine.switch(&difference.servers, Some(id), now);
         self.perform(actions, Some(id)).await

@@ -25,6 +25,7 @@ async fn the_supervisor_complies() {
                 memory: AdmissionPolicy::Off,
                 routing: RoutingPolicy::default(),
             },
+            router: None,
             seed: 1,
             adopted: Vec::new(),
             memory_probe: Arc::new(SystemMemoryProbe::new()),

@@ -82,6 +82,7 @@ impl SupervisorFixture {
                 memory,
                 routing: RoutingPolicy::default(),
             },
+            router: None,
             seed: 1,
             adopted: Vec::new(),
             memory_probe,

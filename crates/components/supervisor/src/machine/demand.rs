@@ -84,6 +84,9 @@ impl SupervisorMachine {
 
     /// Closes the gates of servers that nobody has used for their `ttl`, and stops those whose gate is closed.
     pub(super) fn stop_idle(&mut self, actions: &mut Actions) {
+        if !self.limits.routing.is_on {
+            return;
+        }
         let stop = self.stop_before(StopReason::Idle);
         for (server, state) in &mut self.servers {
             let is_wanted = self.demands.contains_key(server);
@@ -97,7 +100,8 @@ impl SupervisorMachine {
     }
 
     pub(super) fn next_idle_stop(&self) -> Option<Uptime> {
-        let idle = self.servers.iter().filter(|(server, _)| !self.demands.contains_key(*server));
+        let is_on = self.limits.routing.is_on;
+        let idle = self.servers.iter().filter(|(server, _)| is_on && !self.demands.contains_key(*server));
         idle.filter_map(|(_, state)| state.idle_stop_at()).min()
     }
 

@@ -149,16 +149,15 @@ impl SupervisorMachine {
             }
             return self.make_room_by_rules(target, cause, pass, actions);
         }
-        let retries = self.servers.get(target).is_some_and(|state| state.memory_retry() == MemoryRetry::Due);
-        if reason != StartReason::Demand {
-            return Room::Free;
-        }
-        if retries {
+        if self.servers.get(target).is_some_and(|state| state.memory_retry() == MemoryRetry::Due) {
             if let Some(state) = self.servers.get_mut(target) {
                 state.use_memory_retry();
             }
             let idle = self.candidates(target, Reach::Idle);
             return self.begin(target, ids(idle), EvictionCause::Memory, Need::Some, actions);
+        }
+        if reason != StartReason::Demand {
+            return Room::Free;
         }
         match self.admission.assess(target, pass, actions) {
             None => Room::Waits,

@@ -37,7 +37,10 @@ impl ServerState {
     /// Requests that wait for it since `oldest` want it: requests a launch where that is up to them. Unlike a person's start, it clears
     /// no count of failures.
     pub(crate) fn want(&mut self, now: Uptime) {
-        if self.is_up() || self.restart_at.is_some() || self.stopped_by_user || self.is_given_up(now) {
+        // The exit of a launch comes before the failure that explains it, by which the restart policy decides first.
+        let is_unexplained = self.wanted.is_some() && self.launch.failure.is_none();
+        let is_on_its_way = self.is_up() || self.restart_at.is_some() || is_unexplained;
+        if is_on_its_way || self.stopped_by_user || self.is_given_up(now) {
             return;
         }
         self.wanted = Some(self.launch.incarnation.next());
