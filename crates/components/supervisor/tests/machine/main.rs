@@ -7,6 +7,7 @@ mod demand;
 mod fixtures;
 mod fleet;
 mod memory;
+mod memory_demand;
 mod memory_simulation;
 mod routed;
 mod single_server;
