@@ -66,6 +66,8 @@ fn without_times(mut report: StatusReport) -> StatusReport {
         server.waiting_for = None;
         server.note = None;
         server.health = None;
+        // Not in the snapshot.
+        server.requests = None;
     }
     report
 }

@@ -16,7 +16,7 @@ impl TerminalScreen {
     /// The screen after `text` was written to it.
     ///
     /// # Panics
-    /// If the text contains a sequence that is not known here.
+    /// If the text contains a sequence that is not known here. One that is cut off at its end is left out.
     pub fn after(text: &str, columns: usize, rows: usize) -> Self {
         let mut screen = Self { columns, lines: vec![Vec::new(); rows], row: 0, column: 0, saved: None };
         let mut rest = text;
@@ -26,8 +26,10 @@ impl TerminalScreen {
                 '\r' => screen.column = 0,
                 '\n' => screen.line_feed(),
                 '\x1b' => {
-                    let body = rest.strip_prefix('[').expect("a control sequence");
-                    let end = body.find(|c: char| c.is_ascii_alphabetic()).expect("its end");
+                    let Some(body) = rest.strip_prefix('[').or_else(|| rest.is_empty().then_some(rest)) else {
+                        panic!("no control sequence: {rest:?}");
+                    };
+                    let Some(end) = body.find(|c: char| c.is_ascii_alphabetic()) else { break };
                     screen.obey(&body[..end], &body[end..=end]);
                     rest = &body[end + 1..];
                 }
@@ -66,6 +68,12 @@ impl TerminalScreen {
         match (parameters, command) {
             (_, "m") | ("?25", _) => {}
             ("", "H") => (self.row, self.column) = (0, 0),
+            (place, "H") => {
+                let (row, column) = place.split_once(';').expect("a row and a column");
+                let number = |text: &str| text.parse::<usize>().expect("a number from 1") - 1;
+                (self.row, self.column) = (number(row), number(column));
+            }
+            ("2", "J") => self.lines.iter_mut().for_each(Vec::clear),
             ("2", "K") => self.lines[self.row].clear(),
             ("", "J") => {
                 self.lines[self.row].truncate(self.column);

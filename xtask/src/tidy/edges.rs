@@ -35,8 +35,9 @@ const KINDS: [(&str, &[&str]); 6] = [
 const TABLE: &str = "
     events:
     state: events
-    bus: events state
-    api-types: events state
+    requests: events state
+    bus: events state requests
+    api-types: events state requests
     client: events api-types
     component: events state bus config + component-kit
     support:
@@ -49,20 +50,20 @@ const TABLE: &str = "
     config: events located-toml config-source fleet support
     plugin-files: events
     dialects: events support config plugin-files
-    detectors: events plugin-files
+    detectors: events requests plugin-files
     catalog: events + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
     component-kit: events state bus component config
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
-    readiness: events state bus component support config plugin-files detectors probe + component-kit
+    readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
-    metrics: events state bus component support procfs api-types + component-kit config
+    metrics: events state requests bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit
     systemd: events state bus component + component-kit
     schema-gen: events config dialects detectors api metrics
@@ -77,7 +78,9 @@ const TABLE: &str = "
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
     connect: terminal daemon events config api-types client
-    cli: connect builds terminal daemon events state bus component support config catalog plugin-files api-types client \
+    top: connect terminal daemon events state support api-types client + component-kit
+    doctor: connect builds terminal daemon procfs memory config client
+    cli: connect doctor top builds terminal daemon events state bus component support config catalog plugin-files api-types client \
         detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf

@@ -76,6 +76,28 @@ impl StateDir {
         Ok(Self { path, held: Arc::new(Mutex::new(held)) })
     }
 
+    /// Looks at the directory that a daemon would take, and makes and changes nothing. One that is not there is no fault.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn examine(path: &Path) -> Result<(), CommandFailure> {
+        let unusable = |error: &io::Error| unusable(path, "inspect", error);
+        let link = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(|error| unusable(&error))?,
+        };
+        let folder = Folder::inspect(path.to_owned(), link.uid()).map_err(|error| unusable(&error))?;
+        folder.check(geteuid().as_raw(), None)?;
+        if !path.join(LOCK).exists() {
+            return Ok(());
+        }
+        let mut lock = open_lock(&path.join(LOCK)).map_err(|error| unusable(&error))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(held(path, read_holder(&mut lock))),
+            _ => Ok(()),
+        }
+    }
+
     /// Looks whether the path still leads to the directory that is held. If it does not, makes it and locks it again. May block.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod advice;
 pub mod canary_table;
 pub mod daemon_log;
 pub mod fleet_view;
+pub mod interruption;
 pub mod live_table;
 pub mod natural_order;
 pub mod output;

@@ -53,7 +53,7 @@ pub(crate) fn note(server: &ServerReport, left_out: &str) -> String {
 }
 
 /// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
-pub(crate) fn age(seconds: u64) -> String {
+pub fn age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),

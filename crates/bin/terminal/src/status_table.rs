@@ -156,7 +156,7 @@ impl<'a> StatusTable<'a> {
             server.pid.map_or_else(String::new, |pid| pid.to_string()).into(),
             if server.is_running { age(server.uptime_seconds).into() } else { Cell::default() },
             if server.restarts > 0 { server.restarts.to_string().into() } else { Cell::default() },
-            server.last_failure.as_ref().map_or_else(String::new, |failure| self.failure(failure)).into(),
+            server.last_failure.as_ref().map_or_else(String::new, |failure| failure_and_age(failure, self.now)).into(),
             ready_via(server).into(),
             server.llama_version.clone().unwrap_or_default().into(),
             self.note(server).into(),
@@ -174,7 +174,7 @@ impl<'a> StatusTable<'a> {
             parts.push(for_cell(&note).into_owned());
         }
         if let Some(failure) = &server.last_failure {
-            let shown = self.failure(failure);
+            let shown = failure_and_age(failure, self.now);
             // A note that tells the failure is not repeated.
             if !note.contains(&failure.detail) && !widths.hold(&COLUMNS, "LAST FAILURE", &shown) {
                 parts.push(format!("last failure {shown}: {}", for_cell(&failure.detail)));
@@ -229,21 +229,21 @@ impl<'a> StatusTable<'a> {
         note(server, &profile.map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}")))
     }
 
-    /// `crashed 4m ago`: a reason, and its age in one unit, so that a table does not change every second.
-    fn failure(&self, failure: &FailureReport) -> String {
-        let seconds = self.now.as_second().saturating_sub(failure.at.as_unix_seconds() as i64).max(0);
-        let (number, unit) = match seconds {
-            0..60 => (seconds, 's'),
-            60..3600 => (seconds / 60, 'm'),
-            3600..86_400 => (seconds / 3600, 'h'),
-            _ => (seconds / 86_400, 'd'),
-        };
-        format!("{} {number}{unit} ago", failure.reason)
-    }
-
     fn cut(&self, line: &str) -> String {
         self.screen.columns().map_or_else(|| line.to_owned(), |width| cut(line, width))
     }
+}
+
+/// `crashed 4m ago`: a reason, and its age in one unit, so that a table does not change every second.
+pub fn failure_and_age(failure: &FailureReport, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(failure.at.as_unix_seconds() as i64).max(0);
+    let (number, unit) = match seconds {
+        0..60 => (seconds, 's'),
+        60..3600 => (seconds / 60, 'm'),
+        3600..86_400 => (seconds / 3600, 'h'),
+        _ => (seconds / 86_400, 'd'),
+    };
+    format!("{} {number}{unit} ago", failure.reason)
 }
 
 fn by_name(left: &ServerReport, right: &ServerReport) -> Ordering {
@@ -251,7 +251,7 @@ fn by_name(left: &ServerReport, right: &ServerReport) -> Ordering {
 }
 
 /// A lower number is shown first where not every server fits.
-const fn urgency(server: &ServerReport) -> u8 {
+pub const fn urgency(server: &ServerReport) -> u8 {
     match server.phase {
         PhaseName::Failed | PhaseName::Unready => 0,
         PhaseName::BackingOff => 1,

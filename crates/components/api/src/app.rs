@@ -7,8 +7,8 @@ use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{StatusCode, header};
-use llama_warden_api_types::{ApiProblem, ConfigurationPlace, ServerDetail};
-use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
+use llama_warden_api_types::{ApiProblem, ConfigurationPlace, ServerDetail, StatusReport};
+use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher, wall_time};
 use llama_warden_events::ServerId;
 use llama_warden_state::Snapshot;
 use serde::Serialize;
@@ -38,7 +38,14 @@ impl AppState {
     /// The report of a server in `snapshot`; a problem if it is not configured (any more).
     pub(crate) fn detail(&self, snapshot: &Snapshot, id: &ServerId) -> Result<ServerDetail, ApiProblem> {
         let server = snapshot.servers.get(id).ok_or_else(|| ApiProblem::unknown_server(id.as_str()))?;
-        Ok(ServerDetail::of(id, server, self.bus.clock().now()))
+        let detail = ServerDetail::of(id, server, self.bus.clock().now());
+        Ok(detail.with_requests(self.lane.requests(), wall_time()))
+    }
+
+    /// The report of all servers in the latest snapshot.
+    pub(crate) fn status(&self) -> StatusReport {
+        let report = StatusReport::of(&self.bus.snapshot(), self.bus.clock().now());
+        report.with_requests(self.lane.requests(), wall_time())
     }
 }
 

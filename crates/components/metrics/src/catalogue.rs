@@ -88,6 +88,25 @@ families! {
         "Lines that the server wrote.";
     SERVER_OUTPUT_DROPPED = Counter "llama_warden_server_output_dropped_lines_total" ["server", "stream"]
         "Lines that were forgotten before a follower read them.";
+    SERVER_REQUEST_METRICS = Gauge "llama_warden_server_request_metrics" ["server"]
+        "1 if the latest launch prints lines about requests. 0: it is silent, or not known to print them, and its requests are not counted.";
+    SERVER_SLOTS_BUSY = Gauge "llama_warden_server_slots_busy" ["server"]
+        "Slots that work now, those of embeddings included.";
+    SERVER_LAST_REQUEST = Gauge "llama_warden_server_last_request_timestamp_seconds" ["server"]
+        "When the latest generation ended, in seconds since the Unix epoch.";
+
+    REQUESTS = Counter "llama_warden_requests_total" ["server"]
+        "Generations that ended by themselves, also for a client that did not wait; those that were cancelled leave no line.";
+    REQUEST_PROMPT_TOKENS = Counter "llama_warden_request_prompt_tokens_total" ["server"]
+        "Tokens of prompts that were read, without those in the cache.";
+    REQUEST_DECODE_TOKENS = Counter "llama_warden_request_decode_tokens_total" ["server"]
+        "Tokens that were generated.";
+    REQUEST_PROMPT_SECONDS = Histogram "llama_warden_request_prompt_seconds" ["server"]
+        "Time to read the prompt of a request.";
+    REQUEST_DECODE_SECONDS = Histogram "llama_warden_request_decode_seconds" ["server"]
+        "Time from the first to the last token of a request.";
+    REQUEST_TOKEN_SECONDS = Histogram "llama_warden_request_time_per_output_token_seconds" ["server"]
+        "Time of one token after the first, the mean of each request.";
 
     BUS_EVENTS = Counter "llama_warden_bus_events_total" ["kind"]
         "Events, by kind.";
@@ -133,7 +152,7 @@ mod tests {
             assert_eq!(name.ends_with("_total"), *kind == FamilyKind::Counter, "{name}");
             assert!(name.starts_with("llama_warden_") || name.starts_with("process_"), "{name}");
             assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
-            let server = name.starts_with("llama_warden_server_");
+            let server = name.starts_with("llama_warden_server_") || name.starts_with("llama_warden_request");
             assert_eq!(labels.first() == Some(&"server"), server, "{name}");
         }
     }

@@ -137,6 +137,15 @@ mod tests {
             "llama_warden_server_resident_memory_bytes",
             "llama_warden_server_cpu_seconds_total",
             "llama_warden_bus_gaps_total",
+            // And those that a server has once it prints requests.
+            "llama_warden_server_slots_busy",
+            "llama_warden_server_last_request_timestamp_seconds",
+            "llama_warden_requests_total",
+            "llama_warden_request_prompt_tokens_total",
+            "llama_warden_request_decode_tokens_total",
+            "llama_warden_request_prompt_seconds",
+            "llama_warden_request_decode_seconds",
+            "llama_warden_request_time_per_output_token_seconds",
         ];
         for family in catalogue() {
             let expected = (!absent.contains(&family.name)).then(|| family.kind.to_string());

@@ -1,7 +1,7 @@
 //! The snapshot as Prometheus metrics.
 //!
-//! Nothing is counted here. Each scrape reads the latest snapshot, the counters of the output lane, the gaps of the bus
-//! and `/proc`, and writes what it found. So a slow scraper cannot miscount, a server that is removed loses its series
+//! Nothing is counted here. Each scrape reads the latest snapshot, the counters and requests of the output lane, the gaps of the
+//! bus and `/proc`, and writes what it found. So a slow scraper cannot miscount, a server that is removed loses its series
 //! by itself, and a scrape never touches a llama-server.
 //!
 //! So the families are filled as `prometheus::proto` messages instead of registered `Counter`s and `Gauge`s. Those would be
@@ -20,6 +20,7 @@ mod daemon;
 mod exporter;
 mod openmetrics;
 mod page;
+mod requests;
 mod route;
 mod servers;
 

@@ -12,6 +12,7 @@ use crate::catalogue::{
     SERVER_START_TIME, SERVER_STOP_SECONDS, SERVER_UPTIME,
 };
 use crate::page::Page;
+use crate::requests;
 
 /// Signals of every ladder that have a series before they are first sent.
 const USUAL_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::KILL];
@@ -24,6 +25,7 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: 
         add_totals(page, id, record);
         add_process(page, id, record);
         add_output(page, id, lane);
+        requests::add(page, id, lane.requests());
     }
 }
 

@@ -41,7 +41,7 @@ type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send 
 impl Readiness {
     /// Creates the component, and registers its taps on the lane at once, so that no line of a first launch is missed.
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
-        let outputs = Arc::new(LaunchOutputs::new(packs.clone()));
+        let outputs = Arc::new(LaunchOutputs::new(packs.clone(), lane.requests().clone()));
         lane.register_taps(outputs.clone());
         Self { fleet, packs: PackReloader::new(packs, None), outputs, make_matcher: None }
     }
@@ -376,6 +376,7 @@ impl ReadinessWorker {
         };
         let output = self.readiness.outputs.get_or_create(key);
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
+        lock(&output).requests().expect(pack.knows_requests(), was_ready);
         lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
         Some(WatchedLaunch {
             machine: ReadinessMachine::new(

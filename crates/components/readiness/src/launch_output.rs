@@ -16,6 +16,7 @@ use llama_warden_support::head_and_tail;
 use tokio::time::Instant;
 
 use crate::failure::FailureEvidence;
+use crate::launch_requests::LaunchRequests;
 use crate::machine::{HintStrength, OutputSummary, ReadinessHint};
 
 /// Most bytes of early lines; and a sixteenth of that, most early lines, since empty ones cost memory too.
@@ -37,6 +38,7 @@ pub(crate) struct LaunchOutput {
     evidence: Option<Box<NumberedEvidence>>,
     /// `None` after the verdict: then only evidence is kept.
     pending: Option<Box<PendingOutput>>,
+    requests: LaunchRequests,
 }
 
 enum MatcherState {
@@ -69,7 +71,7 @@ struct PendingOutput {
 
 impl LaunchOutput {
     /// The output of a launch whose matcher is not chosen yet.
-    pub(crate) fn new(make_fallback: MakeFallback) -> Self {
+    pub(crate) fn new(make_fallback: MakeFallback, requests: LaunchRequests) -> Self {
         let early = EarlyLines { lines: Vec::new(), bytes: 0, make_fallback };
         Self {
             matcher: MatcherState::Waiting(Box::new(early)),
@@ -77,7 +79,13 @@ impl LaunchOutput {
             lines: 0,
             evidence: None,
             pending: Some(Box::default()),
+            requests,
         }
+    }
+
+    /// Says what is known of the launch's lines about requests before it prints one.
+    pub(crate) const fn requests(&mut self) -> &mut LaunchRequests {
+        &mut self.requests
     }
 
     /// Reads a line. Returns whether the component should take a summary.
@@ -124,8 +132,11 @@ impl LaunchOutput {
         }
         self.lines += 1;
         self.tail.push(line);
-        if let Verdict::Failure { reason, rank } = verdict {
-            self.keep_evidence(reason, rank, line);
+        match verdict {
+            Verdict::Failure { reason, rank } => self.keep_evidence(reason, rank, line),
+            Verdict::Request(line) => self.requests.note(line),
+            Verdict::Ready | Verdict::NearlyReady => self.requests.on_ready_line(),
+            _ => {}
         }
         self.pending.as_mut().is_some_and(|pending| pending.add(stream, verdict, line))
     }
@@ -163,6 +174,7 @@ impl LaunchOutput {
     pub(crate) fn on_verdict(&mut self) {
         self.pending = None;
         self.evidence = None;
+        self.requests.on_verdict();
     }
 
     /// The line that explains an end of the process now.
@@ -202,7 +214,9 @@ impl PendingOutput {
             }
             Verdict::NearlyReady => HintStrength::NearlyReady,
             Verdict::Ready => HintStrength::Ready,
-            Verdict::Nothing | Verdict::Echo | Verdict::Failure { .. } => return !self.hints.is_empty(),
+            Verdict::Nothing | Verdict::Echo | Verdict::Failure { .. } | Verdict::Request(_) => {
+                return !self.hints.is_empty();
+            }
         };
         if !self.hints.iter().any(|hint| hint.stream == stream && hint.strength == strength) {
             self.hints.push(ReadinessHint { stream, strength, line: printable(line) });
@@ -277,14 +291,14 @@ mod tests {
     }
 
     fn output() -> LaunchOutput {
-        let mut output = LaunchOutput::new(Box::new(|| Box::new(PatternMatcher::empty())));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(PatternMatcher::empty())), LaunchRequests::of_test());
         output.set_matcher(Box::new(Words));
         output
     }
 
     #[tokio::test]
     async fn lines_that_came_before_the_matcher_are_read_in_order() {
-        let mut output = LaunchOutput::new(Box::new(|| Box::new(PatternMatcher::empty())));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(PatternMatcher::empty())), LaunchRequests::of_test());
         for line in ["one", "ready 1", "oom 2"] {
             assert!(!output.on_line(StreamName::Stdout, line.as_bytes()));
         }
@@ -302,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_many_early_lines_are_read_by_the_fallback_and_held_no_longer() {
-        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)), LaunchRequests::of_test());
         assert!(!output.on_line(StreamName::Stderr, b"ready early"));
         let line = [b'x'; 1024];
         let mut pending = false;
@@ -312,7 +326,7 @@ mod tests {
         assert!(pending && matches!(output.matcher, MatcherState::Matching(_)));
         assert_eq!(output.take_summary(NOW).hints[0].line, "ready early");
         // Empty lines cost room too.
-        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)), LaunchRequests::of_test());
         for _ in 0..=EARLY_LIMIT / 16 {
             output.on_line(StreamName::Stderr, b"");
         }

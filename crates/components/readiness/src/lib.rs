@@ -25,6 +25,7 @@ mod failure;
 mod ground_truth;
 mod identity;
 mod launch_output;
+mod launch_requests;
 mod machine;
 mod pack_reloader;
 mod tap;

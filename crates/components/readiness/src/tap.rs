@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
 use llama_warden_detectors::{GENERIC, PackSet, PatternMatcher};
 use llama_warden_events::{Incarnation, ServerId, StreamName};
+use llama_warden_requests::RequestLog;
 use llama_warden_support::lock;
 use tokio::sync::Notify;
 
 use crate::launch_output::{LaunchOutput, MakeFallback};
+use crate::launch_requests::LaunchRequests;
 
 /// Names one launch of a server.
 pub(crate) type LaunchKey = (ServerId, Incarnation);
@@ -23,11 +25,12 @@ pub(crate) struct LaunchOutputs {
     packs: Mutex<PackSet>,
     /// Notified when an output has something new. It keeps one permit, so that a change between two waits is not lost.
     changed: Arc<Notify>,
+    requests: RequestLog,
 }
 
 impl LaunchOutputs {
-    pub(crate) fn new(packs: PackSet) -> Self {
-        Self { outputs: Mutex::default(), packs: Mutex::new(packs), changed: Arc::default() }
+    pub(crate) fn new(packs: PackSet, requests: RequestLog) -> Self {
+        Self { outputs: Mutex::default(), packs: Mutex::new(packs), changed: Arc::default(), requests }
     }
 
     /// The output of a launch. A tap may ask before the component or after it: the first one creates the output, and removes
@@ -38,14 +41,16 @@ impl LaunchOutputs {
             return output.clone();
         }
         outputs.retain(|(server, incarnation), _| *server != key.0 || *incarnation > key.1);
-        let output = Arc::new(Mutex::new(LaunchOutput::new(self.make_fallback())));
+        let requests = LaunchRequests::new(self.requests.clone(), key.0.clone(), key.1);
+        let output = Arc::new(Mutex::new(LaunchOutput::new(self.make_fallback(), requests)));
         outputs.insert(key.clone(), output.clone());
         output
     }
 
-    /// Removes a launch. Its taps may still write to their output, which is no longer read.
+    /// Removes a launch, whose slots are gone. Its taps may still write to their output, which is no longer read.
     pub(crate) fn remove(&self, key: &LaunchKey) {
         lock(&self.outputs).remove(key);
+        self.requests.free_slots(&key.0, key.1);
     }
 
     /// Waits until an output has something new.
@@ -107,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_before_and_after_its_matcher_wakes_the_component() {
         for matcher_comes_first in [true, false] {
-            let outputs = LaunchOutputs::new(PackSet::built_in());
+            let outputs = LaunchOutputs::new(PackSet::built_in(), RequestLog::default());
             let key = key(1);
             let output = outputs.get_or_create(&(key.server.clone(), key.incarnation));
             let pack = lock(&outputs.packs).get("llama-server-b11xxx").expect("there").clone();
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_new_launch_replaces_the_output_of_the_one_before() {
-        let outputs = LaunchOutputs::new(PackSet::built_in());
+        let outputs = LaunchOutputs::new(PackSet::built_in(), RequestLog::default());
         let _late = outputs.tap(&key(1));
         let _tap = outputs.tap(&key(2));
         assert_eq!(lock(&outputs.outputs).len(), 1);

@@ -4,6 +4,7 @@
 //! crate depends on neither an HTTP server nor an HTTP client.
 //!
 //! * `report`: reports of servers, made from a snapshot.
+//! * `request_report`: the requests of a server, from the lines that it prints.
 //! * `wire`: answers to commands, profiles, and the records of the event and log streams.
 //! * `problem`: errors as RFC 9457 problems.
 //! * `extra_route`: what a component implements to answer a path of its own, as metrics does for `/metrics`.
@@ -11,6 +12,7 @@
 mod extra_route;
 mod problem;
 mod report;
+mod request_report;
 mod wire;
 
 pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
@@ -19,6 +21,7 @@ pub use report::{
     FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, UseReport, WarningReport,
     base_url,
 };
+pub use request_report::RequestReport;
 pub use wire::{
     ActiveProfileReport, CommandAnswer, ConfigurationPlace, EventRecord, GapReport, LogRecord, ProfileReport,
     ShutdownAnswer, SwitchAnswer, TargetGroup,

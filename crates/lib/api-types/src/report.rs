@@ -1,6 +1,7 @@
 //! Reports of servers, made from a snapshot: the JSON of `/api/v1/status` and of `/api/v1/servers/{id}`.
 //!
-//! A report is a pure function of the snapshot and of the time `now`, which ages such as the uptime are measured to.
+//! A report is a pure function of the snapshot and of the time `now`, which ages such as the uptime are measured to. Requests are
+//! not in the snapshot: `with_requests` adds them.
 
 use std::path::PathBuf;
 
@@ -13,6 +14,8 @@ use llama_warden_state::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::RequestReport;
 
 /// All servers at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +106,9 @@ pub struct ServerReport {
     pub last_failure: Option<FailureReport>,
     /// Why the restart policy does not start it again; null unless it was given up.
     pub restart_abandoned: Option<String>,
+    /// Its requests, from the lines that it prints about them; null if this build prints none.
+    #[serde(default)]
+    pub requests: Option<RequestReport>,
     /// Whether it was stopped because nobody used it, or to make room: it is not missed, and a request starts it.
     #[serde(default)]
     pub is_unloaded: bool,
@@ -239,6 +245,7 @@ impl ServerReport {
             is_unloaded: server.is_unloaded,
             usage: (server.usage != UseRecord::default())
                 .then(|| UseReport { is_active: server.usage.is_active, last_at: server.usage.last_at }),
+            requests: None,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //! \x1b[34m0.00.244.892\x1b[0m \x1b[32mI \x1b[0msrv  init: ready\r     input
 //! 0.00.244.892 I srv  init: ready                                     strip_controls
-//! srv  init: ready                                                    without_timestamp: what patterns see
+//! srv  init: ready                                                    without_prefix: what patterns see
 //! ```
 //!
 //! A line without a byte below the space, which nearly every line is, skips the first step: `has_control` finds that out in
@@ -25,16 +25,34 @@ pub(crate) struct LineCleaner {
     unwraps_json: bool,
 }
 
+/// A line as patterns see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CleanLine<'a> {
+    /// The message.
+    pub(crate) text: Cow<'a, [u8]>,
+    /// The port of the child that wrote it: a router puts `[PORT] ` before the lines of its children.
+    pub(crate) child: Option<u16>,
+    /// Whether the line had a time or a level, or was JSON.
+    pub(crate) has_prefix: bool,
+}
+
+impl<'a> From<&'a [u8]> for CleanLine<'a> {
+    /// The line itself.
+    fn from(line: &'a [u8]) -> Self {
+        Self { text: Cow::Borrowed(line), child: None, has_prefix: false }
+    }
+}
+
 impl LineCleaner {
     /// A cleaner that unwraps messages from these forms of structured output.
     pub(crate) fn new(structured: &[StructuredSource]) -> Self {
         Self { unwraps_json: structured.contains(&StructuredSource::LogJsonl) }
     }
 
-    /// The message of a line: without terminal control, and without the prefix or the JSON that builds since 2026 put around
+    /// The message of a line: without terminal control, and without the prefixes or the JSON that builds since 2026 put around
     /// it.
     #[inline]
-    pub(crate) fn clean(self, line: &[u8]) -> Cow<'_, [u8]> {
+    pub(crate) fn clean(self, line: &[u8]) -> CleanLine<'_> {
         if !has_control(line) {
             return self.message(line);
         }
@@ -44,16 +62,44 @@ impl LineCleaner {
         let mut clean = Vec::with_capacity(line.len());
         clean.extend_from_slice(&line[..first]);
         strip_controls(&line[first..], &mut clean);
-        Cow::Owned(self.message(&clean).into_owned())
+        let CleanLine { text, child, has_prefix } = self.message(&clean);
+        CleanLine { text: Cow::Owned(text.into_owned()), child, has_prefix }
     }
 
     #[inline]
-    fn message(self, line: &[u8]) -> Cow<'_, [u8]> {
+    fn message(self, line: &[u8]) -> CleanLine<'_> {
         match line.first() {
-            Some(b'0'..=b'9') => Cow::Borrowed(without_timestamp(line).unwrap_or(line)),
-            Some(b'{') if self.unwraps_json => json_message(line).unwrap_or(Cow::Borrowed(line)),
-            _ => Cow::Borrowed(line),
+            Some(b'0'..=b'9' | b'D' | b'I' | b'W' | b'E') => {
+                let text = without_prefix(line);
+                CleanLine { text: Cow::Borrowed(text), child: None, has_prefix: text.len() < line.len() }
+            }
+            Some(b'{' | b'[') => self.wrapped_message(line),
+            _ => line.into(),
         }
+    }
+
+    /// The message in JSON, behind the port of a child, or both: a router and its child may each write JSON.
+    fn wrapped_message(self, line: &[u8]) -> CleanLine<'_> {
+        let outer = self.json_message(line);
+        let has_json = outer.is_some();
+        match outer.unwrap_or(Cow::Borrowed(line)) {
+            Cow::Borrowed(text) => self.child_message(text, has_json),
+            Cow::Owned(text) => {
+                let CleanLine { text, child, has_prefix } = self.child_message(&text, has_json);
+                CleanLine { text: Cow::Owned(text.into_owned()), child, has_prefix }
+            }
+        }
+    }
+
+    /// The message of a line that may be a child's.
+    fn child_message(self, line: &[u8], has_prefix: bool) -> CleanLine<'_> {
+        let Some((child, rest)) = child_line(line) else { return CleanLine { has_prefix, ..line.into() } };
+        let text = self.json_message(rest).unwrap_or_else(|| Cow::Borrowed(without_prefix(rest)));
+        CleanLine { has_prefix: has_prefix || text.len() < rest.len(), text, child: Some(child) }
+    }
+
+    fn json_message(self, line: &[u8]) -> Option<Cow<'_, [u8]>> {
+        if self.unwraps_json { json_message(line) } else { None }
     }
 }
 
@@ -63,7 +109,7 @@ pub fn message_text(line: &[u8]) -> String {
     let mut clean = Vec::with_capacity(line.len());
     strip_controls(line, &mut clean);
     let message = LineCleaner { unwraps_json: true }.message(&clean);
-    let text = String::from_utf8_lossy(&message);
+    let text = String::from_utf8_lossy(&message.text);
     let text = structured_text(&text).unwrap_or_else(|| text.trim().to_owned());
     // JSON brings its own: `"\r"` is a carriage return only once it is read.
     let mut clean = Vec::with_capacity(text.len());
@@ -144,17 +190,35 @@ fn after_escape(rest: &[u8]) -> &[u8] {
     }
 }
 
-/// The bytes after the prefix `M.SS.mmm.uuu L ` (minutes, seconds, milliseconds, microseconds and level; the default since
-/// b9760). `None` if the line has no such prefix.
-fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
+/// The bytes after the time `M.SS.mmm.uuu ` and the level `L `, of which builds may write both, one or none.
+fn without_prefix(line: &[u8]) -> &[u8] {
+    let rest = without_time(line).unwrap_or(line);
+    match rest {
+        [b'D' | b'I' | b'W' | b'E', b' ', text @ ..] => text,
+        _ => rest,
+    }
+}
+
+/// The bytes after a time in minutes, seconds, milliseconds and microseconds, which is the default since b9760.
+fn without_time(line: &[u8]) -> Option<&[u8]> {
     let minutes = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (stamp, rest) = line[minutes..].split_first_chunk::<14>()?;
-    let [dot, s, t, dot2, m, l, i, dot3, u, v, w, space, level, space2] = stamp;
+    if minutes == 0 {
+        return None;
+    }
+    let (time, rest) = line[minutes..].split_first_chunk::<12>()?;
+    let [dot, s, t, dot2, m, l, i, dot3, u, v, w, space] = time;
     let fits = [dot, dot2, dot3] == [&b'.'; 3]
-        && [space, space2] == [&b' '; 2]
-        && level.is_ascii_uppercase()
+        && *space == b' '
         && [s, t, m, l, i, u, v, w].into_iter().all(u8::is_ascii_digit);
     fits.then_some(rest)
+}
+
+/// The port of a router's child, and its line. A longer number is the clock of 2023.
+fn child_line(line: &[u8]) -> Option<(u16, &[u8])> {
+    let line = line.strip_prefix(b"[")?;
+    let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (port, rest) = line.split_at_checked(digits).filter(|_| (2..=5).contains(&digits))?;
+    Some((std::str::from_utf8(port).ok()?.parse().ok()?, rest.strip_prefix(b"] ")?))
 }
 
 /// The message of a line of `--log-jsonl`. That writes its keys in a fixed order, with `msg` last, so that no JSON parser is
@@ -181,7 +245,7 @@ mod tests {
     const MESSAGE: &[u8] = b"srv  llama_server: listening on http://127.0.0.1:8080";
 
     fn clean(line: &[u8]) -> Vec<u8> {
-        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line).into_owned()
+        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line).text.into_owned()
     }
 
     proptest::proptest! {
@@ -210,9 +274,17 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_prefix_stays() {
-        for line in
-            [&b"0.00.022.002 i srv"[..], b"0.00.022 I srv", b"12", b"0.", b"{\"type\":\"log\"}", b"{\"level\":1}"]
-        {
+        for line in [
+            &b"0.00.022 I srv"[..],
+            b"12",
+            b"0.",
+            b"INFO x",
+            b"[1] x",
+            b"[123456] x",
+            b"[8001]x",
+            b"{\"type\":\"log\"}",
+            b"{\"level\":1}",
+        ] {
             assert_eq!(clean(line), line, "{}", String::from_utf8_lossy(line));
         }
     }
@@ -221,7 +293,7 @@ mod tests {
     fn a_json_message_is_decoded_and_stays_as_it_is_for_a_pack_that_does_not_read_it() {
         let line = br#"{"type":"log","time":1,"level":"info","msg":"load_model: \"C:\\a\"\n"}"#;
         assert_eq!(clean(line), br#"load_model: "C:\a""#);
-        assert_eq!(LineCleaner::default().clean(line), line.as_slice());
+        assert_eq!(&*LineCleaner::default().clean(line).text, line.as_slice());
         let cut = br#"{"type":"log","time":1,"level":"info","msg":"load_mo"#;
         assert_eq!(clean(cut), cut);
     }
@@ -263,6 +335,6 @@ mod tests {
     #[test]
     fn a_plain_line_is_not_copied() {
         let line = b"llama_context: n_ctx = 512".to_vec();
-        assert_eq!(LineCleaner::default().clean(&line).as_ptr(), line.as_ptr());
+        assert_eq!(LineCleaner::default().clean(&line).text.as_ptr(), line.as_ptr());
     }
 }

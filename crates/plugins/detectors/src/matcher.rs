@@ -1,6 +1,7 @@
 //! The [`Matcher`] trait: one line in, one [`Verdict`] out.
 
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_requests::RequestLine;
 use strum::IntoStaticStr;
 
 /// Reads the output of one launch, line by line.
@@ -71,12 +72,17 @@ pub enum Verdict {
         /// How specific the line is: of several failure lines, the one with the lowest rank explains the end.
         rank: u16,
     },
+    /// The server says something about a request. It is counted, and decides nothing.
+    Request(RequestLine),
 }
 
 impl Verdict {
     /// The verdict's word in a pack.
     pub fn as_str(self) -> &'static str {
-        self.into()
+        match self {
+            Self::Request(line) => line.as_str(),
+            other => other.into(),
+        }
     }
 
     /// The verdict with its reason, for messages.

@@ -84,7 +84,9 @@ impl Pack {
         let mut patterns: Vec<_> =
             file.pattern.iter().map(|entry| check_pattern(source, entry)).collect::<Result<_, _>>()?;
         let own_patterns = patterns.len();
-        patterns.extend_from_slice(fallback);
+        // The lines of one era about requests are not those of another: a pack that knows them needs no others.
+        let knows_requests = patterns.iter().any(|pattern| pattern.verdict.is_request());
+        patterns.extend(fallback.iter().filter(|pattern| !knows_requests || !pattern.verdict.is_request()).cloned());
         if probe == ProbeWay::None && !patterns.iter().any(|pattern| pattern.verdict == PatternVerdict::Ready) {
             return Err(source.error(
                 file.probe.map(|probe| probe.span()),
@@ -146,6 +148,12 @@ impl Pack {
         self.patterns().iter().filter(move |pattern| !is_hint(pattern.verdict))
     }
 
+    /// Whether the pack is of an era whose lines about requests are known. The fallback tries those of all eras, which says
+    /// nothing of a build that nobody has seen.
+    pub fn knows_requests(&self) -> bool {
+        self.name() != GENERIC && self.patterns().iter().any(|pattern| pattern.verdict == PatternVerdict::Decode)
+    }
+
     /// The pack's examples, in order.
     pub fn examples(&self) -> &[PackExample] {
         &self.data.examples
@@ -160,6 +168,8 @@ impl Pack {
     /// Each example that `matcher` judges otherwise than it claims: its index, the example, the verdict.
     fn misjudged(&self, mut matcher: PatternMatcher) -> impl Iterator<Item = (usize, &PackExample, Verdict)> {
         self.examples().iter().enumerate().filter_map(move |(index, example)| {
+            // Each is the first line of a launch.
+            matcher.forget_prefixes();
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
             (!example.matches(verdict)).then_some((index, example, verdict))
         })
@@ -253,12 +263,15 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Dete
         _ if entry.loads && entry.verdict != PatternVerdict::Progress => {
             Some(("only progress can be that of loading", "take `loads` away from this pattern"))
         }
+        _ if entry.prefixed && !entry.verdict.is_request() => {
+            Some(("only lines about requests can need a prefix", "take `prefixed` away from this pattern"))
+        }
         _ => None,
     };
     if let Some((message, advice)) = refusal {
         return Err(source.error(at, message, advice));
     }
-    patterns::check(entry.regex.as_ref())
+    patterns::check(entry.regex.as_ref(), entry.verdict)
         .map_err(|error| source.error(at, error, "see https://docs.rs/regex for what a pattern may contain"))?;
     Ok(DetectorPattern {
         verdict: entry.verdict,
@@ -267,5 +280,6 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Dete
         reason: entry.reason,
         weak: entry.weak,
         loads: entry.loads,
+        prefixed: entry.prefixed,
     })
 }

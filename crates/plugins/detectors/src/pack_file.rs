@@ -88,9 +88,10 @@ pub(crate) struct PatternEntry {
     /// The streams whose lines the pattern sees.
     #[serde(default)]
     pub(crate) stream: StreamFilter,
-    /// A regular expression over bytes, at most 1024 bytes long. It sees the line without colours, carriage returns and
-    /// the prefix `M.SS.mmm.uuu L `. It may name the groups `port` (a line that names another port than the server's
-    /// is ignored) and `percent` (0 to 100).
+    /// A regular expression over bytes, at most 1024 bytes long. It sees the line without colours, carriage returns, the
+    /// time `M.SS.mmm.uuu `, the level `L ` and a router's `[PORT] `. It may name the groups `port` (a line that names another
+    /// port than the server's is ignored) and `percent` (0 to 100); `prompt` and `decode` name `ms` and `tokens`,
+    /// `slot-busy` and `slot-released` name `slot`, and all four may name `slot` and `task`.
     #[schemars(with = "String", length(max = 1024))]
     pub(crate) regex: Spanned<String>,
     /// The reason of a failure: required for failures, refused for everything else.
@@ -101,6 +102,10 @@ pub(crate) struct PatternEntry {
     /// For progress: the line comes only after the server has its model, so that a download is over.
     #[serde(default)]
     pub(crate) loads: bool,
+    /// For requests: these builds print the line with time or level, or in JSON, unless they print every line without. So once
+    /// there was a line with, one without does not count: a client made the server print it.
+    #[serde(default)]
+    pub(crate) prefixed: bool,
 }
 
 /// The verdict of a pattern on a line.
@@ -118,6 +123,14 @@ pub enum PatternVerdict {
     Failure,
     /// The line echoes one of our own requests. It is no sign of life.
     Echo,
+    /// How many tokens of a prompt were read, and how long that took.
+    Prompt,
+    /// How many tokens were generated, and how long that took: one line for each request that ended.
+    Decode,
+    /// A slot begins to work.
+    SlotBusy,
+    /// A slot is free again.
+    SlotReleased,
 }
 
 /// The streams whose lines a pattern sees.
@@ -176,6 +189,14 @@ pub enum ExampleVerdict {
     Failure,
     /// The line echoes one of our own requests.
     Echo,
+    /// How many tokens of a prompt were read, and how long that took.
+    Prompt,
+    /// How many tokens were generated, and how long that took: one line for each request that ended.
+    Decode,
+    /// A slot begins to work.
+    SlotBusy,
+    /// A slot is free again.
+    SlotReleased,
 }
 
 impl ExampleVerdict {
@@ -189,6 +210,20 @@ impl PatternVerdict {
     /// The verdict's word in a pack.
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether the line is about a request.
+    pub const fn is_request(self) -> bool {
+        matches!(self, Self::Prompt | Self::Decode | Self::SlotBusy | Self::SlotReleased)
+    }
+
+    /// The groups that a pattern with this verdict has to name, and those that it may name.
+    pub(crate) const fn groups(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Prompt | Self::Decode => (&["ms", "tokens"], &["ms", "tokens", "slot", "task"]),
+            Self::SlotBusy | Self::SlotReleased => (&["slot"], &["slot", "task"]),
+            _ => (&[], &["port", "percent"]),
+        }
     }
 }
 

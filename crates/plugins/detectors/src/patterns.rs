@@ -31,7 +31,7 @@ use std::sync::{Arc, OnceLock};
 use llama_warden_events::{FailureReason, StreamName};
 use regex::bytes::RegexSet;
 
-use crate::line::LineCleaner;
+use crate::line::{CleanLine, LineCleaner};
 use crate::matcher::{Matcher, Verdict};
 use crate::pack_file::{PatternVerdict, StreamFilter, StructuredSource};
 use automaton::{Automaton, CacheThrashed};
@@ -55,6 +55,8 @@ pub struct DetectorPattern {
     pub weak: bool,
     /// Whether a line of progress comes only after the server has its model, so that a download is over.
     pub loads: bool,
+    /// Whether a line about a request counts only with a prefix, once there was a line with one.
+    pub prefixed: bool,
 }
 
 /// Applies the patterns of a pack to the lines of one launch.
@@ -65,6 +67,19 @@ pub struct PatternMatcher {
     lazy_dfa: [LazyDfa; 2],
     port: Option<u16>,
     cleaner: LineCleaner,
+    /// Whether a line with a prefix has come.
+    has_prefixes: bool,
+}
+
+/// What a verdict depends on beside the line's text.
+#[derive(Debug, Clone, Copy)]
+struct LineOrigin {
+    /// The port of the launch.
+    ours: Option<u16>,
+    /// The port of the router's child that wrote the line.
+    child: Option<u16>,
+    /// Whether the line has no prefix though others of its launch have one.
+    is_bare: bool,
 }
 
 /// Whether the lines of one stream of one launch use the shared lazy DFA.
@@ -111,7 +126,18 @@ struct PatternGroup {
 
 impl PatternMatcher {
     pub(crate) fn new(patterns: CompiledPatterns, structured: &[StructuredSource], port: Option<u16>) -> Self {
-        Self { patterns, lazy_dfa: [LazyDfa::Enabled; 2], port, cleaner: LineCleaner::new(structured) }
+        Self {
+            patterns,
+            lazy_dfa: [LazyDfa::Enabled; 2],
+            port,
+            cleaner: LineCleaner::new(structured),
+            has_prefixes: false,
+        }
+    }
+
+    /// Judges the next line as the first one of a launch.
+    pub(crate) const fn forget_prefixes(&mut self) {
+        self.has_prefixes = false;
     }
 
     /// A matcher without patterns: every line gets [`Verdict::Nothing`].
@@ -122,9 +148,11 @@ impl PatternMatcher {
 
 impl Matcher for PatternMatcher {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
-        let line = self.cleaner.clean(line);
+        let CleanLine { text, child, has_prefix } = self.cleaner.clean(line);
+        self.has_prefixes |= has_prefix;
+        let origin = LineOrigin { ours: self.port, child, is_bare: self.has_prefixes && !has_prefix };
         let lazy_dfa = &mut self.lazy_dfa[stream as usize];
-        self.patterns.get(stream).match_line(lazy_dfa, &line, self.port).unwrap_or(Verdict::Nothing)
+        self.patterns.get(stream).match_line(lazy_dfa, &text, origin).unwrap_or(Verdict::Nothing)
     }
 }
 
@@ -182,8 +210,8 @@ impl StreamPatterns {
     }
 
     /// The verdict of the first pattern that has one.
-    fn match_line(&self, lazy_dfa: &mut LazyDfa, line: &[u8], port: Option<u16>) -> Option<Verdict> {
-        let anchored = self.match_anchored(lazy_dfa, line, port);
+    fn match_line(&self, lazy_dfa: &mut LazyDfa, line: &[u8], origin: LineOrigin) -> Option<Verdict> {
+        let anchored = self.match_anchored(lazy_dfa, line, origin);
         let may_float = match &self.prefilter {
             Some(prefilter) => prefilter.may_match(line),
             None => !self.floating.rules.is_empty(),
@@ -192,16 +220,16 @@ impl StreamPatterns {
             return anchored.map(|(_, verdict)| verdict);
         }
         // A floating pattern may stand before the anchored one in the pack.
-        let floating = self.floating.search(line, port);
+        let floating = self.floating.search(line, origin);
         [anchored, floating].into_iter().flatten().min_by_key(|(position, _)| *position).map(|(_, verdict)| verdict)
     }
 
-    fn match_anchored(&self, lazy_dfa: &mut LazyDfa, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+    fn match_anchored(&self, lazy_dfa: &mut LazyDfa, line: &[u8], origin: LineOrigin) -> Option<(usize, Verdict)> {
         if let (Some(automaton), LazyDfa::Enabled) = (&self.automaton, *lazy_dfa) {
             let mut dfa_cache = automaton.dfa_cache();
             match automaton.find(&mut dfa_cache, line) {
                 Ok(matched) => {
-                    return self.anchored.first_verdict(matched?.iter().map(|index| index.as_usize()), line, port);
+                    return self.anchored.first_verdict(matched?.iter().map(|index| index.as_usize()), line, origin);
                 }
                 // This stream of this launch continues without the automaton. Others start again with an empty cache.
                 Err(CacheThrashed) => {
@@ -210,7 +238,7 @@ impl StreamPatterns {
                 }
             }
         }
-        self.anchored.search(line, port)
+        self.anchored.search(line, origin)
     }
 }
 
@@ -228,7 +256,7 @@ impl PatternGroup {
     }
 
     /// Searches without an automaton: the verdict of the first pattern that has one, and its position in the pack.
-    fn search(&self, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+    fn search(&self, line: &[u8], origin: LineOrigin) -> Option<(usize, Verdict)> {
         if self.rules.is_empty() {
             return None;
         }
@@ -239,21 +267,21 @@ impl PatternGroup {
             return None;
         }
         if self.rules.len() == 1 {
-            return self.first_verdict(std::iter::once(0), line, port);
+            return self.first_verdict(std::iter::once(0), line, origin);
         }
-        self.first_verdict(set.matches(line).iter(), line, port)
+        self.first_verdict(set.matches(line).iter(), line, origin)
     }
 
-    /// The first of the matched rules that has a verdict on the line: a rule has none if the line names another port.
+    /// The first of the matched rules that has a verdict on the line of this origin.
     fn first_verdict(
         &self,
         mut matched: impl Iterator<Item = usize>,
         line: &[u8],
-        port: Option<u16>,
+        origin: LineOrigin,
     ) -> Option<(usize, Verdict)> {
         matched.find_map(|index| {
             let (position, rule) = self.rules.get(index)?;
-            Some((*position, rule.verdict(line, port)?))
+            Some((*position, rule.verdict(line, origin)?))
         })
     }
 }

@@ -66,6 +66,12 @@ pub enum CliCommand {
         #[arg(long, short)]
         watch: bool,
     },
+    /// Show every server on the whole screen, with the log of one and keys to start and stop it
+    Top {
+        /// Show only these servers: ids, or globs such as 'co*'
+        #[arg(value_name = "ID", add = completion::servers())]
+        ids: Vec<ServerSelector>,
+    },
     /// Start servers
     // The options of a stop mean nothing here; the daemon refuses them.
     #[command(mut_arg("grace", |arg| arg.hide(true)), mut_arg("force", |arg| arg.hide(true)))]
@@ -126,6 +132,8 @@ pub enum CliCommand {
         #[arg(value_name = "FILE", value_parser = path())]
         file: Option<PathBuf>,
     },
+    /// Look for what keeps the servers from running on this machine: executables, ports, memory, GPUs, limits
+    Doctor,
     /// Print a template, or what is in force
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -12,6 +12,7 @@ use llama_warden_events::{CanaryOutcome, CanaryReport, FailureReason};
 use super::status;
 use crate::args::CanaryArgs;
 use llama_warden_terminal::canary_table;
+use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::output::{print_error, print_json, print_line};
 
 pub async fn run(global: &GlobalArgs, args: &CanaryArgs) -> CommandResult {
@@ -23,7 +24,7 @@ pub async fn run(global: &GlobalArgs, args: &CanaryArgs) -> CommandResult {
     let report = tokio::select! {
         report = status::with_progress(global, &client, &shown, Some(Duration::MAX), trial) => report,
         // The daemon sees that the connection ends.
-        signal = status::interruption() => {
+        signal = interruption() => {
             let next = "the canary is stopped; a replacement that had begun goes on: `llama-warden events -f` shows how it ends";
             print_error(format_args!("{}: interrupted", args.id), next);
             return Ok(Exit::Signaled(signal));

@@ -39,6 +39,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Up(args) => up::run(global, args, extensions),
         CliCommand::Demo => demo::run(global, extensions),
         CliCommand::Status { ids, watch } => on_runtime(status::run(global, ids, *watch)),
+        CliCommand::Top { ids } => on_runtime(llama_warden_top::run(global, ids)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),
@@ -63,6 +64,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(check::run(&named, &extensions))
         }
         CliCommand::Check { file: None } => on_runtime(check::run(global, &extensions)),
+        CliCommand::Doctor => on_runtime(llama_warden_doctor::run(global)),
         CliCommand::Config(command) => config::run(global, *command),
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),

@@ -7,9 +7,9 @@ use llama_warden_api_types::{EventRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, EventRange, Records};
 use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
-use llama_warden_events::{Seq, Signal};
-use tokio::signal::unix::{SignalKind, signal as stream};
+use llama_warden_events::Seq;
 
+use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_either, print_json, reader_gone, write_failure};
 use llama_warden_terminal::status_table::StatusTable;
@@ -77,25 +77,6 @@ async fn follow(
         }
         let Some(changed) = fetch_changed(client, ids).await? else { return Ok(()) };
         report = changed;
-    }
-}
-
-/// Waits for a signal that ends a command.
-pub async fn interruption() -> Signal {
-    let handler = |signal: Signal| {
-        let mut stream = stream(SignalKind::from_raw(signal.number())).ok();
-        async move {
-            match &mut stream {
-                Some(stream) => stream.recv().await,
-                // Without a handler, the signal ends the process by itself.
-                None => std::future::pending().await,
-            }
-        }
-    };
-    tokio::select! {
-        _ = handler(Signal::INT) => Signal::INT,
-        _ = handler(Signal::TERM) => Signal::TERM,
-        _ = handler(Signal::HUP) => Signal::HUP,
     }
 }
 

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
-use llama_warden_api_types::{ActiveProfileReport, ApiProblem, ProfileReport, StatusReport, SwitchAnswer};
+use llama_warden_api_types::{ActiveProfileReport, ApiProblem, ProfileReport, SwitchAnswer};
 use llama_warden_bus::{Delivery, Subscription};
 use llama_warden_events::{Event, ProfileCard, Seq, SuperviseCommand, SwitchPlan};
 use llama_warden_state::Snapshot;
@@ -176,8 +176,7 @@ async fn perform(
         None => None,
     };
     let http_status = answer_status(outcome.as_ref())?;
-    let status = StatusReport::of(&app.bus.snapshot(), app.bus.clock().now());
-    Ok(json(http_status, &SwitchAnswer { command, outcome, plan, status }))
+    Ok(json(http_status, &SwitchAnswer { command, outcome, plan, status: app.status() }))
 }
 
 /// The plan of a command; `None` if the bus closed, or the plan fell into a gap.

@@ -17,7 +17,7 @@ pub(super) const STATUS: Route = Route {
 };
 
 async fn status(State(app): State<App>) -> Response {
-    json(StatusCode::OK, &StatusReport::of(&app.bus.snapshot(), app.bus.clock().now()))
+    json(StatusCode::OK, &app.status())
 }
 
 pub(super) const SERVERS: Route = Route {
@@ -27,7 +27,7 @@ pub(super) const SERVERS: Route = Route {
 };
 
 async fn servers(State(app): State<App>) -> Response {
-    json(StatusCode::OK, &StatusReport::of(&app.bus.snapshot(), app.bus.clock().now()).servers)
+    json(StatusCode::OK, &app.status().servers)
 }
 
 pub(super) const SERVER: Route = Route {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use llama_warden_events::{Incarnation, ServerId, StreamName, Timestamp};
+use llama_warden_requests::RequestLog;
 use tokio::sync::Notify;
 
 use super::ring::{Entry, LineRing};
@@ -85,6 +86,7 @@ pub struct OutputLane {
 struct Shared {
     outputs: Mutex<BTreeMap<ServerId, Arc<Output>>>,
     taps: Mutex<Vec<Arc<dyn TapFactory>>>,
+    requests: RequestLog,
 }
 
 /// The output of one server.
@@ -199,6 +201,7 @@ impl OutputLane {
 
     /// Drops the output of every server that `keep` rejects. Its followers read the lines that are left, and then the end.
     pub fn retain(&self, is_configured: impl Fn(&ServerId) -> bool) {
+        self.shared.requests.retain(&is_configured);
         lock(&self.shared.outputs).retain(|server, output| {
             let stays = is_configured(server);
             if !stays {
@@ -208,6 +211,11 @@ impl OutputLane {
             }
             stays
         });
+    }
+
+    /// The requests that taps found in the lines.
+    pub fn requests(&self) -> &RequestLog {
+        &self.shared.requests
     }
 
     fn output_or_new(&self, server: &ServerId) -> Arc<Output> {

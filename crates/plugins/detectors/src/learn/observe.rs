@@ -97,7 +97,7 @@ pub(crate) fn observe(subject: &LearnSubject, recordings: &[Recording], packs: &
                 continue;
             }
             let line = cleaner.clean(&recorded.line);
-            let Ok(text) = std::str::from_utf8(&line) else { continue };
+            let Ok(text) = std::str::from_utf8(&line.text) else { continue };
             if text.trim().is_empty() {
                 continue;
             }

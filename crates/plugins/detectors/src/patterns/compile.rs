@@ -6,6 +6,8 @@ use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::util::syntax;
 
+use crate::pack_file::PatternVerdict;
+
 /// Longest text of a pattern, in bytes.
 const PATTERN_LIMIT: usize = 1024;
 /// Most memory of one compiled pattern, in bytes.
@@ -14,13 +16,19 @@ const COMPILED_LIMIT: usize = 1024 * 1024;
 const SET_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Checks one pattern: its length, its syntax, its size when compiled, and the names of its groups.
-pub(crate) fn check(pattern: &str) -> Result<(), String> {
+pub(crate) fn check(pattern: &str, verdict: PatternVerdict) -> Result<(), String> {
     if pattern.len() > PATTERN_LIMIT {
         return Err(format!("a pattern of {} bytes is longer than {PATTERN_LIMIT}", pattern.len()));
     }
     let regex = build(pattern)?;
-    match regex.capture_names().flatten().find(|name| !matches!(*name, "port" | "percent")) {
-        Some(name) => Err(format!("a group may be named `port` or `percent`, not `{name}`")),
+    let names: Vec<&str> = regex.capture_names().flatten().collect();
+    let (needed, allowed) = verdict.groups();
+    if let Some(name) = names.iter().find(|name| !allowed.contains(name)) {
+        let allowed = allowed.join("` or `");
+        return Err(format!("a group of a `{}` pattern may be named `{allowed}`, not `{name}`", verdict.as_str()));
+    }
+    match needed.iter().find(|name| !names.contains(name)) {
+        Some(name) => Err(format!("a `{}` pattern needs the group `{name}`: (?P<{name}>…)", verdict.as_str())),
         None => Ok(()),
     }
 }

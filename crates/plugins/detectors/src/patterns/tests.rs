@@ -71,6 +71,9 @@ const PIECES: [&str; 24] = [
     "Server Started",
 ];
 
+/// A line of the server itself, on port 80.
+const ORIGIN: LineOrigin = LineOrigin { ours: Some(80), child: None, is_bare: false };
+
 fn patterns(shapes: &[&str]) -> Vec<DetectorPattern> {
     let verdicts =
         [PatternVerdict::Ready, PatternVerdict::Progress, PatternVerdict::Failure, PatternVerdict::NearlyReady];
@@ -82,6 +85,7 @@ fn patterns(shapes: &[&str]) -> Vec<DetectorPattern> {
         reason: Some(FailureReason::Unknown),
         weak: false,
         loads: false,
+        prefixed: false,
     };
     shapes.iter().enumerate().map(pattern).collect()
 }
@@ -92,8 +96,8 @@ fn plain(patterns: &[DetectorPattern], stream: StreamName) -> Vec<(Regex, Verdic
     admitted.map(|(place, pattern)| (build(&pattern.regex).expect("valid"), VerdictRule::new(place, pattern))).collect()
 }
 
-fn judge_plainly(plain: &[(Regex, VerdictRule)], line: &[u8], port: Option<u16>) -> Option<Verdict> {
-    plain.iter().filter(|(regex, _)| regex.is_match(line)).find_map(|(_, judge)| judge.verdict(line, port))
+fn judge_plainly(plain: &[(Regex, VerdictRule)], line: &[u8]) -> Option<Verdict> {
+    plain.iter().filter(|(regex, _)| regex.is_match(line)).find_map(|(_, judge)| judge.verdict(line, ORIGIN))
 }
 
 /// Asserts the same verdicts with the automaton (until it thrashes its cache), without it, and from each pattern alone.
@@ -103,13 +107,13 @@ fn assert_same(patterns: &[DetectorPattern], stream: StreamName, lines: &[impl A
     let plain = plain(patterns, stream);
     let mut lazy_dfa = LazyDfa::Enabled;
     for (number, line) in lines.iter().map(AsRef::as_ref).enumerate() {
-        let expected = judge_plainly(&plain, line, Some(80));
+        let expected = judge_plainly(&plain, line);
         let text = String::from_utf8_lossy(line);
         if number % 1024 == 0 {
             compiled.clear_cache();
         }
-        assert_eq!(fast.match_line(&mut lazy_dfa, line, Some(80)), expected, "{text:?}");
-        assert_eq!(fast.match_line(&mut LazyDfa::Disabled, line, Some(80)), expected, "{text:?}, without");
+        assert_eq!(fast.match_line(&mut lazy_dfa, line, ORIGIN), expected, "{text:?}");
+        assert_eq!(fast.match_line(&mut LazyDfa::Disabled, line, ORIGIN), expected, "{text:?}, without");
     }
 }
 
@@ -127,7 +131,7 @@ fn recorded_lines() -> Vec<Vec<u8>> {
 
 #[test]
 fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
-    let clean = |line: &Vec<u8>| LineCleaner::default().clean(line).into_owned();
+    let clean = |line: &Vec<u8>| LineCleaner::default().clean(line).text.into_owned();
     let mut lines: Vec<_> = recorded_lines().iter().map(clean).collect();
     assert!(lines.len() > 5000, "only {} lines", lines.len());
     lines.sort();

@@ -107,7 +107,7 @@ impl TestReport {
                     }
                 }
                 Verdict::Progress { percent: found } | Verdict::Loading { percent: found } => percent = found,
-                Verdict::Echo | Verdict::NearlyReady => {}
+                Verdict::Echo | Verdict::NearlyReady | Verdict::Request(_) => {}
             }
             let text = String::from_utf8_lossy(&line.line).into_owned();
             verdicts.push(JudgedLine { position, stream, verdict: verdict.as_str(), reason, percent, text });

@@ -1,0 +1,45 @@
+//! The folder of the daemon's own files.
+
+use std::path::Path;
+
+use llama_warden_daemon::{LoadedConfig, StateDir};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use crate::finding::{Area, Finding};
+
+/// Below this much free space the state, and logs of a daemon in the background, are soon lost.
+const LEAST_FREE: u64 = 64 << 20;
+
+pub(crate) fn look(loaded: &LoadedConfig) -> Vec<Finding> {
+    let path = match loaded.state_dir() {
+        Ok(path) => path,
+        Err(failure) => return Area::StateDirectory.failure(&failure),
+    };
+    if let Err(failure) = StateDir::examine(&path) {
+        return Area::StateDirectory.failure(&failure);
+    }
+    let Some(present) = path.ancestors().find(|part| part.exists()) else { return Vec::new() };
+    if access(present, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+        return vec![Area::StateDirectory.fault(
+            format!("this user may not write {}", present.display()),
+            "name another folder as `daemon.state-dir`, or run the daemon as the owner",
+        )];
+    }
+    let mut findings: Vec<Finding> = little_space(&path, present).into_iter().collect();
+    if findings.is_empty() {
+        findings.push(Area::StateDirectory.good(format!("{} can be used", path.display())));
+    }
+    findings
+}
+
+fn little_space(path: &Path, present: &Path) -> Option<Finding> {
+    let disk = statvfs(present).ok()?;
+    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+    (free < LEAST_FREE).then(|| {
+        Area::StateDirectory.warning(
+            format!("{} MiB are free on the disk of {}", free >> 20, path.display()),
+            "free some space, or name a folder on another disk as `daemon.state-dir`",
+        )
+    })
+}

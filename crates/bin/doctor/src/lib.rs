@@ -1,0 +1,81 @@
+//! `doctor`: looks for everything that keeps the servers of a configuration from running on this machine, and says what to do.
+//!
+//! Each module of [`checks`] looks at one thing and changes nothing. Whether a configuration is right is known to the same code as
+//! `check` uses; what the machine lacks is known here alone.
+
+mod checks;
+mod finding;
+mod report;
+
+use std::path::Path;
+
+use llama_warden_connect::GlobalArgs;
+use llama_warden_daemon::models::Inventory;
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+
+use finding::Area;
+pub use finding::{Finding, Gravity};
+
+/// Looks, and prints what was found, the worst first.
+///
+/// # Errors
+/// [`Exit::Failed`] if there is a fault; it is printed already.
+pub async fn run(global: &GlobalArgs) -> CommandResult {
+    let mut findings = examine(global).await;
+    // Stable: within one gravity the order of the areas stays.
+    findings.sort_by_key(|finding| (finding.gravity, finding.area));
+    report::print(&findings, global.json)?;
+    let has_fault = findings.iter().any(|finding| finding.gravity == Gravity::Fault);
+    if has_fault { Err(CommandFailure::silent(Exit::Failed)) } else { Ok(Exit::Done) }
+}
+
+async fn examine(global: &GlobalArgs) -> Vec<Finding> {
+    let mut findings = checks::kernel::look();
+    let (inventory, problems) = match Inventory::examine(global.config.as_deref()) {
+        Ok(examined) => examined,
+        Err(failure) => {
+            findings.extend(Area::Configuration.failure(&failure));
+            return findings;
+        }
+    };
+    findings.extend(checks::configuration::look(&inventory, &problems));
+    let Ok(fleet) = inventory.loaded.fleet(None) else { return findings };
+    let daemon = checks::daemon::look(global, &inventory.loaded).await;
+    findings.extend(checks::executables::look(&inventory, &fleet).await);
+    findings.extend(checks::models::look(&inventory.models));
+    findings.extend(checks::memory::look(&inventory.loaded));
+    findings.extend(checks::gpus::look(&fleet));
+    // The ports and locks of a daemon that answers are its own.
+    if !daemon.answers {
+        findings.extend(checks::ports::of_api(&inventory.loaded));
+        findings.extend(checks::state_directory::look(&inventory.loaded));
+    }
+    findings.extend(checks::ports::of_servers(&fleet, daemon.answers));
+    findings.extend(checks::limits::of_fleet(&fleet));
+    findings.extend(checks::environment::look(&fleet));
+    findings.extend(daemon.findings);
+    for spec in fleet.iter() {
+        make_fault(&mut findings, Area::Executable, &spec.binary);
+        make_fault(&mut findings, Area::Models, &spec.model);
+    }
+    findings
+}
+
+/// Makes a fault of a warning about a file that a server needs, and keeps one of several. To `check` it is a warning, since the
+/// file may come before the launch; now nothing would run.
+fn make_fault(findings: &mut Vec<Finding>, area: Area, file: &Path) {
+    let file = file.display().to_string();
+    let is_about_it = |finding: &Finding| {
+        let about = matches!(finding.area, Area::Configuration | Area::Options) && finding.gravity != Gravity::Good;
+        about && words(&finding.message).any(|word| word == file)
+    };
+    let Some(first) = findings.iter().position(is_about_it) else { return };
+    let fault = Finding { area, gravity: Gravity::Fault, ..findings[first].clone() };
+    findings.retain(|finding| !is_about_it(finding));
+    findings.push(fault);
+}
+
+/// The words of a sentence without what surrounds them.
+fn words(sentence: &str) -> impl Iterator<Item = &str> {
+    sentence.split(' ').map(|word| word.trim_matches(['`', ',', ':', ';']))
+}

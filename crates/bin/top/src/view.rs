@@ -1,0 +1,299 @@
+//! Draws the state: a line of totals, the table, the log of the chosen server, and a line of keys.
+
+use jiff::Timestamp;
+use llama_warden_api_types::ServerReport;
+use llama_warden_events::ServerId;
+use llama_warden_state::PhaseName;
+use llama_warden_support::for_cell;
+use llama_warden_terminal::server_text::{age, base_url, phase};
+use llama_warden_terminal::status_table::failure_and_age;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState};
+
+use crate::state::{Mode, TopState};
+
+/// Below this height only the table is shown.
+const LEAST_HEIGHT_FOR_LOG: u16 = 12;
+
+/// What the keys do.
+const KEYS: [(&str, &str); 9] = [
+    ("↑ ↓ j k", "choose a server, or move in a large log"),
+    ("PgUp PgDn Home End", "the same in larger steps"),
+    ("/", "show only servers whose id, name or phase has a text; Esc shows all"),
+    ("l Enter", "the log on the whole screen, and back"),
+    ("s", "start"),
+    ("x", "stop"),
+    ("r", "restart"),
+    ("?", "these keys"),
+    ("q Ctrl-C", "leave; the servers stay as they are"),
+];
+
+/// A column: its title, its width, and the width of the window from which on it is shown.
+struct TopColumn {
+    title: &'static str,
+    width: u16,
+    from: u16,
+    text: fn(&ServerReport, Timestamp) -> String,
+}
+
+/// Those behind the id and the phase, by what a person needs first.
+const COLUMNS: [TopColumn; 9] = [
+    TopColumn { title: "UPTIME", width: 7, from: 44, text: uptime },
+    TopColumn { title: "ADDRESS", width: 22, from: 68, text: |server, _| base_url(server) },
+    TopColumn { title: "SLOTS", width: 5, from: 74, text: slots },
+    TopColumn { title: "TOK/S IN OUT", width: 14, from: 96, text: rates },
+    TopColumn { title: "TIER", width: 8, from: 140, text: |server, _| server.tier.clone().unwrap_or_default() },
+    TopColumn {
+        title: "BUILD",
+        width: 8,
+        from: 150,
+        text: |server, _| server.llama_version.clone().unwrap_or_default(),
+    },
+    TopColumn {
+        title: "PID",
+        width: 8,
+        from: 130,
+        text: |server, _| server.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+    },
+    TopColumn { title: "RESTARTS", width: 8, from: 110, text: restarts },
+    TopColumn { title: "LAST FAILURE", width: 28, from: 120, text: last_failure },
+];
+
+fn uptime(server: &ServerReport, _: Timestamp) -> String {
+    if server.is_running { age(server.uptime_seconds) } else { String::new() }
+}
+
+/// The slots that work, where the build says so.
+fn slots(server: &ServerReport, _: Timestamp) -> String {
+    server
+        .requests
+        .as_ref()
+        .filter(|_| server.is_running)
+        .map(|requests| requests.slots_busy.to_string())
+        .unwrap_or_default()
+}
+
+/// Tokens per second of prompts and of answers over the last minute.
+fn rates(server: &ServerReport, _: Timestamp) -> String {
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}"));
+    match &server.requests {
+        Some(requests) if requests.prompt_tokens_per_second.or(requests.decode_tokens_per_second).is_some() => {
+            format!("{:>5} {:>6}", rate(requests.prompt_tokens_per_second), rate(requests.decode_tokens_per_second))
+        }
+        _ => String::new(),
+    }
+}
+
+fn restarts(server: &ServerReport, _: Timestamp) -> String {
+    if server.restarts > 0 { server.restarts.to_string() } else { String::new() }
+}
+
+fn last_failure(server: &ServerReport, now: Timestamp) -> String {
+    server.last_failure.as_ref().map(|failure| failure_and_age(failure, now)).unwrap_or_default()
+}
+
+pub(crate) fn draw(frame: &mut Frame<'_>, state: &TopState, now: Timestamp) {
+    let area = frame.area();
+    let [head, body, foot] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    frame.render_widget(totals(state), head);
+    if state.log_is_large {
+        draw_log(frame, state, body);
+    } else if area.height < LEAST_HEIGHT_FOR_LOG {
+        draw_table(frame, state, body, now);
+    } else {
+        let servers = u16::try_from(state.rows().len()).unwrap_or(u16::MAX);
+        // The table has what it needs, and at most two thirds.
+        let rows = servers.saturating_add(1).min(body.height * 2 / 3);
+        let [table, log] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(body);
+        draw_table(frame, state, table, now);
+        draw_log(frame, state, log);
+    }
+    frame.render_widget(foot_line(state), foot);
+    if state.mode == Mode::Help {
+        draw_help(frame, body);
+    }
+}
+
+/// `2 of 3 ready, 3 running · profile big`.
+fn totals(state: &TopState) -> Line<'static> {
+    let report = state.report();
+    let ready = report.servers.iter().filter(|server| server.is_ready).count();
+    let running = report.servers.iter().filter(|server| server.is_running).count();
+    let total = report.servers.len();
+    let mut text = format!("{ready} of {total} ready, {running} running");
+    if let Some(profile) = &report.profile {
+        text.push_str(&format!(" · profile {profile}"));
+    }
+    if report.configuration_refused.is_some() {
+        text.push_str(" · a changed configuration is refused");
+    }
+    if !state.filter.is_empty() && state.mode != Mode::Filter {
+        text.push_str(&format!(" · {} with `{}`", state.rows().len(), state.filter));
+    }
+    Line::styled(text, Style::new().add_modifier(Modifier::BOLD))
+}
+
+fn draw_table(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestamp) {
+    let servers = state.rows();
+    let columns: Vec<&TopColumn> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
+    let titles = ["SERVER", "PHASE"].into_iter().chain(columns.iter().map(|column| column.title));
+    let header = Row::new(titles).style(Style::new().add_modifier(Modifier::DIM));
+    let chosen = servers.iter().position(|server| Some(&server.model_id) == state.chosen());
+    // Only the rows of the window are built: of 500 servers, most are outside.
+    let height = usize::from(area.height.saturating_sub(1));
+    let first = chosen.map_or(0, |chosen| chosen.saturating_sub(height.saturating_sub(1)));
+    let shown = servers.iter().skip(first).take(height);
+    let rows = shown.map(|server| {
+        let own = [Cell::new(server.model_id.to_string()), Cell::new(phase(server)).style(style_of(server.phase))];
+        let more = columns.iter().map(|column| Cell::new(for_cell(&(column.text)(server, now)).into_owned()));
+        Row::new(own.into_iter().chain(more))
+    });
+    let widths = [Constraint::Fill(1), Constraint::Length(13)];
+    let widths = widths.into_iter().chain(columns.iter().map(|column| Constraint::Length(column.width)));
+    let table = Table::new(rows, widths).header(header).column_spacing(2);
+    let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let mut place = TableState::new().with_selected(chosen.map(|chosen| chosen - first));
+    frame.render_stateful_widget(table, area, &mut place);
+}
+
+fn draw_log(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
+    let title = state.chosen().map_or_else(|| "no server".to_owned(), ServerId::to_string);
+    let back = if state.log.back > 0 { format!(", {} lines back", state.log.back) } else { String::new() };
+    let mut top = vec![Span::raw(format!(" {title}{back} "))];
+    let chosen = state.rows().into_iter().find(|server| Some(&server.model_id) == state.chosen());
+    if let Some(note) = chosen.and_then(|server| server.note.as_deref()) {
+        top.push(Span::styled(format!("{} ", for_cell(note)), Style::new().fg(Color::Yellow)));
+    }
+    let block = Block::new().borders(Borders::TOP).title_top(Line::from(top));
+    let height = usize::from(block.inner(area).height);
+    let lines = &state.log.lines;
+    let end = lines.len().saturating_sub(state.log.back);
+    let shown = lines.range(end.saturating_sub(height)..end).map(|line| Line::raw(for_cell(line).into_owned()));
+    frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()).block(block), area);
+}
+
+/// What is asked, what was answered, or the keys.
+fn foot_line(state: &TopState) -> Line<'static> {
+    let strong = Style::new().add_modifier(Modifier::REVERSED);
+    match &state.mode {
+        Mode::Filter => Line::styled(format!("/{}▏", state.filter), strong),
+        Mode::Confirm(action, server) => {
+            let busy = state.rows().into_iter().find(|report| report.model_id == *server).and_then(running_requests);
+            let busy = busy.map_or_else(String::new, |requests| format!(" {requests};"));
+            Line::styled(format!("{} {server}?{busy} y does it, any other key does not", action.as_str()), strong)
+        }
+        _ if !state.message.is_empty() => Line::styled(for_cell(&state.message).into_owned(), strong),
+        _ => Line::styled(
+            "q leave  ? keys  / filter  l log  s start  x stop  r restart",
+            Style::new().add_modifier(Modifier::DIM),
+        ),
+    }
+}
+
+/// What a stop would cut short.
+fn running_requests(server: &ServerReport) -> Option<String> {
+    match server.requests.as_ref()?.slots_busy {
+        0 => None,
+        1 => Some("1 request runs".to_owned()),
+        busy => Some(format!("{busy} requests run")),
+    }
+}
+
+fn draw_help(frame: &mut Frame<'_>, area: Rect) {
+    let lines: Vec<Line<'_>> = KEYS
+        .iter()
+        .map(|(keys, what)| {
+            Line::from(vec![Span::styled(format!("{keys:>20}  "), Style::new().bold()), Span::raw(*what)])
+        })
+        .collect();
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
+    let [area] = Layout::vertical([Constraint::Max(height)]).areas(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" keys ")), area);
+}
+
+const fn style_of(phase: PhaseName) -> Style {
+    Style::new().fg(match phase {
+        PhaseName::Ready => Color::Green,
+        PhaseName::Failed | PhaseName::Unready => Color::Red,
+        PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => Color::Cyan,
+        PhaseName::Stopping | PhaseName::BackingOff => Color::Yellow,
+        PhaseName::Idle | PhaseName::Exited => Color::DarkGray,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+    use llama_warden_api_types::LogRecord;
+    use llama_warden_events::{Incarnation, StreamName};
+    use llama_warden_state::PhaseName::{Failed, Loading, Ready};
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::state::Request;
+    use crate::state::tests::report;
+
+    fn state() -> TopState {
+        let mut state = TopState::new(report(&[("coder", Ready), ("embed", Loading), ("broken", Failed)]));
+        let line = "log of \u{1b}[2Ja server".to_owned();
+        let at = llama_warden_events::Timestamp::from_unix_microseconds(0);
+        state.log.push(LogRecord::Line {
+            stream: StreamName::Stderr,
+            order: 0,
+            incarnation: Incarnation::new(1),
+            at,
+            line,
+        });
+        state
+    }
+
+    fn press(state: &mut TopState, key: char) {
+        let request = state.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));
+        assert!(matches!(request, None | Some(Request::ShowLog(_))), "{request:?}");
+    }
+
+    fn drawn(state: &TopState, (columns, rows): (u16, u16)) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a screen");
+        terminal.draw(|frame| draw(frame, state, Timestamp::UNIX_EPOCH)).expect("draws");
+        let cells = terminal.backend().buffer().content().chunks(columns.into());
+        cells.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_table_shows_trouble_first_and_the_log_of_the_chosen_server_below() {
+        let lines = drawn(&state(), (80, 24));
+        assert_eq!(lines[0], "0 of 3 ready, 0 running");
+        assert!(lines[1].starts_with("SERVER ") && lines[1].contains("ADDRESS"), "{lines:#?}");
+        assert!(lines[2].starts_with("broken ") && lines[3].starts_with("embed ") && lines[4].starts_with("coder "));
+        assert!(lines[5].starts_with("\u{2500} broken") || lines[5].contains(" broken "), "{lines:#?}");
+        assert!(lines[6].starts_with("log of") && !lines[6].contains('\u{1b}'), "{lines:#?}");
+        assert!(lines[23].starts_with("q leave"));
+    }
+
+    #[test]
+    fn a_key_is_answered_where_it_can_be_seen_at_any_size() {
+        let mut state = state();
+        press(&mut state, 'x');
+        assert!(drawn(&state, (80, 24))[23].starts_with("stop broken? y does it"));
+        press(&mut state, 'n');
+        press(&mut state, '?');
+        let keys = drawn(&state, (80, 24)).join("\n");
+        KEYS.iter().for_each(|(key, _)| assert!(keys.contains(key), "no {key} in {keys}"));
+        press(&mut state, 'q');
+        press(&mut state, '/');
+        press(&mut state, 'm');
+        assert!(drawn(&state, (80, 24))[23].starts_with("/m"));
+        press(&mut state, 'b');
+        for columns in [1, 2, 5, 20, 79, 400] {
+            for rows in [1, 2, 3, 5, 12, 100] {
+                let _ = drawn(&state, (columns, rows));
+            }
+        }
+    }
+}
