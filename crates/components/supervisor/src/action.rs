@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason};
+use llama_warden_room::AdmissionAction;
 
 /// The actions for one input, in order.
 pub(crate) type Actions = Vec<SupervisorAction>;
@@ -105,6 +106,16 @@ impl FaultyFile {
             FailureReason::ModelInvalid => Some(Self::Model),
             FailureReason::BinaryBroken => Some(Self::Executable),
             _ => None,
+        }
+    }
+}
+
+impl From<AdmissionAction> for SupervisorAction {
+    fn from(action: AdmissionAction) -> Self {
+        match action {
+            AdmissionAction::EstimateMemory { server, estimate_id } => Self::EstimateMemory { server, estimate_id },
+            AdmissionAction::ReadMemory { pids } => Self::ReadMemory { pids },
+            AdmissionAction::Publish { server, event } => Self::publish_server(server, event),
         }
     }
 }

@@ -308,7 +308,7 @@ impl SupervisorWorker {
     /// Begins to resolve the next change, unless one is being resolved.
     fn begin_change(&mut self) {
         let Self { changes, machine, fleet, .. } = self;
-        changes.start_next(|| activity(machine, &fleet.borrow()));
+        changes.start_next(|| FleetActivity::of(machine, &fleet.borrow()));
     }
 
     /// Applies a change that was resolved, once for each command that asked for it: each gets its own `CommandAccepted` and
@@ -401,7 +401,7 @@ impl SupervisorWorker {
         next: Resolved,
         now: Uptime,
     ) -> Result<(), SupervisorError> {
-        let activity = activity(&self.machine, &self.fleet.borrow());
+        let activity = FleetActivity::of(&self.machine, &self.fleet.borrow());
         let kind = match command {
             SuperviseCommand::ActivateProfile { .. } => SwitchKind::Profile,
             _ => SwitchKind::Reload,
@@ -495,17 +495,5 @@ impl SupervisorWorker {
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {
         Ok(self.events.publish(event).await?)
-    }
-}
-
-/// The fleet in force and what it does, as the next change meets it.
-fn activity(machine: &SupervisorMachine, fleet: &Fleet) -> FleetActivity {
-    FleetActivity {
-        fleet: fleet.clone(),
-        up: machine.up().cloned().collect(),
-        stopped_by_user: machine.stopped_by_user().cloned().collect(),
-        asked_for: machine.asked_for().cloned().collect(),
-        on_demand: machine.on_demand().cloned().collect(),
-        unloaded: machine.unloaded().cloned().collect(),
     }
 }

@@ -11,12 +11,9 @@
 //! [`SupervisorMachine`] makes all decisions without a clock, a task or a file; [`Supervisor`] connects it to the bus.
 
 mod action;
-mod admission;
 mod backoff;
-mod budget;
 mod changes;
 mod component;
-mod eviction;
 mod file_watches;
 mod machine;
 mod memory_queries;
@@ -27,7 +24,6 @@ mod switch;
 
 pub use action::{FaultyFile, SupervisorAction};
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use eviction::{RoomGroup, RoomRules};
 pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
 pub use policy::{RoutingPolicy, ServerPolicy};
 pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

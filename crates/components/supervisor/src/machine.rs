@@ -15,10 +15,10 @@ use llama_warden_events::{
     Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_memory::{MemoryRequirement, Reading};
+use llama_warden_room::Admission;
 use llama_warden_state::Snapshot;
 
 use crate::action::{Actions, SupervisorAction};
-use crate::admission::Admission;
 use crate::machine::demand::Demand;
 use crate::machine::room::Eviction;
 use crate::policy::{RoutingPolicy, ServerPolicy};
@@ -443,16 +443,6 @@ impl SupervisorMachine {
         }
         self.reconcile(None, &mut actions);
         actions
-    }
-
-    /// Servers of which a launch is under way or due, and not about to be stopped for good.
-    pub fn up(&self) -> impl Iterator<Item = &ServerId> {
-        self.servers.iter().filter(|(_, state)| state.is_up()).map(|(server, _)| server)
-    }
-
-    /// Servers that a user stopped and that nobody has requested since.
-    pub fn stopped_by_user(&self) -> impl Iterator<Item = &ServerId> {
-        self.servers.iter().filter(|(_, state)| state.is_stopped_by_user()).map(|(server, _)| server)
     }
 
     /// Consecutive failures of every server that has some.

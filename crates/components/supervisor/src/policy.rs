@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, Fleet, MaxLoaded, RestartSpec, RouterSettings, ServerPattern, ServerSpec};
 use llama_warden_events::ServerId;
-
-use crate::eviction::{RoomGroup, RoomRules};
+use llama_warden_room::{RoomGroup, RoomRules};
 
 /// How one server is restarted, stopped and evicted.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason, Uptime};
+use llama_warden_room::ReservationStage;
 
 use crate::action::{Actions, SupervisorAction};
 use crate::backoff::Backoff;
-use crate::budget::ReservationStage;
 use crate::policy::ServerPolicy;
 
 mod commands;

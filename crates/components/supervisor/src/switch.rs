@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llama_warden_config::Fleet;
 use llama_warden_events::{BuildChange, ProfileCard, Refused, ServerId, SwitchPlan};
 
-use crate::machine::{DesiredServer, ServerGoal};
+use crate::machine::{DesiredServer, ServerGoal, SupervisorMachine};
 use crate::policy::ServerPolicy;
 
 /// A change of profile or configuration.
@@ -49,6 +49,20 @@ pub struct FleetActivity {
     pub on_demand: BTreeSet<ServerId>,
     /// Servers that are down until somebody wants them.
     pub unloaded: BTreeSet<ServerId>,
+}
+
+impl FleetActivity {
+    /// The fleet in force and what it does, as the next change meets it.
+    pub fn of(machine: &SupervisorMachine, fleet: &Fleet) -> Self {
+        Self {
+            fleet: fleet.clone(),
+            up: machine.up().cloned().collect(),
+            stopped_by_user: machine.stopped_by_user().cloned().collect(),
+            asked_for: machine.asked_for().cloned().collect(),
+            on_demand: machine.on_demand().cloned().collect(),
+            unloaded: machine.unloaded().cloned().collect(),
+        }
+    }
 }
 
 /// Resolves a change. Called on a thread that may block. When it refuses, nothing has changed.

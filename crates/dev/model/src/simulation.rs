@@ -9,8 +9,9 @@ use llama_warden_bus::EventDraft;
 use llama_warden_config::{AdmissionPolicy, Fleet};
 use llama_warden_events::{Envelope, Event, Incarnation, ProcessEnd, Seq, ServerId, Signal, SuperviseCommand, Uptime};
 use llama_warden_readiness::HintStrength;
+use llama_warden_room::RoomRules;
 use llama_warden_state::{PhaseName, Snapshot};
-use llama_warden_supervisor::{RoomRules, RoutingPolicy, SupervisorLimits};
+use llama_warden_supervisor::{RoutingPolicy, SupervisorLimits};
 use tokio::sync::watch;
 
 use crate::parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, RouterPart, SupervisorPart, TerminatorPart};

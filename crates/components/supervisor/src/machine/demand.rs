@@ -111,6 +111,16 @@ impl SupervisorMachine {
         !state.loading_for().is_some_and(is_on_its_way) && !state.due_launch().is_some_and(is_on_its_way)
     }
 
+    /// Servers of which a launch is under way or due, and not about to be stopped for good.
+    pub fn up(&self) -> impl Iterator<Item = &ServerId> {
+        self.servers.iter().filter(|(_, state)| state.is_up()).map(|(server, _)| server)
+    }
+
+    /// Servers that a user stopped and that nobody has requested since.
+    pub fn stopped_by_user(&self) -> impl Iterator<Item = &ServerId> {
+        self.servers.iter().filter(|(_, state)| state.is_stopped_by_user()).map(|(server, _)| server)
+    }
+
     /// Servers that a person or a request asked for.
     pub fn asked_for(&self) -> impl Iterator<Item = &ServerId> {
         self.servers.iter().filter(|(_, state)| state.is_asked_for()).map(|(server, _)| server)

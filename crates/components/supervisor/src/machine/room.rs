@@ -13,13 +13,11 @@ use std::collections::BTreeSet;
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, EvictionCause, ServerId, StopReason, Uptime};
 use llama_warden_memory::Reading;
+use llama_warden_room::{AdmissionDecision, AdmissionPass, EvictionCandidate, MemoryFit, choose};
 
 use super::SupervisorMachine;
 use super::reconcile::RESTARTS_AT_ONCE;
 use crate::action::{Actions, SupervisorAction};
-use crate::admission::{AdmissionDecision, AdmissionPass};
-use crate::budget::MemoryFit;
-use crate::eviction::{EvictionCandidate, choose};
 use crate::server_state::{Hold, MemoryRetry, ServerState, StartReason};
 
 /// An eviction under way.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use llama_warden_events::{FailureReason, RefusalReason, ServerId, SuperviseCommand};
-use llama_warden_supervisor::{RoomGroup, RoomRules, RoutingPolicy, ServerPolicy};
+use llama_warden_room::{RoomGroup, RoomRules};
+use llama_warden_supervisor::{RoutingPolicy, ServerPolicy};
 use proptest::prelude::*;
 
 use crate::fixtures::id;

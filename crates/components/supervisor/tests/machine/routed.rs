@@ -8,9 +8,8 @@ use llama_warden_events::{
     Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Refused, Seq, ServerId, StopReason,
     SuperviseCommand, Uptime,
 };
-use llama_warden_supervisor::{
-    RoomRules, RoutingPolicy, ServerPolicy, SupervisorAction, SupervisorLimits, SupervisorMachine,
-};
+use llama_warden_room::RoomRules;
+use llama_warden_supervisor::{RoutingPolicy, ServerPolicy, SupervisorAction, SupervisorLimits, SupervisorMachine};
 
 use crate::fixtures::{self, envelope, id};
 

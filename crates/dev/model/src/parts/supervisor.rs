@@ -116,14 +116,7 @@ impl SupervisorPart {
     }
 
     fn activity(&self) -> FleetActivity {
-        FleetActivity {
-            fleet: self.fleet(),
-            up: self.machine.up().cloned().collect(),
-            stopped_by_user: self.machine.stopped_by_user().cloned().collect(),
-            asked_for: self.machine.asked_for().cloned().collect(),
-            on_demand: self.machine.on_demand().cloned().collect(),
-            unloaded: self.machine.unloaded().cloned().collect(),
-        }
+        FleetActivity::of(&self.machine, &self.fleet())
     }
 
     /// Begins the next change, unless one is being resolved.

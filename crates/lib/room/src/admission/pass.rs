@@ -7,15 +7,14 @@ use llama_warden_events::{Event, ServerId, Uptime};
 use llama_warden_memory::{MemoryRequirement, Reading};
 
 use super::{
-    Admission, AdmissionDecision, AdmissionRecord, AdmissionState, Estimate, GPU_RELEASE, RECHECK, ReadingState,
-    launch_released,
+    Admission, AdmissionAction, AdmissionDecision, AdmissionRecord, AdmissionState, Estimate, GPU_RELEASE, RECHECK,
+    ReadingState, launch_released,
 };
-use crate::action::{Actions, SupervisorAction};
 use crate::budget::{MemoryAmount, MemoryBudget, MemoryFit, ReservationStage};
 
 /// The state of one pass.
 #[derive(Debug, Default)]
-pub(crate) struct AdmissionPass<'r> {
+pub struct AdmissionPass<'r> {
     reading: Option<&'r Reading>,
     now: Uptime,
     /// The progress of every launch that was granted.
@@ -31,7 +30,7 @@ pub(crate) struct AdmissionPass<'r> {
 
 impl Admission {
     /// Begins a pass. `stages` holds the progress of every server that has a launch; those that are `leaving` count as being stopped.
-    pub(crate) fn begin_pass<'r, 'l>(
+    pub fn begin_pass<'r, 'l>(
         &self,
         reading: Option<&'r Reading>,
         now: Uptime,
@@ -46,12 +45,12 @@ impl Admission {
     }
 
     /// Decides about a launch that is due. One that `waits` is held until the servers that are stopping are gone, whatever the policy.
-    pub(crate) fn decide(
+    pub fn decide<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         waits: bool,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> AdmissionDecision {
         if self.policy == AdmissionPolicy::Off {
             return AdmissionDecision::Granted { warning: None };
@@ -115,11 +114,11 @@ impl Admission {
     }
 
     /// Whether a launch fits into memory; `None` while that is not known in this pass.
-    pub(crate) fn assess(
+    pub fn assess<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> Option<MemoryFit> {
         if self.policy == AdmissionPolicy::Off {
             return Some(MemoryFit::Now);
@@ -151,7 +150,7 @@ impl Admission {
     }
 
     /// Whether a launch fits into memory once these servers are gone. What is not known does not limit.
-    pub(crate) fn fits_without(&self, server: &ServerId, gone: &BTreeSet<ServerId>, pass: &AdmissionPass<'_>) -> bool {
+    pub fn fits_without(&self, server: &ServerId, gone: &BTreeSet<ServerId>, pass: &AdmissionPass<'_>) -> bool {
         let requirement = self.requirement(server);
         let (Some(reading), Some(requirement)) = (pass.reading, requirement) else { return true };
         if self.policy == AdmissionPolicy::Off {
@@ -167,7 +166,7 @@ impl Admission {
     }
 
     /// Keeps the memory for which others are being evicted from the launches behind.
-    pub(crate) fn wait_behind(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>) {
+    pub fn wait_behind(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>) {
         let is_held = self.records.get(server).is_some_and(|record| record.state == AdmissionState::Held);
         pass.any_held |= is_held;
         let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
@@ -177,7 +176,12 @@ impl Admission {
     }
 
     /// Holds a launch until others may be evicted for it.
-    pub(crate) fn wait_for_room(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>, actions: &mut Actions) {
+    pub fn wait_for_room<A: From<AdmissionAction>>(
+        &mut self,
+        server: &ServerId,
+        pass: &mut AdmissionPass<'_>,
+        actions: &mut Vec<A>,
+    ) {
         let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
         let reservations = self.reservations(pass, reading);
         let text = MemoryBudget::compute(reading, &reservations).describe(requirement);
@@ -192,13 +196,13 @@ impl Admission {
     }
 
     /// Ends a pass: requests a reading if a launch needs one, and sets the time of the next recheck.
-    pub(crate) fn end_pass(&mut self, pass: &AdmissionPass<'_>, actions: &mut Actions) {
+    pub fn end_pass<A: From<AdmissionAction>>(&mut self, pass: &AdmissionPass<'_>, actions: &mut Vec<A>) {
         // While an outdated reading is under way, its answer sets `is_dirty` and the next pass comes back here.
         if pass.needs_reading && self.reading == ReadingState::Idle {
             self.reading = ReadingState::Requested;
             self.is_dirty = false;
             let pids = self.records.values().filter_map(|record| record.pid).collect();
-            actions.push(SupervisorAction::ReadMemory { pids });
+            actions.push(AdmissionAction::ReadMemory { pids }.into());
         }
         if !pass.any_held {
             self.recheck_at = None;
@@ -219,12 +223,12 @@ impl Admission {
         AdmissionDecision::Waiting
     }
 
-    fn grant(
+    fn grant<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         pass: &mut AdmissionPass<'_>,
         warning: Option<String>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> AdmissionDecision {
         if let Some(record) = self.records.get_mut(server) {
             if record.state == AdmissionState::Held {
@@ -242,17 +246,18 @@ impl Admission {
     }
 
     /// Holds a launch. The event is published once: its numbers change with every reading.
-    fn hold(
+    fn hold<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         because: String,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> AdmissionDecision {
         pass.any_held = true;
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Due) {
             record.state = AdmissionState::Held;
-            actions.push(SupervisorAction::publish_server(server.clone(), Event::LaunchHeld { because }));
+            actions
+                .push(AdmissionAction::Publish { server: server.clone(), event: Event::LaunchHeld { because } }.into());
         }
         AdmissionDecision::Waiting
     }

@@ -1,3 +1,5 @@
+//! The rules, the choice, and properties of both.
+
 use proptest::prelude::*;
 
 use super::*;
