@@ -156,7 +156,7 @@ impl Admission {
         let Some(record) = record else { return };
         if let Some(requirement) = &requirement {
             let event = Event::MemoryEstimated { estimate: requirement.card() };
-            actions.push(AdmissionAction::Publish { server: server.clone(), event: event }.into());
+            actions.push(AdmissionAction::Publish { server: server.clone(), event }.into());
         }
         record.estimate = Estimate::Known(requirement);
     }

@@ -22,7 +22,7 @@ use llama_warden_memory::{Available, Bound, Bytes, MemoryRequirement, Parts, Rea
 pub enum ReservationStage {
     /// Not ready yet.
     Starting,
-    /// Ready.
+    /// It has allocated what it needs, except for compute buffers.
     Ready,
     /// Being stopped before it was ready: it may still allocate until its process is gone.
     Cancelled,
@@ -71,7 +71,7 @@ impl MemoryAmount {
 /// When a launch fits into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryFit {
-    /// Now.
+    /// Beside everything that runs now.
     Now,
     /// Once the servers that are stopping are gone and the launches before it are served.
     Later,

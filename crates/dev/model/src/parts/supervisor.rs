@@ -258,7 +258,7 @@ impl Simulation {
                 machine.on_memory_read(&reading, now)
             }
             SupervisorTask::Released(server, incarnation, drain, answer) => {
-                machine.on_release_answered(&server, (incarnation, drain), answer.as_ref().map(|()| ()), now)
+                machine.on_release_answered(&server, (incarnation, drain), answer.as_ref().copied(), now)
             }
             SupervisorTask::Change(command, request) => {
                 self.apply_change(&command, request)?;
