@@ -54,11 +54,12 @@ const TABLE: &str = "
     catalog: events + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
+    room: events config memory
     component-kit: events state bus component config
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
-    supervisor: events state bus component support config memory state-files + component-kit
+    supervisor: events state bus component support config memory room state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
@@ -87,7 +88,7 @@ const TABLE: &str = "
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf xtask
-    model: events state bus component config memory probe readiness terminator supervisor health component-kit
+    model: events state bus component config memory room probe readiness terminator supervisor health component-kit
     xtask: tiny-gguf
 ";
 

@@ -4,6 +4,7 @@
 //! launched no server.
 
 use std::error::Error;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +12,20 @@ use std::time::Duration;
 use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_api_types::ExtraRoute;
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, OnDaemonDeath, SourceKind};
+use llama_warden_config::{
+    ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, MaxLoaded, OnDaemonDeath, RouterAddress,
+    RouterSettings, SourceKind,
+};
 use llama_warden_dashboard::dashboard_routes;
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use llama_warden_events::{BootId, Incarnation, ServerId};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
-use llama_warden_memory::{MemoryProbe, SystemMemoryProbe};
+use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
 use llama_warden_metrics::Metrics;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
-use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{Tracing, TracingSettings};
 use nix::unistd::geteuid;
@@ -124,8 +128,10 @@ pub fn supervisor(
             shutdown: configuration.daemon().shutdown_deadline,
             starts: start.max_concurrent.map(|most| most.get() as usize),
             memory: start.memory,
+            routing: RoutingPolicy::default(),
         },
         memory_probe,
+        router: router(configuration),
         seed: fastrand::u64(..),
         adopted,
         state_dir: Some(state.path().to_owned()),
@@ -141,6 +147,20 @@ pub fn memory_probe() -> Arc<dyn MemoryProbe> {
 pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
     let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
     std::iter::once(metrics.route()).chain(dashboard).collect()
+}
+
+/// `[router]`, where it listens. Where nothing measures the memory of a GPU, one server at a time is all that surely fits.
+fn router(configuration: &Configuration) -> Option<RouterSettings> {
+    let router = configuration.router().clone();
+    if router.listen == RouterAddress::Off {
+        return None;
+    }
+    let is_unmeasured = || SystemMemoryProbe::new().read(&[]).gpus == Gpus::Unmeasured;
+    let max_loaded = match router.max_loaded {
+        MaxLoaded::Auto if is_unmeasured() => MaxLoaded::AtMost(NonZeroU32::MIN),
+        other => other,
+    };
+    Some(RouterSettings { max_loaded, ..router })
 }
 
 /// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its

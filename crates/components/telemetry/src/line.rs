@@ -97,6 +97,19 @@ pub(crate) fn log(envelope: &Envelope) {
         }
         Event::LaunchHeld { because } => log!(info, envelope, because, "launch waits for memory"),
         Event::LaunchReleased => log!(debug, envelope, "launch waits no more"),
+        Event::LaunchSkipped { because } => {
+            log!(info, envelope, because, "server is not started before somebody wants it")
+        }
+        Event::EvictionPlanned { victims, because } => {
+            log!(info, envelope, ?victims, %because, "other servers make room for it");
+        }
+        Event::UseBegan => log!(debug, envelope, "use began"),
+        Event::UseEnded { last_used } => {
+            let idle_seconds = rounded(envelope.elapsed.since(*last_used).as_secs_f64());
+            log!(debug, envelope, idle_seconds, "use ended");
+        }
+        Event::ServerReleased { left: 0 } => log!(debug, envelope, "no request goes to the server any more"),
+        Event::ServerReleased { left } => log!(warn, envelope, left, "requests are cut off: their time is over"),
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
         Event::BinaryIdentified(identity) => {
             let (binary, version) = (identity.binary.display(), identity.version.as_deref());

@@ -70,6 +70,8 @@ pub enum CommandSummary {
         /// Kill at once.
         force: bool,
     },
+    /// Stop the server until somebody wants it.
+    Unload,
     /// Bring the fleet to what a profile says.
     ActivateProfile {
         /// The profile; absent for every enabled server.

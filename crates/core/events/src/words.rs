@@ -12,6 +12,7 @@ impl fmt::Display for CommandSummary {
             Self::Stop { force: true } => f.write_str("stop by KILL"),
             Self::Restart { force: false } => f.write_str("restart"),
             Self::Restart { force: true } => f.write_str("restart by KILL"),
+            Self::Unload => f.write_str("unload"),
             Self::ActivateProfile { profile: Some(profile) } => write!(f, "switch to profile {profile}"),
             Self::ActivateProfile { profile: None } => f.write_str("switch to no profile"),
             Self::ChangeBuild { build } => build.fmt(f),

@@ -10,7 +10,7 @@ use llama_warden_events::{
     Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{
-    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot,
+    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot, UseRecord,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,21 @@ pub struct ServerReport {
     /// Its requests, from the lines that it prints about them; null if this build prints none.
     #[serde(default)]
     pub requests: Option<RequestReport>,
+    /// Whether it was stopped because nobody used it, or to make room: it is not missed, and a request starts it.
+    #[serde(default)]
+    pub is_unloaded: bool,
+    /// Its use by requests through the router; null before the first.
+    #[serde(default, rename = "use")]
+    pub usage: Option<UseReport>,
+}
+
+/// The use of a server by requests through the router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UseReport {
+    /// Whether requests use it now, or have done so in the latest ten seconds.
+    pub is_active: bool,
+    /// When the latest one ended; null before that.
+    pub last_at: Option<Timestamp>,
 }
 
 /// The latest health check of a ready server whose result differs from the one before.
@@ -248,6 +263,9 @@ impl ServerReport {
             memory: server.memory,
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
             restart_abandoned: server.restart_abandoned.clone(),
+            is_unloaded: server.is_unloaded,
+            usage: (server.usage != UseRecord::default())
+                .then_some(UseReport { is_active: server.usage.is_active, last_at: server.usage.last_at }),
             requests: None,
         }
     }
@@ -355,6 +373,10 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
     let stopped = || match server.stop.map(|stop| stop.reason) {
         _ if server.stopped_on_request => Some("stopped by hand".to_owned()),
         Some(StopReason::Reconfigured) => Some("stopped by a change of the profile or the configuration".to_owned()),
+        Some(StopReason::Idle) => Some("stopped because nobody used it; a request starts it".to_owned()),
+        Some(StopReason::Evicted) => Some("stopped to make room for another server; a request starts it".to_owned()),
+        Some(StopReason::Unloaded) => Some("unloaded; a request starts it".to_owned()),
+        _ if server.is_unloaded => Some("not started for want of room; a request starts it".to_owned()),
         _ => None,
     };
     match (server.phase, server.failure.as_deref()) {

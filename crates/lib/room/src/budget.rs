@@ -19,9 +19,10 @@ use llama_warden_memory::{Available, Bound, Bytes, MemoryRequirement, Parts, Rea
 
 /// Progress of a launch that holds memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReservationStage {
+pub enum ReservationStage {
     /// Not ready yet.
     Starting,
+    /// It has allocated what it needs, except for compute buffers.
     Ready,
     /// Being stopped before it was ready: it may still allocate until its process is gone.
     Cancelled,
@@ -30,7 +31,8 @@ pub(crate) enum ReservationStage {
 }
 
 impl ReservationStage {
-    pub(crate) const fn is_ending(self) -> bool {
+    /// Whether its process is about to go.
+    pub const fn is_ending(self) -> bool {
         matches!(self, Self::Cancelled | Self::Stopping)
     }
 }
@@ -68,10 +70,12 @@ impl MemoryAmount {
 
 /// When a launch fits into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MemoryFit {
+pub enum MemoryFit {
+    /// Beside everything that runs now.
     Now,
     /// Once the servers that are stopping are gone and the launches before it are served.
     Later,
+    /// Never, as things are.
     Never,
 }
 

@@ -1,7 +1,8 @@
-//! Where the daemon listens.
+//! Where the daemon and its router listen.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// `HOST:PORT`, or nothing: then only the unix socket listens.
@@ -15,6 +16,18 @@ pub struct TcpAddress {
     pub host: String,
     /// 0 to 65535; 0 takes a free one.
     pub port: u16,
+}
+
+/// Where the router listens: `HOST:PORT`, the path of a unix socket that ends in `.sock`, or nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RouterAddress {
+    /// The router is off.
+    #[default]
+    Off,
+    /// A TCP address.
+    Tcp(TcpAddress),
+    /// A unix socket.
+    Unix(PathBuf),
 }
 
 /// Why a text is no [`ListenAddress`].
@@ -55,8 +68,19 @@ impl FromStr for ListenAddress {
     }
 }
 
+impl FromStr for RouterAddress {
+    type Err = InvalidListenAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.ends_with(".sock") {
+            return Ok(Self::Unix(PathBuf::from(text)));
+        }
+        Ok(text.parse::<ListenAddress>()?.0.map_or(Self::Off, Self::Tcp))
+    }
+}
+
 /// Whether a text is a host name or an IPv4 number: letters, digits, `.`, `-` and `_`, no dash first.
-pub(crate) fn is_host_name(text: &str) -> bool {
+pub fn is_host_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(allowed)
 }

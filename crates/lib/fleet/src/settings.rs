@@ -11,7 +11,7 @@ use crate::address::TcpAddress;
 pub struct DaemonSettings {
     /// The TCP address of HTTP; `None` = the unix socket alone.
     pub listen: Option<TcpAddress>,
-    /// The state directory, absolute; `None` = [`crate::default_state_dir`].
+    /// The state directory, absolute; `None` = the default of `llama_warden_config_source`.
     pub state_dir: Option<PathBuf>,
     /// The file with the bearer token, absolute.
     pub token_file: Option<PathBuf>,

@@ -17,12 +17,11 @@ use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
 use llama_warden_memory::{MemoryRequirement, Reading};
 
-use crate::action::{Actions, SupervisorAction};
 use crate::budget::{Reservation, ReservationStage};
 
 mod pass;
 
-pub(crate) use pass::AdmissionPass;
+pub use pass::AdmissionPass;
 
 /// How often memory is read again while a launch is held: processes that are not ours give memory back too.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
@@ -31,20 +30,51 @@ pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 /// before its exit can be seen, a driver may do so later.
 pub(crate) const GPU_RELEASE: Duration = Duration::from_secs(5);
 
+/// One step that admission wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AdmissionAction {
+    /// Estimate how much memory a server will need. The answer goes to [`Admission::on_estimated`].
+    EstimateMemory {
+        /// The server to estimate.
+        server: ServerId,
+        /// Returned with the answer, so that an outdated one can be dropped.
+        estimate_id: u64,
+    },
+    /// Read how much memory is available, and how much of it these processes hold. Whether the answer may be used says
+    /// [`Admission::on_reading`].
+    ReadMemory {
+        /// Processes of servers that were granted their launch.
+        pids: Vec<u32>,
+    },
+    /// Publish an event about a server.
+    Publish {
+        /// The server.
+        server: ServerId,
+        /// The event.
+        event: Event,
+    },
+}
+
 /// The decision about a launch that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AdmissionDecision {
+pub enum AdmissionDecision {
     /// Launch it, with a warning where the memory may not suffice.
-    Granted { warning: Option<String> },
+    Granted {
+        /// What the memory may not suffice for, in words.
+        warning: Option<String>,
+    },
     /// Fail it: memory does not suffice, and nothing is under way that would free enough.
-    Refused { detail: String },
+    Refused {
+        /// What is missing, in words.
+        detail: String,
+    },
     /// Decide again later: an answer is missing, or the launch is held.
     Waiting,
 }
 
 /// The memory of all servers that have a launch, or wait for one.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub struct Admission {
     policy: AdmissionPolicy,
     records: BTreeMap<ServerId, AdmissionRecord>,
     last_estimate_id: u64,
@@ -94,7 +124,8 @@ enum ReadingState {
 }
 
 impl Admission {
-    pub(crate) const fn new(policy: AdmissionPolicy) -> Self {
+    /// Nothing is launched, and nothing waits.
+    pub const fn new(policy: AdmissionPolicy) -> Self {
         Self {
             policy,
             records: BTreeMap::new(),
@@ -107,31 +138,31 @@ impl Admission {
     }
 
     /// Notes the process of a launch that was granted.
-    pub(crate) fn on_spawned(&mut self, server: &ServerId, pid: u32) {
+    pub fn on_spawned(&mut self, server: &ServerId, pid: u32) {
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Granted) {
             record.pid = Some(pid);
         }
     }
 
     /// Takes the answer to `EstimateMemory`, unless it is about an earlier launch.
-    pub(crate) fn on_estimated(
+    pub fn on_estimated<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         estimate_id: u64,
         requirement: Option<MemoryRequirement>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) {
         let record = self.records.get_mut(server).filter(|record| record.estimate_id == estimate_id);
         let Some(record) = record else { return };
         if let Some(requirement) = &requirement {
             let event = Event::MemoryEstimated { estimate: requirement.card() };
-            actions.push(SupervisorAction::publish_server(server.clone(), event));
+            actions.push(AdmissionAction::Publish { server: server.clone(), event }.into());
         }
         record.estimate = Estimate::Known(requirement);
     }
 
     /// Takes the answer to `ReadMemory`, and says whether it may be used.
-    pub(crate) fn on_reading(&mut self) -> bool {
+    pub fn on_reading(&mut self) -> bool {
         let is_fresh = self.reading == ReadingState::Requested;
         self.reading = ReadingState::Idle;
         self.is_dirty |= !is_fresh;
@@ -140,24 +171,26 @@ impl Admission {
 
     /// Memory was given back, or allocated as reserved: held launches deserve another reading, and one that is under way
     /// is outdated, since it may have been taken before.
-    pub(crate) fn mark_dirty(&mut self) {
+    pub fn mark_dirty(&mut self) {
         self.is_dirty = true;
         if self.reading == ReadingState::Requested {
             self.reading = ReadingState::Outdated;
         }
     }
 
-    pub(crate) const fn next_deadline(&self) -> Option<Uptime> {
+    /// When [`Self::on_deadline`] has something to do; `None` is never.
+    pub const fn next_deadline(&self) -> Option<Uptime> {
         self.recheck_at
     }
 
-    pub(crate) fn on_deadline(&mut self, now: Uptime) {
+    /// Memory is read again for launches that are held.
+    pub fn on_deadline(&mut self, now: Uptime) {
         // A reading under way stays usable, unlike in `mark_dirty`: nothing is known to have changed.
         self.is_dirty |= self.recheck_at.take_if(|at| *at <= now).is_some();
     }
 
     /// Ends the reservation of a server that is down, or the wait of a launch that is no longer due.
-    pub(crate) fn release(&mut self, server: &ServerId, now: Uptime, actions: &mut Actions) {
+    pub fn release<A: From<AdmissionAction>>(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<A>) {
         let Some(record) = self.records.remove(server) else { return };
         match record.state {
             AdmissionState::Due => {}
@@ -172,16 +205,23 @@ impl Admission {
     }
 
     /// The servers with a launch that was granted (`true`) or waits for a decision (`false`).
-    pub(crate) fn tracked(&self) -> impl Iterator<Item = (&ServerId, bool)> {
+    pub fn tracked(&self) -> impl Iterator<Item = (&ServerId, bool)> {
         self.records.iter().map(|(server, record)| (server, record.state == AdmissionState::Granted))
     }
 
-    fn request_estimate(&mut self, server: &ServerId, actions: &mut Actions) {
+    /// The size of a server's model, where it is known.
+    pub fn weights(&self, server: &ServerId) -> u64 {
+        let record = self.records.get(server);
+        let Some(Estimate::Known(Some(requirement))) = record.map(|record| &record.estimate) else { return 0 };
+        requirement.host.weights.saturating_add(requirement.gpus.weights)
+    }
+
+    fn request_estimate<A: From<AdmissionAction>>(&mut self, server: &ServerId, actions: &mut Vec<A>) {
         self.last_estimate_id += 1;
         let estimate_id = self.last_estimate_id;
         let (estimate, state) = (Estimate::Pending, AdmissionState::Due);
         self.records.insert(server.clone(), AdmissionRecord { estimate_id, estimate, state, pid: None });
-        actions.push(SupervisorAction::EstimateMemory { server: server.clone(), estimate_id });
+        actions.push(AdmissionAction::EstimateMemory { server: server.clone(), estimate_id }.into());
     }
 
     /// The memory that granted launches hold.
@@ -199,6 +239,6 @@ impl Admission {
     }
 }
 
-fn launch_released(server: &ServerId) -> SupervisorAction {
-    SupervisorAction::publish_server(server.clone(), Event::LaunchReleased)
+fn launch_released<A: From<AdmissionAction>>(server: &ServerId) -> A {
+    AdmissionAction::Publish { server: server.clone(), event: Event::LaunchReleased }.into()
 }

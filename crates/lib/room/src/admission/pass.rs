@@ -1,21 +1,20 @@
 //! One pass over all launches that are due, in the order of the requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
-use llama_warden_memory::Reading;
+use llama_warden_memory::{MemoryRequirement, Reading};
 
 use super::{
-    Admission, AdmissionDecision, AdmissionRecord, AdmissionState, Estimate, GPU_RELEASE, RECHECK, ReadingState,
-    launch_released,
+    Admission, AdmissionAction, AdmissionDecision, AdmissionRecord, AdmissionState, Estimate, GPU_RELEASE, RECHECK,
+    ReadingState, launch_released,
 };
-use crate::action::{Actions, SupervisorAction};
 use crate::budget::{MemoryAmount, MemoryBudget, MemoryFit, ReservationStage};
 
 /// The state of one pass.
 #[derive(Debug, Default)]
-pub(crate) struct AdmissionPass<'r> {
+pub struct AdmissionPass<'r> {
     reading: Option<&'r Reading>,
     now: Uptime,
     /// The progress of every launch that was granted.
@@ -30,22 +29,28 @@ pub(crate) struct AdmissionPass<'r> {
 }
 
 impl Admission {
-    /// Begins a pass. `stages` holds the progress of every server that has a launch.
-    pub(crate) fn begin_pass<'r>(
+    /// Begins a pass. `stages` holds the progress of every server that has a launch; those that are `leaving` count as being stopped.
+    pub fn begin_pass<'r, 'l>(
         &self,
         reading: Option<&'r Reading>,
         now: Uptime,
-        stages: BTreeMap<ServerId, ReservationStage>,
+        mut stages: BTreeMap<ServerId, ReservationStage>,
+        leaving: impl IntoIterator<Item = &'l ServerId>,
     ) -> AdmissionPass<'r> {
+        for server in leaving {
+            // It goes on until its requests have ended, and then makes room.
+            stages.entry(server.clone()).and_modify(|stage| *stage = ReservationStage::Stopping);
+        }
         AdmissionPass { reading, now, stages, ..AdmissionPass::default() }
     }
 
-    /// Decides about a launch that is due.
-    pub(crate) fn decide(
+    /// Decides about a launch that is due. One that `waits` is held until the servers that are stopping are gone, whatever the policy.
+    pub fn decide<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
+        waits: bool,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> AdmissionDecision {
         if self.policy == AdmissionPolicy::Off {
             return AdmissionDecision::Granted { warning: None };
@@ -89,7 +94,7 @@ impl Admission {
                 pass.queued_before = queued;
                 self.hold(server, because, pass, actions)
             }
-            (MemoryFit::Later, AdmissionPolicy::Enforce) => {
+            (MemoryFit::Later, policy) if waits || policy == AdmissionPolicy::Enforce => {
                 let because = format!("{text}; {}", pass.waits_for());
                 pass.queued_before = queued;
                 self.hold(server, because, pass, actions)
@@ -108,14 +113,96 @@ impl Admission {
         }
     }
 
+    /// Whether a launch fits into memory; `None` while that is not known in this pass.
+    pub fn assess<A: From<AdmissionAction>>(
+        &mut self,
+        server: &ServerId,
+        pass: &mut AdmissionPass<'_>,
+        actions: &mut Vec<A>,
+    ) -> Option<MemoryFit> {
+        if self.policy == AdmissionPolicy::Off {
+            return Some(MemoryFit::Now);
+        }
+        let Some(record) = self.records.get(server) else {
+            self.request_estimate(server, actions);
+            self.wait_for_estimate(pass);
+            return None;
+        };
+        let Estimate::Known(requirement) = &record.estimate else {
+            self.wait_for_estimate(pass);
+            return None;
+        };
+        let Some(requirement) = requirement else { return Some(MemoryFit::Now) };
+        let Some(reading) = pass.reading else {
+            let is_held = record.state == AdmissionState::Held;
+            pass.needs_reading |= self.is_dirty || !is_held;
+            pass.any_held |= is_held;
+            return None;
+        };
+        let reservations = self.reservations(pass, reading);
+        let budget = MemoryBudget::compute(reading, &reservations);
+        let fit = budget.fit(requirement, pass.queued_before);
+        let frees_gpus = self.gpus_freed_at.is_some_and(|at| pass.now.since(at) < GPU_RELEASE);
+        if fit == MemoryFit::Never && frees_gpus && budget.gpus_are_short(requirement) {
+            return Some(MemoryFit::Later);
+        }
+        Some(fit)
+    }
+
+    /// Whether a launch fits into memory once these servers are gone. What is not known does not limit.
+    pub fn fits_without(&self, server: &ServerId, gone: &BTreeSet<ServerId>, pass: &AdmissionPass<'_>) -> bool {
+        let requirement = self.requirement(server);
+        let (Some(reading), Some(requirement)) = (pass.reading, requirement) else { return true };
+        if self.policy == AdmissionPolicy::Off {
+            return true;
+        }
+        let stages = pass.stages.iter().map(|(server, stage)| {
+            let stage = if gone.contains(server) { ReservationStage::Stopping } else { *stage };
+            (server.clone(), stage)
+        });
+        let without = AdmissionPass { stages: stages.collect(), ..AdmissionPass::default() };
+        let reservations = self.reservations(&without, reading);
+        MemoryBudget::compute(reading, &reservations).fit(requirement, pass.queued_before) != MemoryFit::Never
+    }
+
+    /// Keeps the memory for which others are being evicted from the launches behind.
+    pub fn wait_behind(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>) {
+        let is_held = self.records.get(server).is_some_and(|record| record.state == AdmissionState::Held);
+        pass.any_held |= is_held;
+        let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
+        let reservations = self.reservations(pass, reading);
+        pass.queued_before =
+            MemoryBudget::compute(reading, &reservations).queue_behind(requirement, pass.queued_before);
+    }
+
+    /// Holds a launch until others may be evicted for it.
+    pub fn wait_for_room<A: From<AdmissionAction>>(
+        &mut self,
+        server: &ServerId,
+        pass: &mut AdmissionPass<'_>,
+        actions: &mut Vec<A>,
+    ) {
+        let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
+        let reservations = self.reservations(pass, reading);
+        let text = MemoryBudget::compute(reading, &reservations).describe(requirement);
+        self.hold(server, format!("{text}; waits until others may be stopped for it"), pass, actions);
+    }
+
+    fn requirement(&self, server: &ServerId) -> Option<&MemoryRequirement> {
+        match &self.records.get(server)?.estimate {
+            Estimate::Known(requirement) => requirement.as_ref(),
+            Estimate::Pending => None,
+        }
+    }
+
     /// Ends a pass: requests a reading if a launch needs one, and sets the time of the next recheck.
-    pub(crate) fn end_pass(&mut self, pass: &AdmissionPass<'_>, actions: &mut Actions) {
+    pub fn end_pass<A: From<AdmissionAction>>(&mut self, pass: &AdmissionPass<'_>, actions: &mut Vec<A>) {
         // While an outdated reading is under way, its answer sets `is_dirty` and the next pass comes back here.
         if pass.needs_reading && self.reading == ReadingState::Idle {
             self.reading = ReadingState::Requested;
             self.is_dirty = false;
             let pids = self.records.values().filter_map(|record| record.pid).collect();
-            actions.push(SupervisorAction::ReadMemory { pids });
+            actions.push(AdmissionAction::ReadMemory { pids }.into());
         }
         if !pass.any_held {
             self.recheck_at = None;
@@ -136,12 +223,12 @@ impl Admission {
         AdmissionDecision::Waiting
     }
 
-    fn grant(
+    fn grant<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         pass: &mut AdmissionPass<'_>,
         warning: Option<String>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> AdmissionDecision {
         if let Some(record) = self.records.get_mut(server) {
             if record.state == AdmissionState::Held {
@@ -159,17 +246,18 @@ impl Admission {
     }
 
     /// Holds a launch. The event is published once: its numbers change with every reading.
-    fn hold(
+    fn hold<A: From<AdmissionAction>>(
         &mut self,
         server: &ServerId,
         because: String,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Actions,
+        actions: &mut Vec<A>,
     ) -> AdmissionDecision {
         pass.any_held = true;
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Due) {
             record.state = AdmissionState::Held;
-            actions.push(SupervisorAction::publish_server(server.clone(), Event::LaunchHeld { because }));
+            actions
+                .push(AdmissionAction::Publish { server: server.clone(), event: Event::LaunchHeld { because } }.into());
         }
         AdmissionDecision::Waiting
     }
