@@ -40,6 +40,7 @@ const TABLE: &str = "
     client: events api-types
     component: events state bus config + component-kit
     support:
+    http-server: support
     procfs:
     processes: events procfs support
     state-files: events support
@@ -61,7 +62,7 @@ const TABLE: &str = "
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
-    api: events state bus component support procfs api-types + component-kit client
+    api: events state bus component support procfs api-types http-server + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit
     systemd: events state bus component + component-kit
