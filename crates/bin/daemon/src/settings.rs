@@ -16,7 +16,7 @@ use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
-use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{Tracing, TracingSettings};
 use nix::unistd::geteuid;
@@ -108,6 +108,7 @@ pub fn supervisor(
             shutdown: configuration.daemon().shutdown_deadline,
             starts: start.max_concurrent.map(|most| most.get() as usize),
             memory: start.memory,
+            routing: RoutingPolicy::default(),
         },
         memory_probe: Arc::new(SystemMemoryProbe::new()),
         seed: fastrand::u64(..),

@@ -28,6 +28,23 @@ pub enum SupervisorAction {
         /// Time before KILL; `None` is the configured grace, zero kills at once.
         grace: Option<Duration>,
     },
+    /// Ask the router to send no further request to a launch. The answer goes to
+    /// [`on_release_answered`](crate::SupervisorMachine::on_release_answered).
+    Release {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
+        /// The time for requests in flight; zero asks for a release only where there are none.
+        drain: Duration,
+    },
+    /// Ask the router to send requests to a launch again.
+    Reopen {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
+    },
     /// Estimate how much memory a server will need. The answer goes to
     /// [`on_estimated`](crate::SupervisorMachine::on_estimated).
     EstimateMemory {

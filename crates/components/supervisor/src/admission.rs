@@ -176,6 +176,13 @@ impl Admission {
         self.records.iter().map(|(server, record)| (server, record.state == AdmissionState::Granted))
     }
 
+    /// The size of a server's model, where it is known.
+    pub(crate) fn weights(&self, server: &ServerId) -> u64 {
+        let record = self.records.get(server);
+        let Some(Estimate::Known(Some(requirement))) = record.map(|record| &record.estimate) else { return 0 };
+        requirement.host.weights.saturating_add(requirement.gpus.weights)
+    }
+
     fn request_estimate(&mut self, server: &ServerId, actions: &mut Actions) {
         self.last_estimate_id += 1;
         let estimate_id = self.last_estimate_id;

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
@@ -16,8 +17,8 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
-    ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
+    RouteCommand, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
@@ -31,6 +32,7 @@ use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::file_watches::FileWatches;
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
+use crate::policy::ServerPolicy;
 use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
 
 /// Settings of the supervisor.
@@ -109,8 +111,16 @@ impl Component for Supervisor {
     }
 }
 
-/// The launch that was requested (`None` for a stop), and the reply of its owner.
-type CommandReply = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
+/// What was asked of another component.
+enum Asked {
+    Launch(ServerId, Incarnation),
+    Release(ServerId, Incarnation, Duration),
+    /// A stop, or the way of requests to be opened again: the answer does not matter.
+    Other,
+}
+
+/// What was asked, and the reply of its owner.
+type CommandReply = (Asked, Result<Accepted, Refused>);
 
 struct SupervisorWorker {
     machine: SupervisorMachine,
@@ -150,7 +160,7 @@ impl Worker for SupervisorWorker {
         let saved = self.failures.borrow().clone();
         for spec in fleet.iter() {
             let failures = saved.get(&spec.id).copied().unwrap_or_default();
-            self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
+            self.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
         }
@@ -185,7 +195,7 @@ impl Worker for SupervisorWorker {
         request: ReceivedCommand<SuperviseCommand>,
         now: Uptime,
     ) -> Result<(), SupervisorError> {
-        if let Some(refused) = self.machine.refusal(&request.command) {
+        if let Some(refused) = self.machine.refusal(&request.command, now) {
             request.refuse(refused);
             return Ok(());
         }
@@ -193,6 +203,13 @@ impl Worker for SupervisorWorker {
             self.begin_change();
             return Ok(());
         };
+        if let SuperviseCommand::WantServer { .. } | SuperviseCommand::UnwantServer { .. } = &request.command {
+            // No event for each: they follow requests.
+            let (command, cause) = (request.command.clone(), request.cause);
+            request.accept(None);
+            let actions = self.machine.on_command(command, Seq::default(), now);
+            return self.perform(actions, cause).await;
+        }
         if let SuperviseCommand::ShutDown { .. } | SuperviseCommand::HandOver { .. } = &request.command {
             // A shutdown waits for no change, and their senders learn at once that none will be applied.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
@@ -226,7 +243,12 @@ impl Worker for SupervisorWorker {
 
     async fn on_input(&mut self, input: SupervisorInput, now: Uptime) -> Result<(), SupervisorError> {
         let actions = match input {
-            SupervisorInput::Replied(Ok((Some((server, incarnation)), Err(refused)))) => {
+            // Without a router, nobody owns the command, and nothing is in flight: that refusal is an answer too.
+            SupervisorInput::Replied(Ok((Asked::Release(server, incarnation, drain), answer))) => {
+                let answer = answer.as_ref().map(|_| ());
+                self.machine.on_release_answered(&server, (incarnation, drain), answer, now)
+            }
+            SupervisorInput::Replied(Ok((Asked::Launch(server, incarnation), Err(refused)))) => {
                 tracing::warn!(%server, %incarnation, %refused, "launch refused");
                 self.machine.on_launch_refused(&server, incarnation, &refused, now)
             }
@@ -302,7 +324,7 @@ impl SupervisorWorker {
                     let id = self.accept(&request.command, request.cause).await?;
                     let command = request.command.clone();
                     request.accept(Some(id));
-                    self.switch(&command, id, resolved).await?;
+                    self.switch(&command, id, resolved, now).await?;
                 }
                 Err(refused) if refused.reason == RefusalReason::DoubtfulConfiguration => {
                     match self.changes.look_again(change, now) {
@@ -358,7 +380,13 @@ impl SupervisorWorker {
         Ok(self.events.publish_acked(EventDraft { server, incarnation: None, cause, event: accepted }).await?)
     }
 
-    async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
+    async fn switch(
+        &mut self,
+        command: &SuperviseCommand,
+        id: Seq,
+        next: Resolved,
+        now: Uptime,
+    ) -> Result<(), SupervisorError> {
         let activity = activity(&self.machine, &self.fleet.borrow());
         let kind = match command {
             SuperviseCommand::ActivateProfile { .. } => SwitchKind::Profile,
@@ -393,7 +421,7 @@ impl SupervisorWorker {
             self.publish(EventDraft::daemon(event).because(id)).await?;
         }
         fail_point("switch-applied");
-        let actions = self.machine.switch(&difference.servers, Some(id));
+        let actions = self.machine.switch(&difference.servers, Some(id), now);
         self.perform(actions, Some(id)).await
     }
 
@@ -404,12 +432,22 @@ impl SupervisorWorker {
                     self.file_watches.forget(&server);
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
+                    self.replies.spawn(async move { (Asked::Launch(server, incarnation), reply.await) });
                 }
                 SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (None, reply.await) });
+                    self.replies.spawn(async move { (Asked::Other, reply.await) });
+                }
+                SupervisorAction::Release { server, incarnation, drain } => {
+                    let command = RouteCommand::ReleaseServer { server: server.clone(), incarnation, drain };
+                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
+                    self.replies.spawn(async move { (Asked::Release(server, incarnation, drain), reply.await) });
+                }
+                SupervisorAction::Reopen { server, incarnation } => {
+                    let command = RouteCommand::ReopenServer { server, incarnation };
+                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
+                    self.replies.spawn(async move { (Asked::Other, reply.await) });
                 }
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
@@ -451,5 +489,8 @@ fn activity(machine: &SupervisorMachine, fleet: &Fleet) -> FleetActivity {
         fleet: fleet.clone(),
         up: machine.up().cloned().collect(),
         stopped_by_user: machine.stopped_by_user().cloned().collect(),
+        asked_for: machine.asked_for().cloned().collect(),
+        on_demand: machine.on_demand().cloned().collect(),
+        unloaded: machine.unloaded().cloned().collect(),
     }
 }

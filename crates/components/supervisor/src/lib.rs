@@ -16,14 +16,18 @@ mod backoff;
 mod budget;
 mod changes;
 mod component;
+mod eviction;
 mod file_watches;
 mod machine;
 mod memory_queries;
+mod policy;
 mod server_state;
 mod shutdown;
 mod switch;
 
 pub use action::{FaultyFile, SupervisorAction};
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
+pub use eviction::{RoomGroup, RoomRules};
 pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
+pub use policy::{RoutingPolicy, ServerPolicy};
 pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

@@ -19,7 +19,8 @@ use llama_warden_events::{
 };
 use llama_warden_memory::{Available, Bound, Gpus, MemoryProbe, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
-    Caution, Change, FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
+    Caution, Change, FleetSource, Resolved, RoutingPolicy, Supervisor, SupervisorError, SupervisorLimits,
+    SupervisorSettings,
 };
 use tokio::sync::watch;
 
@@ -75,7 +76,12 @@ impl SupervisorFixture {
             fleet: watch::channel(fleet).0,
             profiles: Vec::new(),
             source,
-            limits: SupervisorLimits { shutdown: Duration::from_secs(30), starts: None, memory },
+            limits: SupervisorLimits {
+                shutdown: Duration::from_secs(30),
+                starts: None,
+                memory,
+                routing: RoutingPolicy::default(),
+            },
             seed: 1,
             adopted: Vec::new(),
             memory_probe,

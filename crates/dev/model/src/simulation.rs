@@ -10,7 +10,7 @@ use llama_warden_config::{AdmissionPolicy, Fleet};
 use llama_warden_events::{Envelope, Event, Incarnation, ProcessEnd, Seq, ServerId, Signal, Uptime};
 use llama_warden_readiness::HintStrength;
 use llama_warden_state::{PhaseName, Snapshot};
-use llama_warden_supervisor::SupervisorLimits;
+use llama_warden_supervisor::{RoutingPolicy, SupervisorLimits};
 use tokio::sync::watch;
 
 use crate::parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, SupervisorPart, TerminatorPart};
@@ -79,8 +79,12 @@ impl Simulation {
     pub fn new(settings: &SimulationSettings) -> Self {
         let fleet = configuration::fleet(settings.states, 0);
         let (sender, receiver) = watch::channel(fleet);
-        let limits =
-            SupervisorLimits { shutdown: Duration::from_secs(30), starts: settings.starts, memory: settings.memory };
+        let limits = SupervisorLimits {
+            shutdown: Duration::from_secs(30),
+            starts: settings.starts,
+            memory: settings.memory,
+            routing: RoutingPolicy::default(),
+        };
         Self {
             now: Uptime::default(),
             bus: SimulatedBus::default(),

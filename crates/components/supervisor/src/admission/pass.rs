@@ -1,10 +1,10 @@
 //! One pass over all launches that are due, in the order of the requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
-use llama_warden_memory::Reading;
+use llama_warden_memory::{MemoryRequirement, Reading};
 
 use super::{
     Admission, AdmissionDecision, AdmissionRecord, AdmissionState, Estimate, GPU_RELEASE, RECHECK, ReadingState,
@@ -30,20 +30,26 @@ pub(crate) struct AdmissionPass<'r> {
 }
 
 impl Admission {
-    /// Begins a pass. `stages` holds the progress of every server that has a launch.
-    pub(crate) fn begin_pass<'r>(
+    /// Begins a pass. `stages` holds the progress of every server that has a launch; those that are `leaving` count as being stopped.
+    pub(crate) fn begin_pass<'r, 'l>(
         &self,
         reading: Option<&'r Reading>,
         now: Uptime,
-        stages: BTreeMap<ServerId, ReservationStage>,
+        mut stages: BTreeMap<ServerId, ReservationStage>,
+        leaving: impl IntoIterator<Item = &'l ServerId>,
     ) -> AdmissionPass<'r> {
+        for server in leaving {
+            // It goes on until its requests have ended, and then makes room.
+            stages.entry(server.clone()).and_modify(|stage| *stage = ReservationStage::Stopping);
+        }
         AdmissionPass { reading, now, stages, ..AdmissionPass::default() }
     }
 
-    /// Decides about a launch that is due.
+    /// Decides about a launch that is due. One that `waits` is held until the servers that are stopping are gone, whatever the policy.
     pub(crate) fn decide(
         &mut self,
         server: &ServerId,
+        waits: bool,
         pass: &mut AdmissionPass<'_>,
         actions: &mut Actions,
     ) -> AdmissionDecision {
@@ -89,7 +95,7 @@ impl Admission {
                 pass.queued_before = queued;
                 self.hold(server, because, pass, actions)
             }
-            (MemoryFit::Later, AdmissionPolicy::Enforce) => {
+            (MemoryFit::Later, policy) if waits || policy == AdmissionPolicy::Enforce => {
                 let because = format!("{text}; {}", pass.waits_for());
                 pass.queued_before = queued;
                 self.hold(server, because, pass, actions)
@@ -105,6 +111,83 @@ impl Admission {
                 AdmissionDecision::Refused { detail: format!("{text}; {next}") }
             }
             (MemoryFit::Later | MemoryFit::Never, _) => self.grant(server, pass, Some(text), actions),
+        }
+    }
+
+    /// Whether a launch fits into memory; `None` while that is not known in this pass.
+    pub(crate) fn assess(
+        &mut self,
+        server: &ServerId,
+        pass: &mut AdmissionPass<'_>,
+        actions: &mut Actions,
+    ) -> Option<MemoryFit> {
+        if self.policy == AdmissionPolicy::Off {
+            return Some(MemoryFit::Now);
+        }
+        let Some(record) = self.records.get(server) else {
+            self.request_estimate(server, actions);
+            self.wait_for_estimate(pass);
+            return None;
+        };
+        let Estimate::Known(requirement) = &record.estimate else {
+            self.wait_for_estimate(pass);
+            return None;
+        };
+        let Some(requirement) = requirement else { return Some(MemoryFit::Now) };
+        let Some(reading) = pass.reading else {
+            let is_held = record.state == AdmissionState::Held;
+            pass.needs_reading |= self.is_dirty || !is_held;
+            pass.any_held |= is_held;
+            return None;
+        };
+        let reservations = self.reservations(pass, reading);
+        let budget = MemoryBudget::compute(reading, &reservations);
+        let fit = budget.fit(requirement, pass.queued_before);
+        let frees_gpus = self.gpus_freed_at.is_some_and(|at| pass.now.since(at) < GPU_RELEASE);
+        if fit == MemoryFit::Never && frees_gpus && budget.gpus_are_short(requirement) {
+            return Some(MemoryFit::Later);
+        }
+        Some(fit)
+    }
+
+    /// Whether a launch fits into memory once these servers are gone. What is not known does not limit.
+    pub(crate) fn fits_without(&self, server: &ServerId, gone: &BTreeSet<ServerId>, pass: &AdmissionPass<'_>) -> bool {
+        let requirement = self.requirement(server);
+        let (Some(reading), Some(requirement)) = (pass.reading, requirement) else { return true };
+        if self.policy == AdmissionPolicy::Off {
+            return true;
+        }
+        let stages = pass.stages.iter().map(|(server, stage)| {
+            let stage = if gone.contains(server) { ReservationStage::Stopping } else { *stage };
+            (server.clone(), stage)
+        });
+        let without = AdmissionPass { stages: stages.collect(), ..AdmissionPass::default() };
+        let reservations = self.reservations(&without, reading);
+        MemoryBudget::compute(reading, &reservations).fit(requirement, pass.queued_before) != MemoryFit::Never
+    }
+
+    /// Keeps the memory for which others are being evicted from the launches behind.
+    pub(crate) fn wait_behind(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>) {
+        let is_held = self.records.get(server).is_some_and(|record| record.state == AdmissionState::Held);
+        pass.any_held |= is_held;
+        let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
+        let reservations = self.reservations(pass, reading);
+        pass.queued_before =
+            MemoryBudget::compute(reading, &reservations).queue_behind(requirement, pass.queued_before);
+    }
+
+    /// Holds a launch until others may be evicted for it.
+    pub(crate) fn wait_for_room(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>, actions: &mut Actions) {
+        let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
+        let reservations = self.reservations(pass, reading);
+        let text = MemoryBudget::compute(reading, &reservations).describe(requirement);
+        self.hold(server, format!("{text}; waits until others may be stopped for it"), pass, actions);
+    }
+
+    fn requirement(&self, server: &ServerId) -> Option<&MemoryRequirement> {
+        match &self.records.get(server)?.estimate {
+            Estimate::Known(requirement) => requirement.as_ref(),
+            Estimate::Pending => None,
         }
     }
 

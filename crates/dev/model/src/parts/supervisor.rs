@@ -11,7 +11,8 @@ use llama_warden_events::{
 };
 use llama_warden_memory::{Available, Bound, Gpus, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
-    FleetActivity, Resolved, SupervisorAction, SupervisorLimits, SupervisorMachine, SwitchKind, difference,
+    FleetActivity, Resolved, ServerPolicy, SupervisorAction, SupervisorLimits, SupervisorMachine, SwitchKind,
+    difference,
 };
 use tokio::sync::watch;
 
@@ -28,6 +29,8 @@ enum SupervisorTask {
     Refused(ServerId, Incarnation, Refused),
     Estimate(ServerId, u64),
     Reading(Vec<u32>),
+    /// The router's answer to a release.
+    Released(ServerId, Incarnation, Duration),
     /// A change of profile or configuration, with the request to answer.
     Change(SuperviseCommand, u64),
 }
@@ -102,6 +105,9 @@ impl SupervisorPart {
             fleet: self.fleet(),
             up: self.machine.up().cloned().collect(),
             stopped_by_user: self.machine.stopped_by_user().cloned().collect(),
+            asked_for: self.machine.asked_for().cloned().collect(),
+            on_demand: self.machine.on_demand().cloned().collect(),
+            unloaded: self.machine.unloaded().cloned().collect(),
         }
     }
 
@@ -118,7 +124,7 @@ impl Simulation {
     pub(crate) fn start_supervisor(&mut self) -> Result<(), BrokenPromise> {
         let fleet = self.fleet();
         for spec in fleet.iter() {
-            self.supervisor.machine.add(spec.id.clone(), spec.restart.clone(), 0);
+            self.supervisor.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), 0);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }));
         }
         self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: Vec::new() }));
@@ -161,7 +167,7 @@ impl Simulation {
     }
 
     fn command_supervisor(&mut self, command: SuperviseCommand, request: u64) -> Result<(), BrokenPromise> {
-        if self.supervisor.machine.refusal(&command).is_some() {
+        if self.supervisor.machine.refusal(&command, self.now).is_some() {
             self.promises.on_reply(request);
             return Ok(());
         }
@@ -234,6 +240,9 @@ impl Simulation {
                 };
                 machine.on_memory_read(&reading, now)
             }
+            SupervisorTask::Released(server, incarnation, drain) => {
+                machine.on_release_answered(&server, (incarnation, drain), Ok(()), now)
+            }
             SupervisorTask::Change(command, request) => {
                 self.apply_change(&command, request)?;
                 self.supervisor.begin_change();
@@ -287,7 +296,7 @@ impl Simulation {
             _ => Event::ProfileActivated { profile: None },
         };
         self.publish(EventDraft::daemon(changed).because(id));
-        let actions = self.supervisor.machine.switch(&difference.servers, Some(id));
+        let actions = self.supervisor.machine.switch(&difference.servers, Some(id), self.now);
         self.perform_supervisor(actions, Some(id))
     }
 
@@ -309,6 +318,10 @@ impl Simulation {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     self.terminator.inbox.send(&self.bus, command, cause, 0);
                 }
+                SupervisorAction::Release { server, incarnation, drain } => {
+                    self.supervisor.tasks.push(SupervisorTask::Released(server, incarnation, drain));
+                }
+                SupervisorAction::Reopen { .. } => {}
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     self.supervisor.tasks.push(SupervisorTask::Estimate(server, estimate_id));
                 }
