@@ -65,6 +65,7 @@ const TABLE: &str = "
     api: events state bus component support procfs api-types http-server + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit
+    router: events state bus component support config probe http-server + component-kit
     systemd: events state bus component + component-kit
     schema-gen: events config dialects detectors api metrics
     stand-in: + tiny-gguf
@@ -73,7 +74,7 @@ const TABLE: &str = "
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
     daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client metrics systemd telemetry + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client metrics router systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
