@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::AppState;
 use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
 use crate::router::{UnusablePath, router};
-use crate::serve::{LIMITS, RouterService};
+use crate::serve::{ApiService, LIMITS};
 
 /// Answers `/api/v1/models`: the models that discovery found at the start or the latest reload, as JSON. Called for each
 /// request on the runtime's only thread, so it must not read files.
@@ -52,7 +52,7 @@ impl fmt::Debug for Api {
 async fn serve_control(
     first: ControlSocket,
     mut rebound: mpsc::Receiver<ControlSocket>,
-    service: RouterService,
+    service: ApiService,
     cancel: CancellationToken,
 ) {
     let mut serving = FuturesUnordered::from_iter([serve(first, service.clone(), LIMITS, cancel.clone())]);
@@ -78,7 +78,7 @@ impl Component for Api {
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
         let app = Arc::new(AppState { bus, lane, events, commands, models, configuration, description, cancel });
-        let service = RouterService(router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?);
+        let service = ApiService(router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?);
         // Servers are configured by one event each. Connections wait until all of them are known, in the kernel's queue.
         let mut snapshots = app.bus.watch();
         tokio::select! {

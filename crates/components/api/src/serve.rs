@@ -24,9 +24,9 @@ pub(crate) const LIMITS: ServeLimits = ServeLimits {
 
 /// The router, as a service of connections.
 #[derive(Debug, Clone)]
-pub(crate) struct RouterService(pub(crate) Router);
+pub(crate) struct ApiService(pub(crate) Router);
 
-impl HttpService for RouterService {
+impl HttpService for ApiService {
     type Body = Body;
 
     async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Response {

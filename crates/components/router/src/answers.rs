@@ -5,12 +5,12 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value as Json, json};
 
 use crate::relay::AnswerBody;
-use crate::routes::Dialect;
+use crate::routes::ErrorDialect;
 
 /// Why the router itself answers with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) code: FaultCode,
+    pub(crate) code: RouteFaultCode,
     pub(crate) message: String,
     /// Seconds after which another try is worth it.
     pub(crate) retry_after: Option<u32>,
@@ -18,7 +18,7 @@ pub(crate) struct Fault {
 
 /// The closed set of codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FaultCode {
+pub(crate) enum RouteFaultCode {
     ModelMissing,
     ModelNotFound,
     PathNotFound,
@@ -40,7 +40,7 @@ pub(crate) enum FaultCode {
     TooManyConnections,
 }
 
-impl FaultCode {
+impl RouteFaultCode {
     /// Status, `code`, type in OpenAI's dialect, and type in Anthropic's.
     const fn shape(self) -> (StatusCode, &'static str, &'static str, &'static str) {
         const INVALID: &str = "invalid_request_error";
@@ -87,7 +87,7 @@ impl FaultCode {
 }
 
 impl Fault {
-    pub(crate) fn new(code: FaultCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: RouteFaultCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None }
     }
 
@@ -98,13 +98,13 @@ impl Fault {
     }
 
     /// The error as a body in this dialect.
-    pub(crate) fn body(&self, dialect: Dialect, request: &str) -> Json {
+    pub(crate) fn body(&self, dialect: ErrorDialect, request: &str) -> Json {
         let (_, code, openai, anthropic) = self.code.shape();
         match dialect {
-            Dialect::OpenAi => {
+            ErrorDialect::OpenAi => {
                 json!({ "error": { "message": self.message, "type": openai, "param": null, "code": code } })
             }
-            Dialect::Anthropic => json!({
+            ErrorDialect::Anthropic => json!({
                 "type": "error",
                 "error": { "type": anthropic, "message": self.message },
                 "request_id": request,
@@ -112,7 +112,7 @@ impl Fault {
         }
     }
 
-    pub(crate) fn response(&self, dialect: Dialect, request: &str) -> Response<AnswerBody> {
+    pub(crate) fn response(&self, dialect: ErrorDialect, request: &str) -> Response<AnswerBody> {
         let (status, ..) = self.code.shape();
         let mut response = json_response(status, &self.body(dialect, request));
         let headers = response.headers_mut();
@@ -127,13 +127,13 @@ impl Fault {
 
     /// The events that end a stream whose first events the client has already, and the chunk that ends the body.
     pub(crate) fn stream_end(&self, path: &str, request: &str) -> Bytes {
-        let dialect = Dialect::of(path);
+        let dialect = ErrorDialect::of(path);
         let body = self.body(dialect, request);
         let is_responses = path.ends_with("/responses");
         let text = match dialect {
-            Dialect::Anthropic => format!("\n\nevent: error\ndata: {body}\n\n"),
-            Dialect::OpenAi if is_responses => format!("\n\nevent: error\ndata: {body}\n\n"),
-            Dialect::OpenAi => format!("\n\ndata: {body}\n\n"),
+            ErrorDialect::Anthropic => format!("\n\nevent: error\ndata: {body}\n\n"),
+            ErrorDialect::OpenAi if is_responses => format!("\n\nevent: error\ndata: {body}\n\n"),
+            ErrorDialect::OpenAi => format!("\n\ndata: {body}\n\n"),
         };
         text.into()
     }

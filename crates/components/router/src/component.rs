@@ -22,7 +22,7 @@ use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::answers::{Fault, FaultCode};
+use crate::answers::{Fault, RouteFaultCode};
 use crate::body::HeldBody;
 use crate::listener::{RouterListener, StartedListener};
 use crate::listing::stopped;
@@ -260,7 +260,7 @@ impl Worker for RouterWorker {
     }
 
     async fn on_cancel(&mut self, _: &mut Inbox<RouteCommand>) -> Result<(), RouterFailed> {
-        let fault = Fault::new(FaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
+        let fault = Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
         let fleet = self.fleet.borrow().clone();
         fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
         Ok(())
@@ -283,7 +283,7 @@ impl RouterWorker {
                     self.shared.close(&server, incarnation);
                 }
                 Transition::Removed => {
-                    let fault = Fault::new(FaultCode::ModelNotFound, format!("`{server}` is configured no more"));
+                    let fault = Fault::new(RouteFaultCode::ModelNotFound, format!("`{server}` is configured no more"));
                     self.shared.remove(&server, &fault);
                 }
                 Transition::Began | Transition::Spawned(_) | Transition::HookCompleted(..) => {}
@@ -371,14 +371,14 @@ impl RouterWorker {
 }
 
 fn failed(server: &ServerId, because: &str) -> Fault {
-    Fault::new(FaultCode::ServerFailed, format!("`{server}` cannot be started: {because}"))
+    Fault::new(RouteFaultCode::ServerFailed, format!("`{server}` cannot be started: {because}"))
 }
 
 fn refusal(server: &ServerId, refused: &Refused) -> Fault {
     match refused.reason {
         RefusalReason::StoppedByHand => stopped(server),
         RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
-            Fault::new(FaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
+            Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
         }
         _ => failed(server, &refused.detail),
     }

@@ -5,7 +5,7 @@ use llama_warden_events::ServerId;
 use llama_warden_state::{Phase, ServerRecord, Snapshot};
 use serde_json::{Value as Json, json};
 
-use crate::answers::{Fault, FaultCode, json_response};
+use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::names::Named;
 use crate::relay::AnswerBody;
 use crate::routes::{Burden, OwnPath};
@@ -29,7 +29,7 @@ pub(crate) fn own(shared: &Shared, path: &OwnPath) -> Result<Response<AnswerBody
             let directory = shared.directory();
             let named = directory.find(Some(name)).ok();
             let known = named.and_then(|named| Some((named, snapshot.servers.get(&named.spec.id)?)));
-            let unknown = || Fault::new(FaultCode::ModelNotFound, format!("there is no model `{name}`"));
+            let unknown = || Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`"));
             let (named, record) = known.ok_or_else(unknown)?;
             entry(named, record)
         }
@@ -119,7 +119,7 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, burden: Burden) -> 
             Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
             None => format!("`{id}` is not ready, and this request does not start it"),
         };
-        return Some(Fault::new(FaultCode::ServerFailed, message));
+        return Some(Fault::new(RouteFaultCode::ServerFailed, message));
     }
     None
 }
@@ -127,5 +127,5 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, burden: Burden) -> 
 /// A person had the server stopped.
 pub(crate) fn stopped(id: &ServerId) -> Fault {
     let message = format!("`{id}` was stopped by hand; `llama-warden start {id}` starts it");
-    Fault::new(FaultCode::ServerStopped, message)
+    Fault::new(RouteFaultCode::ServerStopped, message)
 }

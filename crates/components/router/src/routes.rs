@@ -4,14 +4,14 @@ use http::Method;
 
 /// The dialect of an error's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub(crate) enum ErrorDialect {
     OpenAi,
     Anthropic,
 }
 
 /// How a path is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
+pub(crate) enum PathMeaning {
     /// Relayed to the server that the body names.
     Body(Burden),
     /// Relayed to the server that the query names in `model`; starts nothing and is no use.
@@ -88,7 +88,7 @@ const LIGHT: &[&str] = &[
 
 const BY_QUERY: &[&str] = &["/props", "/slots", "/metrics", "/lora-adapters"];
 
-impl Dialect {
+impl ErrorDialect {
     pub(crate) fn of(path: &str) -> Self {
         let path = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/')).map_or(path, |(_, rest)| rest);
         let is_messages = path.trim_start_matches('/').trim_start_matches("v1/").starts_with("messages");
@@ -97,46 +97,50 @@ impl Dialect {
 }
 
 /// The route of a request. `query` is its query, without the question mark.
-pub(crate) fn find(method: &Method, path: &str, query: &str) -> Route {
+pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
-        "/health" | "/v1/health" if reads => return Route::Own(OwnPath::Health),
-        "/v1/models" | "/models" if reads => return Route::Own(OwnPath::Models),
-        "/running" if reads => return Route::Own(OwnPath::Running),
-        "/props" if reads && !names_model(query) => return Route::Own(OwnPath::Props),
-        "/tools" | "/cors-proxy" => return Route::Refused,
+        "/health" | "/v1/health" if reads => return PathMeaning::Own(OwnPath::Health),
+        "/v1/models" | "/models" if reads => return PathMeaning::Own(OwnPath::Models),
+        "/running" if reads => return PathMeaning::Own(OwnPath::Running),
+        "/props" if reads && !names_model(query) => return PathMeaning::Own(OwnPath::Props),
+        "/tools" | "/cors-proxy" => return PathMeaning::Refused,
         _ => {}
     }
     if let Some(name) = path.strip_prefix("/v1/models/").or_else(|| path.strip_prefix("/models/")).filter(|_| reads) {
-        return decoded(name).map_or(Route::Unknown, |name| Route::Own(OwnPath::Model(name)));
+        return decoded(name).map_or(PathMeaning::Unknown, |name| PathMeaning::Own(OwnPath::Model(name)));
     }
     if let Some(rest) = path.strip_prefix("/upstream/") {
         return upstream(method, rest);
     }
     if *method == Method::POST && WORK.contains(&path) {
-        return Route::Body(Burden::Work);
+        return PathMeaning::Body(Burden::Work);
     }
     if *method == Method::POST && LIGHT.contains(&path) {
-        return Route::Body(Burden::Light);
+        return PathMeaning::Body(Burden::Light);
     }
     let is_slot = path.strip_prefix("/slots/").is_some_and(|slot| slot.bytes().all(|byte| byte.is_ascii_digit()));
     if BY_QUERY.contains(&path) || is_slot {
-        return Route::Query;
+        return PathMeaning::Query;
     }
-    if *method == Method::POST && path.starts_with("/v1/") { Route::Body(Burden::Work) } else { Route::Unknown }
+    if *method == Method::POST && path.starts_with("/v1/") {
+        PathMeaning::Body(Burden::Work)
+    } else {
+        PathMeaning::Unknown
+    }
 }
 
-fn upstream(method: &Method, rest: &str) -> Route {
-    let Some((model, rest)) = rest.split_once('/') else { return Route::Slash };
-    let Some(model) = decoded(model).filter(|model| !model.is_empty()) else { return Route::Unknown };
+fn upstream(method: &Method, rest: &str) -> PathMeaning {
+    let Some((model, rest)) = rest.split_once('/') else { return PathMeaning::Slash };
+    let Some(model) = decoded(model).filter(|model| !model.is_empty()) else { return PathMeaning::Unknown };
     let rest = format!("/{rest}");
     let burden = match find(method, &rest, "") {
-        Route::Body(burden) => burden,
-        Route::Refused => return Route::Refused,
+        PathMeaning::Body(burden) => burden,
+        PathMeaning::Refused => return PathMeaning::Refused,
         // Assets of a user interface, and what only looks at the server.
         _ => Burden::Glance,
     };
-    Route::Upstream { model, rest, burden }
+    PathMeaning::Upstream { model, rest, burden }
 }
 
 fn names_model(query: &str) -> bool {
@@ -176,28 +180,28 @@ mod tests {
     #[test]
     fn a_path_says_what_a_request_is_to_its_server() {
         for (method, path, query, expected) in [
-            ("POST", "/v1/chat/completions", "", Route::Body(Burden::Work)),
-            ("POST", "/v1/messages", "", Route::Body(Burden::Work)),
-            ("POST", "/v1/messages/count_tokens", "", Route::Body(Burden::Light)),
-            ("POST", "/tokenize", "", Route::Body(Burden::Light)),
-            ("POST", "/v1/something/new", "", Route::Body(Burden::Work)),
-            ("GET", "/v1/something/new", "", Route::Unknown),
-            ("GET", "/slots", "model=a", Route::Query),
-            ("POST", "/slots/3", "model=a", Route::Query),
-            ("GET", "/props", "", Route::Own(OwnPath::Props)),
-            ("GET", "/props", "model=a", Route::Query),
-            ("GET", "/v1/models/org%2Fname:tag", "", Route::Own(OwnPath::Model("org/name:tag".into()))),
-            ("GET", "/health", "", Route::Own(OwnPath::Health)),
-            ("GET", "/upstream/a", "", Route::Slash),
-            ("GET", "/upstream/%zz/", "", Route::Unknown),
-            ("POST", "/tools", "", Route::Refused),
-            ("POST", "/upstream/a/tools", "", Route::Refused),
-            ("DELETE", "/v1/chat/completions", "", Route::Unknown),
+            ("POST", "/v1/chat/completions", "", PathMeaning::Body(Burden::Work)),
+            ("POST", "/v1/messages", "", PathMeaning::Body(Burden::Work)),
+            ("POST", "/v1/messages/count_tokens", "", PathMeaning::Body(Burden::Light)),
+            ("POST", "/tokenize", "", PathMeaning::Body(Burden::Light)),
+            ("POST", "/v1/something/new", "", PathMeaning::Body(Burden::Work)),
+            ("GET", "/v1/something/new", "", PathMeaning::Unknown),
+            ("GET", "/slots", "model=a", PathMeaning::Query),
+            ("POST", "/slots/3", "model=a", PathMeaning::Query),
+            ("GET", "/props", "", PathMeaning::Own(OwnPath::Props)),
+            ("GET", "/props", "model=a", PathMeaning::Query),
+            ("GET", "/v1/models/org%2Fname:tag", "", PathMeaning::Own(OwnPath::Model("org/name:tag".into()))),
+            ("GET", "/health", "", PathMeaning::Own(OwnPath::Health)),
+            ("GET", "/upstream/a", "", PathMeaning::Slash),
+            ("GET", "/upstream/%zz/", "", PathMeaning::Unknown),
+            ("POST", "/tools", "", PathMeaning::Refused),
+            ("POST", "/upstream/a/tools", "", PathMeaning::Refused),
+            ("DELETE", "/v1/chat/completions", "", PathMeaning::Unknown),
         ] {
             assert_eq!(find(&method.parse().expect("method"), path, query), expected, "{method} {path}?{query}");
         }
         let upstream = |path: &str, method: Method| match find(&method, path, "") {
-            Route::Upstream { model, rest, burden } => (model, rest, burden),
+            PathMeaning::Upstream { model, rest, burden } => (model, rest, burden),
             other => (format!("{other:?}"), String::new(), Burden::Work),
         };
         assert_eq!(upstream("/upstream/a%2Fb/x.css", Method::GET), ("a/b".into(), "/x.css".into(), Burden::Glance));
@@ -207,12 +211,12 @@ mod tests {
     #[test]
     fn errors_are_written_in_the_dialect_of_the_path() {
         for (path, expected) in [
-            ("/v1/messages", Dialect::Anthropic),
-            ("/v1/messages/count_tokens", Dialect::Anthropic),
-            ("/upstream/a/v1/messages", Dialect::Anthropic),
-            ("/v1/chat/completions", Dialect::OpenAi),
+            ("/v1/messages", ErrorDialect::Anthropic),
+            ("/v1/messages/count_tokens", ErrorDialect::Anthropic),
+            ("/upstream/a/v1/messages", ErrorDialect::Anthropic),
+            ("/v1/chat/completions", ErrorDialect::OpenAi),
         ] {
-            assert_eq!(Dialect::of(path), expected, "{path}");
+            assert_eq!(ErrorDialect::of(path), expected, "{path}");
         }
     }
 }

@@ -10,13 +10,13 @@ use hyper::body::Incoming;
 use llama_warden_http_server::{HttpService, Transport, has_foreign_origin, is_loopback, names_served_hosts};
 use tokio::time::Instant;
 
-use crate::answers::{Fault, FaultCode};
+use crate::answers::{Fault, RouteFaultCode};
 use crate::body::{BodyFacts, HeldBody};
 use crate::listing;
 use crate::machine::Arrival;
 use crate::names::{Named, NoServer};
 use crate::relay::{AnswerBody, ModelServer, RelayError, StreamFault, to_client};
-use crate::routes::{self, Burden, Dialect, OwnPath, Route, query_value};
+use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 
 /// Bodies up to this length are sent again where their first answer was lost.
@@ -45,7 +45,7 @@ pub(crate) struct RouterService {
 /// A request without its body.
 struct Asked {
     parts: Parts,
-    dialect: Dialect,
+    dialect: ErrorDialect,
     /// The client's id of the request, else ours.
     id: HeaderValue,
     begun: Instant,
@@ -68,7 +68,7 @@ impl HttpService for RouterService {
 
     async fn answer(&self, request: Request<Incoming>, _: Transport) -> Answer {
         let (parts, body) = request.into_parts();
-        let dialect = Dialect::of(parts.uri.path());
+        let dialect = ErrorDialect::of(parts.uri.path());
         let id = parts.headers.get("x-request-id").cloned().unwrap_or_else(next_id);
         let asked = Asked { parts, dialect, id, begun: Instant::now() };
         let answered = self.answer_asked(&asked, body).await;
@@ -84,7 +84,7 @@ impl HttpService for RouterService {
 
     fn too_many_connections(&self, limit: usize) -> Answer {
         let message = format!("{limit} connections are open, and only /health is answered beyond them");
-        Fault::new(FaultCode::TooManyConnections, message).retry_after(5).response(Dialect::OpenAi, "")
+        Fault::new(RouteFaultCode::TooManyConnections, message).retry_after(5).response(ErrorDialect::OpenAi, "")
     }
 }
 
@@ -92,7 +92,7 @@ impl RouterService {
     async fn answer_asked(&self, asked: &Asked, body: Incoming) -> Result<Answer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
         let route = routes::find(&asked.parts.method, asked.path(), query);
-        if route == Route::Own(OwnPath::Health) {
+        if route == PathMeaning::Own(OwnPath::Health) {
             return Ok(listing::health());
         }
         self.check_caller(&asked.parts)?;
@@ -101,31 +101,31 @@ impl RouterService {
         }
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
-            Route::Own(path) => listing::own(&self.shared, &path),
-            Route::Body(burden) => {
+            PathMeaning::Own(path) => listing::own(&self.shared, &path),
+            PathMeaning::Body(burden) => {
                 let (held, facts) = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
                 let named = self.named(facts.model.as_deref())?;
                 self.relay(asked, &named, (burden, path_and_query), (held, facts)).await
             }
-            Route::Query => {
+            PathMeaning::Query => {
                 let named = self.named(query_value(query, "model").as_deref())?;
                 let held = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
                 self.relay(asked, &named, (Burden::Glance, path_and_query), held).await
             }
-            Route::Upstream { model, rest, burden } => {
+            PathMeaning::Upstream { model, rest, burden } => {
                 let named = self.named(Some(&model))?;
                 let held = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
                 self.relay(asked, &named, (burden, &target), held).await
             }
-            Route::Slash => Ok(slash(asked.path())),
-            Route::Refused => {
+            PathMeaning::Slash => Ok(slash(asked.path())),
+            PathMeaning::Refused => {
                 let message = format!("`{}` is not served through the router: ask the server itself", asked.path());
-                Err(Fault::new(FaultCode::PathNotFound, message))
+                Err(Fault::new(RouteFaultCode::PathNotFound, message))
             }
-            Route::Unknown => {
+            PathMeaning::Unknown => {
                 let message = format!("there is no {} {}", asked.parts.method, asked.path());
-                Err(Fault::new(FaultCode::PathNotFound, message))
+                Err(Fault::new(RouteFaultCode::PathNotFound, message))
             }
         }
     }
@@ -138,10 +138,10 @@ impl RouterService {
                 if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", known.join(", ")) };
             match missing {
                 NoServer::Missing => {
-                    Fault::new(FaultCode::ModelMissing, format!("the request names no model; {known}"))
+                    Fault::new(RouteFaultCode::ModelMissing, format!("the request names no model; {known}"))
                 }
                 NoServer::Unknown(name) => {
-                    Fault::new(FaultCode::ModelNotFound, format!("there is no model `{name}`; {known}"))
+                    Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`; {known}"))
                 }
             }
         })
@@ -172,7 +172,7 @@ impl RouterService {
                 None => relayed.await,
                 Some(limit) => tokio::time::timeout(limit, relayed).await.map_err(|_| {
                     let message = format!("`{server}` did not answer within {limit:?} (`router.request-timeout`)");
-                    Fault::new(FaultCode::UpstreamTimeout, message)
+                    Fault::new(RouteFaultCode::UpstreamTimeout, message)
                 })?,
             };
             let (error, permit) = match relayed {
@@ -188,11 +188,11 @@ impl RouterService {
             let upstream = self.shared.upstream(&server, incarnation).filter(|_| again);
             let Some(upstream) = upstream else {
                 let message = format!("`{server}` was lost before it answered: {error}");
-                return Err(Fault::new(FaultCode::ServerCrashed, message).retry_after(1));
+                return Err(Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1));
             };
             admitted = Admitted { upstream, permit };
         }
-        Err(Fault::new(FaultCode::ServerCrashed, "every attempt was lost"))
+        Err(Fault::new(RouteFaultCode::ServerCrashed, "every attempt was lost"))
     }
 
     async fn admit(&self, named: &Named, burden: Burden) -> Result<Admitted, Fault> {
@@ -214,11 +214,11 @@ impl RouterService {
             NotAdmitted::QueueFull => {
                 let message =
                     format!("{} requests wait for `{}` already (`queue` of the router)", router.queue, spec.id);
-                Fault::new(FaultCode::QueueFull, message).retry_after(5)
+                Fault::new(RouteFaultCode::QueueFull, message).retry_after(5)
             }
             NotAdmitted::TimedOut => {
                 let message = format!("`{}` took no request within {longest:?} (`router.queue-timeout`)", spec.id);
-                Fault::new(FaultCode::QueueTimeout, message).retry_after(10)
+                Fault::new(RouteFaultCode::QueueTimeout, message).retry_after(10)
             }
         })
     }
@@ -229,12 +229,12 @@ impl RouterService {
                 let is_served = |asked: &str| is_loopback(asked) || asked.eq_ignore_ascii_case(host);
                 if !names_served_hosts(request, is_served) {
                     let message = "the Host header names no loopback address: a page may have rebound its name";
-                    return Err(Fault::new(FaultCode::ForeignHost, message));
+                    return Err(Fault::new(RouteFaultCode::ForeignHost, message));
                 }
             }
             Reach::Closed => {
                 let message = "other machines reach this address, and there is no `keys-file` in [router]; set it, or open = true";
-                return Err(Fault::new(FaultCode::KeysMissing, message));
+                return Err(Fault::new(RouteFaultCode::KeysMissing, message));
             }
             Reach::Open | Reach::Local => {}
         }
@@ -246,7 +246,7 @@ impl RouterService {
         let changes = !request.method.is_safe();
         if !is_allowed && (has_foreign_origin(request) || cross_site && changes) {
             let message = "a web page of another origin asks; name its origin in `cors-origins` of [router]";
-            return Err(Fault::new(FaultCode::ForeignOrigin, message));
+            return Err(Fault::new(RouteFaultCode::ForeignOrigin, message));
         }
         Ok(())
     }
@@ -296,7 +296,7 @@ fn slash(path: &str) -> Answer {
 fn stream_fault(asked: &Asked, server: &llama_warden_events::ServerId) -> StreamFault {
     let (path, id, server) = (asked.path().to_owned(), asked.id().to_owned(), server.clone());
     Box::new(move || {
-        Fault::new(FaultCode::ServerCrashed, format!("`{server}` was lost amid its answer")).stream_end(&path, &id)
+        Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer")).stream_end(&path, &id)
     })
 }
 

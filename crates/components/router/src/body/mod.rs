@@ -19,7 +19,7 @@ use llama_warden_config::JsonObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::answers::{Fault, FaultCode};
+use crate::answers::{Fault, RouteFaultCode};
 use scan::Scanner;
 
 /// Longest pause of a client that sends a body.
@@ -51,7 +51,7 @@ impl BodyLimits {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         match timeout(ROOM, self.memory.clone().acquire_many_owned(units)).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Fault::new(FaultCode::Overloaded, "the memory for bodies of requests is taken: try again")
+            _ => Err(Fault::new(RouteFaultCode::Overloaded, "the memory for bodies of requests is taken: try again")
                 .retry_after(5)),
         }
     }
@@ -81,7 +81,7 @@ impl HeldBody {
         limits: &BodyLimits,
     ) -> Result<(Self, BodyFacts), Fault> {
         let too_large =
-            || Fault::new(FaultCode::BodyTooLarge, format!("the body is longer than {} bytes", limits.most));
+            || Fault::new(RouteFaultCode::BodyTooLarge, format!("the body is longer than {} bytes", limits.most));
         let announced = body.size_hint().exact();
         if announced.is_some_and(|length| length > limits.most) {
             return Err(too_large());
@@ -89,7 +89,7 @@ impl HeldBody {
         let encoding = headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let message = "the body is compressed, and neither the router nor llama-server reads it: send it plain";
-            return Err(Fault::new(FaultCode::UnsupportedEncoding, message));
+            return Err(Fault::new(RouteFaultCode::UnsupportedEncoding, message));
         }
         let mut room = Vec::new();
         let mut reserved = announced.unwrap_or(0);
@@ -103,11 +103,11 @@ impl HeldBody {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
-                    return Err(Fault::new(FaultCode::BadBody, format!("the body ended early: {error}")));
+                    return Err(Fault::new(RouteFaultCode::BadBody, format!("the body ended early: {error}")));
                 }
                 Err(_) => {
                     return Err(Fault::new(
-                        FaultCode::BodyTooSlow,
+                        RouteFaultCode::BodyTooSlow,
                         format!("no byte of the body came within {PAUSE:?}"),
                     ));
                 }

@@ -12,7 +12,7 @@ use super::{Action, Ticket};
 const UNKNOWN_SLOTS: u32 = 1;
 
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct ServerGate {
     passage: Passage,
     /// Requests at work, and light ones, of the launch that the gate leads to.
     working: u32,
@@ -60,7 +60,7 @@ enum Usage {
 
 /// A request may go.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Admission {
+pub(crate) struct GateAdmission {
     pub(crate) incarnation: Incarnation,
     pub(crate) begins_use: bool,
 }
@@ -81,12 +81,12 @@ impl Passage {
     }
 }
 
-impl Gate {
-    pub(super) fn admit(&mut self, works: bool) -> Option<Admission> {
+impl ServerGate {
+    pub(super) fn admit(&mut self, works: bool) -> Option<GateAdmission> {
         let Passage::Open(incarnation) = self.passage else { return None };
         if !works {
             self.light += 1;
-            return Some(Admission { incarnation, begins_use: false });
+            return Some(GateAdmission { incarnation, begins_use: false });
         }
         let of_slots = self.slots.map_or(UNKNOWN_SLOTS, NonZeroU32::get).saturating_add(1);
         let limit = self.concurrency.map_or(of_slots, NonZeroU32::get);
@@ -96,7 +96,7 @@ impl Gate {
         self.working += 1;
         let begins_use = self.usage == Usage::Idle;
         self.usage = Usage::Used;
-        Some(Admission { incarnation, begins_use })
+        Some(GateAdmission { incarnation, begins_use })
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -117,7 +117,7 @@ impl Gate {
     }
 
     /// The next waiter that may go; first come, first served.
-    pub(super) fn next_admission(&mut self) -> Option<(Ticket, Admission)> {
+    pub(super) fn next_admission(&mut self) -> Option<(Ticket, GateAdmission)> {
         let waiter = *self.queue.front()?;
         let admission = self.admit(waiter.works)?;
         self.queue.pop_front();

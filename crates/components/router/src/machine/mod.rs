@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 
-use gate::Gate;
-pub(crate) use gate::{Admission, Standing};
+use gate::ServerGate;
+pub(crate) use gate::{GateAdmission, Standing};
 
 /// A request, from its arrival at a gate to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ pub(crate) enum Arrived {
 /// Every gate.
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
-    gates: BTreeMap<ServerId, Gate>,
+    gates: BTreeMap<ServerId, ServerGate>,
     last_ticket: u64,
 }
 
@@ -76,7 +76,7 @@ impl Gates {
         gate.concurrency = arrival.concurrency;
         let mut actions = Vec::new();
         let arrived = match gate.admit(arrival.works) {
-            Some(Admission { incarnation, begins_use }) => {
+            Some(GateAdmission { incarnation, begins_use }) => {
                 actions.extend(begins_use.then(|| Action::UseBegan(server.clone(), incarnation)));
                 Arrived::Admitted(incarnation)
             }
@@ -101,7 +101,7 @@ impl Gates {
     /// Every request that waits for a server has been answered otherwise. Gives their tickets.
     pub(crate) fn dismiss(&mut self, server: &ServerId) -> Vec<Ticket> {
         // The supervisor knows that nobody waits: it has just refused them, or given the server up.
-        self.gates.get_mut(server).map(Gate::dismiss).unwrap_or_default()
+        self.gates.get_mut(server).map(ServerGate::dismiss).unwrap_or_default()
     }
 
     /// A request that was admitted has ended.
@@ -185,11 +185,11 @@ impl Gates {
 
     /// How a server stands.
     pub(crate) fn standing(&self, server: &ServerId) -> Standing {
-        self.gates.get(server).map(Gate::standing).unwrap_or_default()
+        self.gates.get(server).map(ServerGate::standing).unwrap_or_default()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
-        self.gates.values().filter_map(Gate::next_deadline).min()
+        self.gates.values().filter_map(ServerGate::next_deadline).min()
     }
 
     pub(crate) fn on_deadline(&mut self, now: Uptime) -> Vec<Action> {
