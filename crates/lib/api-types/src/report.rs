@@ -238,7 +238,7 @@ impl ServerReport {
             restart_abandoned: server.restart_abandoned.clone(),
             is_unloaded: server.is_unloaded,
             usage: (server.usage != UseRecord::default())
-                .then(|| UseReport { is_active: server.usage.is_active, last_at: server.usage.last_at }),
+                .then_some(UseReport { is_active: server.usage.is_active, last_at: server.usage.last_at }),
         }
     }
 }
