@@ -41,6 +41,7 @@ const TABLE: &str = "
     client: events api-types
     component: events state bus config + component-kit
     support:
+    http-server: support
     procfs:
     processes: events procfs support
     state-files: events support
@@ -64,9 +65,10 @@ const TABLE: &str = "
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     dashboard: api-types
-    api: events state bus component support procfs memory api-types + component-kit client
+    api: events state bus component support procfs memory api-types http-server + component-kit client
     metrics: events state requests bus component support procfs config probe api-types + component-kit
     telemetry: events state bus component support + component-kit
+    router: events state bus component support config probe http-server + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring
@@ -76,7 +78,7 @@ const TABLE: &str = "
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
     daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics systemd telemetry + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator

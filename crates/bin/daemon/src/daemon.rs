@@ -16,6 +16,7 @@ use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_metrics::Metrics;
+use llama_warden_router::Router;
 use llama_warden_support::fail_point;
 use llama_warden_telemetry::{EventLog, LogReopener, Tracing};
 use tokio::sync::watch;
@@ -100,6 +101,7 @@ impl PreparedDaemon {
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
+        let route_listener = sockets::bind_router(configuration.router())?;
         fail_point("start-bound");
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -143,6 +145,7 @@ impl PreparedDaemon {
             launcher,
             boot,
             spawner,
+            router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone()),
             api: Api {
                 listeners,
                 bus: host.bus().clone(),

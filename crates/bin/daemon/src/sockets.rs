@@ -6,8 +6,9 @@ use std::net::{TcpListener, ToSocketAddrs as _};
 
 use listenfd::ListenFd;
 use llama_warden_api::{BindError, Listeners};
-use llama_warden_config::TcpAddress;
+use llama_warden_config::{RouterSettings, TcpAddress};
 use llama_warden_procfs::{SocketAddress, listener, program_name};
+use llama_warden_router::{RouterListener, RouterUnavailable};
 
 use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
@@ -65,6 +66,19 @@ fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
         _ => error.next_step().to_owned(),
     };
     CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+}
+
+/// Binds the address of the router, where it has one.
+pub fn bind_router(settings: &RouterSettings) -> Result<RouterListener, CommandFailure> {
+    RouterListener::bind(settings).map_err(|error| {
+        let step = match &error {
+            RouterUnavailable::Tcp { .. } => "set another `listen` in [router] (\"\" is off)",
+            RouterUnavailable::KeysNotRead => {
+                "leave `keys-file` out, and set `listen` in [router] to a loopback address"
+            }
+        };
+        CommandFailure::failed(with_source(&error)).next_step(step)
+    })
 }
 
 /// The name of this program's executable.

@@ -10,11 +10,12 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
 use llama_warden_api_types::{Access, ApiProblem, ExtraRoute, RouteHandler};
+use llama_warden_http_server::Transport;
 
 use crate::app::App;
 use crate::compression::compress;
 use crate::endpoints::SERVED;
-use crate::http_security::{RequestPolicy, Transport, check_local_user, read_empty_body};
+use crate::http_security::{RequestPolicy, check_local_user, read_empty_body};
 use crate::problem::ProblemResponse;
 
 /// An extra route's path is not literal, or another route has it.

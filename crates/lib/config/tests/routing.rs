@@ -1,6 +1,6 @@
 //! The router's part of the configuration: its defaults, what a server overrides, and each mistake with its place.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests end by panicking")]
+#![expect(clippy::panic, reason = "tests end by panicking")]
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;

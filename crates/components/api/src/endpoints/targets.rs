@@ -16,9 +16,9 @@ use llama_warden_events::ServerId;
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
 use crate::app::{App, json};
-use crate::http_security::{Transport, is_loopback};
 use crate::problem::ProblemResponse;
 use crate::route::{PROBLEM_BODY, Route, answer, json_body};
+use llama_warden_http_server::{Transport, is_loopback};
 
 pub(super) const TARGETS: Route = Route {
     access: Access::Open,

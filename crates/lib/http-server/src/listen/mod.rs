@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-pub(crate) use control::{ControlSocket, admits};
-
-use crate::http_security::ListenerReach;
+pub use control::{ControlSocket, admits};
 
 /// Bound addresses. Dropping them closes both and removes the control socket.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(crate) tcp: Option<BoundTcp>,
-    pub(crate) control: ControlSocket,
-    pub(crate) rebound: mpsc::Receiver<ControlSocket>,
+    /// The TCP address.
+    pub tcp: Option<BoundTcp>,
+    /// The control socket.
+    pub control: ControlSocket,
+    /// Sockets that replace the control socket.
+    pub rebound: mpsc::Receiver<ControlSocket>,
     rebinder: ControlRebinder,
 }
 
@@ -46,12 +47,15 @@ impl ControlRebinder {
     }
 }
 
+/// A TCP address on which connections wait.
 #[derive(Debug)]
-pub(crate) struct BoundTcp {
-    pub(crate) listener: TcpListener,
-    pub(crate) address: SocketAddr,
+pub struct BoundTcp {
+    /// The socket.
+    pub listener: TcpListener,
+    /// Its address, with the real port.
+    pub address: SocketAddr,
     /// The host as configured; browsers send it in `Host`.
-    pub(crate) host: String,
+    pub host: String,
 }
 
 /// Why an address could not be bound.
@@ -176,7 +180,11 @@ fn take_inherited(host: &str, port: u16, inherited: Vec<StdTcpListener>) -> io::
 }
 
 impl BoundTcp {
-    fn bind(host: &str, port: u16, inherited: Vec<StdTcpListener>) -> Result<Self, BindError> {
+    /// Binds a host and a port, or takes the socket of `inherited` that listens there. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If the kernel refuses the address.
+    pub fn bind(host: &str, port: u16, inherited: Vec<StdTcpListener>) -> Result<Self, BindError> {
         let bound = take_inherited(host, port, inherited).and_then(|taken| match taken {
             Some(listener) => Ok(listener),
             None => StdTcpListener::bind((host, port)),
@@ -187,9 +195,5 @@ impl BoundTcp {
             Ok(Self { listener: TcpListener::from_std(listener)?, address, host: host.to_owned() })
         });
         bound.map_err(|source| BindError::Tcp { host: host.to_owned(), port, source })
-    }
-
-    pub(crate) fn reach(&self) -> ListenerReach {
-        if self.address.ip().is_loopback() { ListenerReach::Loopback } else { ListenerReach::Network }
     }
 }

@@ -1,4 +1,4 @@
-//! ConnectionPlaces for connections: a limited number, of which one that waits for a request gives way to a newcomer.
+//! Places for connections: a limited number, of which one that waits for a request gives way to a newcomer.
 //!
 //! Anybody who reaches a listener can open connections and say nothing. Of those, the one that has waited longest loses its place, so
 //! that a newcomer never waits, and a client that asks soon is answered however many others come. A connection whose request is

@@ -19,17 +19,22 @@ const MAX_PATH: usize = 107;
 
 /// The bound socket. Dropping it removes it from the file system, unless another daemon has bound the path meanwhile.
 #[derive(Debug)]
-pub(crate) struct ControlSocket {
-    pub(crate) listener: UnixListener,
+pub struct ControlSocket {
+    /// The socket.
+    pub listener: UnixListener,
     /// The daemon's user.
-    pub(crate) user: u32,
+    pub user: u32,
     path: PathBuf,
     /// Device and inode number of our socket.
     inode: (u64, u64),
 }
 
 impl ControlSocket {
-    pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
+    /// Binds it at a path of 107 bytes at most, in a directory that no other user can write. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If it cannot be bound, or something else is there.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
         let length = path.as_os_str().as_bytes().len();
         if length > MAX_PATH {
             return Err(BindError::PathTooLong { path: path.to_owned(), length });
@@ -54,7 +59,7 @@ impl Drop for ControlSocket {
 }
 
 /// Whether connections of `peer` are accepted: those of the daemon's own user, and of root.
-pub(crate) const fn admits(user: u32, peer: u32) -> bool {
+pub const fn admits(user: u32, peer: u32) -> bool {
     peer == user || peer == 0
 }
 
