@@ -2,12 +2,18 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dashboard;
 mod demo;
 mod discovery;
+mod dist;
 mod eras;
 mod failures;
 mod fleet;
+mod kubernetes;
+mod monitoring;
+mod outliving;
 mod packaging;
 mod prometheus;
 mod readiness;
+mod requests;
 mod stopping;

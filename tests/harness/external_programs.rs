@@ -16,10 +16,26 @@ pub enum ExternalProgram {
     LlamaServer0_3_16,
     /// Prometheus; promtool is in the same folder.
     Prometheus,
+    /// Chromium without a window.
+    Browser,
     /// hadolint, which checks Dockerfiles.
     Hadolint,
     /// systemd-analyze, which checks units.
     SystemdAnalyze,
+    /// Alertmanager; amtool is in the same folder.
+    Alertmanager,
+    /// jsonnet, which evaluates mixins.
+    Jsonnet,
+    /// kustomize, which builds manifests from parts.
+    Kustomize,
+    /// kubernetes-validate, which checks manifests by the schemas of Kubernetes.
+    KubernetesValidate,
+    /// The list of the npm packages with the schemas of operators, in the folder of these packages.
+    KubernetesModels,
+    /// Docker Compose as a program of its own.
+    DockerCompose,
+    /// yamllint, which checks files of YAML.
+    Yamllint,
 }
 
 impl ExternalProgram {
@@ -30,8 +46,16 @@ impl ExternalProgram {
             Self::LlamaServer0_3_2 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", "a llama-server of 2024"),
             Self::LlamaServer0_3_16 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", "a llama-server of 2025"),
             Self::Prometheus => ("LLAMA_WARDEN_TEST_PROMETHEUS", "a real Prometheus"),
+            Self::Browser => ("LLAMA_WARDEN_TEST_BROWSER", "a real browser"),
             Self::Hadolint => ("LLAMA_WARDEN_TEST_HADOLINT", "hadolint"),
             Self::SystemdAnalyze => ("LLAMA_WARDEN_TEST_SYSTEMD_ANALYZE", "systemd-analyze"),
+            Self::Alertmanager => ("LLAMA_WARDEN_TEST_ALERTMANAGER", "a real Alertmanager"),
+            Self::Jsonnet => ("LLAMA_WARDEN_TEST_JSONNET", "jsonnet"),
+            Self::Kustomize => ("LLAMA_WARDEN_TEST_KUSTOMIZE", "kustomize"),
+            Self::KubernetesValidate => ("LLAMA_WARDEN_TEST_KUBERNETES_VALIDATE", "kubernetes-validate"),
+            Self::KubernetesModels => ("LLAMA_WARDEN_TEST_KUBERNETES_MODELS", "the schemas of operators"),
+            Self::DockerCompose => ("LLAMA_WARDEN_TEST_DOCKER_COMPOSE", "Docker Compose"),
+            Self::Yamllint => ("LLAMA_WARDEN_TEST_YAMLLINT", "yamllint"),
         }
     }
 }

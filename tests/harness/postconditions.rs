@@ -63,6 +63,7 @@ async fn check_replay(daemon: &TestDaemon) -> Result<(), String> {
 fn without_times(mut report: StatusReport) -> StatusReport {
     for server in &mut report.servers {
         server.uptime_seconds = 0;
+        server.phase_seconds = 0.0;
         server.waiting_for = None;
         server.note = None;
         server.health = None;

@@ -46,6 +46,8 @@ async fn kill(daemon: &TestDaemon) {
 pub async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
     fleet.rewrite("a", &with_escaped_descendant(life_ms, Vec::new()));
     let next = sandbox.up(fleet).await;
+    // One that was being stopped by hand when the daemon was killed stays down otherwise.
+    next.command("a", "start").await.expect(202);
     next.ready("a").await;
     // The server does not wait for its descendant.
     eventually("its own descendant runs", WAIT_LIMIT, async || survivors(fleet, life_ms).0 > 0).await;

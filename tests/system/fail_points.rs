@@ -16,7 +16,7 @@ use llama_warden_events::Envelope;
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
     DaemonOptions, Sandbox, TestDaemon, TestFleet, TestRequest, TestResponse, WAIT_LIMIT, action_at, daemon_program,
-    eventually, measured, sandbox, stand_in_program,
+    eventually, measured, processes_with, sandbox, stand_in_program,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -28,10 +28,11 @@ use crate::crash_moments::{assert_next_start_is_clean, survivors, unique_life_ms
 const VARIABLE: &str = "LLAMA_WARDEN_FAIL_POINT";
 
 /// The sources that replace files of the state directory, each with its file.
-const REPLACED: [(&str, &str); 4] = [
+const REPLACED: [(&str, &str); 5] = [
     ("components/canary/src/overrides.rs", "builds.json"),
     ("lib/processes/src/leftovers.rs", "boots"),
-    ("lib/state-files/src/failures.rs", "failures.json"),
+    ("lib/state-files/src/kept_file.rs", "down.json"),
+    ("lib/state-files/src/kept_file.rs", "failures.json"),
     ("lib/state-files/src/ports.rs", "ports.json"),
 ];
 
@@ -79,6 +80,11 @@ fn names(function: &str, sources: &[(String, String)]) -> Vec<String> {
         }
     }
     names
+}
+
+/// Fail points of a hand-over and of what the next daemon does with it, to which another play leads.
+fn is_of_hand_over(point: &str) -> bool {
+    point.starts_with("hand-over-") || point.starts_with("adopt-")
 }
 
 /// Every fail point, each as the variable names it.
@@ -221,16 +227,80 @@ fn wherever_the_daemon_is_killed_nothing_is_left_and_the_next_start_is_clean() {
     let has_points =
         fs::read(&program).expect("it can be read").windows(VARIABLE.len()).any(|at| at == VARIABLE.as_bytes());
     assert!(has_points, "{} has no fail points: it was built without debug assertions", program.display());
-    let points = points();
+    let mut points = points();
+    points.retain(|point| !is_of_hand_over(point));
+    side_by_side(&points, |point| {
+        println!("{point}");
+        sandbox(async |sandbox| kill_at(sandbox, point).await);
+    });
+}
+
+fn side_by_side<T: Sync>(items: &[T], test: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    println!("{point}");
-                    sandbox(async |sandbox| kill_at(sandbox, point).await);
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    test(item);
                 }
             });
         }
+    });
+}
+
+/// Has a daemon replaced by `up --take-over`, and kills the old one or the new one at `point`.
+async fn hand_over_at(sandbox: &Sandbox, point: &str, policy: &str) {
+    let mut fleet = sandbox.fleet();
+    fleet.daemon(&format!("on-daemon-death = \"{policy}\""));
+    let ids = ["a", "b"];
+    for id in ids {
+        fleet.server(id, Script::default());
+    }
+    let environment = vec![(VARIABLE.to_owned(), point.to_owned())];
+    let take_over = || vec!["--take-over".to_owned()];
+    let (old, new) = match point.starts_with("adopt-") {
+        false => (environment, Vec::new()),
+        true => (Vec::new(), environment),
+    };
+    let is_new_killed = !new.is_empty();
+    let old = sandbox.up_with(&fleet, &DaemonOptions { environment: old, ..DaemonOptions::default() }).await;
+    let mut pids = Vec::new();
+    for id in ids {
+        old.ready(id).await;
+        pids.push(old.report(id).await.pid.expect("it runs"));
+    }
+    let options = DaemonOptions { environment: new, arguments: take_over(), ..DaemonOptions::default() };
+    let mut next = sandbox.launch(&fleet, &options);
+    if is_new_killed {
+        assert_eq!(old.exit_code().await, 0, "{}", old.log());
+        assert_eq!(next.exit().await.signal(), Some(Signal::SIGKILL as i32), "{point}\n{}", next.log());
+        next = sandbox.launch(&fleet, &DaemonOptions { arguments: take_over(), ..DaemonOptions::default() });
+    } else {
+        assert_eq!(old.exit().await.signal(), Some(Signal::SIGKILL as i32), "{point}\n{}", old.log());
+    }
+    next.answering().await;
+    for (id, before) in ids.iter().zip(pids) {
+        next.ready(id).await;
+        let pid = next.report(id).await.pid.expect("it runs");
+        assert!(policy != "adopt" || pid == before, "{point}: {id} goes on");
+        let model = format!("--model\0{}", fleet.model(id).display());
+        eventually("it runs once", WAIT_LIMIT, async || processes_with(&model).len() == 1).await;
+        assert_eq!(processes_with(&model)[0].pid, pid, "{point}, {policy}");
+    }
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.exit_code().await, 0, "{}", next.log());
+    eventually("nothing is left", WAIT_LIMIT, async || processes_in(sandbox.path()).is_empty()).await;
+}
+
+/// Faults S2 and S3: whichever daemon dies, no server is lost, and none runs twice.
+#[test]
+fn wherever_a_daemon_is_killed_in_a_hand_over_the_next_one_goes_on() {
+    let mut points = points();
+    points.retain(|point| is_of_hand_over(point));
+    assert!(points.len() > 8, "{points:?}");
+    let cases: Vec<_> = points.iter().flat_map(|point| [(point, "adopt"), (point, "kill")]).collect();
+    side_by_side(&cases, |(point, policy)| {
+        println!("{point}, {policy}");
+        sandbox(async |sandbox| hand_over_at(sandbox, point, policy).await);
     });
 }

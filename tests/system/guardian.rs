@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use llama_warden_api_types::{GuardianReport, StatusReport};
+use llama_warden_events::FailureReason;
 use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
     DaemonOptions, ProcessInfo, TestDaemon, WAIT_LIMIT, action_at, descendants, eventually, is_root,
@@ -73,7 +74,7 @@ fn a_killed_guardian_is_replaced_and_shown_while_servers_stay_ready() {
 
 /// Fault S25: nobody restarts what is only slow, and somebody has stopped this one for good.
 #[test]
-fn a_stopped_guardian_is_replaced_by_the_next_launch() {
+fn a_stopped_guardian_is_replaced_once_a_launch_needs_it() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default()).server("b", Script::default());
@@ -82,6 +83,9 @@ fn a_stopped_guardian_is_replaced_by_the_next_launch() {
         daemon.ready("b").await;
         let (servers, before) = (pids(&daemon.status().await), guardian(&daemon).await);
         send(before.pid, Signal::SIGSTOP);
+        // By the shim that it has forked in advance.
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        assert_eq!(guardian(&daemon).await, before);
         let asked = Instant::now();
         daemon.command("a", "restart?wait=50s").await.expect(200);
         measured("S25", "restart of a server under a stopped guardian", asked.elapsed());
@@ -89,6 +93,67 @@ fn a_stopped_guardian_is_replaced_by_the_next_launch() {
         assert_eq!((after.restarts, status.ready_servers), (1, 2));
         assert_eq!(pids(&status)["b"], servers["b"]);
         assert_eq!(ProcessInfo::of(before.pid), None);
+    });
+}
+
+/// The shims of a guardian that run no program: the one that it has forked in advance.
+fn spares(guardian: u32, daemon: &TestDaemon) -> Vec<u32> {
+    let below = descendants(daemon.pid());
+    let has_child = |pid: u32| below.iter().any(|process| process.parent == pid);
+    let is_spare = |process: &&ProcessInfo| process.parent == guardian && !process.is_zombie && !has_child(process.pid);
+    below.iter().filter(is_spare).map(|process| process.pid).collect()
+}
+
+/// Fault S25: the shim that waits for the next program is killed; and it is replaced after each use.
+#[test]
+fn one_shim_waits_for_the_next_program_and_may_be_killed() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let guardian = guardian(&daemon).await;
+        let one = async || {
+            eventually("one waits", WAIT_LIMIT, async || spares(guardian.pid, &daemon).len() == 1).await;
+            spares(guardian.pid, &daemon)[0]
+        };
+        let first = one().await;
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        let shim = ProcessInfo::of(pids(&daemon.status().await)["a"].expect("it runs")).expect("it runs").parent;
+        assert_eq!(shim, first, "it runs the next program");
+        send(one().await, Signal::SIGKILL);
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        assert_eq!(self::guardian(&daemon).await.restarts, 0, "the guardian did nothing wrong");
+        one().await;
+    });
+}
+
+/// Fault S7: the guardian has no descriptor for the socket of the next shim.
+#[test]
+fn a_launch_under_a_guardian_without_descriptors_says_so_and_is_tried_again() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"100ms\"\nmax-delay = \"100ms\"\nmax-attempts = 1000");
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let guardian = guardian(&daemon).await;
+        let limit = async |descriptors: &str| {
+            let mut prlimit = sandbox.program("prlimit");
+            prlimit.args(["--pid", &guardian.pid.to_string(), &format!("--nofile={descriptors}:4096")]);
+            assert!(prlimit.status().await.expect("util-linux is there").success());
+        };
+        limit("3").await;
+        // The first one is run by the shim that is there already.
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        daemon.command("a", "restart").await.expect(202);
+        let (reason, detail, _) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::SpawnFailed, "{detail}");
+        assert!(detail.contains("no free descriptor"), "{detail}");
+        let seq = daemon.status().await.seq;
+        limit("1024").await;
+        daemon.event_after(seq, "it is ready", |event| event.event.kind() == "ReadyReached").await;
+        assert_eq!(self::guardian(&daemon).await.restarts, 0);
     });
 }
 

@@ -55,10 +55,10 @@ fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
             assert!(detail.contains(part), "{detail}");
         }
         assert_eq!((phase(&daemon, "big").await, daemon.count("big", "LaunchBegan").await), (PhaseName::Failed, 0));
-        let memory = daemon.server("big").await.memory.expect("it was estimated");
+        let memory = daemon.server("big").await.report.memory.expect("it was estimated");
         // Two layers of width 64, keys and values, two bytes each.
         assert_eq!(memory.kv_bytes, 4_000_000_000_000 * 2 * 64 * 2 * 2);
-        assert!(daemon.server("a").await.memory.is_some());
+        assert!(daemon.server("a").await.report.memory.is_some());
         let refused = [("server", "big"), ("reason", "refused")];
         assert_eq!(sample(&daemon.metrics().await, "llama_warden_server_failures_total", &refused), Some(1.0));
         let answer = daemon.command("big", "start?wait=50s").await.expect(502).json();
@@ -110,7 +110,7 @@ fn memory_is_not_estimated_where_the_policy_is_off() {
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("big").await;
         let detail = daemon.server("big").await;
-        assert_eq!((detail.memory, detail.warnings.len()), (None, 0));
+        assert_eq!((detail.report.memory, detail.warnings.len()), (None, 0));
     });
 }
 

@@ -1,9 +1,12 @@
 //! What a command does while its daemon accepts connections and does nothing else.
 
+use std::process::Stdio;
+
 use futures_util::future::join_all;
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{WAIT_LIMIT, eventually, sandbox};
+use llama_warden_tests::{WAIT_LIMIT, daemon_program, eventually, sandbox};
 use nix::sys::signal::Signal;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Duration, timeout};
 
 /// Far longer than a command may take, and shorter than the time that a living daemon has for an answer.
@@ -84,5 +87,53 @@ fn a_wait_ends_soon_after_its_daemon_falls_silent() {
         }
         daemon.signal(Signal::SIGCONT);
         eventually("it answers again", WAIT_LIMIT, async || daemon.control().answers("/livez").await).await;
+    });
+}
+
+#[test]
+fn whoever_follows_is_told_that_the_daemon_has_fallen_silent() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let commands: [(&[&str], &str); 3] = [
+            (&["status", "--watch"], "accepts connections and has not answered"),
+            (&["status", "--watch", "--json"], "accepts connections and has not answered"),
+            (&["events", "-f"], "[the daemon does not answer; waiting]"),
+        ];
+        let mut followers = Vec::new();
+        for (arguments, told) in commands {
+            let mut command = sandbox.program(daemon_program());
+            command.arg("--config").arg(daemon.config()).args(arguments);
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+            let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+            timeout(WAIT_LIMIT, lines.next_line()).await.expect("it shows something").expect("readable");
+            followers.push((arguments, told, child, lines));
+        }
+        daemon.signal(Signal::SIGSTOP);
+        for (arguments, told, child, lines) in &mut followers {
+            let mut errors = BufReader::new(child.stderr.take().expect("piped")).lines();
+            // The problem of `--json` is data.
+            let says = async {
+                loop {
+                    let line = tokio::select! {
+                        Ok(Some(line)) = errors.next_line() => line,
+                        Ok(Some(line)) = lines.next_line() => line,
+                    };
+                    if line.contains(*told) {
+                        return;
+                    }
+                }
+            };
+            timeout(SOON, says).await.unwrap_or_else(|_| panic!("{arguments:?} says nothing"));
+        }
+        daemon.signal(Signal::SIGCONT);
+        eventually("it answers again", WAIT_LIMIT, async || daemon.control().answers("/livez").await).await;
+        for (_, _, child, _) in &mut followers {
+            // That of `status` has ended.
+            let _ = child.start_kill();
+            child.wait().await.expect("it ends");
+        }
     });
 }

@@ -150,11 +150,11 @@ fn up_on_a_terminal_shows_a_live_table_with_the_warnings_above_it() {
             let place = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or(usize::MAX);
             assert_eq!(lines.iter().filter(|line| line.starts_with("SERVER")).count(), 1, "{lines:#?}");
             assert_eq!(place("0 of 3 ready, 0 running"), place("SERVER") + 4, "how it ended: {lines:#?}");
-            let failures = lines.iter().filter(|line| line.contains("ERROR server failed")).count();
+            let failures = lines.iter().filter(|line| line.contains("ERROR bad: server failed")).count();
             assert_eq!(failures, 1, "{lines:#?}");
             let above = lines[..place("SERVER")].join("");
             assert!(above.contains(&format!("http://127.0.0.1:{}", fleet.listen())), "{lines:#?}");
-            assert!(above.contains("ERROR server failed"), "a line of the log stands above the table: {lines:#?}");
+            assert!(above.contains("ERROR bad: server failed"), "a line of the log stands above the table: {lines:#?}");
         }
         let plain = command(sandbox, &config, &["up", "--plain"]);
         let text = ProgramRun::on_terminal(plain, 80, 24, Some("answers requests")).await.expect(0).stdout;
@@ -247,7 +247,7 @@ fn events_are_sentences_of_the_named_servers_in_the_given_time() {
         daemon.ready("b").await;
         let events = sandbox.run(daemon.config(), ["events", "a", "--since", "1h"]).await.expect(0).stdout;
         assert!(events.lines().all(|line| line.contains(" a ") || line.contains(" a#1 ")), "{events}");
-        assert!(events.lines().any(|line| line.contains(" a#1 server is ready via=")), "{events}");
+        assert!(events.lines().any(|line| line.contains(" a#1 server is ready: via ")), "{events}");
         let none = sandbox.run(daemon.config(), ["events", "--since", "0s"]).await.expect(0).stdout;
         assert_eq!(none, "");
         let json = sandbox.run(daemon.config(), ["events", "a", "--json"]).await.expect(0).stdout;

@@ -3,6 +3,7 @@
 //!
 //! The chores themselves are the binary beside this library.
 
+pub mod browser;
 mod build_log;
 pub mod cargo;
 mod debian;
@@ -15,3 +16,4 @@ pub mod python;
 mod sdist;
 pub mod shell;
 pub mod systemd;
+pub mod validators;

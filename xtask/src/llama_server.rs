@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 
-use crate::debian::{self, Recipe};
+use crate::debian::{self, Recipe, USR_BIN};
 use crate::error::Error;
 use crate::sdist::{self, Sdist};
 use crate::{parts, paths, shell};
@@ -17,8 +17,12 @@ const VARIABLE: &str = "LLAMA_SERVER";
 /// The source package that a bare version means. It has the longest history of llama.cpp versions.
 const PYTHON_PACKAGE: &str = "llama-cpp-python";
 
-const DEBIAN: Recipe =
-    Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], programs: &["llama-server"] };
+const DEBIAN: Recipe = Recipe {
+    name: "llama-server-debian",
+    packages: &["llama.cpp-tools"],
+    folder: USR_BIN,
+    programs: &["llama-server"],
+};
 
 /// Where the llama-server comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod ci;
 mod deny;
+mod dist;
 mod faults;
 mod fuzz;
 mod gguf;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
-use xtask::{prometheus, shell};
+use xtask::{browser, prometheus, shell, validators};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -40,6 +41,10 @@ enum Chore {
     },
     /// Provide a real Prometheus with promtool and print its path
     Prometheus,
+    /// Provide a real browser for the tests of the dashboard and print its path
+    Browser,
+    /// Provide the programs that judge what `config` ships, and print them as variables for `env`
+    Validators,
     /// Provide everything that the tests need, then run all of them
     Test(test::TestOptions),
     /// Check the rules of layout that no compiler checks
@@ -68,6 +73,8 @@ enum Chore {
     Deny(deny::DenyOptions),
     /// Have inputs invented for whatever reads bytes of others, and find those that break a promise
     Fuzz(fuzz::FuzzOptions),
+    /// Pack the program, stripped, with licences, manual pages, completions, units and rules, and print the path of the archive
+    Dist(dist::DistOptions),
     /// Run all checks, then all tests
     Ci,
 }
@@ -80,6 +87,15 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
     match chore {
         Chore::LlamaServer { build } => println!("{}", llama_server::provide(&build)?.display()),
         Chore::Prometheus => println!("{}", prometheus::provide()?.display()),
+        Chore::Browser => {
+            browser::node_modules()?;
+            println!("{}", browser::provide()?.display());
+        }
+        Chore::Validators => {
+            for (variable, program) in validators::provide()? {
+                println!("{variable}={}", program.display());
+            }
+        }
         Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,
@@ -90,6 +106,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Soak { arguments } => return bench(std::iter::once("soak".into()).chain(arguments)),
         Chore::Deny(options) => deny::run(&options)?,
         Chore::Fuzz(options) => fuzz::run(&options)?,
+        Chore::Dist(options) => println!("{}", dist::run(&options)?.display()),
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

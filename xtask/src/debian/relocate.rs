@@ -4,8 +4,9 @@
 //! test that observes the process must see the program itself under the pid that it spawned.
 //!
 //! ```text
-//! tree/bin  the programs, and ggml's back ends, which ggml looks for beside the executable
-//! tree/lib  the loader and all libraries, those in subfolders of the library path included
+//! tree/bin    the programs, the data that lies beside them, and ggml's back ends, which ggml looks for beside the executable
+//! tree/lib    the loader and all libraries, those in subfolders of the library path included
+//! tree/fonts  the fonts, where the packages have any
 //! ```
 
 use std::ffi::OsStr;
@@ -13,25 +14,38 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::{Recipe, USR_BIN};
 use crate::error::{Error, OnPath};
 use crate::shell;
 
 /// Folders of modules that these programs do not load.
 const MODULE_FOLDERS: [&str; 5] = ["gconv", "engines-3", "ossl-modules", "audit", "security"];
 
-/// Collects `programs` and their libraries from `unpacked` into `tree`, so that they run once `tree` lies at `place`.
+/// Collects the programs of `recipe` and their libraries from `unpacked` into `tree`, so that they run once `tree` lies at `place`.
 ///
 /// # Errors
 /// When a program or the loader is missing, or patchelf fails.
-pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, programs: &[&str]) -> Result<(), Error> {
+pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, recipe: &Recipe) -> Result<(), Error> {
     let (bin, lib) = (tree.join("bin"), tree.join("lib"));
     for folder in [&bin, &lib] {
         fs::create_dir_all(folder).on("create", folder)?;
     }
     collect_libraries(&unpacked.join("usr/lib"), &lib, &bin)?;
-    for program in programs {
-        let from = unpacked.join("usr/bin").join(program);
+    let programs = unpacked.join(recipe.folder);
+    for program in recipe.programs {
+        let from = programs.join(program);
+        // Some packages have only a link there.
+        let from = fs::canonicalize(&from).on("find the program", &from)?;
         fs::rename(&from, bin.join(program)).on("find the program", &from)?;
+    }
+    if recipe.folder != USR_BIN {
+        for from in regular_files(&programs)? {
+            fs::rename(&from, bin.join(from.file_name().unwrap_or_default())).on("move", &from)?;
+        }
+    }
+    let fonts = unpacked.join("usr/share/fonts");
+    if fonts.is_dir() {
+        fs::rename(&fonts, tree.join("fonts")).on("move", &fonts)?;
     }
     let patchelf = Patchelf { loader: loader(&lib)?, lib: lib.clone(), program: unpacked.join("usr/bin/patchelf") };
     for library in regular_files(&lib)? {
@@ -42,7 +56,7 @@ pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, programs: &[&str]) -
     }
     let interpreter = place.join("lib").join(patchelf.loader.file_name().unwrap_or_default());
     let interpreter = interpreter.display().to_string();
-    for program in programs {
+    for program in recipe.programs {
         // RPATH, unlike RUNPATH, also applies to libraries that the program's libraries load.
         let settings = ["--set-interpreter", &interpreter, "--force-rpath", "--set-rpath", "$ORIGIN/../lib"];
         patchelf.run(&settings, &bin.join(program))?;

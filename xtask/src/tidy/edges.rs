@@ -41,6 +41,7 @@ const TABLE: &str = "
     client: events api-types
     component: events state bus config + component-kit
     support:
+    http-server: support
     procfs:
     processes: events procfs support
     state-files: events support
@@ -48,44 +49,49 @@ const TABLE: &str = "
     config-source: located-toml support
     fleet: events support
     config: events located-toml config-source fleet support
-    plugin-files: events
+    plugin-files: events support
     dialects: events support config plugin-files
     detectors: events requests plugin-files
     catalog: events + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
+    room: events config memory
     component-kit: events state bus component config
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
-    supervisor: events state bus component support config memory state-files + component-kit
+    supervisor: events state bus component support config memory room state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
-    api: events state bus component support procfs api-types + component-kit client
-    metrics: events state requests bus component support procfs api-types + component-kit config
+    dashboard: api-types
+    api: events state bus component support procfs memory api-types http-server + component-kit client
+    metrics: events state requests bus component support procfs config probe api-types + component-kit
     telemetry: events state bus component support + component-kit
+    router: events state bus component support config probe http-server + component-kit
     systemd: events state bus component + component-kit
-    schema-gen: events config dialects detectors api metrics
+    monitoring: + events metrics
+    schema-gen: events config dialects detectors api metrics dashboard monitoring
     stand-in: + tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
     daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client metrics systemd telemetry + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
     connect: terminal daemon events config api-types client
     top: connect terminal daemon events state support api-types client + component-kit
     doctor: connect builds terminal daemon procfs memory config client
-    cli: connect doctor top builds terminal daemon events state bus component support config catalog plugin-files api-types client \
+    import:
+    cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
         detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf xtask
-    model: events state bus component config memory probe readiness terminator supervisor health component-kit
+    model: events state bus component config memory room probe readiness terminator supervisor health component-kit
     xtask: tiny-gguf
 ";
 

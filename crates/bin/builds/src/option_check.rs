@@ -128,6 +128,16 @@ impl OptionCheck<'_> {
         // A `pre-start` command may fetch the files.
         for file in line.files.iter().filter(|_| spec.hooks.pre_start.is_none()) {
             let Err(error) = file.look() else { continue };
+            if error.kind() == ErrorKind::InvalidData {
+                let message = format!("{} of `{}` cannot be used: {error}", file.path.display(), file.option);
+                add(
+                    Severity::Error,
+                    &file.at,
+                    message,
+                    "name another file, or convert this one with openssl".to_owned(),
+                );
+                continue;
+            }
             let message = match error.kind() {
                 ErrorKind::NotFound => format!("{} of `{}` does not exist", file.path.display(), file.option),
                 _ => format!("cannot look at {} of `{}`: {error}", file.path.display(), file.option),
@@ -135,7 +145,7 @@ impl OptionCheck<'_> {
             let help = if file.path.is_absolute() {
                 "put it there, or write another path; a launch waits for it"
             } else {
-                "write the whole path: in `args`, a relative one is relative to the folder where the daemon was started"
+                "write the whole path: in `args` and `env`, a relative one is relative to the folder where the daemon was started"
             };
             add(Severity::Warning, &file.at, message, help.to_owned());
         }

@@ -106,9 +106,7 @@ fn named(global: &GlobalArgs, address: &str) -> Result<(Option<LoadedConfig>, Ve
         CommandFailure::usage(error).next_step("write it as http://HOST:PORT or unix:/path/to/control.sock")
     })?;
     // The command goes where the user says, whatever the state of the configuration.
-    let loaded = LoadedConfig::find(global.config.as_deref())
-        .or_else(|_| LoadedConfig::find_daemon(global.config.as_deref()))
-        .ok();
+    let loaded = LoadedConfig::find_daemon(global.config.as_deref()).ok().map(|(loaded, _)| loaded);
     let own = loaded.as_ref().and_then(|loaded| loaded.configuration.daemon().listen.as_ref());
     let takes_token = own.is_some_and(|own| address == exact(own) || Some(&address) == reachable(own).as_ref());
     Ok((loaded, vec![Candidate { address, takes_token }]))
@@ -147,13 +145,13 @@ fn reachable(listen: &TcpAddress) -> Option<DaemonAddress> {
 
 /// The configuration. If it became invalid while the daemon runs, only the keys that lead to the daemon.
 fn configuration(global: &GlobalArgs) -> Result<LoadedConfig, CommandFailure> {
-    LoadedConfig::find(global.config.as_deref()).or_else(|_| {
-        let loaded = LoadedConfig::find_daemon(global.config.as_deref())?;
+    let (loaded, problems) = LoadedConfig::find_daemon(global.config.as_deref())?;
+    if problems.is_some() {
         print_note(
             "warning: the configuration is invalid (see `llama-warden check`); only what leads to its daemon is read from it",
         );
-        Ok(loaded)
-    })
+    }
+    Ok(loaded)
 }
 
 /// The token of the configuration. One that cannot be read is left out with a warning: the daemon may not need it.

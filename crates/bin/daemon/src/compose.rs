@@ -9,6 +9,7 @@ use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{Launcher, Spawner};
 use llama_warden_metrics::Metrics;
 use llama_warden_readiness::Readiness;
+use llama_warden_router::Router;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
 use llama_warden_systemd::Systemd;
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
@@ -36,6 +37,8 @@ pub struct ComponentSettings {
     pub launcher: Launcher,
     /// Limits, profiles, and the sender of the fleet.
     pub supervisor: SupervisorSettings,
+    /// Bound already, where it listens.
+    pub router: Router,
     /// Listeners, token, and what the endpoints read.
     pub api: Api,
     /// The exporter, whose route the API serves.
@@ -67,6 +70,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Hooks::new(fleet, settings.boot, settings.spawner))?;
     host.add(Canaries::new(context.bus().clone(), context.fleet(), context.lane().clone()))?;
     host.add(Supervisor::new(settings.supervisor))?;
+    host.add(settings.router)?;
     host.add(settings.metrics)?;
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;

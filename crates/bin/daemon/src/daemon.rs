@@ -16,6 +16,7 @@ use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_metrics::Metrics;
+use llama_warden_router::Router;
 use llama_warden_support::fail_point;
 use llama_warden_telemetry::{EventLog, LogReopener, Tracing};
 use tokio::sync::watch;
@@ -100,6 +101,7 @@ impl PreparedDaemon {
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
+        let route_listener = sockets::bind_router(configuration.router())?;
         fail_point("start-bound");
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -123,6 +125,7 @@ impl PreparedDaemon {
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;
+        let memory_probe = settings::memory_probe();
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log,
@@ -137,15 +140,18 @@ impl PreparedDaemon {
                 resolver.clone().source(),
                 &state,
                 launcher.held(),
+                memory_probe.clone(),
             ),
             launcher,
             boot,
             spawner,
+            router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone()),
             api: Api {
                 listeners,
                 bus: host.bus().clone(),
                 lane: host.lane().clone(),
-                routes: vec![metrics.route()],
+                routes: settings::routes(daemon, &metrics),
+                memory: memory_probe,
                 models: Arc::new(move || resolver.models()),
                 configuration: loaded.place(),
                 description: documents::OPENAPI,
@@ -215,6 +221,7 @@ async fn end(running: RunningHost, bus: Bus) -> CommandResult {
     running.join().await.map_err(CommandFailure::failed)?;
     let snapshot = bus.snapshot();
     if snapshot.daemon.is_handing_over {
+        fail_point("hand-over-complete");
         return Ok(Exit::Done);
     }
     let left = snapshot

@@ -29,6 +29,7 @@ pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
 pub use heap::set_up_heap;
 pub use load::{LoadedConfig, print_problems, print_warnings};
 pub use runtime::build_runtime;
+pub use settings::rehearse;
 pub use sockets::inherited_sockets;
 pub use state_dir::{BACKGROUND_LOG, LOCK, StateDir};
 pub use token_file::{open_to_others, read_token};

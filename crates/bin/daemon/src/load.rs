@@ -93,15 +93,21 @@ impl LoadedConfig {
         Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
     }
 
-    /// Finds the configuration and keeps only the valid keys that lead to its daemon. The rest of the file may be invalid:
-    /// it may have been edited since the daemon read it.
+    /// Finds the configuration of a daemon to talk to. Of an invalid one, only the valid keys that lead to the daemon are kept, beside
+    /// the problems: it may have been edited since the daemon read it. Reads it once, since a pipe gives its text once.
     ///
     /// # Errors
     /// The file cannot be read, or names a state directory that cannot be made out: then another daemon would be meant.
-    pub fn find_daemon(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
+    pub fn find_daemon(explicit: Option<&Path>) -> Result<(Self, Option<ConfigProblems>), CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory().unwrap_or_else(|_| "/".into());
         let source = find(explicit, &environment, &directory)?;
+        let problems = match Configuration::parse(&source, &environment) {
+            Ok(configuration) => {
+                return Ok((Self { configuration: Arc::new(configuration), source, environment }, None));
+            }
+            Err(problems) => problems,
+        };
         let loaded = Self::parse(&keep_daemon_keys(&source), environment)?;
         if loaded.configuration.daemon().state_dir.is_none() && source.text.contains("state-dir") {
             return Err(CommandFailure::usage(
@@ -109,7 +115,7 @@ impl LoadedConfig {
             )
             .next_step("fix it (`llama-warden check` shows each problem), or name the daemon with --address"));
         }
-        Ok(loaded)
+        Ok((loaded, Some(problems)))
     }
 
     /// The servers for this machine and a profile.

@@ -4,19 +4,28 @@
 //! launched no server.
 
 use std::error::Error;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{Listeners, TcpAccess};
+use llama_warden_api_types::ExtraRoute;
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, OnDaemonDeath, SourceKind};
+use llama_warden_config::{
+    ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, MaxLoaded, OnDaemonDeath, RouterAddress,
+    RouterSettings, SourceKind,
+};
+use llama_warden_dashboard::dashboard_routes;
+use llama_warden_detectors::Pack;
+use llama_warden_dialects::Dialect;
 use llama_warden_events::{BootId, Incarnation, ServerId};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
-use llama_warden_memory::SystemMemoryProbe;
+use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
+use llama_warden_metrics::Metrics;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
-use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{Tracing, TracingSettings};
 use nix::unistd::geteuid;
@@ -27,8 +36,9 @@ use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
+use crate::sockets;
 use crate::state_dir::StateDir;
-use crate::token_file::TokenFile;
+use crate::token_file::{TokenFile, read_token};
 
 /// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -47,6 +57,15 @@ pub fn readiness(
         Some(make) => readiness.with_matchers(make),
         None => readiness,
     })
+}
+
+/// Fails for what would keep a daemon from starting in the place of one that runs, as far as that can be seen beforehand.
+pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
+    let daemon = configuration.daemon();
+    plugin_set::<Pack>(configuration.detectors_dir(), "readiness.detectors-dir")?;
+    plugin_set::<Dialect>(configuration.dialects_dir(), "llama-server.dialects-dir")?;
+    daemon.token_file.as_deref().map(read_token).transpose()?;
+    daemon.listen.as_ref().map_or(Ok(()), sockets::require_free_or_ours)
 }
 
 /// Starts the guardian, this process' first child, which makes every other process.
@@ -98,6 +117,7 @@ pub fn supervisor(
     source: FleetSource,
     state: &StateDir,
     adopted: Vec<(ServerId, Incarnation)>,
+    memory_probe: Arc<dyn MemoryProbe>,
 ) -> SupervisorSettings {
     let start = configuration.start();
     SupervisorSettings {
@@ -108,12 +128,39 @@ pub fn supervisor(
             shutdown: configuration.daemon().shutdown_deadline,
             starts: start.max_concurrent.map(|most| most.get() as usize),
             memory: start.memory,
+            routing: RoutingPolicy::default(),
         },
-        memory_probe: Arc::new(SystemMemoryProbe::new()),
+        memory_probe,
+        router: router(configuration),
         seed: fastrand::u64(..),
         adopted,
         state_dir: Some(state.path().to_owned()),
     }
+}
+
+/// Reads the memory of this machine, for admission and for those who ask.
+pub fn memory_probe() -> Arc<dyn MemoryProbe> {
+    Arc::new(SystemMemoryProbe::new())
+}
+
+/// The routes that components and the dashboard add to the API.
+pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
+    let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
+    std::iter::once(metrics.route()).chain(dashboard).collect()
+}
+
+/// `[router]`, where it listens. Where nothing measures the memory of a GPU, one server at a time is all that surely fits.
+fn router(configuration: &Configuration) -> Option<RouterSettings> {
+    let router = configuration.router().clone();
+    if router.listen == RouterAddress::Off {
+        return None;
+    }
+    let is_unmeasured = || SystemMemoryProbe::new().read(&[]).gpus == Gpus::Unmeasured;
+    let max_loaded = match router.max_loaded {
+        MaxLoaded::Auto if is_unmeasured() => MaxLoaded::AtMost(NonZeroU32::MIN),
+        other => other,
+    };
+    Some(RouterSettings { max_loaded, ..router })
 }
 
 /// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its

@@ -6,8 +6,9 @@ use std::net::{TcpListener, ToSocketAddrs as _};
 
 use listenfd::ListenFd;
 use llama_warden_api::{BindError, Listeners};
-use llama_warden_config::TcpAddress;
+use llama_warden_config::{RouterSettings, TcpAddress};
 use llama_warden_procfs::{SocketAddress, listener, program_name};
+use llama_warden_router::{RouterListener, RouterUnavailable};
 
 use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
@@ -34,18 +35,49 @@ pub fn bind(
             BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
             _ => None,
         };
-        let Some(Holder { pid, program }) = holder else {
-            let by_errno = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
-            return CommandFailure::failed(with_source(&error)).next_step(by_errno.unwrap_or(error.next_step()));
+        failure(&error, holder)
+    })
+}
+
+/// Fails where another program than a llama-warden listens on the address, before a running daemon gives way to one that could not
+/// listen there.
+pub fn require_free_or_ours(TcpAddress { host, port }: &TcpAddress) -> Result<(), CommandFailure> {
+    match TcpListener::bind((host.as_str(), *port)) {
+        Err(source) if source.kind() == ErrorKind::AddrInUse => {
+            let holder = holder(host, *port).filter(|holder| holder.program != PROGRAM);
+            let error = BindError::Tcp { host: host.clone(), port: *port, source };
+            holder.map_or(Ok(()), |holder| Err(failure(&error, Some(holder))))
+        }
+        Err(source) => Err(failure(&BindError::Tcp { host: host.clone(), port: *port, source }, None)),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
+    let Some(Holder { pid, program }) = holder else {
+        let by_errno = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
+        return CommandFailure::failed(with_source(error)).next_step(by_errno.unwrap_or(error.next_step()));
+    };
+    let step = match &*program {
+        PROGRAM => format!(
+            "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
+             [daemon], runs beside it"
+        ),
+        _ => error.next_step().to_owned(),
+    };
+    CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+}
+
+/// Binds the address of the router, where it has one.
+pub fn bind_router(settings: &RouterSettings) -> Result<RouterListener, CommandFailure> {
+    RouterListener::bind(settings).map_err(|error| {
+        let step = match &error {
+            RouterUnavailable::Tcp { .. } => "set another `listen` in [router] (\"\" is off)",
+            RouterUnavailable::KeysNotRead => {
+                "leave `keys-file` out, and set `listen` in [router] to a loopback address"
+            }
         };
-        let step = match &*program {
-            PROGRAM => format!(
-                "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
-                 [daemon], runs beside it"
-            ),
-            _ => error.next_step().to_owned(),
-        };
-        CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+        CommandFailure::failed(with_source(&error)).next_step(step)
     })
 }
 

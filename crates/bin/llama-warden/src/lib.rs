@@ -33,12 +33,12 @@ pub mod plugin {
 /// `llama-warden-component` explains them, with an example; `examples/custom-component` is a whole program.
 pub mod component {
     pub use llama_warden_bus::{
-        BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Incoming, OutputLane,
-        PendingReply, Publisher, ReceivedCommand, Subscription,
+        BusClosed, Clock, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Incoming,
+        OutputLane, PendingReply, Publisher, ReceivedCommand, Subscription,
     };
     pub use llama_warden_component::{
-        Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports, TrackedLaunch,
-        Transition, Worker, next_task,
+        CancellationToken, Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports,
+        TrackedLaunch, Transition, Worker, next_task,
     };
     pub use llama_warden_config::{Configuration, Fleet, ServerSpec};
     pub use llama_warden_events::{

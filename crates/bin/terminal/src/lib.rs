@@ -12,6 +12,7 @@ pub mod interruption;
 pub mod live_table;
 pub mod natural_order;
 pub mod output;
+pub mod request_text;
 pub mod screen;
 pub mod server_text;
 pub mod status_table;

@@ -3,7 +3,7 @@
 //! A frame never has more lines than the window, and no line is wider, so that the rows on the screen are known. Only lines
 //! that changed are written again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct LiveTable {
     shown: Shown,
+    /// Servers that have a line of their own for their latest state.
+    told: BTreeSet<ServerId>,
     /// Added to the line of totals.
     pub notice: Option<&'static str>,
     /// The command tells of failed servers by itself at its end: elsewhere than on a terminal they get no line before.
@@ -63,7 +65,7 @@ impl LiveTable {
             Some(_) => Shown::Terminal(Frames::new(place)),
             None => Shown::Plain(BTreeMap::new()),
         };
-        Self { shown, notice: None, omits_failed: false }
+        Self { shown, told: BTreeSet::new(), notice: None, omits_failed: false }
     }
 
     /// Whether anything has been shown.
@@ -72,6 +74,19 @@ impl LiveTable {
             Shown::Terminal(frames) => frames.drawn.is_none(),
             Shown::Plain(shown) => shown.is_empty(),
         }
+    }
+
+    /// Whether a person has seen the latest state of this server: on a terminal of all, elsewhere of those that have a line.
+    pub fn has_told(&self, id: &ServerId) -> bool {
+        match &self.shown {
+            Shown::Terminal(frames) => frames.drawn.is_some(),
+            Shown::Plain(_) => self.told.contains(id),
+        }
+    }
+
+    /// Whether it is on a terminal.
+    pub const fn is_live(&self) -> bool {
+        matches!(self.shown, Shown::Terminal(_))
     }
 
     /// Shows the state before a command. Elsewhere than on a terminal, the lines begin with what changes: a `ready` of before
@@ -108,6 +123,9 @@ impl LiveTable {
                     if shown.get(&server.model_id) != Some(&state) {
                         if !(self.omits_failed && server.phase == PhaseName::Failed) {
                             writeln!(out, "{}", server_text::server_line(server))?;
+                            self.told.insert(server.model_id.clone());
+                        } else {
+                            self.told.remove(&server.model_id);
                         }
                         shown.insert(server.model_id.clone(), state);
                     }

@@ -12,12 +12,13 @@ use llama_warden_support::for_cell;
 
 use crate::advice::with_options;
 use crate::natural_order;
+use crate::request_text::speed;
 use crate::screen::Screen;
 use crate::server_text::{age, base_url, note, phase, ready_via};
 use crate::table::{self, Cell, Column, Overflow, Table, Widths, cut, cut_inside, shrinks, spare, whole, wrap};
 
 /// The columns of the table. In a narrow window, the build goes first and the address last.
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     whole("SERVER"),
     whole("PHASE"),
     spare("URL", 1),
@@ -25,8 +26,9 @@ const COLUMNS: [Column; 10] = [
     spare("UPTIME", 4),
     spare("RESTARTS", 2),
     spare("LAST FAILURE", 3),
-    spare("READY VIA", 6),
-    spare("BUILD", 7),
+    spare("TOK/S", 6),
+    spare("READY VIA", 7),
+    spare("BUILD", 8),
     shrinks("NOTE", LEAST_NOTE),
 ];
 
@@ -157,6 +159,7 @@ impl<'a> StatusTable<'a> {
             if server.is_running { age(server.uptime_seconds).into() } else { Cell::default() },
             if server.restarts > 0 { server.restarts.to_string().into() } else { Cell::default() },
             server.last_failure.as_ref().map_or_else(String::new, |failure| failure_and_age(failure, self.now)).into(),
+            speed(server).into(),
             ready_via(server).into(),
             server.llama_version.clone().unwrap_or_default().into(),
             self.note(server).into(),
@@ -337,6 +340,7 @@ mod tests {
             ready_servers: 0,
             running_servers: 0,
             profile: None,
+            version: String::new(),
             configuration_refused: None,
             guardian: None,
             boot: BootId::from_random(1),

@@ -260,6 +260,7 @@ pub(crate) mod tests {
             ready_servers: 0,
             running_servers: 0,
             profile: None,
+            version: String::new(),
             configuration_refused: None,
             guardian: None,
             boot: BootId::from_random(1),

@@ -10,6 +10,7 @@ use http::{StatusCode, header};
 use llama_warden_api_types::{ApiProblem, ConfigurationPlace, ServerDetail, StatusReport};
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher, wall_time};
 use llama_warden_events::ServerId;
+use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ pub(crate) struct AppState {
     pub(crate) events: Publisher,
     pub(crate) commands: CommandSender,
     pub(crate) models: ModelsSource,
+    /// Reads the memory of the machine.
+    pub(crate) memory: Arc<dyn MemoryProbe>,
     /// Where the configuration is.
     pub(crate) configuration: ConfigurationPlace,
     /// The OpenAPI document.

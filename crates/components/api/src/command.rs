@@ -75,9 +75,13 @@ impl CommandGoal {
                 let launch = before.servers.get(server).map_or(Incarnation::default(), |server| server.incarnation);
                 Self::ReadyAfter(server.clone(), launch)
             }
-            SuperviseCommand::StopServer { server, .. } => Self::Stopped(server.clone()),
+            SuperviseCommand::StopServer { server, .. } | SuperviseCommand::UnloadServer { server } => {
+                Self::Stopped(server.clone())
+            }
+            SuperviseCommand::WantServer { server, .. } => Self::Ready(server.clone()),
             SuperviseCommand::ActivateProfile { .. }
             | SuperviseCommand::ChangeBuild { .. }
+            | SuperviseCommand::UnwantServer { .. }
             | SuperviseCommand::Reload { .. }
             | SuperviseCommand::HandOver { .. }
             | SuperviseCommand::ShutDown { .. } => Self::Settled,

@@ -3,21 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::Router;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::{CanaryCommand, NoCommand, SuperviseCommand};
+use llama_warden_http_server::{ControlSocket, Listeners, serve};
+use llama_warden_memory::MemoryProbe;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::AppState;
 use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
-use crate::listen::{ControlSocket, Listeners};
 use crate::router::{UnusablePath, router};
-use crate::serve::serve;
+use crate::serve::{ApiService, LIMITS};
 
 /// Answers `/api/v1/models`: the models that discovery found at the start or the latest reload, as JSON. Called for each
 /// request on the runtime's only thread, so it must not read files.
@@ -35,6 +35,8 @@ pub struct Api {
     pub routes: Vec<ExtraRoute>,
     /// Answers `/api/v1/models`.
     pub models: ModelsSource,
+    /// Answers `/api/v1/memory`. It blocks, so it is asked on the blocking pool.
+    pub memory: Arc<dyn MemoryProbe>,
     /// The answer to `/api/v1/configuration`.
     pub configuration: ConfigurationPlace,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
@@ -53,14 +55,14 @@ impl fmt::Debug for Api {
 async fn serve_control(
     first: ControlSocket,
     mut rebound: mpsc::Receiver<ControlSocket>,
-    router: Router,
+    service: ApiService,
     cancel: CancellationToken,
 ) {
-    let mut serving = FuturesUnordered::from_iter([serve(first, router.clone(), cancel.clone())]);
+    let mut serving = FuturesUnordered::from_iter([serve(first, service.clone(), LIMITS, cancel.clone())]);
     loop {
         tokio::select! {
             ended = serving.next() => if ended.is_none() { return },
-            Some(next) = rebound.recv() => serving.push(serve(next, router.clone(), cancel.clone())),
+            Some(next) = rebound.recv() => serving.push(serve(next, service.clone(), LIMITS, cancel.clone())),
         }
     }
 }
@@ -74,22 +76,23 @@ impl Component for Api {
     type Error = UnusablePath;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), UnusablePath> {
-        let Self { listeners, bus, lane, routes, models, configuration, description, access } = self;
-        let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, |tcp| tcp.reach());
+        let Self { listeners, bus, lane, routes, models, memory, configuration, description, access } = self;
+        let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, ListenerReach::from);
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
-        let app = Arc::new(AppState { bus, lane, events, commands, models, configuration, description, cancel });
-        let router = router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?;
+        let app =
+            Arc::new(AppState { bus, lane, events, commands, models, memory, configuration, description, cancel });
+        let service = ApiService(router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?);
         // Servers are configured by one event each. Connections wait until all of them are known, in the kernel's queue.
         let mut snapshots = app.bus.watch();
         tokio::select! {
             _ = snapshots.wait_for(|snapshot| snapshot.daemon.is_configured) => {}
             () = ports.cancel.cancelled() => return Ok(()),
         }
-        let control = serve_control(listeners.control, listeners.rebound, router.clone(), ports.cancel.clone());
+        let control = serve_control(listeners.control, listeners.rebound, service.clone(), ports.cancel.clone());
         match listeners.tcp {
             Some(tcp) => {
-                tokio::join!(control, serve(tcp.listener, router, ports.cancel));
+                tokio::join!(control, serve(tcp.listener, service, LIMITS, ports.cancel));
             }
             None => control.await,
         }

@@ -8,8 +8,7 @@
 //! * `command`: sends a command to its owner and waits for its end.
 //! * `stream`: endless bodies, for events and logs.
 //! * `http_security`: decides which requests are served, by host, origin, token, user, content type and size.
-//! * `router`, `listen`, `serve`, `places`: the router; bound addresses; the accept loop around hyper with its limits and timeouts;
-//!   which connections give way when there are too many.
+//! * `router`, `serve`: the router, and what it serves on each listener; the accept loop is in `llama-warden-http-server`.
 //!
 //! # Adding an endpoint
 //!
@@ -26,11 +25,10 @@
 mod app;
 mod command;
 mod component;
+mod compression;
 mod endpoints;
 mod http_security;
-mod listen;
 mod openapi;
-mod places;
 mod problem;
 mod query;
 mod route;
@@ -40,6 +38,6 @@ mod stream;
 
 pub use component::{Api, ModelsSource};
 pub use http_security::{InvalidToken, TcpAccess, Token, TokenInForce};
-pub use listen::{BindError, ControlRebinder, Listeners};
+pub use llama_warden_http_server::{BindError, ControlRebinder, Listeners};
 pub use openapi::openapi_document;
 pub use router::UnusablePath;

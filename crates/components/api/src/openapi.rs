@@ -61,7 +61,11 @@ fn extra_operation(spec: &ExtraRouteSpec) -> Value {
     let content = spec.content_types.iter().map(|media_type| (media_type.to_string(), text_content()));
     let response = json!({ "description": spec.answer, "content": content.collect::<Map<_, _>>() });
     let responses = Map::from_iter([("200".to_owned(), response)]);
-    operation(spec.operation, spec.summary, spec.access, Vec::new(), responses)
+    let parameters = spec.parameters.iter().map(|parameter| {
+        let schema = json!({ "type": "string", "enum": parameter.values });
+        json!({ "name": parameter.name, "in": "query", "description": parameter.about, "schema": schema })
+    });
+    operation(spec.operation, spec.summary, spec.access, parameters.collect(), responses)
 }
 
 fn operation(

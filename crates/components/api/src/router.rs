@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
 use llama_warden_api_types::{Access, ApiProblem, ExtraRoute, RouteHandler};
+use llama_warden_http_server::Transport;
 
 use crate::app::App;
+use crate::compression::compress;
 use crate::endpoints::SERVED;
-use crate::http_security::{RequestPolicy, Transport, check_local_user, read_empty_body};
+use crate::http_security::{RequestPolicy, check_local_user, read_empty_body};
 use crate::problem::ProblemResponse;
 
 /// An extra route's path is not literal, or another route has it.
@@ -53,6 +55,7 @@ pub(crate) fn router(app: App, extra: &[ExtraRoute], policy: RequestPolicy) -> R
             ProblemResponse(ApiProblem::wrong_method(method.as_str(), uri.path()))
         })
         .with_state(app)
+        .layer(from_fn(compress))
         .layer(from_fn_with_state(Arc::new(Guard { policy, open_paths }), guard));
     Ok(router)
 }
@@ -62,7 +65,7 @@ async fn respond(handler: Arc<dyn RouteHandler>, request: Request) -> Result<Res
     Ok(handler.respond(&parts).await?.map(Body::from))
 }
 
-/// Checks the request, drops its body, and marks every answer as not to be stored and not to be sniffed.
+/// Checks the request, drops its body, and forbids to sniff the answer, and to store it unless its route says how.
 async fn guard(
     State(guard): State<Arc<Guard>>,
     Extension(transport): Extension<Transport>,
@@ -74,7 +77,7 @@ async fn guard(
         Err(problem) => ProblemResponse(problem).into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -22,8 +22,8 @@ pub(crate) const SSE: &str = "text/event-stream";
 /// Media type of newline-delimited JSON.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 
-/// Longest silence before a keep-alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Longest silence before a keep-alive: what tells a reader that the daemon is not stuck.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// The format of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

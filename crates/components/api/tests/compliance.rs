@@ -18,6 +18,7 @@ async fn the_api_complies() {
             lane: bus.lane().clone(),
             routes: Vec::new(),
             models: Arc::new(|| serde_json::Value::Null),
+            memory: Arc::new(llama_warden_memory::SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: "",
             access: TcpAccess::default(),

@@ -198,6 +198,7 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
             models: std::sync::Arc::new(common::one_model),
+            memory: std::sync::Arc::new(llama_warden_memory::SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: "",
             access: TcpAccess::default(),

@@ -3,10 +3,8 @@
 //! All of them count, because the child of a wrapper script does the work, and `setsid` gives it a group of its own. Reading `/proc` takes no lock of the process,
 //! so a process that hangs in the kernel does not block the reader, and it sends no request that could wake a sleeping server.
 
-use std::collections::BTreeSet;
-
 use llama_warden_events::Uptime;
-use llama_warden_procfs::{ProcessStat, RunState, descendants, process_ids, ticks_as_seconds};
+use llama_warden_procfs::{ProcessTree, RunState, ticks_as_seconds};
 
 /// Least share of one core that counts as computing. An idle llama-server needs none at all, and our questions need about
 /// a millisecond each.
@@ -34,16 +32,13 @@ pub struct CpuReading {
 }
 
 impl CpuReading {
-    /// Reads the group and the descendants of a leader; none if the leader is gone.
+    /// Reads what belongs to a leader; none if the leader is gone.
     pub(crate) fn of(leader: Leader, at: Uptime) -> Option<Self> {
-        let own = ProcessStat::of(leader.pid).filter(|stat| stat.start_ticks == leader.start_ticks)?;
-        let below: BTreeSet<u32> = descendants(leader.pid).collect();
-        let others: u64 = process_ids()
-            .filter(|pid| *pid != leader.pid)
-            .filter_map(|pid| ProcessStat::of(pid).filter(|stat| stat.group == leader.pid || below.contains(&pid)))
-            .map(|stat| stat.cpu_ticks)
-            .sum();
-        Some(Self { ticks: own.cpu_ticks + others, state: own.state, at })
+        let tree = ProcessTree::read();
+        let members = tree.members(leader.pid);
+        let own = members.first().filter(|stat| stat.start_ticks == leader.start_ticks)?;
+        let ticks = members.iter().map(|stat| stat.cpu_ticks + stat.reaped_cpu_ticks).sum();
+        Some(Self { ticks, state: own.state, at })
     }
 
     /// Whether the group computed between two readings.
@@ -52,7 +47,7 @@ impl CpuReading {
     }
 
     fn computed_since_at(self, earlier: Self, seconds_per_tick: f64) -> bool {
-        // A member of the group that ended takes its time with it, so that the sum may shrink.
+        // A member that ended and that no other member waited for takes its time with it, so that the sum may shrink.
         let worked = self.ticks.saturating_sub(earlier.ticks);
         let passed = self.at.since(earlier.at).as_secs_f64() / seconds_per_tick;
         worked >= BUSY_TICKS && worked as f64 >= passed * BUSY_SHARE
@@ -63,6 +58,8 @@ impl CpuReading {
 mod tests {
     use std::process::Command;
     use std::time::{Duration, Instant};
+
+    use llama_warden_procfs::{ProcessStat, descendants};
 
     use super::*;
 

@@ -140,6 +140,9 @@ impl Launcher {
         let mut held = HeldLaunches::default();
         if let Some(state_dir) = self.settings.state_dir.clone() {
             held = HeldLaunches::find(&state_dir).await;
+            if !held.launches().is_empty() {
+                fail_point("adopt-found");
+            }
             let spared: Vec<_> = held.launches().into_iter().map(|(server, _, tag)| (server, tag)).collect();
             let deadline = Instant::now() + RECONCILE_TIMEOUT;
             let swept = leftovers::reconcile(&state_dir, &self.settings.boot, &spared, deadline)
@@ -307,6 +310,7 @@ impl Worker for LauncherWorker {
         let mut deadline = now + if is_handing_over { LEAVE_TIMEOUT } else { Duration::ZERO };
         for launch in self.live.values() {
             if is_handing_over {
+                fail_point("hand-over-launch-ordered");
                 launch.handle.leave();
                 continue;
             }

@@ -14,7 +14,7 @@ pub struct Family {
 }
 
 /// The type of a family, displayed as `# TYPE` has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum FamilyKind {
     /// Only grows while the daemon runs.
@@ -23,6 +23,13 @@ pub enum FamilyKind {
     Gauge,
     /// Counts observations by upper bound.
     Histogram,
+}
+
+impl FamilyKind {
+    /// The word of `# TYPE`.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// Every family, in the order of the documentation.
@@ -57,7 +64,7 @@ families! {
     SERVER_PHASE = Gauge "llama_warden_server_phase" ["server", "phase"]
         "1 for the phase that the server is in, 0 for the others.";
     SERVER_UPTIME = Gauge "llama_warden_server_uptime_seconds" ["server"]
-        "Time since the spawn of the running process; 0 where none runs.";
+        "Time since the spawn of the running process; 0 where none runs any more.";
     SERVER_START_TIME = Gauge "llama_warden_server_start_time_seconds" ["server"]
         "Spawn of the running process, in seconds since the Unix epoch; no series where none runs.";
     SERVER_LOAD_PROGRESS = Gauge "llama_warden_server_load_progress_ratio" ["server"]
@@ -81,9 +88,9 @@ families! {
     SERVER_SIGNALS = Counter "llama_warden_server_signals_total" ["server", "signal"]
         "Signals sent by the stop ladder.";
     SERVER_RESIDENT_MEMORY = Gauge "llama_warden_server_resident_memory_bytes" ["server"]
-        "Resident memory of the running process, mapped model pages included.";
+        "Resident memory of the running process and of those below it, mapped model pages included.";
     SERVER_CPU = Counter "llama_warden_server_cpu_seconds_total" ["server"]
-        "User and system CPU time of the running process; begins at 0 with each launch.";
+        "User and system CPU time of the running process and of those below it; begins at 0 with each launch.";
     SERVER_OUTPUT_LINES = Counter "llama_warden_server_output_lines_total" ["server", "stream"]
         "Lines that the server wrote.";
     SERVER_OUTPUT_DROPPED = Counter "llama_warden_server_output_dropped_lines_total" ["server", "stream"]
@@ -107,6 +114,15 @@ families! {
         "Time from the first to the last token of a request.";
     REQUEST_TOKEN_SECONDS = Histogram "llama_warden_request_time_per_output_token_seconds" ["server"]
         "Time of one token after the first, the mean of each request.";
+
+    SERVER_SCRAPE_OK = Gauge "llama_warden_server_scrape_ok" ["server", "reason"]
+        "1 where the ready server gave its own metrics, 0 where not; the reason says why. With ?servers=1.";
+    SERVER_SCRAPES = Counter "llama_warden_server_scrapes_total" ["server", "reason"]
+        "Times that the server was looked at for its own metrics, by what came of it. With ?servers=1.";
+    SERVER_SCRAPE_DROPPED = Counter "llama_warden_server_scrape_dropped_samples_total" ["server"]
+        "Samples of the server's own metrics that were no finite numbers or not well formed. With ?servers=1.";
+    SERVER_KV_USED = Gauge "llama_warden_server_kv_used_ratio" ["server"]
+        "Tokens in the slots of the server to the tokens that fit, where its build counts them. With ?servers=1.";
 
     BUS_EVENTS = Counter "llama_warden_bus_events_total" ["kind"]
         "Events, by kind.";

@@ -5,12 +5,13 @@ use llama_warden_bus::BusClosed;
 use llama_warden_component::{Component, Context, Ports};
 use llama_warden_events::NoCommand;
 
-use crate::{Exporter, METRICS_ROUTE};
+use crate::route::MetricsHandler;
+use crate::{Exporter, METRICS_ROUTE, ServerScraper};
 
 /// Exports the snapshot as Prometheus metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    exporter: Exporter,
+    handler: MetricsHandler,
 }
 
 impl Metrics {
@@ -20,12 +21,14 @@ impl Metrics {
     /// Only if [`catalogue()`](crate::catalogue()) and the `prometheus` crate disagree on what a valid family is.
     pub fn new(context: &Context, version: &str) -> Result<Self, prometheus::Error> {
         let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?;
-        Ok(Self { exporter })
+        let scraper = ServerScraper::new(context.bus().clone(), context.fleet());
+        let servers_by_default = context.config().metrics().servers;
+        Ok(Self { handler: MetricsHandler { exporter, scraper, servers_by_default } })
     }
 
     /// The route `/metrics`, for the component that serves HTTP.
     pub fn route(&self) -> ExtraRoute {
-        ExtraRoute::new(&METRICS_ROUTE, self.exporter.clone())
+        ExtraRoute::new(&METRICS_ROUTE, self.handler.clone())
     }
 }
 
@@ -34,8 +37,8 @@ impl Component for Metrics {
     type Command = NoCommand;
     type Error = BusClosed;
 
-    /// Scrapes are answered through the route. Nothing is counted between them: the snapshot has every counter, so events need
-    /// not be read here.
+    /// Scrapes are answered through the route. Nothing happens between them: the snapshot has every counter, so events need not be
+    /// read here.
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
         ports.cancel.cancelled().await;
         Ok(())

@@ -11,15 +11,15 @@ use crate::catalogue::{
     PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS,
     PROCESS_VIRTUAL_MEMORY, PROFILE_ACTIVE,
 };
-use crate::page::Page;
+use crate::collected::Collected;
 
 /// Adds what is built in and what is configured.
-pub(crate) fn add_build(page: &mut Page, version: &str) {
+pub(crate) fn add_build(page: &mut Collected, version: &str) {
     page.value(&BUILD_INFO, &[version, std::env::consts::ARCH], 1.0);
 }
 
 /// Adds every configured profile and the active one, which a reload may have taken out of the configuration.
-pub(crate) fn add_profiles(page: &mut Page, snapshot: &Snapshot) {
+pub(crate) fn add_profiles(page: &mut Collected, snapshot: &Snapshot) {
     let active = snapshot.daemon.profile.as_ref();
     let known: BTreeSet<&String> = snapshot.daemon.profiles.iter().map(|profile| &profile.name).chain(active).collect();
     for profile in known {
@@ -28,7 +28,7 @@ pub(crate) fn add_profiles(page: &mut Page, snapshot: &Snapshot) {
 }
 
 /// Adds the counters of the bus.
-pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
+pub(crate) fn add_bus(page: &mut Collected, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
     for kind in Event::KINDS {
         let count = snapshot.events.get(kind).copied().unwrap_or_default() as f64;
         page.value(&BUS_EVENTS, &[kind], count);
@@ -45,7 +45,7 @@ pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'st
 }
 
 /// Adds the daemon's own process, by the standard names. What cannot be read has no series.
-pub(crate) fn add_process(page: &mut Page) {
+pub(crate) fn add_process(page: &mut Collected) {
     if let Some(stat) = ProcessStat::of_self() {
         page.value(&PROCESS_CPU, &[], stat.cpu_seconds());
         page.value(&PROCESS_VIRTUAL_MEMORY, &[], stat.virtual_bytes as f64);

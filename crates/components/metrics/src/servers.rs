@@ -1,58 +1,191 @@
 //! The families about servers: one set of series per configured server.
+//!
+//! A server that was never launched has its description, `running`, `ready` and its phases. A series whose label is a value of a
+//! closed set (a reason, an outcome, a signal) appears when that value is first counted.
 
-use llama_warden_bus::OutputLane;
-use llama_warden_events::{FailureReason, ReadyVia, ServerId, Signal, StreamName, Uptime};
-use llama_warden_procfs::ProcessStat;
-use llama_warden_state::{ExitOutcome, Phase, PhaseName, ServerRecord, Snapshot};
+use llama_warden_bus::{OutputCounters, OutputLane};
+use llama_warden_events::{FailureReason, ServerId, StreamName, Uptime};
+use llama_warden_procfs::{ProcessTree, ticks_as_seconds};
+use llama_warden_requests::RequestRecord;
+use llama_warden_state::{Counters, Histogram, Phase, PhaseName, ServerRecord, Snapshot, Tally};
 
+use crate::Family;
 use crate::catalogue::{
     SERVER_BECAME_READY, SERVER_CPU, SERVER_EXITS, SERVER_FAILURES, SERVER_INFO, SERVER_LAUNCHES, SERVER_LOAD_PROGRESS,
     SERVER_OUTPUT_DROPPED, SERVER_OUTPUT_LINES, SERVER_PHASE, SERVER_READY, SERVER_READY_SECONDS,
     SERVER_RESIDENT_MEMORY, SERVER_RESTARTS, SERVER_RESTARTS_ABANDONED, SERVER_RUNNING, SERVER_SIGNALS,
     SERVER_START_TIME, SERVER_STOP_SECONDS, SERVER_UPTIME,
 };
-use crate::page::Page;
-use crate::requests;
+use crate::requests::{self, requests_of};
+use crate::text::{Page, SeriesWriter};
 
-/// Signals of every ladder that have a series before they are first sent.
-const USUAL_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::KILL];
+/// A server at the moment of the scrape.
+pub(crate) struct ServerReading<'a> {
+    id: &'a str,
+    record: &'a ServerRecord,
+    /// Its requests so far; `None` where it does not print any.
+    pub(crate) requests: Option<RequestRecord>,
+    /// Whether its latest launch prints requests.
+    pub(crate) prints_requests: bool,
+    /// Whether it was launched or taken over in this run of the daemon. A server that was not has a few series only.
+    was_launched: bool,
+    /// What the kernel says of its process and of those that belong to it.
+    used: Option<ProcessUse>,
+    output: [(StreamName, OutputCounters); StreamName::ALL.len()],
+}
 
-/// Adds every server of the snapshot as of `now`.
-pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Uptime) {
-    for (id, record) in &snapshot.servers {
-        add_info(page, id, record);
-        add_state(page, id, record, now);
-        add_totals(page, id, record);
-        add_process(page, id, record);
-        add_output(page, id, lane);
-        requests::add(page, id, lane.requests());
+/// Memory and processor time of a process and of what belongs to it: behind a wrapper script, the child has them.
+#[derive(Debug, Clone, Copy)]
+struct ProcessUse {
+    resident_bytes: u64,
+    cpu_seconds: f64,
+}
+
+impl ProcessUse {
+    fn of(pid: u32, start_ticks: u64, processes: &ProcessTree) -> Option<Self> {
+        let members = processes.members(pid);
+        // The pid may have been reused; the start time shows that.
+        members.first().filter(|leader| leader.start_ticks == start_ticks)?;
+        // With that of children that have ended: a counter never goes back.
+        let ticks = members.iter().map(|stat| stat.cpu_ticks + stat.reaped_cpu_ticks).sum();
+        let resident_bytes = members.iter().map(|stat| stat.resident_bytes()).sum();
+        Some(Self { resident_bytes, cpu_seconds: ticks_as_seconds(ticks) })
     }
 }
 
-fn add_info(page: &mut Page, id: &ServerId, record: &ServerRecord) {
-    let card = &record.card;
+impl<'a> ServerReading<'a> {
+    fn read(id: &'a ServerId, record: &'a ServerRecord, lane: &OutputLane, processes: &ProcessTree) -> Self {
+        let process = record.process.as_ref();
+        let used = process.and_then(|process| ProcessUse::of(process.pid, process.start_ticks, processes));
+        let prints_requests = lane.requests().prints(id);
+        Self {
+            id: id.as_str(),
+            record,
+            requests: requests_of(lane.requests(), id, prints_requests),
+            prints_requests,
+            was_launched: record.counters.launches > 0 || process.is_some(),
+            used,
+            output: StreamName::ALL.map(|stream| (stream, lane.counters(id, stream))),
+        }
+    }
+}
+
+/// The families about servers, each written for all servers at once: so one buffer is filled from its beginning to its end.
+pub(crate) struct ServerFamilies<'a> {
+    page: &'a mut Page,
+    servers: &'a [ServerReading<'a>],
+}
+
+impl ServerFamilies<'_> {
+    /// Writes a family whose series are made by hand.
+    fn each(&mut self, family: &Family, series: impl Fn(&mut SeriesWriter<'_>, &ServerReading<'_>)) {
+        let mut writer = self.page.family(family);
+        self.servers.iter().for_each(|server| series(&mut writer, server));
+    }
+
+    /// Writes a family with one series for each server that has a value.
+    pub(crate) fn value(&mut self, family: &Family, value: impl Fn(&ServerReading<'_>) -> Option<f64>) {
+        self.each(family, |writer, server| {
+            if let Some(value) = value(server) {
+                writer.value(&[server.id], value);
+            }
+        });
+    }
+
+    /// Writes a family with one series for each server that was launched.
+    pub(crate) fn of_launched(&mut self, family: &Family, value: impl Fn(&ServerReading<'_>) -> f64) {
+        self.value(family, |server| server.was_launched.then(|| value(server)));
+    }
+
+    /// Writes a histogram; a server for which nothing was observed has no series.
+    pub(crate) fn histogram(
+        &mut self,
+        family: &Family,
+        histogram: impl for<'s> Fn(&'s ServerReading<'_>) -> Option<&'s Histogram>,
+    ) {
+        self.each(family, |writer, server| {
+            if let Some(histogram) = histogram(server) {
+                writer.histogram(&[server.id], histogram);
+            }
+        });
+    }
+
+    /// Writes a family with one series for each key that was counted.
+    fn tally<K: Copy + Ord + ToString>(&mut self, family: &Family, tally: impl Fn(&Counters) -> &Tally<K>) {
+        self.tally_from(family, None, tally);
+    }
+
+    /// The same; a server that was launched has the key `from` from then on, so that the sum of its series exists.
+    fn tally_from<K: Copy + Ord + ToString>(
+        &mut self,
+        family: &Family,
+        from: Option<K>,
+        tally: impl Fn(&Counters) -> &Tally<K>,
+    ) {
+        self.each(family, |writer, server| {
+            let tally = tally(&server.record.counters);
+            let absent = from.filter(|key| server.was_launched && tally.of(*key) == 0);
+            for key in absent.into_iter().chain(tally.keys()) {
+                writer.value(&[server.id, &key.to_string()], tally.of(key) as f64);
+            }
+        });
+    }
+}
+
+/// Adds every server of the snapshot as of `now`.
+pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Uptime) {
+    // Read once for all servers.
+    let is_any_running = snapshot.servers.values().any(|record| record.process.is_some());
+    let processes = if is_any_running { ProcessTree::read() } else { ProcessTree::default() };
+    let servers = snapshot.servers.iter().map(|(id, record)| ServerReading::read(id, record, lane, &processes));
+    let servers: Vec<_> = servers.collect();
+    let mut all = ServerFamilies { page, servers: &servers };
+    all.each(&SERVER_INFO, add_info);
+    all.value(&SERVER_RUNNING, |server| Some(server.record.is_running().into()));
+    all.value(&SERVER_READY, |server| Some(server.record.is_ready().into()));
+    all.each(&SERVER_PHASE, |writer, server| {
+        for phase in PhaseName::ALL {
+            writer.value(&[server.id, phase.as_str()], (server.record.phase.name() == phase).into());
+        }
+    });
+    all.of_launched(&SERVER_UPTIME, |server| {
+        server.record.process.as_ref().map_or(0.0, |process| process.uptime(now).as_secs_f64())
+    });
+    all.value(&SERVER_START_TIME, |server| Some(server.record.process.as_ref()?.spawned_at.as_unix_seconds()));
+    all.of_launched(&SERVER_LOAD_PROGRESS, |server| load_progress(server.record));
+    all.histogram(&SERVER_READY_SECONDS, |server| Some(&server.record.ready_seconds));
+    all.histogram(&SERVER_STOP_SECONDS, |server| Some(&server.record.stop_seconds));
+    all.of_launched(&SERVER_LAUNCHES, |server| server.record.counters.launches as f64);
+    all.tally(&SERVER_BECAME_READY, |counters| &counters.became_ready);
+    all.tally(&SERVER_EXITS, |counters| &counters.exits);
+    all.tally_from(&SERVER_FAILURES, Some(FailureReason::Unknown), |counters| &counters.failures);
+    all.tally_from(&SERVER_RESTARTS, Some(FailureReason::Unknown), |counters| &counters.restarts);
+    all.tally(&SERVER_RESTARTS_ABANDONED, |counters| &counters.restarts_abandoned);
+    all.tally(&SERVER_SIGNALS, |counters| &counters.signals);
+    all.value(&SERVER_RESIDENT_MEMORY, |server| Some(server.used?.resident_bytes as f64));
+    all.value(&SERVER_CPU, |server| Some(server.used?.cpu_seconds));
+    requests::add(&mut all);
+    all.each(&SERVER_OUTPUT_LINES, |writer, server| {
+        for (stream, counters) in server.output.iter().filter(|_| server.was_launched) {
+            writer.value(&[server.id, stream.as_str()], counters.lines as f64);
+        }
+    });
+    all.each(&SERVER_OUTPUT_DROPPED, |writer, server| {
+        for (stream, counters) in server.output.iter().filter(|(_, counters)| counters.dropped > 0) {
+            writer.value(&[server.id, stream.as_str()], counters.dropped as f64);
+        }
+    });
+}
+
+fn add_info(writer: &mut SeriesWriter<'_>, server: &ServerReading<'_>) {
+    let (record, card) = (server.record, &server.record.card);
     let model = card.model.as_deref().and_then(|path| path.file_name()).unwrap_or_default().to_string_lossy();
     let port = record.process.as_ref().map_or(card.port, |process| process.port);
     let port = if card.has_port() { port.to_string() } else { String::new() };
     let tier = card.tier.as_deref().unwrap_or_default();
     let detector = record.detector.as_deref().unwrap_or_default();
     let version = record.llama_version.as_deref().unwrap_or_default();
-    page.value(&SERVER_INFO, &[id.as_str(), &model, tier, &port, detector, version], 1.0);
-}
-
-fn add_state(page: &mut Page, id: &ServerId, record: &ServerRecord, now: Uptime) {
-    let server = id.as_str();
-    page.value(&SERVER_RUNNING, &[server], record.is_running().into());
-    page.value(&SERVER_READY, &[server], record.is_ready().into());
-    for phase in PhaseName::ALL {
-        page.value(&SERVER_PHASE, &[server, phase.as_str()], (record.phase.name() == phase).into());
-    }
-    let uptime = record.process.as_ref().map_or(0.0, |process| process.uptime(now).as_secs_f64());
-    page.value(&SERVER_UPTIME, &[server], uptime);
-    if let Some(process) = &record.process {
-        page.value(&SERVER_START_TIME, &[server], process.spawned_at.as_unix_seconds());
-    }
-    page.value(&SERVER_LOAD_PROGRESS, &[server], load_progress(record));
+    writer.value(&[server.id, &model, tier, &port, detector, version], 1.0);
 }
 
 fn load_progress(record: &ServerRecord) -> f64 {
@@ -63,63 +196,23 @@ fn load_progress(record: &ServerRecord) -> f64 {
     }
 }
 
-fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
-    let server = id.as_str();
-    let counters = &record.counters;
-    page.histogram(&SERVER_READY_SECONDS, &[server], &record.ready_seconds);
-    page.histogram(&SERVER_STOP_SECONDS, &[server], &record.stop_seconds);
-    page.value(&SERVER_LAUNCHES, &[server], counters.launches as f64);
-    for via in ReadyVia::ALL {
-        page.value(&SERVER_BECAME_READY, &[server, via.as_str()], counters.became_ready.of(via) as f64);
-    }
-    for outcome in ExitOutcome::ALL {
-        page.value(&SERVER_EXITS, &[server, outcome.as_str()], counters.exits.of(outcome) as f64);
-    }
-    for reason in FailureReason::ALL {
-        page.value(&SERVER_FAILURES, &[server, reason.as_str()], counters.failures.of(reason) as f64);
-        page.value(&SERVER_RESTARTS, &[server, reason.as_str()], counters.restarts.of(reason) as f64);
-        let abandoned = counters.restarts_abandoned.of(reason) as f64;
-        page.value(&SERVER_RESTARTS_ABANDONED, &[server, reason.as_str()], abandoned);
-    }
-    let unusual = counters.signals.keys().filter(|signal| !USUAL_SIGNALS.contains(signal));
-    for signal in USUAL_SIGNALS.into_iter().chain(unusual) {
-        page.value(&SERVER_SIGNALS, &[server, &signal.to_string()], counters.signals.of(signal) as f64);
-    }
-}
-
-fn add_process(page: &mut Page, id: &ServerId, record: &ServerRecord) {
-    let Some(process) = &record.process else { return };
-    // The pid may have been reused; the start time shows that.
-    let stat = ProcessStat::of(process.pid).filter(|stat| stat.start_ticks == process.start_ticks);
-    if let Some(stat) = stat {
-        page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], stat.resident_bytes() as f64);
-        page.value(&SERVER_CPU, &[id.as_str()], stat.cpu_seconds());
-    }
-}
-
-fn add_output(page: &mut Page, id: &ServerId, lane: &OutputLane) {
-    for stream in StreamName::ALL {
-        let counters = lane.counters(id, stream);
-        page.value(&SERVER_OUTPUT_LINES, &[id.as_str(), stream.as_str()], counters.lines as f64);
-        page.value(&SERVER_OUTPUT_DROPPED, &[id.as_str(), stream.as_str()], counters.dropped as f64);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use llama_warden_bus::{OutputKey, wall_time};
-    use llama_warden_events::{Event, Incarnation, ProcessEnd, Rung, StopReason};
-    use prometheus::TextEncoder;
+    use llama_warden_events::{Event, Incarnation, ProcessEnd, Rung, Signal, StopReason};
+    use llama_warden_procfs::ProcessStat;
 
     use super::*;
+    use crate::accept::Format;
     use crate::builder::SnapshotBuilder;
 
     fn text(snapshot: &Snapshot, lane: &OutputLane, now: Uptime) -> String {
-        let mut page = Page::default();
+        let mut page = Page::new(Format::Text, 0);
         add(&mut page, snapshot, lane, now);
-        TextEncoder::new().encode_to_string(&page.into_families()).expect("encodes")
+        page.finish()
     }
 
     /// The value of the series that begins with `series`.
@@ -171,13 +264,49 @@ mod tests {
             ("llama_warden_server_became_ready_total{server=\"a\",via=\"stderr\"}", Some(1.0)),
             ("llama_warden_server_exits_total{server=\"a\",outcome=\"stopped\"}", Some(1.0)),
             ("llama_warden_server_signals_total{server=\"a\",signal=\"TERM\"}", Some(1.0)),
-            ("llama_warden_server_signals_total{server=\"a\",signal=\"KILL\"}", Some(0.0)),
+            ("llama_warden_server_signals_total{server=\"a\",signal=\"KILL\"}", None),
             ("llama_warden_server_ready_seconds_count{server=\"a\"}", Some(1.0)),
             ("llama_warden_server_stop_seconds_count{server=\"a\"}", Some(1.0)),
         ];
         for (series, expected) in expected {
             assert_eq!(value(&text, series), expected, "{series}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_server_that_was_never_launched_has_what_it_is_and_its_phase_alone() {
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let families: BTreeSet<_> = samples.iter().filter_map(|line| line.split('{').next()).collect();
+        let expected = ["info", "phase", "ready", "running"].map(|name| format!("llama_warden_server_{name}"));
+        assert_eq!(families.into_iter().collect::<Vec<_>>(), expected);
+        assert!(samples.iter().map(|line| line.len() + 1).sum::<usize>() <= 1024);
+    }
+
+    #[test]
+    fn the_sum_of_failures_and_restarts_is_there_from_the_first_launch_on_and_no_reason_is_counted_twice() {
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        builder.launch("a", 1);
+        let sums = |builder: &SnapshotBuilder| {
+            let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
+            ["failures", "restarts"].map(|name| {
+                let start = format!("llama_warden_server_{name}_total{{server=\"a\",");
+                let values = text.lines().filter(|line| line.starts_with(&start)).map(|line| {
+                    line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok()).expect("a value")
+                });
+                values.fold(None, |sum: Option<f64>, value| Some(sum.unwrap_or_default() + value))
+            })
+        };
+        assert_eq!(sums(&builder), [Some(0.0), Some(0.0)]);
+        let failed = |reason| Event::ServerFailed { reason, detail: String::new(), lines: [].into() };
+        builder.apply("a", 1, failed(FailureReason::Crashed));
+        builder.apply("a", 1, Event::ServerExited { end: ProcessEnd::Exited { code: 1 }, swept: 0 });
+        builder.launch("a", 2);
+        builder.apply("a", 2, failed(FailureReason::Unknown));
+        assert_eq!(sums(&builder), [Some(2.0), Some(0.0)]);
     }
 
     #[test]
@@ -243,5 +372,32 @@ mod tests {
         };
         assert!(memory(own.start_ticks).is_some_and(|(bytes, _)| bytes > 100_000.0));
         assert_eq!(memory(own.start_ticks + 1), None);
+    }
+
+    #[test]
+    fn memory_and_processor_time_behind_a_wrapper_are_those_of_its_children() {
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Command, Stdio};
+        // The child holds 16 MiB in a variable, another one has computed and ended; their parent waits.
+        let held = "big=$(head -c 16777216 /dev/zero | tr '\\0' x); echo held; read -r end <&3";
+        let script =
+            format!("exec 3<&0; i=0; (while [ $i -lt 200000 ]; do i=$((i+1)); done); ({held}; : ${{#big}}) & wait");
+        let mut wrapper = Command::new("/bin/sh");
+        let mut wrapper =
+            wrapper.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawns");
+        let mut line = String::new();
+        BufReader::new(wrapper.stdout.take().expect("piped")).read_line(&mut line).expect("is read");
+        let own = ProcessStat::of(wrapper.id()).expect("runs");
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        builder.spawn("a", 1, own.pid, own.start_ticks);
+        let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
+        let memory = value(&text, "llama_warden_server_resident_memory_bytes{server=\"a\"}");
+        let cpu = value(&text, "llama_warden_server_cpu_seconds_total{server=\"a\"}");
+        // The end of its input ends the child, and that the wrapper.
+        drop(wrapper.stdin.take());
+        wrapper.wait().expect("is reaped");
+        assert!(memory > Some(f64::from(16 << 20)), "{memory:?}");
+        assert!(cpu > Some(own.cpu_seconds()), "{cpu:?} and {own:?}");
     }
 }

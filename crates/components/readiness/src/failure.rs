@@ -42,19 +42,28 @@ impl ReadinessFailure {
         }
     }
 
-    /// The process ended by itself after the server was ready. A line explains only what no server survives: lack of memory,
-    /// and code that its device does not run. A ready server logs and survives every other failure.
+    /// The process ended by itself after the server was ready. Its clients can make it print any line by then, so that no line
+    /// decides what happens next: lack of memory is restarted like a crash. What no server survives is told, lack of memory and
+    /// code that its device does not run. A ready server logs and survives every other failure.
     pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
-        match evidence {
-            _ if end == ProcessEnd::OutOfMemory => Self::new(FailureReason::OutOfMemory, told(end)),
-            Some(FailureEvidence {
-                reason: reason @ (FailureReason::OutOfMemory | FailureReason::BinaryBroken),
-                line,
-                ..
-            }) => Self::new(reason, format_args!("{line} ({end})")),
-            _ if is_broken(end) => Self::new(FailureReason::BinaryBroken, told(end)),
-            _ if end.is_success() => Self::new(FailureReason::Ended, told(end)),
-            _ => Self::new(FailureReason::Crashed, told(end)),
+        use FailureReason::{BinaryBroken, Crashed, Ended, OutOfMemory};
+        if end == ProcessEnd::OutOfMemory {
+            return Self::new(OutOfMemory, told(end));
+        }
+        if is_broken(end) {
+            return Self::new(BinaryBroken, told(end));
+        }
+        if end.is_success() {
+            return Self::new(Ended, told(end));
+        }
+        match evidence.filter(|_| ends_itself(end)) {
+            Some(FailureEvidence { reason: OutOfMemory, line, .. }) => {
+                Self::new(OutOfMemory, format_args!("{line} ({end})"))
+            }
+            Some(FailureEvidence { reason: BinaryBroken, line, .. }) => {
+                Self::new(Crashed, format_args!("{line} ({end})"))
+            }
+            _ => Self::new(Crashed, told(end)),
         }
     }
 }
@@ -67,6 +76,11 @@ fn is_broken(end: ProcessEnd) -> bool {
         ProcessEnd::Signaled { signal, .. } => signal == Signal::ILL,
         ProcessEnd::OutOfMemory | ProcessEnd::Unknown => false,
     }
+}
+
+/// Whether a program that cannot go on ends like this: by `abort`, or with a code of its own.
+const fn ends_itself(end: ProcessEnd) -> bool {
+    matches!(end, ProcessEnd::Exited { code: 1..=125 } | ProcessEnd::Signaled { signal: Signal::ABRT, .. })
 }
 
 /// The end of a process that we did not stop, in words.
@@ -166,13 +180,29 @@ mod tests {
     #[test]
     fn a_line_explains_an_end_after_ready_only_where_no_server_survives_what_it_says() {
         let evidence = |reason| Some(FailureEvidence { reason, rank: 1, line: "why".to_owned() });
-        for (reason, expected) in [
-            (FailureReason::OutOfMemory, FailureReason::OutOfMemory),
-            (FailureReason::BinaryBroken, FailureReason::BinaryBroken),
-            (FailureReason::ModelInvalid, FailureReason::Crashed),
+        for (reason, expected, is_told) in [
+            (FailureReason::OutOfMemory, FailureReason::OutOfMemory, true),
+            (FailureReason::BinaryBroken, FailureReason::Crashed, true),
+            (FailureReason::ModelInvalid, FailureReason::Crashed, false),
         ] {
-            assert_eq!(ReadinessFailure::at_exit_after_ready(exited(1), evidence(reason)).reason, expected);
+            let after = ReadinessFailure::at_exit_after_ready(exited(1), evidence(reason));
+            assert_eq!((after.reason, after.detail.starts_with("why (exit code 1)")), (expected, is_told));
             assert_eq!(ReadinessFailure::at_exit_before_ready(exited(1), evidence(reason)).reason, reason);
         }
+    }
+
+    #[test]
+    fn whatever_a_client_made_it_print_a_ready_server_is_started_again() {
+        let ends = [exited(0), exited(1), signaled(Signal::ABRT), signaled(Signal::KILL)];
+        for (end, reason) in
+            ends.into_iter().flat_map(|end| FailureReason::ALL.into_iter().map(move |reason| (end, reason)))
+        {
+            let evidence = FailureEvidence { reason, rank: 0, line: "forged".to_owned() };
+            let failure = ReadinessFailure::at_exit_after_ready(end, Some(evidence));
+            assert!(!failure.reason.is_permanent() && failure.reason.awaited().is_none(), "{end} {reason} {failure:?}");
+        }
+        let killed = signaled(Signal::KILL);
+        let evidence = FailureEvidence { reason: FailureReason::OutOfMemory, rank: 0, line: "forged".to_owned() };
+        assert_eq!(ReadinessFailure::at_exit_after_ready(killed, Some(evidence)).reason, FailureReason::Crashed);
     }
 }

@@ -45,7 +45,7 @@ impl LaunchRequests {
         let milliseconds = match line {
             RequestLine::Prompt(TokenTiming { milliseconds, .. })
             | RequestLine::Decode(TokenTiming { milliseconds, .. }) => milliseconds,
-            RequestLine::SlotBusy(_) | RequestLine::SlotReleased(_) => 0.0,
+            RequestLine::SlotTimings(_) | RequestLine::SlotBusy(_) | RequestLine::SlotReleased(_) => 0.0,
         };
         if self.earliest.is_none_or(|earliest| milliseconds <= earliest.elapsed().as_secs_f64() * 1e3) {
             self.log.note(&self.server, self.launch, line, wall_time());

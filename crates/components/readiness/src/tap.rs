@@ -93,6 +93,10 @@ impl OutputTap for Tap {
     fn on_activity(&mut self) {
         lock(&self.output).on_activity();
     }
+
+    fn on_pause(&mut self) {
+        lock(&self.output).on_pause();
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason};
+use llama_warden_room::AdmissionAction;
 
 /// The actions for one input, in order.
 pub(crate) type Actions = Vec<SupervisorAction>;
@@ -27,6 +28,23 @@ pub enum SupervisorAction {
         reason: StopReason,
         /// Time before KILL; `None` is the configured grace, zero kills at once.
         grace: Option<Duration>,
+    },
+    /// Ask the router to send no further request to a launch. The answer goes to
+    /// [`on_release_answered`](crate::SupervisorMachine::on_release_answered).
+    Release {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
+        /// The time for requests in flight; zero asks for a release only where there are none.
+        drain: Duration,
+    },
+    /// Ask the router to send requests to a launch again.
+    Reopen {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
     },
     /// Estimate how much memory a server will need. The answer goes to
     /// [`on_estimated`](crate::SupervisorMachine::on_estimated).
@@ -88,6 +106,16 @@ impl FaultyFile {
             FailureReason::ModelInvalid => Some(Self::Model),
             FailureReason::BinaryBroken => Some(Self::Executable),
             _ => None,
+        }
+    }
+}
+
+impl From<AdmissionAction> for SupervisorAction {
+    fn from(action: AdmissionAction) -> Self {
+        match action {
+            AdmissionAction::EstimateMemory { server, estimate_id } => Self::EstimateMemory { server, estimate_id },
+            AdmissionAction::ReadMemory { pids } => Self::ReadMemory { pids },
+            AdmissionAction::Publish { server, event } => Self::publish_server(server, event),
         }
     }
 }

@@ -189,6 +189,9 @@ const fn is_change(command: &SuperviseCommand) -> bool {
         SuperviseCommand::StartServer { .. }
         | SuperviseCommand::StopServer { .. }
         | SuperviseCommand::RestartServer { .. }
+        | SuperviseCommand::UnloadServer { .. }
+        | SuperviseCommand::WantServer { .. }
+        | SuperviseCommand::UnwantServer { .. }
         | SuperviseCommand::HandOver { .. }
         | SuperviseCommand::ShutDown { .. } => false,
     }

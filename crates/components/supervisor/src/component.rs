@@ -9,19 +9,19 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
 };
 use llama_warden_component::{Component, Ports, Worker, next_task};
-use llama_warden_config::Fleet;
+use llama_warden_config::{AdmissionPolicy, Fleet, RouterSettings};
 use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
-    ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
+    RouteCommand, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
-use llama_warden_state_files::{FailureCounts, FailureFile};
 use llama_warden_support::{BlockingError, fail_point};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -29,8 +29,10 @@ use tokio::task::{JoinError, JoinSet};
 use crate::action::SupervisorAction;
 use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::file_watches::FileWatches;
+use crate::kept::KeptDecisions;
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
+use crate::policy::{RoutingPolicy, ServerPolicy};
 use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
 
 /// Settings of the supervisor.
@@ -43,13 +45,15 @@ pub struct SupervisorSettings {
     pub source: FleetSource,
     /// Limits of number, time and memory.
     pub limits: SupervisorLimits,
+    /// `[router]`, where a router listens: `limits.routing` follows it and the fleet in force.
+    pub router: Option<RouterSettings>,
     /// Seed of the jitter of restarts.
     pub seed: u64,
     /// Estimates how much memory servers need, and reads how much is available.
     pub memory_probe: Arc<dyn MemoryProbe>,
     /// Servers of which an earlier daemon left a process, and the numbers of their launches.
     pub adopted: Vec<(ServerId, Incarnation)>,
-    /// The directory that keeps `failures.json` across runs; `None` keeps no failures.
+    /// The directory that keeps decisions across runs; `None` keeps none.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -92,34 +96,33 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let file = self.settings.state_dir.as_deref().map(FailureFile::new);
-        let failures = match &file {
-            Some(file) => file.loaded().await,
-            None => FailureCounts::new(),
-        };
-        let (failures, saved) = watch::channel(failures);
-        let worker = SupervisorWorker::new(self.settings, failures, &ports);
-        let keep = async {
-            if let Some(file) = file {
-                file.keep(saved).await;
-            }
-        };
-        let (ended, ()) = tokio::join!(ports.drive(worker), keep);
+        let (kept, saving) = KeptDecisions::load(self.settings.state_dir.as_deref()).await;
+        let worker = SupervisorWorker::new(self.settings, kept, &ports);
+        let (ended, ()) = tokio::join!(ports.drive(worker), saving);
         ended
     }
 }
 
-/// The launch that was requested (`None` for a stop), and the reply of its owner.
-type CommandReply = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
+/// What was asked of another component.
+enum Asked {
+    Launch(ServerId, Incarnation),
+    Release(ServerId, Incarnation, Duration),
+    /// A stop, or the way of requests to be opened again: the answer does not matter.
+    Other,
+}
+
+/// What was asked, and the reply of its owner.
+type CommandReply = (Asked, Result<Accepted, Refused>);
 
 struct SupervisorWorker {
     machine: SupervisorMachine,
     adopted: Vec<(ServerId, Incarnation)>,
     fleet: watch::Sender<Fleet>,
+    router: Option<RouterSettings>,
+    memory: AdmissionPolicy,
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
-    /// Consecutive failures, which a file keeps.
-    failures: watch::Sender<FailureCounts>,
+    kept: KeptDecisions,
     events: Publisher,
     commands: CommandSender,
     replies: JoinSet<CommandReply>,
@@ -147,10 +150,13 @@ impl Worker for SupervisorWorker {
     /// Publishes the configuration and launches every enabled server.
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
-        let saved = self.failures.borrow().clone();
+        self.apply_routing(&fleet);
+        let mut down = self.kept.down(&fleet);
+        // The daemon was killed in the moment of a stop: the process is there.
+        down.retain(|(server, _)| self.adopted.iter().all(|(adopted, _)| adopted != server));
         for spec in fleet.iter() {
-            let failures = saved.get(&spec.id).copied().unwrap_or_default();
-            self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
+            let failures = self.kept.failures(&spec.id);
+            self.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
         }
@@ -159,8 +165,12 @@ impl Worker for SupervisorWorker {
         for (server, incarnation) in std::mem::take(&mut self.adopted) {
             actions.extend(self.machine.adopt(&server, incarnation));
         }
-        let enabled = fleet.iter().filter(|spec| spec.enabled);
-        actions.extend(self.machine.start_all(enabled.map(|spec| &spec.id)));
+        for (server, failed) in &down {
+            actions.extend(self.machine.leave_down(server, failed.clone()));
+        }
+        let is_left_down = |id: &ServerId| down.iter().any(|(server, _)| server == id);
+        let started = fleet.iter().filter(|spec| spec.enabled && !is_left_down(&spec.id));
+        actions.extend(self.machine.start_all(started.map(|spec| &spec.id)));
         self.perform(actions, None).await
     }
 
@@ -185,7 +195,7 @@ impl Worker for SupervisorWorker {
         request: ReceivedCommand<SuperviseCommand>,
         now: Uptime,
     ) -> Result<(), SupervisorError> {
-        if let Some(refused) = self.machine.refusal(&request.command) {
+        if let Some(refused) = self.machine.refusal(&request.command, now) {
             request.refuse(refused);
             return Ok(());
         }
@@ -193,12 +203,22 @@ impl Worker for SupervisorWorker {
             self.begin_change();
             return Ok(());
         };
+        if let SuperviseCommand::WantServer { .. } | SuperviseCommand::UnwantServer { .. } = &request.command {
+            // No event for each: they follow requests.
+            let (command, cause) = (request.command.clone(), request.cause);
+            request.accept(None);
+            let actions = self.machine.on_command(command, Seq::default(), now);
+            return self.perform(actions, cause).await;
+        }
         if let SuperviseCommand::ShutDown { .. } | SuperviseCommand::HandOver { .. } = &request.command {
             // A shutdown waits for no change, and their senders learn at once that none will be applied.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
             self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
         let id = self.accept(&request.command, request.cause).await?;
+        if let SuperviseCommand::HandOver { .. } = &request.command {
+            fail_point("hand-over-accepted");
+        }
         let actions = self.machine.on_command(request.command.clone(), id, now);
         request.accept(Some(id));
         self.perform(actions, Some(id)).await
@@ -226,7 +246,12 @@ impl Worker for SupervisorWorker {
 
     async fn on_input(&mut self, input: SupervisorInput, now: Uptime) -> Result<(), SupervisorError> {
         let actions = match input {
-            SupervisorInput::Replied(Ok((Some((server, incarnation)), Err(refused)))) => {
+            // Without a router, nobody owns the command, and nothing is in flight: that refusal is an answer too.
+            SupervisorInput::Replied(Ok((Asked::Release(server, incarnation, drain), answer))) => {
+                let answer = answer.as_ref().map(|_| ());
+                self.machine.on_release_answered(&server, (incarnation, drain), answer, now)
+            }
+            SupervisorInput::Replied(Ok((Asked::Launch(server, incarnation), Err(refused)))) => {
                 tracing::warn!(%server, %incarnation, %refused, "launch refused");
                 self.machine.on_launch_refused(&server, incarnation, &refused, now)
             }
@@ -249,15 +274,13 @@ impl Worker for SupervisorWorker {
 }
 
 impl SupervisorWorker {
-    fn new(
-        settings: SupervisorSettings,
-        failures: watch::Sender<FailureCounts>,
-        ports: &Ports<SuperviseCommand>,
-    ) -> Self {
+    fn new(settings: SupervisorSettings, kept: KeptDecisions, ports: &Ports<SuperviseCommand>) -> Self {
         Self {
+            router: settings.router,
+            memory: settings.limits.memory,
             machine: SupervisorMachine::new(settings.limits, settings.seed),
             adopted: settings.adopted,
-            failures,
+            kept,
             fleet: settings.fleet,
             profiles: settings.profiles,
             changes: ChangeQueue::new(settings.source),
@@ -269,10 +292,17 @@ impl SupervisorWorker {
         }
     }
 
+    /// Applies `[router]` to the servers of a fleet.
+    fn apply_routing(&mut self, fleet: &Fleet) {
+        if let Some(router) = &self.router {
+            self.machine.set_routing(RoutingPolicy::of(router, self.memory, fleet));
+        }
+    }
+
     /// Begins to resolve the next change, unless one is being resolved.
     fn begin_change(&mut self) {
         let Self { changes, machine, fleet, .. } = self;
-        changes.start_next(|| activity(machine, &fleet.borrow()));
+        changes.start_next(|| FleetActivity::of(machine, &fleet.borrow()));
     }
 
     /// Applies a change that was resolved, once for each command that asked for it: each gets its own `CommandAccepted` and
@@ -302,7 +332,7 @@ impl SupervisorWorker {
                     let id = self.accept(&request.command, request.cause).await?;
                     let command = request.command.clone();
                     request.accept(Some(id));
-                    self.switch(&command, id, resolved).await?;
+                    self.switch(&command, id, resolved, now).await?;
                 }
                 Err(refused) if refused.reason == RefusalReason::DoubtfulConfiguration => {
                     match self.changes.look_again(change, now) {
@@ -358,8 +388,14 @@ impl SupervisorWorker {
         Ok(self.events.publish_acked(EventDraft { server, incarnation: None, cause, event: accepted }).await?)
     }
 
-    async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
-        let activity = activity(&self.machine, &self.fleet.borrow());
+    async fn switch(
+        &mut self,
+        command: &SuperviseCommand,
+        id: Seq,
+        next: Resolved,
+        now: Uptime,
+    ) -> Result<(), SupervisorError> {
+        let activity = FleetActivity::of(&self.machine, &self.fleet.borrow());
         let kind = match command {
             SuperviseCommand::ActivateProfile { .. } => SwitchKind::Profile,
             _ => SwitchKind::Reload,
@@ -392,8 +428,9 @@ impl SupervisorWorker {
         for event in events {
             self.publish(EventDraft::daemon(event).because(id)).await?;
         }
+        self.apply_routing(&next.fleet);
         fail_point("switch-applied");
-        let actions = self.machine.switch(&difference.servers, Some(id));
+        let actions = self.machine.switch(&difference.servers, Some(id), now);
         self.perform(actions, Some(id)).await
     }
 
@@ -404,12 +441,22 @@ impl SupervisorWorker {
                     self.file_watches.forget(&server);
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
+                    self.replies.spawn(async move { (Asked::Launch(server, incarnation), reply.await) });
                 }
                 SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (None, reply.await) });
+                    self.replies.spawn(async move { (Asked::Other, reply.await) });
+                }
+                SupervisorAction::Release { server, incarnation, drain } => {
+                    let command = RouteCommand::ReleaseServer { server: server.clone(), incarnation, drain };
+                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
+                    self.replies.spawn(async move { (Asked::Release(server, incarnation, drain), reply.await) });
+                }
+                SupervisorAction::Reopen { server, incarnation } => {
+                    let command = RouteCommand::ReopenServer { server, incarnation };
+                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
+                    self.replies.spawn(async move { (Asked::Other, reply.await) });
                 }
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
@@ -431,25 +478,11 @@ impl SupervisorWorker {
                 }
             }
         }
-        let failures = self.machine.failures();
-        self.failures.send_if_modified(|saved| {
-            let is_changed = *saved != failures;
-            *saved = failures;
-            is_changed
-        });
+        self.kept.update(&self.machine, &self.fleet);
         Ok(())
     }
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {
         Ok(self.events.publish(event).await?)
-    }
-}
-
-/// The fleet in force and what it does, as the next change meets it.
-fn activity(machine: &SupervisorMachine, fleet: &Fleet) -> FleetActivity {
-    FleetActivity {
-        fleet: fleet.clone(),
-        up: machine.up().cloned().collect(),
-        stopped_by_user: machine.stopped_by_user().cloned().collect(),
     }
 }

@@ -11,19 +11,20 @@
 //! [`SupervisorMachine`] makes all decisions without a clock, a task or a file; [`Supervisor`] connects it to the bus.
 
 mod action;
-mod admission;
 mod backoff;
-mod budget;
 mod changes;
 mod component;
 mod file_watches;
+mod kept;
 mod machine;
 mod memory_queries;
+mod policy;
 mod server_state;
 mod shutdown;
 mod switch;
 
 pub use action::{FaultyFile, SupervisorAction};
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
+pub use machine::{DaemonEnding, DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
+pub use policy::{RoutingPolicy, ServerPolicy};
 pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

@@ -8,22 +8,27 @@
 //!   whole fleet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartSpec};
+use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{
-    Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
+    Envelope, Event, Incarnation, LeftFailure, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand,
+    Uptime,
 };
 use llama_warden_memory::{MemoryRequirement, Reading};
+use llama_warden_room::Admission;
 use llama_warden_state::Snapshot;
 
 use crate::action::{Actions, SupervisorAction};
-use crate::admission::Admission;
-use crate::server_state::{BackoffInput, ServerState};
+use crate::machine::demand::Demand;
+use crate::machine::room::Eviction;
+use crate::policy::{RoutingPolicy, ServerPolicy};
+use crate::server_state::{BackoffInput, Drain, ServerState, StopRequest};
 use crate::shutdown::Shutdown;
 
+mod demand;
 mod reconcile;
+mod room;
 
 pub use reconcile::RESTARTS_AT_ONCE;
 
@@ -32,8 +37,8 @@ pub use reconcile::RESTARTS_AT_ONCE;
 pub struct DesiredServer {
     /// The configured server.
     pub server: ServerId,
-    /// When it is launched again after a failure.
-    pub restart: Arc<RestartSpec>,
+    /// How it is restarted, stopped and evicted.
+    pub policy: ServerPolicy,
     /// What becomes of it.
     pub goal: ServerGoal,
     /// Whether a running process of it no longer matches the configuration and has to be replaced.
@@ -60,6 +65,17 @@ pub struct SupervisorLimits {
     pub starts: Option<usize>,
     /// What happens when the estimated memory of a launch does not suffice.
     pub memory: AdmissionPolicy,
+    /// What requests may do.
+    pub routing: RoutingPolicy,
+}
+
+/// How a daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DaemonEnding {
+    /// It stops every server.
+    Stop,
+    /// It leaves every process to the next daemon.
+    HandOver,
 }
 
 /// Desired and actual state of every server.
@@ -78,6 +94,14 @@ pub struct SupervisorMachine {
     /// Commands about the whole fleet, answered once every wanted server is ready or has failed.
     pending_switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
+    /// Whether `shutdown` leaves every process to the next daemon.
+    hands_over: bool,
+    /// Servers for which requests wait.
+    demands: BTreeMap<ServerId, Demand>,
+    /// Evictions under way, each by the server that needs the room.
+    evictions: BTreeMap<ServerId, Eviction>,
+    /// When a server that waits for room is looked at again.
+    room_check_at: Option<Uptime>,
     limits: SupervisorLimits,
     admission: Admission,
     /// The time of the latest input. Inputs without a time of their own happen then.
@@ -97,6 +121,10 @@ impl SupervisorMachine {
             dropped: BTreeMap::new(),
             pending_switches: Vec::new(),
             shutdown: None,
+            hands_over: false,
+            demands: BTreeMap::new(),
+            evictions: BTreeMap::new(),
+            room_check_at: None,
             admission: Admission::new(limits.memory),
             limits,
             now: Uptime::default(),
@@ -105,13 +133,13 @@ impl SupervisorMachine {
     }
 
     /// Adds a server, unless it is known. `failures` are the consecutive failures of an earlier run of the daemon.
-    pub fn add(&mut self, server: ServerId, restart: Arc<RestartSpec>, failures: u32) {
+    pub fn add(&mut self, server: ServerId, policy: ServerPolicy, failures: u32) {
         // A server that comes back to the configuration while its stop is under way keeps its state.
         self.removed.remove(&server);
         let dropped = &mut self.dropped;
         self.servers.entry(server.clone()).or_insert_with(|| {
             let latest = dropped.remove(&server).unwrap_or_default();
-            ServerState::new(server, restart, failures).continued_from(latest)
+            ServerState::new(server, policy, failures).continued_from(latest)
         });
     }
 
@@ -128,6 +156,25 @@ impl SupervisorMachine {
         actions
     }
 
+    /// Leaves a server down as an earlier daemon has left it: with a failure, or because a person has stopped it.
+    pub fn leave_down(&mut self, server: &ServerId, failed: Option<LeftFailure>) -> Vec<SupervisorAction> {
+        let mut actions = Vec::new();
+        if let Some(state) = self.servers.get_mut(server) {
+            state.leave_down(failed, &mut actions);
+        }
+        actions
+    }
+
+    /// Servers that failed and are not restarted, for the next daemon.
+    pub fn left_failures(&self) -> impl Iterator<Item = (&ServerId, LeftFailure)> {
+        self.servers.iter().filter_map(|(server, state)| Some((server, state.left_failure()?)))
+    }
+
+    /// Whether the daemon ends, and how.
+    pub fn ending(&self) -> Option<DaemonEnding> {
+        self.shutdown.as_ref().map(|_| if self.hands_over { DaemonEnding::HandOver } else { DaemonEnding::Stop })
+    }
+
     /// Starts these servers, without a command to answer.
     pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
@@ -142,8 +189,9 @@ impl SupervisorMachine {
 
     /// Switches the fleet to another configuration. Servers that it does not name are stopped and dropped; a server that
     /// should run and does so unchanged is not touched. `id` is answered once every server that should run is ready or has failed.
-    pub fn switch(&mut self, desired: &[DesiredServer], id: Option<Seq>) -> Vec<SupervisorAction> {
+    pub fn switch(&mut self, desired: &[DesiredServer], id: Option<Seq>, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
+        self.now = now;
         let named: BTreeSet<_> = desired.iter().map(|desired| &desired.server).collect();
         let gone: Vec<_> = self.servers.keys().filter(|server| !named.contains(server)).cloned().collect();
         for server in gone {
@@ -154,9 +202,9 @@ impl SupervisorMachine {
             self.removed.insert(server);
         }
         for desired in desired {
-            self.add(desired.server.clone(), desired.restart.clone(), 0);
+            self.add(desired.server.clone(), desired.policy.clone(), 0);
             if let Some(state) = self.servers.get_mut(&desired.server) {
-                state.set_restart(desired.restart.clone());
+                state.set_policy(desired.policy.clone());
             }
             if desired.goal == ServerGoal::Down {
                 self.stop_for_switch(&desired.server, &mut actions);
@@ -164,10 +212,11 @@ impl SupervisorMachine {
         }
         for desired in desired.iter().filter(|desired| desired.goal == ServerGoal::Run) {
             let server = &desired.server;
+            let stop = self.stop_before(StopReason::Restart);
             let Some(state) = self.servers.get_mut(server) else { continue };
             if desired.changed && !state.is_down() {
                 self.stopping_first.insert(server.clone());
-                state.restart(None, None, &mut actions);
+                state.restart(None, stop, &mut actions);
                 continue;
             }
             if desired.changed {
@@ -182,7 +231,7 @@ impl SupervisorMachine {
     }
 
     /// Whether a command must be refused, and why.
-    pub fn refusal(&self, command: &SuperviseCommand) -> Option<Refused> {
+    pub fn refusal(&self, command: &SuperviseCommand, now: Uptime) -> Option<Refused> {
         let server = match command {
             SuperviseCommand::ShutDown { .. } => return None,
             SuperviseCommand::HandOver { .. } => {
@@ -200,13 +249,18 @@ impl SupervisorMachine {
             _ if self.shutdown.is_some() => {
                 return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
             }
+            SuperviseCommand::WantServer { server, .. } if self.is_known(server) => {
+                return self.demand_refusal(server, now);
+            }
             SuperviseCommand::StartServer { server }
+            | SuperviseCommand::WantServer { server, .. }
             | SuperviseCommand::RestartServer { server, .. }
+            | SuperviseCommand::UnloadServer { server }
+            | SuperviseCommand::UnwantServer { server }
             | SuperviseCommand::ChangeBuild { server, .. } => server,
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
-        let is_known = self.servers.contains_key(server) && !self.removed.contains(server);
-        (!is_known).then(|| {
+        (!self.is_known(server)).then(|| {
             let known: Vec<_> = self.servers.keys().map(ServerId::as_str).collect();
             let detail = format!("no server `{server}` is configured; there are: {}", known.join(", "));
             Refused::new(RefusalReason::UnknownServer, detail)
@@ -226,17 +280,26 @@ impl SupervisorMachine {
                 }
             }
             SuperviseCommand::StopServer { server, grace, force } => {
+                let stop = self.stop_by_hand(StopReason::Requested, grace_or_zero(force, grace));
                 if let Some(state) = self.servers.get_mut(&server) {
-                    state.stop(Some(id), StopReason::Requested, grace_or_zero(force, grace), &mut actions);
+                    state.stop(Some(id), stop, &mut actions);
                 }
             }
             SuperviseCommand::RestartServer { server, grace, force } => {
+                let stop = self.stop_by_hand(StopReason::Restart, grace_or_zero(force, grace));
                 if let Some(state) = self.servers.get_mut(&server) {
-                    state.restart(Some(id), grace_or_zero(force, grace), &mut actions);
+                    state.restart(Some(id), stop, &mut actions);
+                }
+            }
+            SuperviseCommand::UnloadServer { server } => {
+                let stop = self.stop_before(StopReason::Unloaded);
+                if let Some(state) = self.servers.get_mut(&server) {
+                    state.stop(Some(id), stop, &mut actions);
                 }
             }
             SuperviseCommand::HandOver { trigger } => {
                 self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
+                self.hands_over = true;
                 actions.push(SupervisorAction::publish_daemon(Event::DaemonHandingOver { trigger }));
                 actions.push(SupervisorAction::publish_daemon(Event::DaemonStopped { survivors: Vec::new() }));
                 return actions;
@@ -249,8 +312,13 @@ impl SupervisorMachine {
                         actions.push(SupervisorAction::publish_daemon(Event::DaemonStopping { trigger }));
                     }
                 }
-                self.stop_all(force, &mut actions);
+                // A server that is being handed over is the next daemon's.
+                if !self.hands_over {
+                    self.stop_all(force, &mut actions);
+                }
             }
+            SuperviseCommand::WantServer { server, oldest, priority } => self.want(server, Demand { oldest, priority }),
+            SuperviseCommand::UnwantServer { server } => self.unwant(&server),
             SuperviseCommand::ActivateProfile { .. }
             | SuperviseCommand::ChangeBuild { .. }
             | SuperviseCommand::Reload { .. } => {}
@@ -276,7 +344,12 @@ impl SupervisorMachine {
                     self.admission.on_spawned(server, *pid);
                     state.on_spawned();
                 }
-                Event::ReadyReached { .. } => state.on_ready(input.now, &mut actions),
+                Event::ReadyReached { startup_seconds, .. } => {
+                    state.on_ready(*startup_seconds, input.now, &mut actions);
+                }
+                Event::UseBegan => state.on_use(None),
+                Event::UseEnded { last_used } => state.on_use(Some(*last_used)),
+                Event::ServerReleased { .. } => state.on_released(input.now, &mut actions),
                 Event::ServerFailed { reason, detail, .. } => {
                     state.on_failed((*reason, detail.clone()), input, &mut actions);
                 }
@@ -378,9 +451,10 @@ impl SupervisorMachine {
 
     /// When [`Self::on_deadline`] has something to do; `None` is never.
     pub fn next_deadline(&self) -> Option<Uptime> {
-        let restarts = self.servers.values().filter_map(ServerState::restart_at);
-        let others = [self.shutdown.as_ref().and_then(Shutdown::next_deadline), self.admission.next_deadline()];
-        restarts.chain(others.into_iter().flatten()).min()
+        let servers = self.servers.values().filter_map(ServerState::next_deadline);
+        let shutdown = self.shutdown.as_ref().and_then(Shutdown::next_deadline);
+        let others = [shutdown, self.admission.next_deadline(), self.room_check_at, self.next_idle_stop()];
+        servers.chain(others.into_iter().flatten()).min()
     }
 
     /// Makes scheduled restarts due, and reads memory again for launches that are held. Near the deadline of a shutdown it
@@ -389,8 +463,11 @@ impl SupervisorMachine {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_deadline(now);
+        if self.room_check_at.take_if(|at| *at <= now).is_some() {
+            self.admission.mark_dirty();
+        }
         for state in self.servers.values_mut() {
-            state.on_deadline(now);
+            state.on_deadline(now, &mut actions);
         }
         if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.take_force(now)) {
             self.stop_all(true, &mut actions);
@@ -404,16 +481,6 @@ impl SupervisorMachine {
         actions
     }
 
-    /// Servers of which a launch is under way or due, and not about to be stopped for good.
-    pub fn up(&self) -> impl Iterator<Item = &ServerId> {
-        self.servers.iter().filter(|(_, state)| state.is_up()).map(|(server, _)| server)
-    }
-
-    /// Servers that a user stopped and that nobody has requested since.
-    pub fn stopped_by_user(&self) -> impl Iterator<Item = &ServerId> {
-        self.servers.iter().filter(|(_, state)| state.is_stopped_by_user()).map(|(server, _)| server)
-    }
-
     /// Consecutive failures of every server that has some.
     pub fn failures(&self) -> BTreeMap<ServerId, u32> {
         let counts = self.servers.iter().map(|(server, state)| (server.clone(), state.failures()));
@@ -421,18 +488,38 @@ impl SupervisorMachine {
     }
 
     fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Actions) {
+        let stop = self.stop_before(StopReason::Reconfigured);
         let Some(state) = self.servers.get_mut(server) else { return };
         if !state.is_down() {
             self.stopping_first.insert(server.clone());
         }
         // Also where it is down: this cancels a launch that is due and a scheduled restart.
-        state.stop(None, StopReason::Reconfigured, None, actions);
+        state.stop(None, stop, actions);
     }
 
     fn stop_all(&mut self, force: bool, actions: &mut Actions) {
+        self.demands.clear();
+        let left = self.shutdown.as_ref().map_or(Duration::ZERO, |shutdown| shutdown.time_left(self.now));
         for state in self.servers.values_mut() {
-            state.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
+            let drain = self.limits.routing.drain.min(left.saturating_sub(state.policy().grace));
+            let (reason, grace) = (StopReason::Shutdown, force.then_some(Duration::ZERO));
+            let stop = StopRequest { reason, grace, asked_at: self.now, drain: Drain::Before(drain) };
+            state.stop(None, stop, actions);
         }
+    }
+
+    const fn stop_by_hand(&self, reason: StopReason, grace: Option<Duration>) -> StopRequest {
+        StopRequest { reason, grace, asked_at: self.now, drain: Drain::WithinGrace }
+    }
+
+    /// A stop that leaves requests their time before its grace begins.
+    const fn stop_before(&self, reason: StopReason) -> StopRequest {
+        let drain = Drain::Before(self.limits.routing.drain);
+        StopRequest { reason, grace: None, asked_at: self.now, drain }
+    }
+
+    fn is_known(&self, server: &ServerId) -> bool {
+        self.servers.contains_key(server) && !self.removed.contains(server)
     }
 
     fn backoff_input(&mut self, now: Uptime) -> BackoffInput {

@@ -8,18 +8,24 @@
 //! * Every method that takes an event expects one of the latest launch; the caller drops the others.
 //! * Each command is answered exactly once: when its goal is reached, when the launch fails, or when a stop supersedes it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::RestartSpec;
-use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason, Uptime};
+use llama_warden_events::{
+    CommandOutcome, Event, FailureReason, Incarnation, LeftFailure, Seq, ServerId, StopReason, Uptime,
+};
+use llama_warden_room::ReservationStage;
 
-use crate::action::{Actions, SupervisorAction};
+use crate::action::{Actions, FaultyFile, SupervisorAction};
 use crate::backoff::Backoff;
-use crate::budget::ReservationStage;
+use crate::policy::ServerPolicy;
 
 mod commands;
+mod demand;
 mod events;
+mod gate;
+
+pub(crate) use demand::MemoryRetry;
+pub(crate) use gate::{Drain, Gate, Hold};
 
 /// Progress of the latest launch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,10 +60,13 @@ struct PendingCommand {
 
 /// A request to stop the launch under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct StopRequest {
-    reason: StopReason,
+pub(crate) struct StopRequest {
+    pub(crate) reason: StopReason,
     /// `None` is the configured grace.
-    grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
+    pub(crate) asked_at: Uptime,
+    /// The time for requests in flight.
+    pub(crate) drain: Drain,
 }
 
 /// The origin of the next launch.
@@ -67,6 +76,8 @@ pub(crate) enum StartReason {
     Requested,
     /// The restart policy, after a failure.
     RestartPolicy,
+    /// Requests that wait for it.
+    Demand,
 }
 
 /// Time and chance, which the restart policy takes as arguments.
@@ -78,7 +89,7 @@ pub(crate) struct BackoffInput {
 }
 
 /// One launch. The next launch of the server replaces it as a whole, so that nothing of an old launch is left behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Launch {
     /// 0 before the first launch.
     incarnation: Incarnation,
@@ -89,20 +100,46 @@ struct Launch {
     was_ready: bool,
     /// Whether `StopBegan` was published. Then `ServerStopped` follows and ends it.
     stop_began: bool,
-    /// A stop that was requested before the launcher began the launch.
+    /// A stop that was requested before the launcher began the launch, or that waits for requests in flight.
     pending_stop: Option<StopRequest>,
+    gate: Gate,
+    hold: Option<Hold>,
+    /// It had requests in flight when its gate was to be closed, and counts as busy until then.
+    busy_until: Option<Uptime>,
     /// A memory warning to publish once the launcher has begun the launch.
     warning: Option<String>,
     failure: Option<(FailureReason, String)>,
     /// Whether the restart policy has decided about `failure`.
     policy_applied: bool,
+    /// Why the policy gave up.
+    abandoned: Option<String>,
+}
+
+impl Launch {
+    const fn new(incarnation: Incarnation, state: LaunchState) -> Self {
+        Self {
+            incarnation,
+            state,
+            has_process: false,
+            was_ready: false,
+            stop_began: false,
+            pending_stop: None,
+            gate: Gate::Open,
+            hold: None,
+            busy_until: None,
+            warning: None,
+            failure: None,
+            policy_applied: false,
+            abandoned: None,
+        }
+    }
 }
 
 /// One server: what it should do, and its latest launch.
 #[derive(Debug)]
 pub(crate) struct ServerState {
     server: ServerId,
-    restart: Arc<RestartSpec>,
+    policy: ServerPolicy,
     backoff: Backoff,
     /// When the restart policy launches it again.
     restart_at: Option<Uptime>,
@@ -113,24 +150,44 @@ pub(crate) struct ServerState {
     start_reason: StartReason,
     /// A user stopped it, and has not requested it since.
     stopped_by_user: bool,
+    /// A person or a request asked for it, and no stop came since.
+    asked_for: bool,
+    /// It is down until somebody wants it.
+    is_unloaded: bool,
+    is_in_use: bool,
+    ready_at: Uptime,
+    /// The later of the end of its latest request and of its becoming ready.
+    idle_since: Uptime,
+    failed_at: Option<Uptime>,
+    /// The latest first.
+    load_times: Vec<Duration>,
+    memory_retry: MemoryRetry,
     pending_commands: Vec<PendingCommand>,
     launch: Launch,
 }
 
 impl ServerState {
     /// A server that was never launched. `failures` are those of an earlier run of the daemon.
-    pub(crate) fn new(server: ServerId, restart: Arc<RestartSpec>, failures: u32) -> Self {
+    pub(crate) const fn new(server: ServerId, policy: ServerPolicy, failures: u32) -> Self {
         Self {
             server,
-            restart,
+            policy,
             backoff: Backoff::resumed(failures),
             restart_at: None,
             restart_is_announced: false,
             wanted: None,
             start_reason: StartReason::Requested,
             stopped_by_user: false,
+            asked_for: false,
+            is_unloaded: false,
+            is_in_use: false,
+            ready_at: Uptime::new(Duration::ZERO),
+            idle_since: Uptime::new(Duration::ZERO),
+            failed_at: None,
+            load_times: Vec::new(),
+            memory_retry: MemoryRetry::Unused,
             pending_commands: Vec::new(),
-            launch: Launch::default(),
+            launch: Launch::new(Incarnation::new(0), LaunchState::Down),
         }
     }
 
@@ -150,7 +207,9 @@ impl ServerState {
         match self.launch.state {
             LaunchState::Down => false,
             LaunchState::Requested | LaunchState::Stopping => true,
-            LaunchState::Starting | LaunchState::Ready => !self.launch.has_process,
+            LaunchState::Starting | LaunchState::Ready => {
+                !self.launch.has_process || self.launch.pending_stop.is_some() || self.launch.gate != Gate::Open
+            }
         }
     }
 
@@ -184,6 +243,39 @@ impl ServerState {
         self.stopped_by_user
     }
 
+    /// The failure that no restart follows, if that is why it is down.
+    pub(crate) fn left_failure(&self) -> Option<LeftFailure> {
+        let is_left = self.is_down() && self.launch.policy_applied && self.restart_at.is_none();
+        let (reason, detail) = self.launch.failure.clone().filter(|_| is_left && self.due_launch().is_none())?;
+        Some(LeftFailure { reason, detail, abandoned: self.launch.abandoned.clone() })
+    }
+
+    /// Stays down as an earlier daemon has left it: with a failure, or because a person has stopped it.
+    pub(crate) fn leave_down(&mut self, failed: Option<LeftFailure>, actions: &mut Actions) {
+        let event = Event::ServerLeftDown { failed: failed.clone().map(Box::new) };
+        actions.push(SupervisorAction::publish_server(self.server.clone(), event));
+        let Some(LeftFailure { reason, detail, abandoned }) = failed else {
+            self.stopped_by_user = true;
+            return;
+        };
+        // Wanted and not due: as after the launch that failed.
+        self.wanted = Some(self.launch.incarnation);
+        self.launch.policy_applied = true;
+        if abandoned.is_some() {
+            self.watch_faulty_file(reason, actions);
+        }
+        self.launch.failure = Some((reason, detail));
+        self.launch.abandoned = abandoned;
+    }
+
+    /// Has the file watched that a launch failed for, if there is one: the launch is tried again once it changes.
+    fn watch_faulty_file(&self, reason: FailureReason, actions: &mut Actions) {
+        actions.extend(FaultyFile::of(reason).map(|file| {
+            let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
+            SupervisorAction::WatchFile { server, incarnation, file }
+        }));
+    }
+
     /// It leaves the configuration, and what a user wanted of it is forgotten with it, however long its stop takes.
     pub(crate) const fn forget_user(&mut self) {
         self.stopped_by_user = false;
@@ -194,13 +286,17 @@ impl ServerState {
         self.backoff.failures()
     }
 
-    /// When a scheduled restart is due.
-    pub(crate) const fn restart_at(&self) -> Option<Uptime> {
-        self.restart_at
+    /// When [`Self::on_deadline`] has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
+        [self.restart_at, self.drained_at()].into_iter().flatten().min()
     }
 
-    pub(crate) fn set_restart(&mut self, restart: Arc<RestartSpec>) {
-        self.restart = restart;
+    pub(crate) fn set_policy(&mut self, policy: ServerPolicy) {
+        self.policy = policy;
+    }
+
+    pub(crate) const fn policy(&self) -> &ServerPolicy {
+        &self.policy
     }
 
     /// The origin of the launch that was sent to the launcher and is not ready yet, if there is one.
@@ -221,7 +317,8 @@ impl ServerState {
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
         let (incarnation, state) = (self.launch.incarnation.next(), LaunchState::Requested);
         self.restart_is_announced = false;
-        self.launch = Launch { incarnation, state, warning, ..Launch::default() };
+        self.is_unloaded = false;
+        self.launch = Launch { warning, ..Launch::new(incarnation, state) };
         incarnation
     }
 
@@ -247,13 +344,17 @@ impl ServerState {
             LaunchState::Requested => self.launch.pending_stop = Some(stop),
             // The stop under way is enough. Only another grace is worth sending: the terminator may shorten the stop by it.
             LaunchState::Stopping if stop.grace.is_none() => {}
-            LaunchState::Starting | LaunchState::Ready | LaunchState::Stopping => {
-                self.launch.state = LaunchState::Stopping;
-                let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
-                let StopRequest { reason, grace } = stop;
-                actions.push(SupervisorAction::Terminate { server, incarnation, reason, grace });
-            }
+            LaunchState::Ready if Self::is_released_first(&stop) => self.stop_behind_gate(stop, actions),
+            LaunchState::Starting | LaunchState::Ready | LaunchState::Stopping => self.terminate(stop, actions),
         }
+    }
+
+    fn terminate(&mut self, stop: StopRequest, actions: &mut Actions) {
+        self.launch.state = LaunchState::Stopping;
+        self.launch.pending_stop = None;
+        let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
+        let StopRequest { reason, grace, .. } = stop;
+        actions.push(SupervisorAction::Terminate { server, incarnation, reason, grace });
     }
 
     /// Answers every command whose goal is reached, or can no longer be reached.

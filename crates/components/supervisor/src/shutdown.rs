@@ -33,6 +33,11 @@ impl Shutdown {
         (!self.is_announced).then(|| self.force_at.unwrap_or(self.deadline))
     }
 
+    /// Time until KILL.
+    pub(crate) fn time_left(&self, now: Uptime) -> Duration {
+        self.force_at.map_or(Duration::ZERO, |at| at.since(now))
+    }
+
     /// Whether it is time for KILL; true once.
     pub(crate) fn take_force(&mut self, now: Uptime) -> bool {
         self.force_at.take_if(|at| *at <= now).is_some()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use llama_warden_config::Fleet;
 use llama_warden_events::{BuildChange, ProfileCard, Refused, ServerId, SwitchPlan};
 
-use crate::machine::{DesiredServer, ServerGoal};
+use crate::machine::{DesiredServer, ServerGoal, SupervisorMachine};
+use crate::policy::ServerPolicy;
 
 /// A change of profile or configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,26 @@ pub struct FleetActivity {
     pub up: BTreeSet<ServerId>,
     /// Servers that stay down because a user stopped them.
     pub stopped_by_user: BTreeSet<ServerId>,
+    /// Servers that a person or a request asked for, and that were not stopped since.
+    pub asked_for: BTreeSet<ServerId>,
+    /// Servers that run because requests asked for them.
+    pub on_demand: BTreeSet<ServerId>,
+    /// Servers that are down until somebody wants them.
+    pub unloaded: BTreeSet<ServerId>,
+}
+
+impl FleetActivity {
+    /// The fleet in force and what it does, as the next change meets it.
+    pub fn of(machine: &SupervisorMachine, fleet: &Fleet) -> Self {
+        Self {
+            fleet: fleet.clone(),
+            up: machine.up().cloned().collect(),
+            stopped_by_user: machine.stopped_by_user().cloned().collect(),
+            asked_for: machine.asked_for().cloned().collect(),
+            on_demand: machine.on_demand().cloned().collect(),
+            unloaded: machine.unloaded().cloned().collect(),
+        }
+    }
 }
 
 /// Resolves a change. Called on a thread that may block. When it refuses, nothing has changed.
@@ -95,16 +116,21 @@ pub struct Difference {
 pub fn difference(activity: &FleetActivity, next: &Resolved, kind: SwitchKind) -> Difference {
     let mut plan = SwitchPlan { profile: next.profile.clone(), ..SwitchPlan::default() };
     let mut servers = Vec::new();
+    // A person had it stopped, or it comes back once somebody wants it.
+    let stays_down = |id| activity.stopped_by_user.contains(id) || activity.unloaded.contains(id);
     for spec in next.fleet.iter() {
         let old = activity.fleet.get(spec.id.as_str());
         let is_up = activity.up.contains(&spec.id);
         let changed = old.is_some_and(|old| spec.needs_new_process(old));
         let goal = match kind {
             SwitchKind::Profile if spec.enabled => ServerGoal::Run,
+            // It makes room where the servers of the profile need it.
+            SwitchKind::Profile if is_up && activity.on_demand.contains(&spec.id) => ServerGoal::AsItIs,
             SwitchKind::Profile => ServerGoal::Down,
             SwitchKind::Reload if old == Some(spec) => ServerGoal::AsItIs,
-            SwitchKind::Reload if spec.enabled && activity.stopped_by_user.contains(&spec.id) => ServerGoal::AsItIs,
+            SwitchKind::Reload if spec.enabled && stays_down(&spec.id) => ServerGoal::AsItIs,
             SwitchKind::Reload if spec.enabled => ServerGoal::Run,
+            SwitchKind::Reload if is_up && activity.asked_for.contains(&spec.id) => ServerGoal::Run,
             SwitchKind::Reload if old.is_none_or(|old| old.enabled) => ServerGoal::Down,
             // It is not enabled and was not: it runs only if somebody started it.
             SwitchKind::Reload if is_up => ServerGoal::Run,
@@ -120,7 +146,7 @@ pub fn difference(activity: &FleetActivity, next: &Resolved, kind: SwitchKind) -
         if let Some(list) = list {
             list.push(spec.id.clone());
         }
-        servers.push(DesiredServer { server: spec.id.clone(), restart: spec.restart.clone(), goal, changed });
+        servers.push(DesiredServer { server: spec.id.clone(), policy: ServerPolicy::from(&**spec), goal, changed });
     }
     // A server that left the configuration and is down needs no stop.
     let gone = activity.fleet.iter().filter(|old| next.fleet.get(old.id.as_str()).is_none());
@@ -152,7 +178,7 @@ mod tests {
 
     fn activity(servers: &[(&str, &str)], up: &[&str]) -> FleetActivity {
         let up = up.iter().copied().map(id).collect();
-        FleetActivity { fleet: fleet(servers), up, stopped_by_user: BTreeSet::new() }
+        FleetActivity { fleet: fleet(servers), up, ..FleetActivity::default() }
     }
 
     /// What a reload plans: stop, start, restart, keep.
@@ -186,6 +212,31 @@ mod tests {
         assert_eq!(planned(&by_hand, &[("a", ON)]), ["b", "", "", "a"]);
         let stopped = FleetActivity { stopped_by_user: [id("a")].into(), ..activity(&[("a", ON), ("b", ON)], &["b"]) };
         assert_eq!(planned(&stopped, &[("a", "args = ['-v']"), ("b", ON)]), ["", "", "", "b"]);
+    }
+
+    #[test]
+    fn what_somebody_asked_for_outlives_a_reload_that_disables_it() {
+        let started = activity(&[("a", ON), ("b", ON)], &["a", "b"]);
+        let asked = FleetActivity { asked_for: [id("b")].into(), ..started.clone() };
+        assert_eq!(planned(&started, &[("a", ON), ("b", OFF)]), ["b", "", "", "a"]);
+        assert_eq!(planned(&asked, &[("a", ON), ("b", OFF)]), ["", "", "", "a b"]);
+        assert_eq!(planned(&asked, &[("a", ON), ("b", "enabled = false\nargs = ['-v']")]), ["", "", "b", "a"]);
+        assert_eq!(planned(&asked, &[("a", ON)]), ["b", "", "", "a"], "it is not configured any more");
+    }
+
+    #[test]
+    fn a_reload_brings_up_no_unloaded_server_whatever_it_changes() {
+        let unloaded = FleetActivity { unloaded: [id("a")].into(), ..activity(&[("a", ON), ("b", ON)], &["b"]) };
+        assert_eq!(planned(&unloaded, &[("a", "args = ['-v']"), ("b", ON)]), ["", "", "", "b"]);
+    }
+
+    #[test]
+    fn a_profile_leaves_alone_what_requests_started() {
+        let on_demand = activity(&[("a", ON), ("b", OFF), ("c", OFF)], &["b", "c"]);
+        let on_demand = FleetActivity { on_demand: [id("b")].into(), ..on_demand };
+        let next = Resolved { fleet: on_demand.fleet.clone(), ..Resolved::default() };
+        let plan = difference(&on_demand, &next, SwitchKind::Profile).plan;
+        assert_eq!((plan.stop, plan.start, plan.keep), (vec![id("c")], vec![id("a")], vec![id("b")]));
     }
 
     #[test]

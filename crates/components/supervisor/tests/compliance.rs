@@ -7,7 +7,7 @@ use llama_warden_component_kit::{compliance, fleet};
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{RefusalReason, Refused};
 use llama_warden_memory::SystemMemoryProbe;
-use llama_warden_supervisor::{Supervisor, SupervisorLimits, SupervisorSettings};
+use llama_warden_supervisor::{RoutingPolicy, Supervisor, SupervisorLimits, SupervisorSettings};
 use tokio::sync::watch;
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +19,13 @@ async fn the_supervisor_complies() {
             fleet: watch::channel(fleet.clone()).0,
             profiles: Vec::new(),
             source: Arc::new(|_| Err(Refused::new(RefusalReason::InvalidConfiguration, "a test has no files"))),
-            limits: SupervisorLimits { shutdown: Duration::from_secs(1), starts: None, memory: AdmissionPolicy::Off },
+            limits: SupervisorLimits {
+                shutdown: Duration::from_secs(1),
+                starts: None,
+                memory: AdmissionPolicy::Off,
+                routing: RoutingPolicy::default(),
+            },
+            router: None,
             seed: 1,
             adopted: Vec::new(),
             memory_probe: Arc::new(SystemMemoryProbe::new()),

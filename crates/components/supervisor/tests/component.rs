@@ -19,7 +19,8 @@ use llama_warden_events::{
 };
 use llama_warden_memory::{Available, Bound, Gpus, MemoryProbe, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
-    Caution, Change, FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
+    Caution, Change, FleetSource, Resolved, RoutingPolicy, Supervisor, SupervisorError, SupervisorLimits,
+    SupervisorSettings,
 };
 use tokio::sync::watch;
 
@@ -46,7 +47,7 @@ impl MemoryProbe for TestMemoryProbe {
     fn read(&self, _: &[u32]) -> Reading {
         self.readings.fetch_add(1, Ordering::SeqCst);
         let bytes = self.available.load(Ordering::SeqCst) << 30;
-        let host = Some(Available { bytes, bound: Bound::Machine });
+        let host = Some(Available { bytes, total: bytes, bound: Bound::Machine });
         Reading { host, gpus: Gpus::Absent, resident: BTreeMap::new() }
     }
 }
@@ -75,7 +76,13 @@ impl SupervisorFixture {
             fleet: watch::channel(fleet).0,
             profiles: Vec::new(),
             source,
-            limits: SupervisorLimits { shutdown: Duration::from_secs(30), starts: None, memory },
+            limits: SupervisorLimits {
+                shutdown: Duration::from_secs(30),
+                starts: None,
+                memory,
+                routing: RoutingPolicy::default(),
+            },
+            router: None,
             seed: 1,
             adopted: Vec::new(),
             memory_probe,

@@ -3,6 +3,8 @@
 //! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
 //! The target is `llama_warden::fact`, so that a filter can pick the events.
 
+use std::fmt::Display;
+
 use llama_warden_events::{
     CanaryOutcome, CommandSummary, Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, MemoryEstimate, ServerId,
     Signal,
@@ -31,7 +33,7 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::DaemonStopping { trigger } => log!(info, envelope, trigger, "daemon stops every server"),
         Event::DaemonStopped { survivors } if survivors.is_empty() => log!(info, envelope, "daemon stopped"),
         Event::DaemonStopped { survivors } => {
-            log!(error, envelope, ?survivors, "daemon stopped; processes outlived the deadline");
+            log!(error, envelope, survivors = listed(survivors), "daemon stopped; processes outlived the deadline");
         }
         Event::GuardianStarted { pid } => log!(debug, envelope, guardian = pid, "guardian started"),
         Event::ComponentFailed { component, error } => log!(error, envelope, component, error, "component failed"),
@@ -39,11 +41,11 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ServerRemoved => log!(info, envelope, "server removed from the configuration"),
         // The event that follows says what happens, and why.
         Event::CommandAccepted { command: command @ (CommandSummary::ShutDown | CommandSummary::Reload) } => {
-            log!(debug, envelope, ?command, "command accepted");
+            log!(debug, envelope, %command, "command accepted");
         }
-        Event::CommandAccepted { command } => log!(info, envelope, ?command, "command accepted"),
+        Event::CommandAccepted { command } => log!(info, envelope, %command, "command accepted"),
         Event::CommandCompleted { outcome } => {
-            log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
+            log!(info, envelope, %outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
         }
         Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
             let delay_seconds = rounded(*delay_seconds);
@@ -54,7 +56,7 @@ pub(crate) fn log(envelope: &Envelope) {
         }
         Event::CanaryCompleted { report } => match &report.outcome {
             CanaryOutcome::Passed | CanaryOutcome::Switched | CanaryOutcome::Cancelled => {
-                log!(info, envelope, outcome = ?report.outcome, "canary completed");
+                log!(info, envelope, outcome = %report.outcome, "canary completed");
             }
             CanaryOutcome::Failed { reason, detail, .. } => log!(warn, envelope, %reason, detail, "canary failed"),
             CanaryOutcome::RolledBack { detail } => log!(warn, envelope, detail, "build rolled back"),
@@ -66,10 +68,22 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::RestartAbandoned { attempts, because } => {
             log!(error, envelope, attempts, because, "server is not started again");
         }
+        Event::ServerLeftDown { failed: None } => {
+            log!(
+                warn,
+                envelope,
+                "server stays down: it was stopped by hand under the earlier daemon; start it by hand"
+            );
+        }
+        Event::ServerLeftDown { failed: Some(failed) } => {
+            let (reason, detail) = (failed.reason, &failed.detail);
+            log!(error, envelope, %reason, detail, "server stays down: it had failed under the earlier daemon; start it by hand");
+        }
         Event::ProfilesConfigured { profiles } => log!(debug, envelope, count = profiles.len(), "profiles configured"),
         Event::SwitchPlanned { plan } => {
-            let (stop, start, restart, keep) = (&plan.stop, &plan.start, &plan.restart, &plan.keep);
-            log!(info, envelope, profile = plan.profile, ?stop, ?start, ?restart, ?keep, "switch planned");
+            let [stop, start, restart, keep] =
+                [&plan.stop, &plan.start, &plan.restart, &plan.keep].map(|list| listed(list));
+            log!(info, envelope, profile = plan.profile, stop, start, restart, keep, "switch planned");
         }
         Event::ProfileActivated { profile: Some(profile) } => log!(info, envelope, profile, "profile activated"),
         Event::ProfileActivated { profile: None } => log!(info, envelope, "no profile is active any more"),
@@ -83,23 +97,43 @@ pub(crate) fn log(envelope: &Envelope) {
         }
         Event::LaunchHeld { because } => log!(info, envelope, because, "launch waits for memory"),
         Event::LaunchReleased => log!(debug, envelope, "launch waits no more"),
+        Event::LaunchSkipped { because } => {
+            log!(info, envelope, because, "server is not started before somebody wants it")
+        }
+        Event::EvictionPlanned { victims, because } => {
+            log!(info, envelope, ?victims, %because, "other servers make room for it");
+        }
+        Event::UseBegan => log!(debug, envelope, "use began"),
+        Event::UseEnded { last_used } => {
+            let idle_seconds = rounded(envelope.elapsed.since(*last_used).as_secs_f64());
+            log!(debug, envelope, idle_seconds, "use ended");
+        }
+        Event::ServerReleased { left: 0 } => log!(debug, envelope, "no request goes to the server any more"),
+        Event::ServerReleased { left } => log!(warn, envelope, left, "requests are cut off: their time is over"),
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
         Event::BinaryIdentified(identity) => {
             let (binary, version) = (identity.binary.display(), identity.version.as_deref());
             log!(debug, envelope, %binary, version, "binary identified");
         }
         Event::DialectsReloaded { dialects, removed, refused } if refused.is_empty() => {
-            log!(info, envelope, ?dialects, ?removed, "flag dialects reloaded");
+            log!(info, envelope, dialects = listed(dialects), removed = listed(removed), "flag dialects reloaded");
         }
         Event::DialectsReloaded { dialects, removed, refused } => {
-            log!(warn, envelope, ?dialects, ?removed, refused = said(refused), "flag dialects were refused");
+            log!(
+                warn,
+                envelope,
+                dialects = listed(dialects),
+                removed = listed(removed),
+                refused = said(refused),
+                "flag dialects were refused"
+            );
         }
         Event::DialectChosen { dialect, because } => {
             log!(debug, envelope, dialect = &**dialect, because, "dialect chosen")
         }
         Event::OptionsTranslated { notes } => {
             let options: Vec<&str> = notes.iter().map(|note| &*note.option).collect();
-            log!(debug, envelope, ?options, "options translated");
+            log!(debug, envelope, options = listed(&options), "options translated");
         }
         Event::DaemonHandingOver { trigger } => {
             log!(info, envelope, trigger, "daemon leaves every server to the next one");
@@ -120,7 +154,7 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ListenerIdentified { listener: ListenerOwner::Foreign { pid, program } } => {
             log!(warn, envelope, pid, program, "somebody else listens on the port");
         }
-        Event::ListenerIdentified { listener } => log!(debug, envelope, ?listener, "listener identified"),
+        Event::ListenerIdentified { listener } => log!(debug, envelope, %listener, "listener identified"),
         Event::ServerExited { end, swept } => log!(info, envelope, %end, swept, "server exited"),
         Event::OutputLost { stream, consumer, lines } => {
             log!(warn, envelope, %stream, consumer, lines, "output was lost to a slow reader");
@@ -129,10 +163,17 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(debug, envelope, detector = &**detector, because, "detector chosen")
         }
         Event::DetectorsReloaded { packs, removed, refused } if refused.is_empty() => {
-            log!(info, envelope, ?packs, ?removed, "detector packs reloaded");
+            log!(info, envelope, packs = listed(packs), removed = listed(removed), "detector packs reloaded");
         }
         Event::DetectorsReloaded { packs, removed, refused } => {
-            log!(warn, envelope, ?packs, ?removed, refused = said(refused), "detector packs were refused");
+            log!(
+                warn,
+                envelope,
+                packs = listed(packs),
+                removed = listed(removed),
+                refused = said(refused),
+                "detector packs were refused"
+            );
         }
         Event::ReadyHinted { stream, line } => log!(debug, envelope, %stream, line, "ready hinted"),
         Event::LoadProgressed { ratio } => log!(debug, envelope, ratio = ratio.map(rounded), "load progressed"),
@@ -180,6 +221,11 @@ pub(crate) fn log(envelope: &Envelope) {
 /// The number with three decimals: further digits are of no use to a reader, and sums of fractions have many.
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
+}
+
+/// The names of a list; `None`, and so no field, for none.
+fn listed(names: &[impl Display]) -> Option<String> {
+    (!names.is_empty()).then(|| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 /// Refused files as people and editors read them: place, problem, what to do.

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -23,6 +24,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::journal::{JournalLayer, JournalSocket, is_journal, priority};
 use crate::queue::LineQueue;
+use crate::sentence::Words;
 
 /// How long the end of the daemon waits for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -136,9 +138,9 @@ pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
     }
 }
 
-/// Makes this process log lines to `output` from now on.
+/// Makes this process log to `output` from now on, which is shown above a table: a sentence a line.
 pub fn start_logging_to(settings: &LoggingSettings, output: impl Write + Send + 'static) -> Result<LogGuard, LogError> {
-    begin(settings, LogSink::Lines, output)
+    begin(settings, LogSink::Sentences, output)
 }
 
 fn begin(settings: &LoggingSettings, sink: LogSink, output: impl Write + Send + 'static) -> Result<LogGuard, LogError> {
@@ -153,6 +155,8 @@ fn begin(settings: &LoggingSettings, sink: LogSink, output: impl Write + Send + 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogSink {
     Lines,
+    /// Sentences above the table of a person.
+    Sentences,
     /// Lines that the journal reads from standard error: each begins with its priority.
     PriorityLines,
     Journal,
@@ -173,7 +177,11 @@ fn subscriber(settings: &LoggingSettings, sink: LogSink, queue: LineQueue) -> im
             let lines =
                 lines.with_ansi(settings.colour == Colour::On).with_target(false).fmt_fields(debug_fn(human_field));
             let lines = lines.with_writer(move || queue.clone());
-            if sink == LogSink::PriorityLines { lines.map_event_format(WithPriority).boxed() } else { lines.boxed() }
+            match sink {
+                LogSink::PriorityLines => lines.map_event_format(WithPriority).boxed(),
+                LogSink::Sentences => lines.event_format(Sentences).boxed(),
+                LogSink::Lines | LogSink::Journal => lines.boxed(),
+            }
         }
     };
     tracing_subscriber::registry().with(settings.level).with(layer)
@@ -206,6 +214,32 @@ where
     ) -> std::fmt::Result {
         write!(writer, "<{}>", priority(*event.metadata().level()))?;
         self.0.format_event(context, writer, event)
+    }
+}
+
+/// Formats an event as a person reads it, with the time of the day: `13:05:01 WARN qwen3: hook failed: exit code 3`.
+struct Sentences;
+
+impl<S, N> FormatEvent<S, N> for Sentences
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+        let mut now = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut now))?;
+        let level = *event.metadata().level();
+        let (begin, end) = match level {
+            Level::ERROR if writer.has_ansi_escapes() => ("\x1b[31m", "\x1b[0m"),
+            Level::WARN if writer.has_ansi_escapes() => ("\x1b[33m", "\x1b[0m"),
+            _ => ("", ""),
+        };
+        write!(writer, "{} {begin}{level}{end} ", now.get(11..19).unwrap_or(&now))?;
+        let mut words = Words::of(event);
+        if let Some(server) = words.server.take() {
+            write!(writer, "{server}: ")?;
+        }
+        writeln!(writer, "{}", words.text())
     }
 }
 
@@ -293,6 +327,22 @@ mod tests {
         let settings = settings(&[("NO_COLOR", "1")]).expect("valid");
         let text = logged_to(&settings, LogSink::PriorityLines, || tracing::warn!("warned"));
         assert!(text.starts_with("<4>") && text.ends_with("warned\n"), "{text:?}");
+    }
+
+    #[test]
+    fn above_a_table_a_line_is_a_sentence() {
+        let settings = settings(&[("NO_COLOR", "1")]).expect("valid");
+        let event = || {
+            tracing::warn!(
+                event = "HookCompleted",
+                server = "a",
+                detail = "exit code 3\u{1b}",
+                seconds = 0.5,
+                "hook failed"
+            )
+        };
+        let text = logged_to(&settings, LogSink::Sentences, event);
+        assert_eq!(text.get(8..), Some(" WARN a: hook failed: exit code 3\\u{1b}, 0.5 s\n"), "{text:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the log says about an event, as a value.
 
-use std::fmt::{Debug, Write as _};
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use llama_warden_events::Envelope;
@@ -12,12 +12,12 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::line;
 
-/// The text of a log line, without its time and without what the envelope says by itself: number, server and launch.
+/// A log line for people: without its time, and without what the envelope says by itself: number, server and launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sentence {
     /// How much it matters.
     pub level: Level,
-    /// The text, and the values as `name=value`.
+    /// The text, and its values in words.
     pub text: String,
 }
 
@@ -39,9 +39,7 @@ impl Subscriber for Listener {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut words = Words::default();
-        event.record(&mut words);
-        *lock(&self.0) = Some(Sentence { level: *event.metadata().level(), text: words.text + &words.values });
+        *lock(&self.0) = Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() });
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -57,27 +55,78 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-#[derive(Default)]
-struct Words {
-    text: String,
-    values: String,
+/// The words of one log line.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    message: String,
+    /// Values that say by themselves what they are.
+    plain: Vec<String>,
+    /// Values behind their names.
+    named: Vec<String>,
+    /// The server that it is about.
+    pub(crate) server: Option<String>,
+}
+
+impl Words {
+    pub(crate) fn of(event: &Event<'_>) -> Self {
+        let mut words = Self::default();
+        event.record(&mut words);
+        words
+    }
+
+    /// `server failed: crashed, the detail, last line: bye`
+    pub(crate) fn text(self) -> String {
+        let values = [self.plain, self.named].concat().join(", ");
+        if values.is_empty() { self.message } else { format!("{}: {values}", self.message) }
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        match name {
+            "message" => self.message = value.to_owned(),
+            "server" => self.server = Some(value.to_owned()),
+            // Told otherwise, or of no use to a person.
+            "seq" | "event" | "incarnation" => {}
+            "reason" | "detail" | "because" | "error" | "outcome" | "why" | "address" | "url" | "trigger"
+            | "warning" | "listener" | "hook" => self.plain.push(value.to_owned()),
+            // As the cause of something it is a number.
+            "command" if value.parse::<u64>().is_err() => self.plain.push(value.to_owned()),
+            "seconds" => self.named.push(format!("{value} s")),
+            name => match name.strip_suffix("_seconds") {
+                Some(name) => self.named.push(format!("{} {value} s", name.replace('_', " "))),
+                None => self.named.push(format!("{} {value}", name.replace('_', " "))),
+            },
+        }
+    }
 }
 
 impl Visit for Words {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing into a string cannot fail.
-        let _ = match field.name() {
-            "message" => write!(self.text, "{value:?}"),
-            "seq" | "event" | "server" | "incarnation" => Ok(()),
-            name => write!(self.values, " {name}={value:?}"),
-        };
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field.name(), &escaped(value));
     }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field.name(), if value { "yes" } else { "no" });
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.add(field.name(), &escaped(&format!("{value:?}")));
+    }
+}
+
+/// One line, and no control character of others.
+fn escaped(text: &str) -> String {
+    let escape =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
+    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use llama_warden_component_kit::server;
-    use llama_warden_events::{BootId, Event, FailureReason, MemoryEstimate, Seq, Timestamp, Uptime};
+    use llama_warden_events::{
+        BootId, CommandOutcome, CommandSummary, Event, FailureReason, MemoryEstimate, ReadyVia, Seq, SwitchPlan,
+        Timestamp, Uptime,
+    };
 
     use super::*;
 
@@ -102,14 +151,26 @@ mod tests {
             sentence(&envelope(failed)),
             Sentence {
                 level: Level::ERROR,
-                text: "server failed reason=crashed detail=\"signal \\u{1b}SEGV\" last_line=\"bye\"".to_owned()
+                text: "server failed: crashed, signal \\u{1b}SEGV, last line bye".to_owned()
             }
         );
         let estimate = MemoryEstimate { weights_bytes: 4, kv_bytes: 3, compute_bytes: 2, gpu_bytes: 1 };
         assert_eq!(
             sentence(&envelope(Event::MemoryEstimated { estimate })).text,
-            "memory estimated weights_bytes=4 kv_bytes=3 compute_bytes=2 gpu_bytes=1"
+            "memory estimated: weights bytes 4, kv bytes 3, compute bytes 2, gpu bytes 1"
         );
         assert_eq!(sentence(&envelope(Event::ServerRemoved)).text, "server removed from the configuration");
+        let accepted = |command| sentence(&envelope(Event::CommandAccepted { command })).text;
+        assert_eq!(accepted(CommandSummary::Stop { force: false }), "command accepted: stop");
+        assert_eq!(accepted(CommandSummary::Restart { force: true }), "command accepted: restart by KILL");
+        let outcome = CommandOutcome::Failed { reason: FailureReason::Crashed, detail: "gone".to_owned() };
+        assert_eq!(
+            sentence(&envelope(Event::CommandCompleted { outcome })).text,
+            "command completed: failed: crashed: gone"
+        );
+        let plan = SwitchPlan { stop: vec![server("a"), server("b")], ..SwitchPlan::default() };
+        assert_eq!(sentence(&envelope(Event::SwitchPlanned { plan: plan.into() })).text, "switch planned: stop a, b");
+        let ready = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 };
+        assert_eq!(sentence(&envelope(ready)).text, "server is ready: via stderr, startup 4.5 s");
     }
 }

@@ -58,3 +58,6 @@ pub use context::Context;
 pub use host::{CompositionError, Host, HostError, HostSettings, RunningHost};
 pub use tracker::{LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, TrackedLaunch, Transition};
 pub use worker::{Worker, next_task};
+
+/// Ends a component: a field of its [`Ports`].
+pub use tokio_util::sync::CancellationToken;

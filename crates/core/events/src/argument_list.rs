@@ -17,6 +17,22 @@ impl ArgumentList {
         self.0.iter().map(|argument| &**argument)
     }
 
+    /// The value of a long option such as `--port`, as its own argument or after `=`. llama-server takes `_` for `-` in a name, and
+    /// the last of several.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        let is_it = |option: &str| option.starts_with("--") && option.replace('_', "-") == name;
+        let mut value = None;
+        let mut arguments = self.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.split_once('=') {
+                None if is_it(argument) => value = arguments.next(),
+                Some((option, joined)) if is_it(option) => value = Some(joined),
+                _ => {}
+            }
+        }
+        value
+    }
+
     /// Whether there is no argument.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -49,6 +65,18 @@ impl<const N: usize> From<[&str; N]> for ArgumentList {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_value_of_an_option_is_found_in_either_form() {
+        let argv = ArgumentList::from(["llama-server", "--api-prefix", "/a", "--ssl-cert-file=/c"]);
+        assert_eq!(argv.option("--api-prefix"), Some("/a"));
+        assert_eq!(argv.option("--ssl-cert-file"), Some("/c"));
+        assert_eq!(argv.option("--ssl-cert"), None);
+        let argv =
+            ArgumentList::from(["llama-server", "--api_prefix", "/a", "--api-prefix", "/b", "--ssl_cert_file=/c"]);
+        assert_eq!(argv.option("--api-prefix"), Some("/b"), "the last one counts");
+        assert_eq!(argv.option("--ssl-cert-file"), Some("/c"));
+    }
 
     #[test]
     fn arguments_are_a_list_of_texts_in_json() {

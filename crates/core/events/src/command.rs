@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{BuildChange, CommandSummary, Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
+use crate::{BuildChange, CommandSummary, Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason, Uptime};
 
 /// Changes what should run. Owner: supervisor. An accepted command gets an id: the seq of its `CommandAccepted` event.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,26 @@ pub enum SuperviseCommand {
         /// Kill at once.
         force: bool,
     },
+    /// Stop a server once its requests have ended, until somebody wants it.
+    UnloadServer {
+        /// The server.
+        server: ServerId,
+    },
+    /// Requests wait for a server: launch it, and make room for it, unless it runs. Sent when the first one comes, and again, at most
+    /// once a second, when another one is the oldest. Has no `CommandAccepted`, and clears no count of failures as `StartServer` does.
+    WantServer {
+        /// The server.
+        server: ServerId,
+        /// Since when the oldest of them waits.
+        oldest: Uptime,
+        /// The server's priority: a higher one comes first.
+        priority: i32,
+    },
+    /// No request waits for a server any more. Has no `CommandAccepted`.
+    UnwantServer {
+        /// The server.
+        server: ServerId,
+    },
     /// Bring the fleet to what a profile says.
     ActivateProfile {
         /// The profile; absent for every enabled server.
@@ -58,7 +78,7 @@ pub enum SuperviseCommand {
         /// Who asked for it, for people.
         trigger: String,
     },
-    /// Stop every server, side by side, and end the daemon. A second one kills at once.
+    /// Stop every server, side by side, and end the daemon. A second one joins the first, and kills if it is forced.
     ShutDown {
         /// Who asked for it, for people.
         trigger: String,
@@ -137,6 +157,29 @@ pub enum HookCommand {
     },
 }
 
+/// Closes and opens the way of requests to a server. Owner: router.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteCommand {
+    /// Send no further request to a launch: new ones wait. One whose launch the router does not know is accepted.
+    ReleaseServer {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
+        /// Zero: accepted only where nothing is in flight, else refused with `in-use`, and then the way stays open. No event follows.
+        /// More: accepted, and `ServerReleased` follows once nothing is in flight, or after this time; `Duration::MAX` is without a
+        /// limit. A repeated command joins the first, and may shorten its time.
+        drain: Duration,
+    },
+    /// Send requests to a launch again: it is not stopped after all. No `ServerReleased` follows any more.
+    ReopenServer {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
+    },
+}
+
 /// A command that its owner did not accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
@@ -182,6 +225,9 @@ impl SuperviseCommand {
             Self::StartServer { server }
             | Self::StopServer { server, .. }
             | Self::RestartServer { server, .. }
+            | Self::UnloadServer { server }
+            | Self::WantServer { server, .. }
+            | Self::UnwantServer { server }
             | Self::ChangeBuild { server, .. } => Some(server),
             Self::ActivateProfile { .. } | Self::Reload { .. } | Self::HandOver { .. } | Self::ShutDown { .. } => None,
         }
@@ -190,7 +236,8 @@ impl SuperviseCommand {
     /// What `CommandAccepted` says of it.
     pub fn summary(&self) -> CommandSummary {
         match self {
-            Self::StartServer { .. } => CommandSummary::Start,
+            Self::StartServer { .. } | Self::WantServer { .. } => CommandSummary::Start,
+            Self::UnloadServer { .. } | Self::UnwantServer { .. } => CommandSummary::Unload,
             Self::StopServer { force, .. } => CommandSummary::Stop { force: *force },
             Self::RestartServer { force, .. } => CommandSummary::Restart { force: *force },
             Self::ChangeBuild { change, .. } => CommandSummary::ChangeBuild { build: change.clone() },
@@ -224,6 +271,10 @@ impl CommandSet for TerminateCommand {
     fn is_urgent(&self) -> bool {
         true
     }
+}
+
+impl CommandSet for RouteCommand {
+    const NAME: &'static str = "route";
 }
 
 impl CommandSet for HookCommand {

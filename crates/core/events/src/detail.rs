@@ -70,6 +70,8 @@ pub enum CommandSummary {
         /// Kill at once.
         force: bool,
     },
+    /// Stop the server until somebody wants it.
+    Unload,
     /// Bring the fleet to what a profile says.
     ActivateProfile {
         /// The profile; absent for every enabled server.
@@ -232,4 +234,16 @@ closed_set! {
         /// Standard output.
         Stdout = "stdout",
     }
+}
+
+/// A failure after which no restart followed, as an earlier daemon left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftFailure {
+    /// What failed.
+    pub reason: FailureReason,
+    /// The failure, for people.
+    pub detail: String,
+    /// Why the restart policy gave up, for people; absent where it never restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<String>,
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::{
-    ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, FailureReason, FileRefusal,
-    HookOutcome, HookPoint, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung,
-    ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Warning,
+    ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, EvictionCause, FailureReason,
+    FileRefusal, HookOutcome, HookPoint, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd,
+    ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Uptime, Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
@@ -114,6 +114,31 @@ pub enum Event {
     },
     /// A held launch waits no longer: it was granted, refused or cancelled. (supervisor)
     LaunchReleased,
+    /// A launch for which nobody waits was left out, since too much runs already: a request, or a person, starts the server. (supervisor)
+    LaunchSkipped {
+        /// The limit that leaves no room.
+        because: String,
+    },
+    /// Ready servers are stopped to make room for the server of this event, for which somebody waits. (supervisor)
+    EvictionPlanned {
+        /// The servers that are stopped.
+        victims: Vec<ServerId>,
+        /// What there is no room in.
+        because: EvictionCause,
+    },
+    /// Requests began to use a server that was idle; published at once, and at most once in ten seconds with its end. (router)
+    UseBegan,
+    /// The last request that used a server ended; published once ten seconds have passed without another. (router)
+    UseEnded {
+        /// When it ended, in seconds since the start of the daemon.
+        last_used: Uptime,
+    },
+    /// No request goes to a server any more, as the supervisor asked: its gate is closed, and what was in flight has ended, or its time
+    /// has. (router)
+    ServerReleased {
+        /// Requests that were still in flight when their time was over.
+        left: u32,
+    },
     /// A launch began: its executable, model and port are checked, then it is spawned. (launcher)
     LaunchBegan {
         /// The executable as configured.
@@ -328,6 +353,11 @@ pub enum Event {
         attempts: u32,
         /// Why it gave up, for people.
         because: String,
+    },
+    /// The earlier daemon left the server down, and it stays so until somebody starts it. (supervisor)
+    ServerLeftDown {
+        /// The failure that it was left with; absent for a server that a person has stopped.
+        failed: Option<Box<LeftFailure>>,
     },
     /// The trial of another build of llama-server began; the `seq` of this event is the command's id. The events of the canary
     /// itself are about a server of its own, `ID~canary`. (canary)

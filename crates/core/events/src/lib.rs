@@ -22,15 +22,18 @@ mod id;
 mod process;
 mod reason;
 mod signal;
+mod words;
 
 pub use argument_list::ArgumentList;
 pub use canary::{
     BuildChange, BuildFigures, CanaryCommand, CanaryOutcome, CanaryReport, CompletionAnswer, OptionDifference,
 };
-pub use command::{CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand};
+pub use command::{
+    CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, RouteCommand, SuperviseCommand, TerminateCommand,
+};
 pub use detail::{
-    BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,
-    ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
+    BinaryIdentity, CommandOutcome, CommandSummary, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote,
+    OptionTreatment, ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
 pub use envelope::{Envelope, Timestamp, Uptime};
 pub use event::{Event, ExtensionEvent};
@@ -38,5 +41,5 @@ pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
 pub use id::{BootId, EventPosition, Incarnation, InvalidBootId, InvalidEventPosition, InvalidServerId, Seq, ServerId};
 pub use process::ProcessEnd;
-pub use reason::{FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
+pub use reason::{EvictionCause, FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};

@@ -132,6 +132,15 @@ closed_set! {
         NotReloadable = "not-reloadable",
         /// The daemon is shutting down.
         ShuttingDown = "shutting-down",
+        /// A person had the server stopped: only a person starts it again.
+        StoppedByHand = "stopped-by-hand",
+        /// The restart policy gave the server up, or has none: requests do not start it for a while, or at all where the failure is
+        /// permanent.
+        GivenUp = "given-up",
+        /// Requests start no servers: `router.on-demand` is false.
+        NotOnDemand = "not-on-demand",
+        /// Requests are in flight.
+        InUse = "in-use",
         /// The owner's queue is full; the caller may try again.
         QueueFull = "queue-full",
         /// The command's deadline passed before its owner received it.
@@ -154,6 +163,33 @@ closed_set! {
         Reconfigured = "reconfigured",
         /// The daemon is shutting down.
         Shutdown = "shutdown",
+        /// Nobody used it for its `ttl`.
+        Idle = "idle",
+        /// Another server needs its room.
+        Evicted = "evicted",
+        /// A person or a program asked for it, and a request may start it again.
+        Unloaded = "unloaded",
+    }
+}
+
+impl StopReason {
+    /// Whether the server comes back by itself once somebody wants it, and is not missed before.
+    pub const fn unloads(self) -> bool {
+        matches!(self, Self::Idle | Self::Evicted | Self::Unloaded)
+    }
+}
+
+closed_set! {
+    /// What a server has no room in, so that others are evicted for it.
+    EvictionCause {
+        /// The memory of the machine.
+        Memory = "memory",
+        /// `router.max-loaded`.
+        Count = "count",
+        /// A group of `router.groups`.
+        Group = "group",
+        /// The sets of `router.combinations`.
+        Combination = "combination",
     }
 }
 

@@ -6,6 +6,8 @@ use strum::IntoStaticStr;
 #[derive(Debug, Clone, Copy, PartialEq, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum RequestLine {
+    /// The timings of a slot follow, each on a line of its own.
+    SlotTimings(SlotKey),
     /// A prompt was read. Tokens that were in the cache are not among its tokens.
     Prompt(TokenTiming),
     /// A generation ended by itself: this is what counts as a request.

@@ -66,8 +66,9 @@ impl RequestRecord {
     /// nothing to do.
     pub fn note(&mut self, line: RequestLine, at: Timestamp) {
         match line {
-            RequestLine::Prompt(TokenTiming { tokens: 0, .. }) | RequestLine::Decode(TokenTiming { tokens: 0, .. }) => {
-            }
+            RequestLine::SlotTimings(_)
+            | RequestLine::Prompt(TokenTiming { tokens: 0, .. })
+            | RequestLine::Decode(TokenTiming { tokens: 0, .. }) => {}
             RequestLine::Prompt(TokenTiming { tokens, milliseconds }) => {
                 let seconds = milliseconds / 1e3;
                 self.prompt_tokens += u64::from(tokens);

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd,
-    ReadyVia, ServerCard, ServerId, Signal, Uptime, Warning,
+    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
+    ProcessEnd, ReadyVia, ServerCard, ServerId, Signal, Uptime, Warning,
 };
 
 use crate::{
     DaemonPhase, ExitOutcome, FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, ProcessRecord,
-    ReadyRecord, ServerRecord, Snapshot, StopRecord, WarningRecord,
+    ReadyRecord, ServerRecord, Snapshot, StopRecord, UseRecord, WarningRecord,
 };
 
 /// Whether an event was possible in the state it met.
@@ -94,6 +94,11 @@ impl Snapshot {
             | Event::MemoryEstimated { .. }
             | Event::LaunchHeld { .. }
             | Event::LaunchReleased
+            | Event::LaunchSkipped { .. }
+            | Event::EvictionPlanned { .. }
+            | Event::UseBegan
+            | Event::UseEnded { .. }
+            | Event::ServerReleased { .. }
             | Event::LaunchBegan { .. }
             | Event::BinaryIdentified(_)
             | Event::DialectChosen { .. }
@@ -120,6 +125,7 @@ impl Snapshot {
             | Event::RestartScheduled { .. }
             | Event::RestartCancelled
             | Event::RestartAbandoned { .. }
+            | Event::ServerLeftDown { .. }
             | Event::CanaryBegan { .. }
             | Event::CanaryCompleted { .. }
             | Event::Extension(_) => return Anomalous,
@@ -137,8 +143,8 @@ impl Snapshot {
         }
         match self.servers.get_mut(server) {
             Some(record) => Arc::make_mut(record).apply(envelope),
-            // A `post-exit` hook, or a canary, may complete after its server was removed from the configuration.
-            None if matches!(envelope.event, Event::HookCompleted { .. } | Event::CanaryCompleted { .. }) => Fitted,
+            // A `post-exit` hook, a canary or a request may end after its server was removed from the configuration.
+            None if may_be_late(&envelope.event) || matches!(envelope.event, Event::CanaryCompleted { .. }) => Fitted,
             None => Anomalous,
         }
     }
@@ -153,6 +159,15 @@ impl Snapshot {
     }
 }
 
+/// Whether an event may come a moment after its launch is over, when the next one may have begun: a cancelled hook completes late, and
+/// so does the end of a request.
+const fn may_be_late(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::HookCompleted { .. } | Event::UseBegan | Event::UseEnded { .. } | Event::ServerReleased { .. }
+    )
+}
+
 impl ServerRecord {
     fn apply(&mut self, envelope: &Envelope) -> Fit {
         if let Event::LaunchBegan { .. } = envelope.event {
@@ -162,14 +177,20 @@ impl ServerRecord {
             self.refuse(envelope.incarnation);
         }
         if let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation != self.incarnation) {
-            // A cancelled hook completes a moment after its launch is over; the next launch may have begun by then.
-            let is_late = incarnation < self.incarnation && matches!(envelope.event, Event::HookCompleted { .. });
+            let is_late = incarnation < self.incarnation && may_be_late(&envelope.event);
             return if is_late { Fitted } else { Anomalous };
         }
         match &envelope.event {
             Event::MemoryEstimated { estimate } => self.memory = Some(*estimate),
             Event::LaunchHeld { because } => self.held = Some(because.clone()),
             Event::LaunchReleased => self.held = None,
+            Event::LaunchSkipped { .. } => self.is_unloaded = true,
+            Event::UseBegan if self.process.is_some() => self.usage.is_active = true,
+            Event::UseBegan => return self.late(),
+            Event::UseEnded { last_used } => {
+                let last_at = Some(envelope.at.before(envelope.elapsed.since(*last_used)));
+                self.usage = UseRecord { is_active: false, last_used: Some(*last_used), last_at };
+            }
             Event::BinaryIdentified(identity) => self.llama_version.clone_from(&identity.version),
             Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
             Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
@@ -201,6 +222,7 @@ impl ServerRecord {
             Event::ReadyReached { via, startup_seconds } => match self.phase {
                 Phase::Starting | Phase::Loading { .. } => {
                     self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
+                    self.is_unloaded = false;
                     self.counters.became_ready.count(*via);
                     if *via != ReadyVia::Adopted {
                         self.ready_seconds.observe(*startup_seconds);
@@ -255,6 +277,7 @@ impl ServerRecord {
                     grace_seconds: *grace_seconds,
                     forced: false,
                 });
+                self.is_unloaded |= reason.unloads();
                 self.enter(Phase::Stopping { reason: *reason, rung: None }, envelope);
             }
             Event::StopEscalated { rung, .. } => match &mut self.phase {
@@ -299,14 +322,19 @@ impl ServerRecord {
                 self.counters.restarts_abandoned.count(reason);
                 self.restart_abandoned = Some(because.clone());
             }
+            Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
             Event::CommandAccepted { command } => match command {
-                CommandSummary::Stop { .. } => self.stopped_on_request = true,
-                CommandSummary::Start | CommandSummary::Restart { .. } => self.stopped_on_request = false,
+                CommandSummary::Stop { .. } => (self.stopped_on_request, self.is_unloaded) = (true, false),
+                CommandSummary::Start | CommandSummary::Restart { .. } => {
+                    (self.stopped_on_request, self.is_unloaded) = (false, false);
+                }
                 _ => {}
             },
             Event::ListenerIdentified { .. }
             | Event::OutputLost { .. }
             | Event::ReadyHinted { .. }
+            | Event::EvictionPlanned { .. }
+            | Event::ServerReleased { .. }
             | Event::CanaryBegan { .. }
             | Event::CanaryCompleted { .. }
             | Event::CommandCompleted { .. } => {}
@@ -412,12 +440,36 @@ impl ServerRecord {
         let failure = Arc::new(failure);
         let reason = failure.reason;
         self.counters.failures.count(reason);
+        self.is_unloaded = false;
         self.failure = Some(failure.clone());
         self.last_failure = Some(failure);
         // A running process is stopped next, and that stop sets the phase.
         if self.process.is_none() {
             self.enter(Phase::Failed { reason }, envelope);
         }
+        Fitted
+    }
+
+    /// What an earlier daemon has counted is not counted again.
+    fn leave_down(&mut self, failed: Option<&LeftFailure>, envelope: &Envelope) -> Fit {
+        if self.phase != Phase::Idle {
+            return Anomalous;
+        }
+        let Some(LeftFailure { reason, detail, abandoned }) = failed else {
+            self.stopped_on_request = true;
+            return Fitted;
+        };
+        let failure = Arc::new(FailureRecord {
+            reason: *reason,
+            detail: detail.clone(),
+            at: envelope.at,
+            incarnation: self.incarnation,
+            lines: Vec::new(),
+        });
+        self.failure = Some(failure.clone());
+        self.last_failure = Some(failure);
+        self.restart_abandoned.clone_from(abandoned);
+        self.enter(Phase::Failed { reason: *reason }, envelope);
         Fitted
     }
 
@@ -448,6 +500,7 @@ impl ServerRecord {
         self.counters.exits.count(outcome);
         self.process = None;
         self.health = None;
+        self.usage.is_active = false;
         self.last_end = Some(end);
         self.enter(self.phase_at_rest(), envelope);
         Fitted

@@ -44,6 +44,12 @@ pub struct ServerRecord {
     pub last_end: Option<ProcessEnd>,
     /// Whether a person or a program had it stopped, and nobody has started it since.
     pub stopped_on_request: bool,
+    /// It was stopped because nobody used it, or to make room, and was not ready since: it is not missed, and comes back once somebody
+    /// wants it.
+    pub is_unloaded: bool,
+    /// The requests that came through the router.
+    #[serde(rename = "use")]
+    pub usage: UseRecord,
     /// Why the restart policy gave up, if it did.
     pub restart_abandoned: Option<String>,
     /// The outcomes of the hooks that this launch or its stop waited for.
@@ -131,6 +137,17 @@ pub struct ReadyRecord {
     pub via: ReadyVia,
     /// Seconds since the spawn.
     pub startup_seconds: f64,
+}
+
+/// The use of a server by requests that came through the router.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct UseRecord {
+    /// Whether requests use it now, or have done so in the latest seconds.
+    pub is_active: bool,
+    /// When the latest one ended, for durations.
+    pub last_used: Option<Uptime>,
+    /// The same as wall time, for people.
+    pub last_at: Option<Timestamp>,
 }
 
 /// A check of a ready server.

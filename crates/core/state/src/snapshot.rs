@@ -83,12 +83,12 @@ impl Snapshot {
         self.servers.values().filter(|server| server.is_running()).count()
     }
 
-    /// Enabled servers that are not ready.
+    /// Enabled servers that are not ready, and not unloaded either.
     pub fn missing_servers(&self) -> impl Iterator<Item = (&ServerId, &ServerRecord)> {
         self.servers
             .iter()
             .map(|(id, server)| (id, server.as_ref()))
-            .filter(|(_, server)| server.card.enabled && !server.is_ready())
+            .filter(|(_, server)| server.card.enabled && !server.is_ready() && !server.is_unloaded)
     }
 }
 

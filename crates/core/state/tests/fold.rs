@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    BootId, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
-    ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
+    BootId, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
+    ProcessEnd, ReadyVia, Rung, Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot};
 use proptest::prelude::*;
@@ -332,6 +332,67 @@ fn a_hook_that_something_waits_for_is_kept_with_its_launch_and_may_outlive_it() 
     assert_eq!(story.record().warnings, []);
 }
 
+#[test]
+fn a_server_that_was_left_down_says_why_and_counts_nothing() {
+    let mut story = Story { snapshot: Snapshot::new(boot()) };
+    story.tell(0, [configured(), Event::ServerLeftDown { failed: None }]);
+    assert_eq!((story.phase(), story.record().stopped_on_request), (PhaseName::Idle, true));
+    let failure = left_failure();
+    story.tell(0, [Event::ServerLeftDown { failed: Some(failure.clone().into()) }]);
+    let record = story.record().clone();
+    assert_eq!((story.phase(), &record.restart_abandoned), (PhaseName::Failed, &failure.abandoned));
+    assert_eq!(record.failure.map(|known| known.reason), Some(failure.reason));
+    assert_eq!(record.counters, Default::default(), "the daemon before has counted");
+    story.tell(1, [began(), spawned()]);
+    assert_eq!((story.phase(), story.snapshot.anomalies), (PhaseName::Starting, 0));
+    story.tell(1, [Event::ServerLeftDown { failed: None }]);
+    assert_eq!(story.snapshot.anomalies, 1);
+}
+
+fn left_failure() -> LeftFailure {
+    let (reason, abandoned) = (FailureReason::Crashed, Some("budget".to_owned()));
+    LeftFailure { reason, detail: "boom".to_owned(), abandoned }
+}
+
+#[test]
+fn an_unloaded_server_is_not_missed_until_it_has_been_ready_or_fails_or_a_person_stops_it() {
+    let evicted = || {
+        let stop = Event::StopBegan { reason: StopReason::Evicted, grace_seconds: 10.0 };
+        let stopped = Event::ServerStopped { reason: StopReason::Evicted, forced: false, stop_seconds: 0.1 };
+        Story::of([began(), spawned(), ready(), stop, exited(0), stopped])
+    };
+    let is_missed = |story: &Story| story.snapshot.missing_servers().count() == 1;
+    let mut story = evicted();
+    assert!(story.record().is_unloaded && !is_missed(&story));
+    story.tell(2, [began(), spawned()]);
+    assert!(!is_missed(&story), "it loads for a request");
+    story.tell(2, [ready()]);
+    assert!(!story.record().is_unloaded && !is_missed(&story));
+    let stop = Event::CommandAccepted { command: CommandSummary::Stop { force: false } };
+    for (incarnation, event) in [(1, stop), (1, failed(FailureReason::Unkillable))] {
+        let mut story = evicted();
+        story.tell(incarnation, [event]);
+        assert!(is_missed(&story));
+    }
+    let mut story = Story::of([]);
+    story.tell(0, [Event::LaunchSkipped { because: "max-loaded is 1".to_owned() }]);
+    assert!(!is_missed(&story));
+    story.tell(1, [began(), failed(FailureReason::SpawnFailed)]);
+    assert!(is_missed(&story));
+}
+
+#[test]
+fn the_use_of_a_server_ends_with_its_process_and_says_when_it_was_used_last() {
+    let mut story = Story::of([began(), spawned(), ready(), Event::UseBegan]);
+    assert!(story.record().usage.is_active);
+    story.tell(1, [exited(0)]);
+    assert!(!story.record().usage.is_active);
+    let last_used = Uptime::new(Duration::from_secs(2));
+    story.tell(2, [began()]);
+    story.tell(1, [Event::UseEnded { last_used }]);
+    assert_eq!(story.snapshot.anomalies, 0, "the end of a request is late, and not impossible");
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop::sample::select(vec![
         configured(),
@@ -356,6 +417,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::RestartScheduled { attempt: 1, max_attempts: Some(5), delay_seconds: 1.0 },
         Event::RestartCancelled,
         Event::RestartAbandoned { attempts: 5, because: "budget".to_owned() },
+        Event::ServerLeftDown { failed: None },
+        Event::ServerLeftDown { failed: Some(left_failure().into()) },
         Event::ServerRemoved,
         Event::DaemonStopped { survivors: vec![] },
     ])

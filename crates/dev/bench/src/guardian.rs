@@ -10,7 +10,7 @@ use crate::figure::Figure;
 use crate::idle::{self, OutputVolume};
 use crate::procfs::{self, ProcessMemory};
 use crate::programs::{self, Programs};
-use crate::targets::{GUARDIAN_MEMORY, SHIM_MEMORY};
+use crate::targets::{GUARDIAN_MEMORY, SHIM_MEMORY, SPARE_MEMORY};
 
 const SERVERS: usize = 3;
 
@@ -19,21 +19,25 @@ const SERVERS: usize = 3;
 /// # Errors
 /// When a daemon does not run.
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
-    let (mut guardians, mut shims) = (Vec::new(), Vec::new());
+    let (mut guardians, mut shims, mut spares) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.pick(3, 1) {
         let home = programs::empty_folder()?;
         let daemon = idle::settled(programs, home.path(), SERVERS, OutputVolume::Usual)?;
         for guardian in procfs::children(daemon.pid()).into_keys() {
             guardians.push(procfs::memory(guardian)?);
             for shim in procfs::children(guardian).into_keys() {
-                shims.push(procfs::memory(shim)?);
+                // The one without a program waits for the next.
+                let alike = if procfs::children(shim).is_empty() { &mut spares } else { &mut shims };
+                alike.push(procfs::memory(shim)?);
             }
         }
         daemon.stop()?;
     }
     let resident = |memory: &ProcessMemory| memory.resident as f64;
+    let private = |memory: &ProcessMemory| memory.private as f64;
     Ok(vec![
         GUARDIAN_MEMORY.figure(guardians.iter().map(|memory| memory.anonymous as f64), guardians.iter().map(resident)),
-        SHIM_MEMORY.figure(shims.iter().map(|memory| memory.private as f64), shims.iter().map(resident)),
+        SHIM_MEMORY.figure(shims.iter().map(private), shims.iter().map(resident)),
+        SPARE_MEMORY.figure(spares.iter().map(private), shims.iter().map(private)),
     ])
 }

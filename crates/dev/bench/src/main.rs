@@ -16,6 +16,7 @@ mod guardian;
 mod health;
 mod idle;
 mod killer;
+mod metrics;
 mod output;
 mod pairs;
 mod patterns;
@@ -105,6 +106,8 @@ enum BenchSubject {
     Health,
     /// How long a thousand models take to discover
     Catalogue,
+    /// How long the metrics page takes and is
+    Metrics,
 }
 
 impl BenchSubject {
@@ -121,6 +124,7 @@ impl BenchSubject {
             Self::Death => death::measure(programs, effort),
             Self::Health => health::measure(programs, effort),
             Self::Catalogue => catalogue::measure(effort),
+            Self::Metrics => metrics::measure(effort),
         }
     }
 }

@@ -35,6 +35,9 @@ pub const GUARDIAN_MEMORY: FigureTarget = target(
 /// Pages that no other process has.
 pub const SHIM_MEMORY: FigureTarget =
     target("memory of a server's shim", Kibibytes, "resident, with pages of files", Budget::never_over(100.0));
+/// It has run nothing yet.
+pub const SPARE_MEMORY: FigureTarget =
+    target("memory of the shim that waits for the next program", Kibibytes, "a server's shim", TimesBaseline(1.0));
 
 pub const IDLE_MEMORY: FigureTarget =
     target("idle memory with 3 servers", Mebibytes, "without servers", Budget::never_over(12.0));
@@ -83,6 +86,16 @@ pub const RESTART_EARLY: FigureTarget =
 /// In percent of one core.
 pub const WATCHING: FigureTarget =
     target("watching 100 ready servers", Percent, "all else of the daemon", at_most(0.5, 1.0));
+
+/// In processor time of the thread that renders it.
+pub const PAGE_TIME: FigureTarget =
+    target("metrics page of 1000 running servers", Milliseconds, "reads of /proc and a copy", at_most(10.0, 50.0));
+pub const PAGE_RUNNING: FigureTarget =
+    target("metrics page, per running server", Kibibytes, "its label alone", Budget::never_over(3.0));
+pub const PAGE_WAITING: FigureTarget =
+    target("metrics page, per server never launched", Kibibytes, "its label alone", Budget::never_over(1.0));
+pub const PAGE_OF_HANGING: FigureTarget =
+    target("own metrics of 50 servers, 5 of which hang", Milliseconds, "the deadline", OverBaseline(50.0));
 
 pub const DISCOVERY_TIME: FigureTarget =
     target("discovery of 1000 models", Milliseconds, "plain reads of headers", at_most(1000.0, 2000.0));

@@ -14,6 +14,7 @@ use llama_warden_component_kit::{TestBus, card, server};
 use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, Incarnation, ServerCard, StreamName, SuperviseCommand,
 };
+use llama_warden_memory::SystemMemoryProbe;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -123,6 +124,7 @@ impl RunningApi {
                 lane: bus.lane().clone(),
                 routes: Vec::new(),
                 models: Arc::new(|| serde_json::json!({ "models": [] })),
+                memory: Arc::new(SystemMemoryProbe::new()),
                 configuration: Default::default(),
                 description: "{}",
                 access: TcpAccess { token: Token::new(TOKEN).expect("is one").into(), ..TcpAccess::default() },

@@ -20,7 +20,7 @@ static SPECS: LazyLock<Vec<Arc<ServerSpec>>> = LazyLock::new(|| {
             "port = 8002\nhooks = {{ pre-stop = [\"x\"], timeout = \"3s\" }}\n[servers.stop]\ngrace = \"6s\"\nladder = [\"INT\", \
              \"TERM\"]\n{short}[servers.readiness]\ntimeout = \"30s\"\non-timeout = \"fail\"\nstall-timeout = \"20s\"\n"
         ),
-        "port = 8003\n[servers.restart]\npolicy = \"never\"\n[servers.health]\ninterval = \"3s\"\nfailures = 1\n"
+        "port = 8003\nrouter = { ttl = \"15s\" }\n[servers.restart]\npolicy = \"never\"\n[servers.health]\ninterval = \"3s\"\nfailures = 1\n"
             .to_owned(),
     ];
     let ids = ["a", "b", "c"].into_iter();

@@ -22,7 +22,7 @@ mod world;
 pub use bus::{SentCommand, SimulatedBus, SimulatedInbox, SimulatedIncoming};
 pub use promises::Promises;
 pub use simulation::{Broken, Simulation, SimulationSettings};
-pub use step::{Act, Outside, Part, Preparation, SimulationStep, StopHaste, UserCommand};
+pub use step::{Act, Outside, Part, Preparation, SimulationStep, StopHaste, Traffic, UserCommand};
 pub use violation::BrokenPromise;
 pub use world::{Manner, SimulatedProcess, World};
 

@@ -17,6 +17,8 @@ use crate::world::{SimulatedProcess, World};
 enum Wish {
     Up,
     Down,
+    /// Requests asked for it, or somebody unloaded it.
+    Any,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -24,19 +26,33 @@ struct Intent {
     wish: Wish,
     /// A person stopped it, and nobody has started it since.
     is_stopped_by_person: bool,
+    /// A person or a request asked for it, and no stop came since.
+    is_asked: bool,
+    is_demanded: bool,
 }
+
+impl Intent {
+    const fn new(wish: Wish) -> Self {
+        Self { wish, is_stopped_by_person: false, is_asked: false, is_demanded: false }
+    }
+}
+
+/// How long requests leave a server alone that was given up.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(300);
 
 /// The restarts of one server by policy.
 #[derive(Debug, Default)]
 struct Restarts {
     not_before: Option<Uptime>,
     in_a_row: u32,
-    is_given_up: bool,
+    given_up_at: Option<Uptime>,
 }
 
 /// The account of one run.
 #[derive(Debug, Default)]
 pub struct Promises {
+    /// Whether servers may be stopped because others need their room, or nobody uses them.
+    is_routed: bool,
     intents: BTreeMap<ServerId, Intent>,
     restarts: BTreeMap<ServerId, Restarts>,
     /// Accepted commands that are not completed.
@@ -51,11 +67,16 @@ pub struct Promises {
 }
 
 impl Promises {
+    /// With a router, or without.
+    pub fn new(is_routed: bool) -> Self {
+        Self { is_routed, ..Self::default() }
+    }
+
     /// The servers that a daemon starts with.
     pub fn begin(&mut self, fleet: &Fleet) {
         for spec in fleet.iter() {
             let wish = if spec.enabled { Wish::Up } else { Wish::Down };
-            self.intents.insert(spec.id.clone(), Intent { wish, is_stopped_by_person: false });
+            self.intents.insert(spec.id.clone(), Intent::new(wish));
         }
     }
 
@@ -86,6 +107,14 @@ impl Promises {
                 (server, Wish::Up)
             }
             SuperviseCommand::StopServer { server, .. } => (server, Wish::Down),
+            SuperviseCommand::UnloadServer { server } => (server, Wish::Any),
+            SuperviseCommand::WantServer { server, .. } => {
+                if let Some(intent) = self.intents.get_mut(server) {
+                    (intent.is_asked, intent.is_demanded) = (true, true);
+                    intent.wish = if intent.wish == Wish::Down { Wish::Any } else { intent.wish };
+                }
+                return;
+            }
             SuperviseCommand::ShutDown { .. } => {
                 self.is_shutting_down = true;
                 return self.intents.values_mut().for_each(|intent| intent.wish = Wish::Down);
@@ -94,7 +123,8 @@ impl Promises {
         };
         self.restarts.remove(server);
         if let Some(intent) = self.intents.get_mut(server) {
-            *intent = Intent { wish, is_stopped_by_person: wish == Wish::Down };
+            *intent =
+                Intent { is_stopped_by_person: wish == Wish::Down, is_asked: wish == Wish::Up, ..Intent::new(wish) };
         }
     }
 
@@ -104,12 +134,15 @@ impl Promises {
         for spec in next.iter() {
             let before = old.get(spec.id.as_str());
             let intent = self.intents.entry(spec.id.clone());
-            let intent = intent.or_insert(Intent { wish: Wish::Down, is_stopped_by_person: false });
+            let intent = intent.or_insert(Intent::new(Wish::Down));
             let wish = match kind {
                 SwitchKind::Reload if before == Some(spec) => continue,
                 SwitchKind::Reload if spec.enabled && intent.is_stopped_by_person => continue,
+                // It may be unloaded, and a reload leaves it so.
+                SwitchKind::Reload if spec.enabled && intent.wish == Wish::Any => continue,
                 SwitchKind::Reload if !spec.enabled && before.is_some_and(|before| !before.enabled) => continue,
                 _ if spec.enabled => Wish::Up,
+                _ if intent.is_asked && (kind == SwitchKind::Reload || intent.is_demanded) => Wish::Any,
                 _ => Wish::Down,
             };
             intent.wish = wish;
@@ -136,7 +169,7 @@ impl Promises {
         }
         let restarts = self.restarts.entry(server.clone()).or_default();
         let broken = |what: String| Err(BrokenPromise::Backoff(server.clone(), what));
-        if restarts.is_given_up {
+        if restarts.given_up_at.take().is_some_and(|at| now.since(at) < GIVEN_UP_FOR) {
             return broken("launched after it was given up".to_owned());
         }
         if let Some(not_before) = restarts.not_before.take() {
@@ -174,7 +207,7 @@ impl Promises {
                 }
             }
             Event::RestartCancelled => restarts.not_before = None,
-            Event::RestartAbandoned { .. } => restarts.is_given_up = true,
+            Event::RestartAbandoned { .. } => restarts.given_up_at = Some(now),
             _ => {}
         }
         Ok(())
@@ -323,6 +356,10 @@ impl Promises {
                 record.phase.name() == PhaseName::Failed && (never || record.restart_abandoned.is_some())
             };
             let is_met = match intent.wish {
+                Wish::Any => true,
+                // Requests that still wait have it started again, unless a person stopped it.
+                Wish::Down if self.is_routed && !self.is_shutting_down && !intent.is_stopped_by_person => true,
+                Wish::Up if self.is_routed => record.is_ready() || record.phase.name().is_settled_down(),
                 Wish::Up => record.is_ready() || is_hopeless(),
                 Wish::Down => record.phase.name().is_settled_down() && !record.is_running(),
             };

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use llama_warden_bus::EventDraft;
 use llama_warden_config::{AdmissionPolicy, Fleet};
-use llama_warden_events::{Envelope, Event, Incarnation, ProcessEnd, Seq, ServerId, Signal, Uptime};
+use llama_warden_events::{Envelope, Event, Incarnation, ProcessEnd, Seq, ServerId, Signal, SuperviseCommand, Uptime};
 use llama_warden_readiness::HintStrength;
+use llama_warden_room::RoomRules;
 use llama_warden_state::{PhaseName, Snapshot};
-use llama_warden_supervisor::SupervisorLimits;
+use llama_warden_supervisor::{RoutingPolicy, SupervisorLimits};
 use tokio::sync::watch;
 
-use crate::parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, SupervisorPart, TerminatorPart};
+use crate::parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, RouterPart, SupervisorPart, TerminatorPart};
 use crate::step::{Act, Outside, Part, Preparation, SimulationStep, StopHaste, UserCommand};
 use crate::{BrokenPromise, Manner, Promises, SERVERS, SimulatedBus, World, configuration};
 
@@ -31,6 +32,8 @@ pub struct SimulationSettings {
     pub starts: Option<usize>,
     /// What happens where memory does not suffice.
     pub memory: AdmissionPolicy,
+    /// How many servers the router lets run at a time; `None` is no router, 0 no limit.
+    pub routed: Option<usize>,
     /// The seed of the jitter of restarts.
     pub seed: u64,
     /// The configuration at the start.
@@ -69,6 +72,10 @@ pub struct Simulation {
     pub(crate) readiness: ReadinessPart,
     pub(crate) health: HealthPart,
     pub(crate) hooks: HooksPart,
+    pub(crate) router: RouterPart,
+    /// How many processes may run at a time.
+    pub(crate) most: Option<usize>,
+    is_routed: bool,
     requests: u64,
     /// Steps that did something.
     work: u64,
@@ -79,20 +86,30 @@ impl Simulation {
     pub fn new(settings: &SimulationSettings) -> Self {
         let fleet = configuration::fleet(settings.states, 0);
         let (sender, receiver) = watch::channel(fleet);
-        let limits =
-            SupervisorLimits { shutdown: Duration::from_secs(30), starts: settings.starts, memory: settings.memory };
+        let most = settings.routed.filter(|most| *most > 0);
+        let rules = RoomRules { max_loaded: most, ..RoomRules::default() };
+        let routing = RoutingPolicy { is_on: settings.routed.is_some(), rules, ..RoutingPolicy::default() };
+        let limits = SupervisorLimits {
+            shutdown: Duration::from_secs(30),
+            starts: settings.starts,
+            memory: settings.memory,
+            routing,
+        };
         Self {
             now: Uptime::default(),
             bus: SimulatedBus::default(),
             world: World { free_memory: PLENTY, ..World::default() },
             file: ConfigurationFile { states: settings.states, is_valid: true, in_force: settings.states, profile: 0 },
-            promises: Promises::default(),
+            promises: Promises::new(settings.routed.is_some()),
             supervisor: SupervisorPart::new(limits, settings.seed, sender),
             launcher: LauncherPart::new(receiver.clone()),
             terminator: TerminatorPart::new(receiver.clone()),
             readiness: ReadinessPart::new(receiver.clone()),
             health: HealthPart::new(receiver),
             hooks: HooksPart::new(),
+            router: RouterPart::default(),
+            most,
+            is_routed: settings.routed.is_some(),
             requests: 0,
             work: 0,
         }
@@ -122,6 +139,9 @@ impl Simulation {
         }
         self.come_to_rest()?;
         if !self.promises.is_shutting_down() {
+            if let Some(server) = self.router.waiting() {
+                return Err(BrokenPromise::Unserved(server.clone()));
+            }
             self.promises.at_rest(self.bus.snapshot(), &self.fleet())?;
             self.command(UserCommand::ShutDown(StopHaste::Graceful));
             self.come_to_rest()?;
@@ -151,6 +171,9 @@ impl Simulation {
                 return self.advance_launch(&configuration::server(*server), *outcome);
             }
             SimulationStep::Process { server, act } => return Ok(self.act(&configuration::server(*server), *act)),
+            SimulationStep::Traffic { server, traffic } => {
+                return Ok(self.is_routed && self.traffic(&configuration::server(*server), *traffic));
+            }
             SimulationStep::Outside(change) => return self.change_outside(*change),
             SimulationStep::Settle => self.settle(false)?,
         }
@@ -161,6 +184,13 @@ impl Simulation {
         self.requests += 1;
         self.promises.on_request(self.requests);
         self.supervisor.send(&self.bus, command, self.requests);
+    }
+
+    /// The router sends a command.
+    pub(crate) fn send_to_supervisor(&mut self, command: SuperviseCommand) {
+        self.requests += 1;
+        self.promises.on_request(self.requests);
+        self.supervisor.send_command(&self.bus, command, self.requests);
     }
 
     pub(crate) fn fleet(&self) -> Fleet {
@@ -195,6 +225,7 @@ impl Simulation {
             Part::Readiness => self.read_readiness(),
             Part::Health => self.read_health(),
             Part::Hooks => self.read_hooks(command_first),
+            Part::Router => self.read_router(command_first),
         }
     }
 
@@ -206,13 +237,14 @@ impl Simulation {
             Part::Readiness => self.miss_readiness(),
             Part::Health => Ok(self.miss_health()),
             Part::Hooks => Ok(self.hooks.inbox.miss(&self.bus).is_some()),
+            Part::Router => Ok(self.router.inbox.miss(&self.bus).is_some()),
         }
     }
 
     fn finish(&mut self, part: Part, task: usize) -> Result<bool, BrokenPromise> {
         match part {
             Part::Supervisor => self.finish_supervisor(task),
-            Part::Launcher => Ok(false),
+            Part::Launcher | Part::Router => Ok(false),
             Part::Terminator => self.finish_terminator(),
             Part::Readiness => self.finish_readiness(task),
             Part::Health => Ok(self.finish_health(task)),
@@ -229,6 +261,7 @@ impl Simulation {
             Part::Terminator => self.deadline_terminator()?,
             Part::Readiness => self.deadline_readiness()?,
             Part::Health => self.deadline_health(),
+            Part::Router => self.deadline_router(),
             Part::Launcher | Part::Hooks => {}
         }
         Ok(true)
@@ -240,6 +273,7 @@ impl Simulation {
             Part::Terminator => self.terminator.machine.next_deadline(),
             Part::Readiness => self.readiness.next_deadline(),
             Part::Health => self.health.next_deadline(),
+            Part::Router => self.router.next_deadline(),
             Part::Launcher | Part::Hooks => None,
         }
     }
@@ -320,6 +354,9 @@ impl Simulation {
                     has_changed |= self.be_kind(&server);
                 }
             }
+            if kindly {
+                has_changed |= self.respond_to_all();
+            }
             if !has_changed {
                 return Ok(());
             }
@@ -349,7 +386,7 @@ impl Simulation {
             }
             // Checks of ready servers go on for ever. They matter only until every server answers again.
             let is_lost = self.bus.snapshot().servers.values().any(|record| record.phase.name() == PhaseName::Unready);
-            let parts = [Part::Supervisor, Part::Terminator, Part::Readiness];
+            let parts = [Part::Supervisor, Part::Terminator, Part::Readiness, Part::Router];
             let parts = parts.into_iter().chain(is_lost.then_some(Part::Health));
             let next = parts.filter_map(|part| self.next_deadline(part)).min();
             match next.filter(|next| next.since(self.now) < FAR) {

@@ -44,6 +44,13 @@ pub enum SimulationStep {
         /// What it does.
         act: Act,
     },
+    /// A request for a server, through the router.
+    Traffic {
+        /// The number of the server.
+        server: u8,
+        /// What happens to it.
+        traffic: Traffic,
+    },
     /// Something outside changes.
     Outside(Outside),
     /// Everything that can happen without time passing happens.
@@ -65,12 +72,14 @@ pub enum Part {
     Health,
     /// Runs `pre-stop`; played by the simulation.
     Hooks,
+    /// Sends requests to servers; played by the simulation.
+    Router,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Supervisor, Self::Launcher, Self::Terminator, Self::Readiness, Self::Health, Self::Hooks];
+    pub const ALL: [Self; 7] =
+        [Self::Supervisor, Self::Launcher, Self::Terminator, Self::Readiness, Self::Health, Self::Hooks, Self::Router];
 }
 
 /// A command of a person or a program.
@@ -82,6 +91,8 @@ pub enum UserCommand {
     Stop(u8, StopHaste),
     /// Restart a server.
     Restart(u8, StopHaste),
+    /// Stop a server until somebody wants it.
+    Unload(u8),
     /// Read the configuration again.
     Reload,
     /// Activate the profile whose servers are these bits; 0 is no profile.
@@ -101,6 +112,17 @@ pub enum StopHaste {
     Short,
     /// By KILL at once.
     Forced,
+}
+
+/// What happens to the requests for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// One comes: it is sent, or waits.
+    Request,
+    /// One in flight ends.
+    Respond,
+    /// Those that wait go away.
+    Leave,
 }
 
 /// What comes of the preparation of a launch.

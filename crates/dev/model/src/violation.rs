@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use llama_warden_events::{Incarnation, Refused, Seq, ServerId, Signal};
+use llama_warden_events::{Incarnation, Refused, Seq, ServerId, Signal, StopReason};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,13 @@ pub enum BrokenPromise {
     TooManyStarts(usize),
     /// A machine asks again and again for the same moment, or the fleet never comes to rest.
     NoRest(String),
+    /// A stop cut requests that are in flight although it may not, or not yet. Seen with victims of an eviction that are stopped once the
+    /// first was released.
+    Cut(ServerId, Incarnation, StopReason),
+    /// More processes run than `router.max-loaded` allows. Seen with rules that do not count servers that are being stopped.
+    TooManyLoaded(usize),
+    /// A request waits although everything came to rest. Seen with a supervisor that forgets demands.
+    Unserved(ServerId),
     /// A component believes something else of a launch than the snapshot. Seen with a tracker whose launches never end.
     Tracker(&'static str, ServerId),
 }

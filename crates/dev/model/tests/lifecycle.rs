@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_model::{
-    Act, Outside, Part, Preparation, SERVERS, Simulation, SimulationSettings, SimulationStep, StopHaste, UserCommand,
+    Act, Outside, Part, Preparation, SERVERS, Simulation, SimulationSettings, SimulationStep, StopHaste, Traffic,
+    UserCommand,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -36,7 +37,8 @@ fn command() -> impl Strategy<Value = UserCommand> {
     prop_oneof![
         6 => server.clone().prop_map(UserCommand::Start),
         6 => (server.clone(), haste()).prop_map(|(server, haste)| UserCommand::Stop(server, haste)),
-        6 => (server, haste()).prop_map(|(server, haste)| UserCommand::Restart(server, haste)),
+        6 => (server.clone(), haste()).prop_map(|(server, haste)| UserCommand::Restart(server, haste)),
+        2 => server.prop_map(UserCommand::Unload),
         4 => Just(UserCommand::Reload),
         2 => (0..8_u8).prop_map(UserCommand::Profile),
         1 => (0..8_u8).prop_map(UserCommand::Preview),
@@ -96,6 +98,10 @@ fn wait() -> impl Strategy<Value = Duration> {
     ]
 }
 
+fn traffic() -> impl Strategy<Value = Traffic> {
+    prop_oneof![5 => Just(Traffic::Request), 4 => Just(Traffic::Respond), 1 => Just(Traffic::Leave)]
+}
+
 fn step() -> impl Strategy<Value = SimulationStep> {
     let part = prop::sample::select(&Part::ALL[..]);
     let server = 0..SERVERS as u8;
@@ -108,7 +114,8 @@ fn step() -> impl Strategy<Value = SimulationStep> {
         8 => part.prop_map(SimulationStep::Deadline),
         6 => wait().prop_map(SimulationStep::Wait),
         20 => (server.clone(), outcome()).prop_map(|(server, outcome)| SimulationStep::Launch { server, outcome }),
-        12 => (server, act()).prop_map(|(server, act)| SimulationStep::Process { server, act }),
+        12 => (server.clone(), act()).prop_map(|(server, act)| SimulationStep::Process { server, act }),
+        10 => (server.clone(), traffic()).prop_map(|(server, traffic)| SimulationStep::Traffic { server, traffic }),
         3 => outside().prop_map(SimulationStep::Outside),
         6 => Just(SimulationStep::Settle),
     ]
@@ -119,8 +126,9 @@ fn settings() -> impl Strategy<Value = SimulationSettings> {
         3 => Just(AdmissionPolicy::Off), 1 => Just(AdmissionPolicy::Warn), 1 => Just(AdmissionPolicy::Enforce)
     ];
     let starts = prop_oneof![2 => Just(None), 1 => (1..3_usize).prop_map(Some)];
-    (starts, memory, any::<u64>(), prop::array::uniform3(0..5_u8))
-        .prop_map(|(starts, memory, seed, states)| SimulationSettings { starts, memory, seed, states })
+    let routed = prop_oneof![2 => Just(None), 1 => Just(Some(0)), 3 => (1..3_usize).prop_map(Some)];
+    (starts, memory, routed, any::<u64>(), prop::array::uniform3(0..5_u8))
+        .prop_map(|(starts, memory, routed, seed, states)| SimulationSettings { starts, memory, routed, seed, states })
 }
 
 /// Does the run of a seed, and returns how many steps did something.

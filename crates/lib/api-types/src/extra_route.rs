@@ -33,10 +33,23 @@ pub struct ExtraRouteSpec {
     pub access: Access,
     /// One line for the OpenAPI document: what the route is for.
     pub summary: &'static str,
+    /// Its query parameters, for the OpenAPI document; the handler reads them.
+    pub parameters: &'static [ExtraRouteParameter],
     /// One line for the OpenAPI document: what status 200 carries.
     pub answer: &'static str,
     /// Media types, without parameters, of the text that status 200 carries.
     pub content_types: &'static [&'static str],
+}
+
+/// An optional query parameter with a closed set of values.
+#[derive(Debug, Clone, Copy)]
+pub struct ExtraRouteParameter {
+    /// Its name.
+    pub name: &'static str,
+    /// One line: what it does.
+    pub about: &'static str,
+    /// Its values.
+    pub values: &'static [&'static str],
 }
 
 /// The answer of a [`RouteHandler`], once it is ready.

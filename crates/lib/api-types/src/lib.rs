@@ -4,21 +4,25 @@
 //! crate depends on neither an HTTP server nor an HTTP client.
 //!
 //! * `report`: reports of servers, made from a snapshot.
+//! * `memory_report`: the memory of the machine, and what the servers hold of it.
 //! * `request_report`: the requests of a server, from the lines that it prints.
 //! * `wire`: answers to commands, profiles, and the records of the event and log streams.
 //! * `problem`: errors as RFC 9457 problems.
 //! * `extra_route`: what a component implements to answer a path of its own, as metrics does for `/metrics`.
 
 mod extra_route;
+mod memory_report;
 mod problem;
 mod report;
 mod request_report;
 mod wire;
 
-pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
+pub use extra_route::{Access, ExtraRoute, ExtraRouteParameter, ExtraRouteSpec, RouteFuture, RouteHandler};
+pub use memory_report::{GpuRoom, HostRoom, MachineMemory};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
-    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport, base_url,
+    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, UseReport, WarningReport,
+    base_url,
 };
 pub use request_report::RequestReport;
 pub use wire::{

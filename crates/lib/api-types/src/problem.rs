@@ -140,6 +140,20 @@ impl ApiProblem {
             RefusalReason::ShuttingDown => {
                 (StatusCode::SERVICE_UNAVAILABLE, "shutting down", "start the daemon again with `llama-warden up`")
             }
+            RefusalReason::StoppedByHand => {
+                (StatusCode::SERVICE_UNAVAILABLE, "stopped by hand", "`llama-warden start ID` starts it")
+            }
+            RefusalReason::GivenUp => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "given up",
+                "`llama-warden status` shows why it failed; `llama-warden start ID` tries it again",
+            ),
+            RefusalReason::NotOnDemand => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not started by requests",
+                "`llama-warden start ID` starts it; `router.on-demand = true` lets requests do so",
+            ),
+            RefusalReason::InUse => (StatusCode::CONFLICT, "in use", "try again when its requests have ended"),
             RefusalReason::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many commands", "try again in a second"),
             RefusalReason::Expired => (StatusCode::SERVICE_UNAVAILABLE, "not accepted in time", "try again"),
             RefusalReason::OwnerGone => {

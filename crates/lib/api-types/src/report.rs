@@ -10,7 +10,7 @@ use llama_warden_events::{
     Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{
-    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot,
+    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot, UseRecord,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub struct StatusReport {
     pub running_servers: usize,
     /// The active profile; null if there is none.
     pub profile: Option<String>,
+    /// The version of the daemon.
+    #[serde(default)]
+    pub version: String,
     /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
@@ -64,6 +67,12 @@ pub struct ServerReport {
     pub port: Option<u16>,
     /// The address that it listens on, or the path of its unix socket.
     pub host: String,
+    /// The address for clients on this machine, such as `http://127.0.0.1:8001`, or `unix:PATH`.
+    #[serde(default)]
+    pub base_url: String,
+    /// The model file; null where llama-server gets it otherwise.
+    #[serde(default)]
+    pub model: Option<PathBuf>,
     /// The process id; null while no process runs.
     pub pid: Option<u32>,
     /// Whether it is ready now.
@@ -80,10 +89,16 @@ pub struct ServerReport {
     pub enabled: bool,
     /// The present phase of its life.
     pub phase: PhaseName,
+    /// Seconds in the present phase.
+    #[serde(default)]
+    pub phase_seconds: f64,
     /// What proved it ready, in its latest launch.
     pub ready_via: Option<ReadyVia>,
     /// Seconds from spawn to ready, in its latest launch.
     pub startup_seconds: Option<f64>,
+    /// Seconds from spawn to ready on average over its launches in this run of the daemon; null before the first that became ready.
+    #[serde(default)]
+    pub usual_startup_seconds: Option<f64>,
     /// The number of its latest launch: how often this daemon has launched it.
     pub incarnation: Incarnation,
     /// Restarts by the restart policy since the daemon started.
@@ -96,12 +111,18 @@ pub struct ServerReport {
     pub progress: Option<f64>,
     /// What it waits for, in words: the end of a stop, the time of a restart, or what is missing.
     pub waiting_for: Option<String>,
+    /// Whether the latest command was to stop it: it stays down until one starts it.
+    #[serde(default)]
+    pub stopped_by_hand: bool,
     /// Why it is in its phase, in one sentence for people; null where the phase says it all.
     #[serde(default)]
     pub note: Option<String>,
     /// The latest health check whose result differs from the one before; null before the first check and while no process
     /// runs.
     pub health: Option<HealthReport>,
+    /// The memory that it is estimated to need; null before its first launch, and if no estimate is possible.
+    #[serde(default)]
+    pub memory: Option<MemoryEstimate>,
     /// The latest failure.
     pub last_failure: Option<FailureReport>,
     /// Why the restart policy does not start it again; null unless it was given up.
@@ -109,6 +130,21 @@ pub struct ServerReport {
     /// Its requests, from the lines that it prints about them; null if this build prints none.
     #[serde(default)]
     pub requests: Option<RequestReport>,
+    /// Whether it was stopped because nobody used it, or to make room: it is not missed, and a request starts it.
+    #[serde(default)]
+    pub is_unloaded: bool,
+    /// Its use by requests through the router; null before the first.
+    #[serde(default, rename = "use")]
+    pub usage: Option<UseReport>,
+}
+
+/// The use of a server by requests through the router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UseReport {
+    /// Whether requests use it now, or have done so in the latest ten seconds.
+    pub is_active: bool,
+    /// When the latest one ended; null before that.
+    pub last_at: Option<Timestamp>,
 }
 
 /// The latest health check of a ready server whose result differs from the one before.
@@ -145,8 +181,6 @@ pub struct ServerDetail {
     /// The server at a glance.
     #[serde(flatten)]
     pub report: ServerReport,
-    /// The model file.
-    pub model: Option<PathBuf>,
     /// The latest phases, oldest first.
     pub history: Vec<PhaseChange>,
     /// The command line of the latest process, secrets redacted.
@@ -157,15 +191,10 @@ pub struct ServerDetail {
     pub dialect: Option<String>,
     /// Warnings about its latest launch, such as options that its build does not know.
     pub warnings: Vec<WarningReport>,
-    /// The memory that it is estimated to need; null before its first launch, and if no estimate is possible.
-    #[serde(default)]
-    pub memory: Option<MemoryEstimate>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
     /// Why it is being stopped, or was stopped.
     pub stop_reason: Option<StopReason>,
-    /// Seconds in the present phase.
-    pub phase_seconds: f64,
 }
 
 /// A warning about a launch.
@@ -185,6 +214,7 @@ impl StatusReport {
             ready_servers: snapshot.ready_servers(),
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
+            version: snapshot.daemon.version.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
             guardian: snapshot.daemon.guardian.map(|GuardianRecord { pid, restarts }| GuardianReport { pid, restarts }),
             boot: snapshot.boot,
@@ -204,6 +234,8 @@ impl ServerReport {
             display_name: server.card.display_name.clone(),
             port: server.card.has_port().then(|| process.map_or(server.card.port, |process| process.port)),
             host: server.card.host.clone(),
+            base_url: base_url(&server.card.host, process.map_or(server.card.port, |process| process.port)),
+            model: server.card.model.clone(),
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
             is_running: server.is_running(),
@@ -212,8 +244,10 @@ impl ServerReport {
             is_thinking: server.card.thinking,
             enabled: server.card.enabled,
             phase: server.phase.name(),
+            phase_seconds: now.since(server.phase_since).as_secs_f64(),
             ready_via: server.ready.map(|ready| ready.via),
             startup_seconds: server.ready.map(|ready| ready.startup_seconds),
+            usual_startup_seconds: usual_startup(server),
             incarnation: server.incarnation,
             restarts: server.counters.restarts_total(),
             detector: server.detector.as_deref().map(str::to_owned),
@@ -223,10 +257,15 @@ impl ServerReport {
                 _ => None,
             },
             waiting_for: waiting_for(server, now),
+            stopped_by_hand: server.stopped_on_request,
             note: note(server, now),
             health: server.health.map(HealthReport::of),
+            memory: server.memory,
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
             restart_abandoned: server.restart_abandoned.clone(),
+            is_unloaded: server.is_unloaded,
+            usage: (server.usage != UseRecord::default())
+                .then_some(UseReport { is_active: server.usage.is_active, last_at: server.usage.last_at }),
             requests: None,
         }
     }
@@ -237,7 +276,6 @@ impl ServerDetail {
     pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
         Self {
             report: ServerReport::of(id, server, now),
-            model: server.card.model.clone(),
             history: server.history.to_vec(),
             argv: server.argv.to_vec(),
             options: server.notes.iter().map(|note| OptionNote::clone(note)).collect(),
@@ -247,10 +285,8 @@ impl ServerDetail {
                 .iter()
                 .map(|record| WarningReport { warning: record.warning, detail: record.detail.clone() })
                 .collect(),
-            memory: server.memory,
             last_end: server.last_end,
             stop_reason: server.stop.map(|stop| stop.reason),
-            phase_seconds: now.since(server.phase_since).as_secs_f64(),
         }
     }
 }
@@ -268,6 +304,13 @@ impl FailureReport {
     fn of(failure: &FailureRecord) -> Self {
         Self { reason: failure.reason, detail: failure.detail.clone(), at: failure.at, lines: failure.lines.clone() }
     }
+}
+
+/// The mean time from spawn to ready, to whole milliseconds.
+fn usual_startup(server: &ServerRecord) -> Option<f64> {
+    let count = server.ready_seconds.count();
+    #[expect(clippy::cast_precision_loss, reason = "nobody launches a server 2^52 times")]
+    (count > 0).then(|| (server.ready_seconds.sum() / count as f64 * 1e3).round() / 1e3)
 }
 
 /// What a server waits for, in words.
@@ -311,6 +354,9 @@ pub fn base_url(host: &str, port: u16) -> String {
     }
 }
 
+/// How the detail of a failure begins that is the end of the process.
+const ENDED: &str = "ended by itself";
+
 /// Why a server is in its phase, in words.
 fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
     let told = |failure: &FailureRecord| format!("{}: {}", failure.reason, failure.detail);
@@ -327,6 +373,10 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
     let stopped = || match server.stop.map(|stop| stop.reason) {
         _ if server.stopped_on_request => Some("stopped by hand".to_owned()),
         Some(StopReason::Reconfigured) => Some("stopped by a change of the profile or the configuration".to_owned()),
+        Some(StopReason::Idle) => Some("stopped because nobody used it; a request starts it".to_owned()),
+        Some(StopReason::Evicted) => Some("stopped to make room for another server; a request starts it".to_owned()),
+        Some(StopReason::Unloaded) => Some("unloaded; a request starts it".to_owned()),
+        _ if server.is_unloaded => Some("not started for want of room; a request starts it".to_owned()),
         _ => None,
     };
     match (server.phase, server.failure.as_deref()) {
@@ -340,7 +390,9 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
         (Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. }, None) => {
             let before = server.last_failure.as_deref();
             let before = before.filter(|failure| failure.incarnation.next() == server.incarnation)?;
-            Some(format!("started again after {}", told(before)))
+            // The reason would say the same again.
+            let why = if before.detail.starts_with(ENDED) { format!("it {}", before.detail) } else { told(before) };
+            Some(format!("started again after {why}"))
         }
         _ => None,
     }

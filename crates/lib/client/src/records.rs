@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use crate::{ClientError, DaemonAddress};
 
-/// Longest silence of a daemon that lives: it sends a keep-alive every 15 s.
-const SILENCE: Duration = Duration::from_secs(20);
+/// Longest silence of a daemon that lives: it sends a keep-alive every 5 s. It has one thread, which a heavy load may keep busy for
+/// a moment.
+const SILENCE: Duration = Duration::from_secs(8);
 
 /// Longest record in bytes. A gap contains the report of every server.
 const RECORD_LIMIT: usize = 16 * 1024 * 1024;

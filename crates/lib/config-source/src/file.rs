@@ -3,17 +3,14 @@
 //! At the start, whatever the user names is read, a pipe too. Later only a regular file is: another one took its place
 //! behind the daemon's back, and a FIFO would keep the reader waiting.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::environment::Environment;
 use llama_warden_located_toml::{ConfigProblem, ConfigProblems, Document, Layer, Location};
-use llama_warden_support::{read_bounded, read_regular};
+use llama_warden_support::{is_descriptor, open_input, read_bounded, read_regular};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../config/default.toml");
@@ -64,7 +61,7 @@ impl ConfigSource {
     pub fn read(path: &Path, directory: &Path) -> Result<Self, ConfigProblems> {
         let absolute = directory.join(path);
         let open = || {
-            let file = if is_descriptor(&absolute) { open_again(&absolute)? } else { File::open(&absolute)? };
+            let file = open_input(&absolute)?;
             Ok((file.metadata()?.is_file() && !is_descriptor(&absolute), read_bounded(file, MAX_BYTES)?))
         };
         let (is_file, bytes) = open().map_err(|error| unreadable(path, &error))?;
@@ -139,23 +136,12 @@ pub fn read_config_file(path: &Path) -> io::Result<Vec<u8>> {
     read_regular(path, MAX_BYTES)
 }
 
-/// Opens a descriptor of this process by its path. The writer of a FIFO may have written all and closed it: opening it then waits
-/// for another writer, unless without blocking.
-fn open_again(path: &Path) -> io::Result<File> {
-    let file = File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
-    // Reading does wait, for the writer that is still there.
-    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
-    Ok(file)
-}
-
-/// Whether a path names a descriptor of this process, whose file has another name or none.
-fn is_descriptor(path: &Path) -> bool {
-    path.starts_with("/dev") || path.starts_with("/proc")
-}
-
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
     let help = match error.kind() {
         io::ErrorKind::NotFound => "check the path, or start from the template that `llama-warden config init` prints",
+        io::ErrorKind::TimedOut => {
+            "name a regular file, or write to it; the daemon itself can be named with --address unix:STATE-DIR/control.sock"
+        }
         _ => "check the path and its permissions",
     };
     ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"), help).into()

@@ -30,12 +30,9 @@
 
 use llama_warden_located_toml as problem;
 
-mod address;
 mod file;
 mod resolve;
-mod settings;
 
-pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use file::schema::schema;
 pub use llama_warden_config_source::{
     ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find,
@@ -48,6 +45,3 @@ pub use llama_warden_located_toml::{
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use resolve::in_force::{ValueInForce, values_in_force};
-pub use settings::{
-    AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,
-};

@@ -323,6 +323,10 @@ fn a_missing_executable_is_told_in_the_users_own_file_with_the_path_to_write() {
     write_program(&directory.path().join("x.sh"), 0o755);
     assert!(advice(server).contains("write \"./llama-server\""));
     assert!(advice(&format!("{server}binary = 'x.sh'\n")).contains("write \"./x.sh\""));
+    for (binary, program) in [("llama-server --verbose -n '1'", "llama-server"), ("./x.sh --verbose -n '1'", "/x.sh")] {
+        let told = advice(&format!("{server}binary = \"{binary}\"\n"));
+        assert!(told.contains(&format!("{program}\", and `args = [\"--verbose\", \"-n\", \"'1'\"]`")), "{told}");
+    }
     assert!(advice(&format!("{server}binary = 'x.sh'\nhooks = {{ pre-start = ['x.sh'] }}\n")).contains("./x.sh"));
 }
 
@@ -332,14 +336,20 @@ fn a_program_that_cannot_be_run_is_a_warning() {
     write_program(&directory.path().join("runs"), 0o755);
     write_program(&directory.path().join("plain"), 0o644);
     let here = directory.path().display();
+    // `..` leads back where the folder is no link.
+    let parent = directory.path().parent().unwrap().display();
     let cases = [
         ("hooks = { pre-start = ['./runs'], post-ready = ['runs', './gone'] }", None),
         ("binary = './runs'", None),
+        (
+            "binary = 'llama-server -v --port 8001'",
+            Some("there is no `llama-server -v --port 8001` in PATH".to_owned()),
+        ),
         ("binary = './plain'", Some(format!("{here}/plain is not executable"))),
         ("hooks = { pre-start = ['./plain'] }", Some(format!("{here}/plain is not executable"))),
         ("hooks = { post-ready = ['./gone', 'x'] }", Some(format!("the executable {here}/gone does not exist"))),
         ("hooks = { pre-stop = ['plain'] }", Some("there is no `plain` in PATH".to_owned())),
-        ("hooks = { post-exit = ['../'] }", Some(format!("the executable {here}/.. is not a file"))),
+        ("hooks = { post-exit = ['../'] }", Some(format!("the executable {parent} is not a file"))),
     ];
     for (keys, expected) in cases {
         let text = format!("[[servers]]\nid = 'a'\nmodel = 'a.gguf'\n{keys}\n");

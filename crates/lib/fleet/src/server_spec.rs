@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
+use crate::routing::RouterSpec;
+
 /// What a `model` begins with that is a repository of Hugging Face. A file of such a name is written as `./hf:…`.
 pub const REPOSITORY_PREFIX: &str = "hf:";
 
@@ -86,12 +88,14 @@ pub struct ServerSpec {
     pub health: Arc<HealthSpec>,
     /// Its hooks.
     pub hooks: Arc<HooksSpec>,
+    /// How requests reach it.
+    pub router: Arc<RouterSpec>,
     /// Bytes kept per output stream.
     pub log_ring_bytes: usize,
 }
 
 /// One exists per server for as long as the daemon runs.
-const _: () = assert!(size_of::<ServerSpec>() <= 280);
+const _: () = assert!(size_of::<ServerSpec>() <= 288);
 
 impl ServerSpec {
     /// The same server with `enabled` set; the same `Arc` if it is set already.
@@ -110,8 +114,8 @@ impl ServerSpec {
 
     /// The canary of this server: the same server with another executable on another port, for a short while.
     ///
-    /// It runs no hooks: they tell others about the server that they know. It is not restarted, and writes to no log file of the
-    /// server.
+    /// It runs no hooks: they tell others about the server that they know. It is not restarted, writes to no log file of the
+    /// server, and is reached under no name of the server.
     #[must_use]
     pub fn canary(&self, binary: &Path, port: u16) -> Self {
         let mut flags = Flags::clone(&self.flags);
@@ -129,6 +133,7 @@ impl ServerSpec {
             flags: flags.into(),
             restart: RestartSpec { policy: RestartPolicy::Never, ..RestartSpec::clone(&self.restart) }.into(),
             hooks: HooksSpec::default().into(),
+            router: self.router.of_canary().into(),
             ..self.clone()
         }
     }

@@ -41,10 +41,15 @@ pub(crate) struct ServerCommand {
     args: Vec<String>,
 }
 
-/// Splits a command as a shell would, without the lines of comments and with continued lines joined.
-pub(crate) fn words(command: &str) -> Option<Vec<String>> {
+/// A command without its lines of comments.
+pub(crate) fn without_comments(command: &str) -> String {
     let lines = command.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let joined: Vec<&str> = lines.map(|line| line.trim_end().strip_suffix('\\').unwrap_or(line)).collect();
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Splits a command as a shell would, with continued lines joined.
+pub(crate) fn words(command: &str) -> Option<Vec<String>> {
+    let joined: Vec<&str> = command.lines().map(|line| line.trim_end().strip_suffix('\\').unwrap_or(line)).collect();
     shlex::split(&joined.join(" "))
 }
 

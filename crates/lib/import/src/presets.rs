@@ -44,7 +44,8 @@ pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetEr
         return Err(PresetError::NoModels);
     }
     let mut document = DocumentWriter::default();
-    document.comment("Converted from presets of llama-server. `llama-warden check` looks whether this machine can run it.");
+    document
+        .comment("Converted from presets of llama-server. `llama-warden check` looks whether this machine can run it.");
     document.table("[router]");
     document.set("listen", "127.0.0.1:8080");
     let mut ids = IdMaker::default();
@@ -56,10 +57,9 @@ pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetEr
         let grace = all.remove("stop-timeout");
         let mut words = vec![binary.to_owned()];
         for (option, value) in all {
-            let option = option.strip_prefix("LLAMA_ARG_").map_or_else(
-                || option.clone(),
-                |variable| variable.to_ascii_lowercase().replace('_', "-"),
-            );
+            let option = option
+                .strip_prefix("LLAMA_ARG_")
+                .map_or_else(|| option.clone(), |variable| variable.to_ascii_lowercase().replace('_', "-"));
             let dashes = if option.len() <= 3 && !option.contains('-') { "-" } else { "--" };
             match value.as_str() {
                 "true" | "on" | "enabled" | "" => words.push(format!("{dashes}{option}")),

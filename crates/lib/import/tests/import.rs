@@ -43,7 +43,7 @@ models:
   "org/coder:7b":
     macros: { ctx: 16384, temp: 0.7 }
     cmd: |
-      # with a comment
+      # ${llama} has lines of its own
       ${llama} --model ${env.MODELS}/coder.gguf \
       ${args} --temp ${temp} -ngl 99 --jinja --lora a.gguf --lora b.gguf -x 3 --seed -1
     name: "Coder"
@@ -55,7 +55,7 @@ models:
     filters:
       stripParams: "temperature, top_p"
       setParams: { top_k: 5 }
-      setParamsByID: { "${MODEL_ID}:high": { reasoning: { effort: high } }, "${MODEL_ID}:same": {} }
+      setParamsByID: { "${MODEL_ID}:high": { reasoning: { effort: high } }, "${MODEL_ID}:same": {}, "${MODEL_ID}": { n: 1 } }
     metadata:
       port: ${PORT}
       size: ${ctx}
@@ -87,8 +87,6 @@ fn a_file_of_llama_swap_becomes_servers_and_a_router() {
         ("binary", Value::from("/opt/llama-server")),
         ("model", "/models/coder.gguf".into()),
         ("display-name", "Coder".into()),
-        ("ttl", "60s".into()),
-        ("concurrency", 3.into()),
         ("enabled", false.into()),
     ] {
         assert_eq!(coder[key], value, "{key}");
@@ -99,6 +97,8 @@ fn a_file_of_llama_swap_becomes_servers_and_a_router() {
     let router = &coder["router"];
     assert_eq!(router["aliases"], Value::from(vec!["org/coder:7b", "gpt-4o-mini", "org/coder:7b:same"]));
     assert_eq!(router["variants"]["org/coder:7b:high"]["reasoning"]["effort"].as_str(), Some("high"));
+    assert_eq!((&router["ttl"], &router["concurrency"]), (&"60s".into(), &3.into()));
+    assert_eq!((&router["set"]["n"], router["variants"].as_table().map(Table::len)), (&1.into(), Some(1)));
     assert_eq!((&router["strip"], &router["set"]["top_k"]), (&Value::from(vec!["temperature", "top_p"]), &5.into()));
     let metadata = router["metadata"].as_table().expect("a table");
     assert_eq!(metadata.keys().collect::<Vec<_>>(), ["description", "list", "size"]);
@@ -106,7 +106,7 @@ fn a_file_of_llama_swap_becomes_servers_and_a_router() {
 
     let small = server(&table, "small");
     assert_eq!((&small["port"], &small["host"], &small["enabled"]), (&9001.into(), &"0.0.0.0".into(), &true.into()));
-    assert_eq!((&small["ttl"], &small["router"]["hidden"]), (&"30s".into(), &true.into()));
+    assert_eq!((&small["router"]["ttl"], &small["router"]["hidden"]), (&"30s".into(), &true.into()));
     assert_eq!(small["router"]["aliases"], Value::from(vec!["tiny", "wee"]));
     assert_eq!(table["readiness"]["timeout"].as_str(), Some("500s"));
     assert_eq!((&table["router"]["ttl"], &table["router"]["progress"]), (&"300s".into(), &"comments".into()));
@@ -138,7 +138,8 @@ fn what_has_no_counterpart_is_listed_and_no_secret_is_written() {
 
 #[test]
 fn groups_and_the_matrix_say_what_may_run_together() {
-    let models = "models: { a: { cmd: llama-server -m a }, b: { cmd: llama-server -m b }, c: { cmd: llama-server -m c } }\n";
+    let models =
+        "models: { a: { cmd: llama-server -m a }, b: { cmd: llama-server -m b }, c: { cmd: llama-server -m c } }\n";
     let groups = "groups: { g1: { swap: false, exclusive: false, persistent: true, members: [a, none] } }\n";
     for place in [groups.to_owned(), format!("routing: {{ router: {{ settings: {{ {} }} }} }}\n", groups.trim())] {
         let (table, left_out) = swapped(&format!("{models}{place}"));

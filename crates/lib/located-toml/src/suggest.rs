@@ -25,10 +25,22 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     }
     let farthest = 1 + unknown.chars().count() / 3;
     // A name with quite other characters is not near: that is seen without comparing the two step by step.
-    let counts = CharacterCounts::of(unknown);
-    let similar = known.iter().filter(|name| counts.differ_from(name) <= farthest);
+    let (letters, counts) = (letters_of(unknown), CharacterCounts::of(unknown));
+    let near_length = |name: &&&str| name.len().abs_diff(unknown.len()) <= 4 * farthest;
+    let common_letters = |name: &&&str| {
+        let other = letters_of(name);
+        (letters & !other).count_ones().max((other & !letters).count_ones()) as usize <= farthest
+    };
+    let similar = known.iter().filter(near_length).filter(common_letters);
+    let similar = similar.filter(|name| counts.differ_from(name) <= farthest);
     let nearest = similar.map(|name| (strsim::damerau_levenshtein(unknown, name), *name)).min();
     nearest.filter(|(distance, _)| *distance <= farthest).map(|(_, name)| name)
+}
+
+/// Which characters occur, as bits: each that only one of two names has is a typing error at least. Several characters share a bit,
+/// so that the errors are rather more.
+fn letters_of(name: &str) -> u64 {
+    name.bytes().fold(0, |letters, byte| letters | 1 << (byte & 63))
 }
 
 /// How often each character occurs, for a bound of the distance between two names that is quickly found.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use llama_warden_procfs::descendants;
+use llama_warden_procfs::ProcessTree;
 
 use crate::cgroup;
 
@@ -12,7 +12,9 @@ use crate::cgroup;
 pub struct Available {
     /// Bytes that can be used without swapping.
     pub bytes: u64,
-    /// The limit that determines the number.
+    /// All bytes within the same limit, used or not.
+    pub total: u64,
+    /// The limit that determines the numbers.
     pub bound: Bound,
 }
 
@@ -28,21 +30,28 @@ pub enum Bound {
 /// Reads the available memory: the kernel's own estimate for new programs (`MemAvailable`, without swapping), or less where a
 /// control group limits this process. `root` is `/`, except in tests. `None` if the kernel does not report it.
 pub fn available(root: &Path) -> Option<Available> {
-    let machine = field(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable")?;
+    let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let machine = field(&meminfo, "MemAvailable")?;
     Some(match cgroup::tightest(root) {
         Some(room) if room.available < machine => {
             let folder = Path::new("/").join(room.group.strip_prefix(root).unwrap_or(&room.group));
-            Available { bytes: room.available, bound: Bound::Cgroup(folder) }
+            Available { bytes: room.available, total: room.limit, bound: Bound::Cgroup(folder) }
         }
-        _ => Available { bytes: machine, bound: Bound::Machine },
+        _ => {
+            let total = field(&meminfo, "MemTotal").unwrap_or(machine);
+            Available { bytes: machine, total, bound: Bound::Machine }
+        }
     })
 }
 
-/// The anonymous and shared memory of a process and of those below it in bytes, without mapped files: what their end certainly
+/// The anonymous and shared memory of a process and of what belongs to it in bytes, without mapped files: what their end certainly
 /// frees. Behind a wrapper script, the child has it all. `None` if the process is gone.
-pub(crate) fn resident(root: &Path, pid: u32) -> Option<u64> {
-    let own = resident_alone(root, pid)?;
-    Some(descendants(pid).filter_map(|pid| resident_alone(root, pid)).fold(own, u64::saturating_add))
+pub(crate) fn resident(root: &Path, processes: &ProcessTree, pid: u32) -> Option<u64> {
+    let members = processes.members(pid);
+    members.iter().map(|stat| resident_alone(root, stat.pid)).reduce(|sum, more| {
+        // One that has just ended has none.
+        Some(sum?.saturating_add(more.unwrap_or(0)))
+    })?
 }
 
 fn resident_alone(root: &Path, pid: u32) -> Option<u64> {
@@ -82,12 +91,15 @@ mod tests {
         };
         assert_eq!(available(root.path()), None);
         write("proc/meminfo", MEMINFO);
-        assert_eq!(available(root.path()), Some(Available { bytes: 20 << 30, bound: Bound::Machine }));
+        assert_eq!(
+            available(root.path()),
+            Some(Available { bytes: 20 << 30, total: 24_684_104 << 10, bound: Bound::Machine })
+        );
         write("proc/self/cgroup", "0::/svc\n");
         write("sys/fs/cgroup/svc/memory.max", "1000000\n");
         write("sys/fs/cgroup/svc/memory.current", "400000\n");
         let bound = Bound::Cgroup("/sys/fs/cgroup/svc".into());
-        assert_eq!(available(root.path()), Some(Available { bytes: 600_000, bound }));
+        assert_eq!(available(root.path()), Some(Available { bytes: 600_000, total: 1_000_000, bound }));
         write("sys/fs/cgroup/svc/memory.max", "99000000000\n");
         assert_eq!(available(root.path()).map(|available| available.bound), Some(Bound::Machine));
     }
@@ -95,6 +107,6 @@ mod tests {
     #[test]
     fn this_machine_says_something() {
         assert!(available(Path::new("/")).is_some_and(|available| available.bytes > 0));
-        assert!(resident(Path::new("/"), std::process::id()).is_some_and(|bytes| bytes > 0));
+        assert!(resident(Path::new("/"), &ProcessTree::read(), std::process::id()).is_some_and(|bytes| bytes > 0));
     }
 }

@@ -16,6 +16,8 @@ const NO_LIMIT: u64 = 1 << 62;
 pub(crate) struct CgroupRoom {
     /// The group's folder.
     pub(crate) group: PathBuf,
+    /// The limit in bytes.
+    pub(crate) limit: u64,
     /// Bytes below the limit, file cache included.
     pub(crate) available: u64,
 }
@@ -52,10 +54,10 @@ fn rooms(root: &Path, version: Version, path: &str) -> Vec<CgroupRoom> {
     };
     let relative = Path::new(path.trim_start_matches('/'));
     let groups = mounts.iter().flat_map(|mount| relative.ancestors().map(move |group| root.join(mount).join(group)));
-    groups.filter_map(|group| Some(CgroupRoom { available: room(&group, version)?, group })).collect()
+    groups.filter_map(|group| room(group, version)).collect()
 }
 
-fn room(group: &Path, version: Version) -> Option<u64> {
+fn room(group: PathBuf, version: Version) -> Option<CgroupRoom> {
     let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
     let (limit, used) = match version {
@@ -66,7 +68,8 @@ fn room(group: &Path, version: Version) -> Option<u64> {
         }
         Version::One => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes")?),
     };
-    (limit < NO_LIMIT).then(|| limit.saturating_sub(used.saturating_sub(reclaimable(&stat, version))))
+    let available = limit.saturating_sub(used.saturating_sub(reclaimable(&stat, version)));
+    (limit < NO_LIMIT).then_some(CgroupRoom { group, limit, available })
 }
 
 /// The file cache in a `memory.stat`, which the kernel gives up before a limit is hit. Mapped weights are in it.

@@ -13,6 +13,8 @@ pub struct Gpu {
     pub name: String,
     /// Free bytes.
     pub free: u64,
+    /// All bytes.
+    pub total: u64,
 }
 
 /// The GPUs of this machine.
@@ -103,7 +105,8 @@ mod nvidia {
         let devices = 0..library.device_count()?;
         let read_one = |index| {
             let device = library.device_by_index(index)?;
-            Ok(Gpu { name: device.name()?, free: device.memory_info()?.free })
+            let memory = device.memory_info()?;
+            Ok(Gpu { name: device.name()?, free: memory.free, total: memory.total })
         };
         devices.map(read_one).collect()
     }
@@ -132,7 +135,10 @@ mod tests {
 
     impl GpuSource for Two {
         fn gpus(&self) -> Option<Vec<Gpu>> {
-            Some(vec![Gpu { name: "a".into(), free: 3 }, Gpu { name: "b".into(), free: u64::MAX }])
+            Some(vec![
+                Gpu { name: "a".into(), free: 3, total: 4 },
+                Gpu { name: "b".into(), free: u64::MAX, total: u64::MAX },
+            ])
         }
     }
 

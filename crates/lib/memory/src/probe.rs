@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use llama_warden_config::ServerSpec;
+use llama_warden_procfs::ProcessTree;
 
 use crate::available::{Available, available, resident};
 use crate::estimate::estimate;
@@ -66,10 +67,11 @@ impl MemoryProbe for SystemMemoryProbe {
     }
 
     fn read(&self, pids: &[u32]) -> Reading {
+        let processes = if pids.is_empty() { ProcessTree::default() } else { ProcessTree::read() };
         Reading {
             host: available(&self.root),
             gpus: gpus::detect(&self.root, self.source.as_ref()),
-            resident: pids.iter().filter_map(|pid| Some((*pid, resident(&self.root, *pid)?))).collect(),
+            resident: pids.iter().filter_map(|pid| Some((*pid, resident(&self.root, &processes, *pid)?))).collect(),
         }
     }
 }

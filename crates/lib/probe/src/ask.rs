@@ -21,8 +21,6 @@ use crate::{ProbeAddress, Target};
 #[cfg(test)]
 mod tests;
 
-/// Most bytes of a body that are read.
-const BODY_LIMIT: usize = 64 * 1024;
 /// Most bytes of an answer's head.
 const HEAD_LIMIT: usize = 32 * 1024;
 
@@ -33,23 +31,33 @@ pub struct Question<'a> {
     timeout: Duration,
     key: Option<&'a str>,
     json: Option<&'a str>,
+    limit: usize,
 }
 
 impl<'a> Question<'a> {
+    /// Most bytes of a body that are read, unless [`Self::with_limit`] sets another limit.
+    pub const BODY_LIMIT: usize = 64 * 1024;
+
     /// GETs a path, from its slash on. The timeout covers everything from the connection to the last byte.
     pub const fn get(path: &'a str, timeout: Duration) -> Self {
-        Self { path, timeout, key: None, json: None }
+        Self { path, timeout, key: None, json: None, limit: Self::BODY_LIMIT }
     }
 
     /// POSTs a JSON text to a path.
     pub const fn post(path: &'a str, json: &'a str, timeout: Duration) -> Self {
-        Self { path, timeout, key: None, json: Some(json) }
+        Self { json: Some(json), ..Self::get(path, timeout) }
     }
 
     /// Sends a bearer token along, where there is one.
     #[must_use]
     pub const fn with_key(self, key: Option<&'a str>) -> Self {
         Self { key, ..self }
+    }
+
+    /// Reads a body of this many bytes at most.
+    #[must_use]
+    pub const fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 }
 
@@ -77,7 +85,7 @@ pub enum ProbeAnswer {
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
-    /// Its body, at most 64 KiB.
+    /// Its body, within the limit of the question.
     pub body: Bytes,
 }
 
@@ -97,8 +105,8 @@ pub enum AskError {
     #[error("the answer is no HTTP: {0}")]
     NotHttp(hyper::Error),
     /// More came than any honest answer has.
-    #[error("the answer is larger than {BODY_LIMIT} bytes")]
-    TooLarge,
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
     /// The path is invalid.
     #[error("`{0}` cannot be asked for")]
     BadPath(String),
@@ -115,7 +123,7 @@ pub async fn probe(target: &Target, path: &str, timeout: Duration) -> ProbeAnswe
         },
         Err(AskError::Refused(_)) => ProbeAnswer::Refused,
         Err(AskError::TimedOut(_) | AskError::BrokenOff(_)) => ProbeAnswer::NoAnswer,
-        Err(AskError::NotHttp(_) | AskError::TooLarge | AskError::BadPath(_)) => ProbeAnswer::Garbage,
+        Err(AskError::NotHttp(_) | AskError::TooLarge(_) | AskError::BadPath(_)) => ProbeAnswer::Garbage,
     }
 }
 
@@ -144,11 +152,11 @@ pub async fn ask(target: &Target, question: Question<'_>) -> Result<Reply, AskEr
         match &target.address {
             ProbeAddress::Tcp { host, port } => {
                 let stream = TcpStream::connect((&**host, *port)).await.map_err(AskError::Refused)?;
-                exchange(stream, request).await
+                exchange(stream, request, question.limit).await
             }
             ProbeAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(AskError::Refused)?;
-                exchange(stream, request).await
+                exchange(stream, request, question.limit).await
             }
         }
     };
@@ -176,7 +184,7 @@ fn request(target: &Target, question: Question<'_>) -> Result<Request<Full<Bytes
 
 /// One request and its answer. The connection is driven here rather than in a task, so that dropping the future, as a
 /// timeout does, leaves nothing behind.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, AskError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, limit: usize) -> Result<Reply, AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -186,7 +194,8 @@ where
     let mut answered = pin!(async move {
         let response = sender.send_request(request).await.map_err(classify)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await.map_err(classify_body)?;
+        let body = Limited::new(response.into_body(), limit).collect().await;
+        let body = body.map_err(|error| classify_body(error, limit))?;
         Ok(Reply { status, body: body.to_bytes() })
     });
     // The connection may be over before the answer was taken out of it; the answer decides.
@@ -203,10 +212,10 @@ fn classify(error: hyper::Error) -> AskError {
     if error.is_parse() { AskError::NotHttp(error) } else { AskError::BrokenOff(error) }
 }
 
-fn classify_body(error: Box<dyn std::error::Error + Send + Sync>) -> AskError {
+fn classify_body(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> AskError {
     match error.downcast::<hyper::Error>() {
         Ok(error) => classify(*error),
         // `Limited` has one other error: the body is too long.
-        Err(_) => AskError::TooLarge,
+        Err(_) => AskError::TooLarge(limit),
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::{ForkResult, dup2_stdin, fork, setsid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -55,8 +55,14 @@ fn run() -> io::Result<()> {
     dup2_stdin(OwnedFd::from(File::open("/dev/null")?))?;
     close_inherited(&daemon);
     reset_signals()?;
-    Guardian { daemon: Some(daemon), ends: ends()?, shims: BTreeSet::new(), has_strangers: false, last_deadline: None }
-        .serve()
+    Guardian {
+        daemon: Some(daemon),
+        ends: shim::signal_of_ended_children()?,
+        shims: BTreeSet::new(),
+        has_strangers: false,
+        last_deadline: None,
+    }
+    .serve()
 }
 
 /// Closes descriptors that the daemon inherited itself. std opens everything close-on-exec; the program that started the daemon may
@@ -87,12 +93,6 @@ fn reset_signals() -> io::Result<()> {
         }
     }
     Ok(nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?)
-}
-
-fn ends() -> io::Result<SignalFd> {
-    let mut ends = SigSet::empty();
-    ends.add(Signal::SIGCHLD);
-    Ok(SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
 #[derive(Debug)]
@@ -184,6 +184,8 @@ impl Guardian {
             Ok(ForkResult::Child) => {
                 // A copy of the guardian's socket would hide its end from the daemon.
                 self.daemon = None;
+                // For people, until it gets the name of its program; one that the kernel refuses does not matter.
+                let _ = prctl::set_name(c"shim");
                 let code = if shim::run(UnixStream::from(socket)).is_ok() { 0 } else { 1 };
                 std::process::exit(code);
             }

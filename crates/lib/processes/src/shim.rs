@@ -50,6 +50,8 @@ const MAX_KILL_ROUND: Duration = Duration::from_secs(1);
 /// Runs the shim in this process, to its end.
 pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
+    // Made before the order comes, because a launch waits from then on.
+    let ends = signal_of_ended_children()?;
     let mut frames = FrameReader::default();
     let Frame { message, body, .. } = loop {
         if let Some(frame) = frames.next::<ShimOrder>()? {
@@ -68,13 +70,20 @@ pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
         Ok((doorway, (leader, pipes))) => {
             let start_ticks = ProcessStat::of(leader).map_or(0, |stat| stat.start_ticks);
             let identity = ProgramIdentity { pid: leader, start_ticks };
-            let mut shim = Shim::new(daemon, frames, identity, pipes, order.may_leave_descendants)?;
+            let mut shim = Shim::new(daemon, frames, ends, identity, pipes, order.may_leave_descendants);
             (shim.doorway, shim.keeping, shim.note) = (doorway, order.keeping, order.note.into_bytes());
             shim.introduce(&ShimReport::Spawned(identity), &[]);
             shim.attend()
         }
         Err(error) => refuse(&daemon, error.raw_os_error().unwrap_or(Errno::EINVAL as i32)),
     }
+}
+
+/// A descriptor that is readable when a child has ended.
+pub(crate) fn signal_of_ended_children() -> io::Result<SignalFd> {
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGCHLD);
+    Ok(SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
 /// Reports that the program cannot be run.
@@ -182,17 +191,16 @@ impl Shim {
     fn new(
         daemon: UnixStream,
         frames: FrameReader,
+        ends: SignalFd,
         identity: ProgramIdentity,
         pipes: [PipeReader; 2],
         may_leave_descendants: bool,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let [stdout, stderr] = pipes;
-        let mut ends = SigSet::empty();
-        ends.add(Signal::SIGCHLD);
-        Ok(Self {
+        Self {
             daemon: Some(daemon),
             frames,
-            ends: SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            ends,
             keeping: None,
             doorway: None,
             pipes: [KeptPipe::new(StreamName::Stdout, stdout), KeptPipe::new(StreamName::Stderr, stderr)],
@@ -208,7 +216,7 @@ impl Shim {
             idle_rounds: 0,
             outcome: None,
             is_reported: false,
-        })
+        }
     }
 
     fn keep(&mut self) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! Runs programs: asks the guardian for a shim, and the shim for the program.
 //!
-//! The daemon never forks: the cost of that grows with its memory. A guardian that has ended is started again, and the programs that
+//! The daemon never forks: the cost of that grows with its memory. The guardian has always forked one shim in advance, the spare: the
+//! next program is run by it while the guardian forks the next spare. A guardian that has ended is started again, and the programs that
 //! run do not notice, since each has a shim of its own.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 use llama_warden_procfs::{ProcessStat, RunState};
 use llama_warden_support::lock;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -29,8 +33,8 @@ const ON_THE_WAY: usize = 16;
 /// Time between two starts of the guardian, unless a program is to be run, and between two attempts.
 const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Descriptors that have to be free for a program to be run, beside its own: for connections, probes and files of the daemon.
-const HEADROOM: usize = 8;
+/// Descriptors that have to be free for a program to be run: for its pipes, and for connections, probes and files of the daemon.
+const HEADROOM: u64 = 10;
 
 /// Time for a shim to run a program. A guardian that gives none is replaced. Long, because one that is merely slow, on a busy machine,
 /// must not be killed.
@@ -54,6 +58,8 @@ struct Shared {
 #[derive(Debug)]
 struct GuardianLink {
     socket: UnixStream,
+    /// The shim that was forked in advance. It ends with this socket.
+    spare: Mutex<StdUnixStream>,
     child: Mutex<Option<Child>>,
     pid: u32,
     /// When the next one may be started in its place, unless a program is to be run.
@@ -151,23 +157,32 @@ impl Spawner {
     pub async fn spawn(&self, request: &SpawnRequest) -> io::Result<Spawned> {
         let _turn = self.0.on_the_way.acquire().await.map_err(io::Error::other)?;
         let guardian = self.link();
-        match self.try_spawn(&guardian, request).await {
-            Ok(spawned) => Ok(spawned),
-            Err(SpawnFailure::Refused(error)) => Err(error),
-            Err(failure) => {
-                if matches!(failure, SpawnFailure::Silent) {
-                    tracing::warn!(pid = guardian.pid, "the guardian process does not answer and is killed");
-                    guardian.kill();
-                }
-                self.replace(&guardian)?;
-                // Nothing runs: a shim that had run it would have said so, and one that is killed takes the program along.
-                self.try_spawn(&self.link(), request).await.map_err(|failure| match failure {
-                    SpawnFailure::Refused(error) => error,
-                    SpawnFailure::Lost => io::Error::other("the guardian ended before it ran the program"),
-                    SpawnFailure::Silent => io::Error::new(io::ErrorKind::TimedOut, "the guardian does not answer"),
-                })
-            }
+        let failure = match self.try_spawn(&guardian, request).await {
+            Ok(spawned) => return Ok(spawned),
+            Err(SpawnFailure::Refused(error)) => return Err(error),
+            Err(failure) => failure,
+        };
+        if matches!(failure, SpawnFailure::Silent) {
+            tracing::warn!(pid = guardian.pid, "the guardian process does not answer and is killed");
+            guardian.kill();
         }
+        // A shim that was lost alone, because somebody killed it, is no fault of the guardian.
+        if matches!(failure, SpawnFailure::Silent) || guardian.has_ended() {
+            self.replace(&guardian)?;
+        }
+        // Nothing runs: a shim that had run it would have said so, and one that is killed takes the program along.
+        let guardian = self.link();
+        self.try_spawn(&guardian, request).await.map_err(|failure| match failure {
+            SpawnFailure::Refused(error) => error,
+            SpawnFailure::Lost if guardian.has_ended() => {
+                io::Error::other("the guardian ended before it ran the program")
+            }
+            // The kernel drops a descriptor for which the receiver has no room.
+            SpawnFailure::Lost => io::Error::other(
+                "the guardian made no shim for it: it has no free descriptor, or somebody killed the shim",
+            ),
+            SpawnFailure::Silent => io::Error::new(io::ErrorKind::TimedOut, "the guardian does not answer"),
+        })
     }
 
     fn link(&self) -> Arc<GuardianLink> {
@@ -176,16 +191,7 @@ impl Spawner {
 
     async fn try_spawn(&self, guardian: &GuardianLink, request: &SpawnRequest) -> Result<Spawned, SpawnFailure> {
         let refused = SpawnFailure::Refused;
-        let (near, far) = StdUnixStream::pair().map_err(refused)?;
-        near.set_nonblocking(true).map_err(refused)?;
-        let headroom: io::Result<Vec<OwnedFd>> = (0..HEADROOM).map(|_| near.as_fd().try_clone_to_owned()).collect();
-        drop(headroom.map_err(refused)?);
-        match wire::send(&guardian.socket, &[0], &[far.as_fd()]) {
-            Ok(_) => drop(far),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(SpawnFailure::Lost),
-            Err(error) => return Err(refused(error)),
-        }
-        let shim = UnixStream::from_std(near).map_err(refused)?;
+        let shim = UnixStream::from_std(guardian.shim()?).map_err(refused)?;
         let (order, block) = request.order();
         let answer = tokio::select! {
             answer = timeout(SPAWN_TIMEOUT, ChildProcess::run(shim, order, &block)) => answer.map_err(|_| SpawnFailure::Silent)?,
@@ -204,6 +210,8 @@ impl GuardianLink {
         let (near, far) = StdUnixStream::pair()?;
         near.set_nonblocking(true)?;
         let socket = UnixStream::from_std(near)?;
+        let (spare, spare_far) = StdUnixStream::pair()?;
+        spare.set_nonblocking(true)?;
         let program = match program {
             // Also where another build has been installed over it since.
             GuardianProgram::OwnExecutable => Path::new("/proc/self/exe"),
@@ -216,8 +224,39 @@ impl GuardianLink {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        let pid = child.id();
         let replaceable = Mutex::new(Instant::now() + GUARDIAN_PAUSE);
-        Ok(Self { socket, pid: child.id(), replaceable, child: Mutex::new(Some(child)) })
+        let child = Mutex::new(Some(child));
+        let link = Self { socket, spare: Mutex::new(spare), pid, replaceable, child };
+        // Waits in the socket until the guardian serves. One that ends first is seen by its end.
+        let _ = wire::send(&link.socket, &[0], &[spare_far.as_fd()]);
+        Ok(link)
+    }
+
+    /// A shim without a program: the spare, in whose place another one is made.
+    fn shim(&self) -> Result<StdUnixStream, SpawnFailure> {
+        let mut shim = self.exchange_spare()?;
+        // The spare has nothing to say before it is asked, unless the kernel gave it no process; or somebody has killed it.
+        if has_spoken_or_ended(&shim) {
+            shim = self.exchange_spare()?;
+        }
+        Ok(shim)
+    }
+
+    fn exchange_spare(&self) -> Result<StdUnixStream, SpawnFailure> {
+        let refused = SpawnFailure::Refused;
+        let (near, far) = StdUnixStream::pair().map_err(refused)?;
+        near.set_nonblocking(true).map_err(refused)?;
+        require_headroom(far.as_raw_fd()).map_err(refused)?;
+        match wire::send(&self.socket, &[0], &[far.as_fd()]) {
+            Ok(_) => Ok(std::mem::replace(&mut *lock(&self.spare), near)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SpawnFailure::Lost),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        has_spoken_or_ended(&self.socket)
     }
 
     /// Completes once the other end of the socket is closed; the guardian sends nothing.
@@ -251,6 +290,19 @@ impl GuardianLink {
             let _ = child.kill();
         }
     }
+}
+
+/// Whether the other end of a socket has sent something or is closed.
+fn has_spoken_or_ended(socket: impl AsFd) -> bool {
+    let peeked = recv(socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !matches!(peeked, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
+}
+
+/// Refuses where fewer than [`HEADROOM`] descriptors are free. The kernel gives a new descriptor the lowest free number, so that one
+/// near the limit tells that no other is free below it.
+fn require_headroom(newest: RawFd) -> io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if u64::from(newest.unsigned_abs()) + HEADROOM >= limit { Err(Errno::EMFILE.into()) } else { Ok(()) }
 }
 
 impl Drop for GuardianLink {

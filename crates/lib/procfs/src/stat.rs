@@ -2,8 +2,12 @@
 //!
 //! The kernel fills the file in one read, so the fields of one [`ProcessStat`] always belong to one process.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
+
+/// The last field of the file that is read.
+const LAST_FIELD: usize = 24;
 
 /// The fields of `/proc/PID/stat` that the daemon uses; numbered in the source as in `proc_pid_stat(5)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct ProcessStat {
     pub group: u32,
     /// User and system time in clock ticks (fields 14 and 15), without children.
     pub cpu_ticks: u64,
+    /// User and system time of children that have ended and were waited for (fields 16 and 17), in clock ticks.
+    pub reaped_cpu_ticks: u64,
     /// Its threads (field 20).
     pub threads: u64,
     /// Its start in clock ticks since the machine booted (field 22). With `pid` it names a process for good.
@@ -79,7 +85,11 @@ impl ProcessStat {
     }
 
     fn read(path: &Path) -> Option<Self> {
-        Self::parse(&fs::read(path).ok()?)
+        // One read into a buffer that holds any stat: names have 64 bytes at most, numbers 20 digits. A metrics page reads a thousand
+        // of them, and `fs::read` takes twice as many calls of the kernel.
+        let mut buffer = [0; 2048];
+        let length = File::open(path).and_then(|mut file| file.read(&mut buffer)).ok()?;
+        Self::parse(&buffer[..length])
     }
 
     /// Field 2, the name, is in parentheses and may have any bytes: spaces, `)`, or invalid UTF-8. Every later
@@ -87,7 +97,9 @@ impl ProcessStat {
     fn parse(stat: &[u8]) -> Option<Self> {
         let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
         let after_name = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
-        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+        let mut fields = [""; LAST_FIELD - 2];
+        let mut present = after_name.split_ascii_whitespace();
+        fields.iter_mut().for_each(|field| *field = present.next().unwrap_or_default());
         let field = |number: usize| fields.get(number - 3).copied();
         let number = |index: usize| field(index)?.parse::<u64>().ok();
         let pid = stat.split(|byte| *byte == b' ').next()?;
@@ -101,6 +113,7 @@ impl ProcessStat {
             parent: field(4)?.parse().ok()?,
             group: field(5)?.parse().ok()?,
             cpu_ticks: number(14)?.saturating_add(number(15)?),
+            reaped_cpu_ticks: number(16)?.saturating_add(number(17)?),
             threads: number(20)?,
             start_ticks: number(22)?,
             virtual_bytes: number(23)?,
@@ -120,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    const AFTER_NAME: &str = "T 7 40 40 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 4242 8192 3 18446744073709551615";
+    const AFTER_NAME: &str = "T 7 40 40 0 -1 4194304 100 0 0 0 150 50 6 1 20 0 9 0 4242 8192 3 18446744073709551615";
 
     #[test]
     fn a_name_of_any_bytes_shifts_no_field() {
@@ -130,6 +143,7 @@ mod tests {
             parent: 7,
             group: 40,
             cpu_ticks: 200,
+            reaped_cpu_ticks: 7,
             threads: 9,
             start_ticks: 4242,
             virtual_bytes: 8192,

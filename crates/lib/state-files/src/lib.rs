@@ -2,8 +2,12 @@
 //!
 //! A file that is missing, cut off or garbled counts as empty: the daemon starts without it.
 
+mod down;
 mod failures;
+mod kept_file;
 mod ports;
 
+pub use down::{DownFile, DownServer, DownServers};
 pub use failures::{FailureCounts, FailureFile};
+pub use kept_file::{KeptFile, KeptState};
 pub use ports::{KeptServer, KeptServers, PortFile};

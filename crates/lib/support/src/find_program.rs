@@ -17,9 +17,20 @@ pub struct NotInPath {
 impl NotInPath {
     /// What to do: name the file by its path if it lies in `folder`, which no shell and no daemon searches; `otherwise` if not.
     pub fn next_step(&self, folder: &Path, otherwise: &str) -> String {
+        if let Some(step) = without_arguments(&self.name) {
+            return step;
+        }
         let is_beside = folder.join(&self.name).is_file();
         if is_beside { format!("write \"./{}\"", self.name.display()) } else { otherwise.to_owned() }
     }
+}
+
+/// What to do where the name of a program has arguments behind it, as on the command line of a shell; `None` where it has none.
+pub fn without_arguments(program: &Path) -> Option<String> {
+    let (program, arguments) = program.to_str()?.split_once(" -")?;
+    let arguments = format!("-{arguments}");
+    let arguments: Vec<String> = arguments.split_whitespace().map(|argument| format!("{argument:?}")).collect();
+    Some(format!("a program is named without arguments: write \"{program}\", and `args = [{}]`", arguments.join(", ")))
 }
 
 /// The absolute path of `binary`: a bare name is looked up in `search_path` (the value of PATH), any other path is made absolute.

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 /// Keeps a FIFO without a writer from blocking; the value is the same on x86-64 and aarch64.
 const O_NONBLOCK: i32 = 0o4000;
 
@@ -19,8 +21,21 @@ const O_NOCTTY: i32 = 0o400;
 /// # Errors
 /// The file cannot be opened, or is no regular file.
 pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    open(path, options, 0)
+}
+
+/// Opens a regular file of our own. A link is an error too: in a folder that others can write, it would lead to any file.
+///
+/// # Errors
+/// Those of [`open_regular`]; it is a symbolic link.
+pub fn open_own_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // Not a number of our own: it differs between x86-64 and aarch64.
+    open(path, options, OFlags::NOFOLLOW.bits().cast_signed())
+}
+
+fn open(path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
-    let opened = options.custom_flags(O_NONBLOCK | O_NOCTTY).open(path);
+    let opened = options.custom_flags(O_NONBLOCK | O_NOCTTY | flags).open(path);
     // ENXIO: a FIFO without a reader, or a socket.
     let file = opened.map_err(|error| if error.raw_os_error() == Some(ENXIO) { none() } else { error })?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(none()) }

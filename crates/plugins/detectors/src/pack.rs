@@ -168,8 +168,8 @@ impl Pack {
     /// Each example that `matcher` judges otherwise than it claims: its index, the example, the verdict.
     fn misjudged(&self, mut matcher: PatternMatcher) -> impl Iterator<Item = (usize, &PackExample, Verdict)> {
         self.examples().iter().enumerate().filter_map(move |(index, example)| {
-            // Each is the first line of a launch.
-            matcher.forget_prefixes();
+            // Each stands for itself: a timing is judged as if it were announced.
+            matcher.forget_lines();
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
             (!example.matches(verdict)).then_some((index, example, verdict))
         })
@@ -263,6 +263,9 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Dete
         _ if entry.loads && entry.verdict != PatternVerdict::Progress => {
             Some(("only progress can be that of loading", "take `loads` away from this pattern"))
         }
+        _ if entry.announced && !matches!(entry.verdict, PatternVerdict::Prompt | PatternVerdict::Decode) => {
+            Some(("only timings are announced", "take `announced` away from this pattern"))
+        }
         _ if entry.prefixed && !entry.verdict.is_request() => {
             Some(("only lines about requests can need a prefix", "take `prefixed` away from this pattern"))
         }
@@ -281,5 +284,6 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Dete
         weak: entry.weak,
         loads: entry.loads,
         prefixed: entry.prefixed,
+        announced: entry.announced,
     })
 }

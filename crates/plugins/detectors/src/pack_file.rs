@@ -91,7 +91,8 @@ pub(crate) struct PatternEntry {
     /// A regular expression over bytes, at most 1024 bytes long. It sees the line without colours, carriage returns, the
     /// time `M.SS.mmm.uuu `, the level `L ` and a router's `[PORT] `. It may name the groups `port` (a line that names another
     /// port than the server's is ignored) and `percent` (0 to 100); `prompt` and `decode` name `ms` and `tokens`,
-    /// `slot-busy` and `slot-released` name `slot`, and all four may name `slot` and `task`.
+    /// the other three of requests
+    /// name `slot`, and all five may name `slot` and `task`.
     #[schemars(with = "String", length(max = 1024))]
     pub(crate) regex: Spanned<String>,
     /// The reason of a failure: required for failures, refused for everything else.
@@ -106,6 +107,9 @@ pub(crate) struct PatternEntry {
     /// there was a line with, one without does not count: a client made the server print it.
     #[serde(default)]
     pub(crate) prefixed: bool,
+    /// For `prompt` and `decode`: the line counts only right behind a line of `slot-timings`, or behind another one that does.
+    #[serde(default)]
+    pub(crate) announced: bool,
 }
 
 /// The verdict of a pattern on a line.
@@ -123,6 +127,8 @@ pub enum PatternVerdict {
     Failure,
     /// The line echoes one of our own requests. It is no sign of life.
     Echo,
+    /// The timings of a slot follow, each on a line of its own.
+    SlotTimings,
     /// How many tokens of a prompt were read, and how long that took.
     Prompt,
     /// How many tokens were generated, and how long that took: one line for each request that ended.
@@ -189,6 +195,8 @@ pub enum ExampleVerdict {
     Failure,
     /// The line echoes one of our own requests.
     Echo,
+    /// The timings of a slot follow, each on a line of its own.
+    SlotTimings,
     /// How many tokens of a prompt were read, and how long that took.
     Prompt,
     /// How many tokens were generated, and how long that took: one line for each request that ended.
@@ -214,14 +222,14 @@ impl PatternVerdict {
 
     /// Whether the line is about a request.
     pub const fn is_request(self) -> bool {
-        matches!(self, Self::Prompt | Self::Decode | Self::SlotBusy | Self::SlotReleased)
+        matches!(self, Self::SlotTimings | Self::Prompt | Self::Decode | Self::SlotBusy | Self::SlotReleased)
     }
 
     /// The groups that a pattern with this verdict has to name, and those that it may name.
     pub(crate) const fn groups(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Prompt | Self::Decode => (&["ms", "tokens"], &["ms", "tokens", "slot", "task"]),
-            Self::SlotBusy | Self::SlotReleased => (&["slot"], &["slot", "task"]),
+            Self::SlotTimings | Self::SlotBusy | Self::SlotReleased => (&["slot"], &["slot", "task"]),
             _ => (&[], &["port", "percent"]),
         }
     }

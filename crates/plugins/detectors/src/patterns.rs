@@ -29,6 +29,7 @@ mod verdict_rule;
 use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_requests::RequestLine;
 use regex::bytes::RegexSet;
 
 use crate::line::{CleanLine, LineCleaner};
@@ -57,6 +58,8 @@ pub struct DetectorPattern {
     pub loads: bool,
     /// Whether a line about a request counts only with a prefix, once there was a line with one.
     pub prefixed: bool,
+    /// Whether a timing counts only behind a line that announces it.
+    pub announced: bool,
 }
 
 /// Applies the patterns of a pack to the lines of one launch.
@@ -69,6 +72,33 @@ pub struct PatternMatcher {
     cleaner: LineCleaner,
     /// Whether a line with a prefix has come.
     has_prefixes: bool,
+    /// By [`StreamName`].
+    timings: [AnnouncedTimings; 2],
+}
+
+/// Whose timings the next line of a stream may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnnouncedTimings {
+    Any,
+    None,
+    /// Those of a server, or of this child of a router, whose children's lines may come in turns.
+    Of(Option<u16>),
+}
+
+impl AnnouncedTimings {
+    fn admits(self, child: Option<u16>) -> bool {
+        self == Self::Any || self == Self::Of(child)
+    }
+
+    /// What is announced behind a line.
+    fn after(self, child: Option<u16>, verdict: Verdict) -> Self {
+        use RequestLine::{Decode, Prompt, SlotTimings};
+        match (self, verdict) {
+            (_, Verdict::Request(SlotTimings(_) | Prompt(_) | Decode(_))) => Self::Of(child),
+            (Self::Of(other), _) if other != child => self,
+            _ => Self::None,
+        }
+    }
 }
 
 /// What a verdict depends on beside the line's text.
@@ -80,6 +110,8 @@ struct LineOrigin {
     child: Option<u16>,
     /// Whether the line has no prefix though others of its launch have one.
     is_bare: bool,
+    /// Whether the line may be a timing that another line announces.
+    is_announced: bool,
 }
 
 /// Whether the lines of one stream of one launch use the shared lazy DFA.
@@ -132,12 +164,14 @@ impl PatternMatcher {
             port,
             cleaner: LineCleaner::new(structured),
             has_prefixes: false,
+            timings: [AnnouncedTimings::None; 2],
         }
     }
 
-    /// Judges the next line as the first one of a launch.
-    pub(crate) const fn forget_prefixes(&mut self) {
+    /// Judges the next line by itself, whatever came before.
+    pub(crate) const fn forget_lines(&mut self) {
         self.has_prefixes = false;
+        self.timings = [AnnouncedTimings::Any; 2];
     }
 
     /// A matcher without patterns: every line gets [`Verdict::Nothing`].
@@ -150,9 +184,13 @@ impl Matcher for PatternMatcher {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
         let CleanLine { text, child, has_prefix } = self.cleaner.clean(line);
         self.has_prefixes |= has_prefix;
-        let origin = LineOrigin { ours: self.port, child, is_bare: self.has_prefixes && !has_prefix };
+        let timings = &mut self.timings[stream as usize];
+        let (is_bare, is_announced) = (self.has_prefixes && !has_prefix, timings.admits(child));
+        let origin = LineOrigin { ours: self.port, child, is_bare, is_announced };
         let lazy_dfa = &mut self.lazy_dfa[stream as usize];
-        self.patterns.get(stream).match_line(lazy_dfa, &text, origin).unwrap_or(Verdict::Nothing)
+        let verdict = self.patterns.get(stream).match_line(lazy_dfa, &text, origin).unwrap_or(Verdict::Nothing);
+        *timings = timings.after(child, verdict);
+        verdict
     }
 }
 

@@ -1,10 +1,12 @@
 //! Reads arguments as one build of llama-server does, and finds what it would not take: unknown options, values that do not fit,
 //! and files that are not there.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use llama_warden_config::{WrittenAt, nearest};
+use llama_warden_support::read_regular;
 
 use crate::help::{ListForm, OptionList};
 use crate::option_error::OptionError;
@@ -32,13 +34,36 @@ pub struct InputFile {
     pub at: WrittenAt,
 }
 
+/// The options that name a file in PEM format, and what it has to have.
+const PEM_OPTIONS: [(&str, &str); 2] = [("ssl-cert-file", "CERTIFICATE"), ("ssl-key-file", "PRIVATE KEY")];
+
+/// Most of a file in PEM format that is read, in bytes.
+const MOST_PEM: u64 = 1 << 20;
+
 impl InputFile {
-    /// Looks for it.
+    /// Looks for it; into a certificate or a key for TLS, of which a build says nothing but that it cannot listen.
     ///
     /// # Errors
-    /// The error of the kernel.
+    /// The error of the kernel; [`io::ErrorKind::InvalidData`] if it is no certificate or no key.
     pub fn look(&self) -> io::Result<()> {
-        self.path.metadata().map(drop)
+        // With dashes, with underscores, or as a variable.
+        let name = self.option.to_ascii_lowercase().replace('_', "-");
+        let Some((_, what)) = PEM_OPTIONS.iter().find(|(option, _)| name.ends_with(option)) else {
+            return self.path.metadata().map(drop);
+        };
+        // A FIFO gives what it has once, and to the server.
+        if !self.path.metadata()?.is_file() {
+            return Ok(());
+        }
+        let text = read_regular(&self.path, MOST_PEM)?;
+        let begins = |line: &[u8]| {
+            line.starts_with(b"-----BEGIN ") && line.windows(what.len()).any(|part| part == what.as_bytes())
+        };
+        if text.split(|byte| *byte == b'\n').any(begins) {
+            return Ok(());
+        }
+        let what = what.to_lowercase();
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has no {what} in PEM format (`-----BEGIN …`)")))
     }
 }
 
@@ -151,6 +176,17 @@ impl Translator<'_> {
             }
         }
         files
+    }
+
+    /// The files that variables of the server name: `LLAMA_ARG_CHAT_TEMPLATE_FILE` means what `--chat-template-file` means.
+    pub(crate) fn input_files_of_variables(&self, env: &BTreeMap<String, String>) -> Vec<InputFile> {
+        let named = env.iter().filter_map(|(variable, value)| {
+            let option = variable.strip_prefix("LLAMA_ARG_")?.to_ascii_lowercase().replace('_', "-");
+            let files =
+                self.input_files(&[format!("--{option}"), value.clone()], |_| WrittenAt::Variable(variable.clone()));
+            Some(files.into_iter().map(|file| InputFile { option: variable.clone(), ..file }))
+        });
+        named.flatten().collect()
     }
 
     /// Why the build does not know an option as it is written.
@@ -309,6 +345,49 @@ mod tests {
         let doubts: Vec<&str> = line.doubts.iter().map(|doubt| doubt.option.as_str()).collect();
         assert_eq!(doubts, ["cache-type-k", "flash-attn"]);
         assert_eq!(errors.iter().map(|error| error.option.as_str()).collect::<Vec<_>>(), ["ctx-size"]);
+    }
+
+    #[test]
+    fn a_file_that_a_variable_names_is_looked_for() {
+        let mut server = server(&[]);
+        let variables = [
+            ("LLAMA_ARG_CHAT_TEMPLATE_FILE", "/t.jinja"),
+            ("LLAMA_ARG_SSL_KEY_FILE", "/k.pem"),
+            ("LLAMA_ARG_THREADS", "8"),
+            ("CHAT_TEMPLATE_FILE", "/none"),
+        ];
+        server.env = Arc::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let (line, _) = drafted(&server, Some("b11669-debian"), true);
+        let files: Vec<_> = line.files.iter().map(|file| (file.option.as_str(), file.path.to_str())).collect();
+        assert_eq!(files, variables[..2].iter().map(|(name, path)| (*name, Some(*path))).collect::<Vec<_>>());
+        assert_eq!(line.files[0].at, WrittenAt::Variable("LLAMA_ARG_CHAT_TEMPLATE_FILE".to_owned()));
+    }
+
+    #[test]
+    fn a_certificate_or_a_key_that_is_none_is_found_before_the_launch() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("file.pem");
+        let look = |option: &str, text: &str| {
+            std::fs::write(&path, text).expect("write");
+            let file = InputFile { option: option.to_owned(), path: path.clone(), at: WrittenAt::Argument(0) };
+            file.look().map_err(|error| (error.kind(), error.to_string()))
+        };
+        let key = "Bag Attributes\n-----BEGIN RSA PRIVATE KEY-----\nMII\n";
+        let certificate = "-----BEGIN CERTIFICATE-----\nMII\n";
+        for (option, good) in [
+            ("--ssl-key-file", key),
+            ("--ssl_cert_file", certificate),
+            ("LLAMA_ARG_SSL_KEY_FILE", key),
+            ("LLAMA_ARG_SSL_CERT_FILE", certificate),
+        ] {
+            assert_eq!(look(option, good), Ok(()), "{option}");
+            for garbage in ["", "garbage", if good == key { certificate } else { key }] {
+                let (kind, told) = look(option, garbage).expect_err("is none");
+                assert_eq!(kind, io::ErrorKind::InvalidData, "{option}: {told}");
+                assert!(told.contains("in PEM format"), "{told}");
+            }
+        }
+        assert_eq!(look("--chat-template-file", ""), Ok(()));
     }
 
     #[test]

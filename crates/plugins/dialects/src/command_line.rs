@@ -123,6 +123,7 @@ pub fn draft_command_line(
         }
     }
     line.files.extend(translator.input_files(&server.args, WrittenAt::Argument));
+    line.files.extend(translator.input_files_of_variables(&server.env));
     line.push(&server.args);
     line.add_required(server, &translator, is_read, &mut errors);
     line.doubts.extend(own_settings::doubtful_variables(server));

@@ -72,6 +72,7 @@ pub(crate) fn server(id: &str) -> ServerSpec {
         .into(),
         health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None }.into(),
         hooks: Default::default(),
+        router: Default::default(),
         log_ring_bytes: 256 * 1024,
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_events::FileRefusal;
+use llama_warden_support::open_input;
 
 use crate::choose::{Choice, choose};
 use crate::file::PluginFile;
@@ -254,7 +255,7 @@ fn parse<F: PluginFile>(path: &Path, text: &str, fallback: &F) -> Result<F, File
 /// Reads a text up to one byte beyond the limit, which is enough to refuse it for its length.
 fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(TEXT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    open_input(path)?.take(TEXT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > TEXT_LIMIT {
         // The cut may fall within a character. The text is refused for its length, not for that.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());

@@ -19,7 +19,7 @@ pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult
     let mode = if args.dry_run { SwitchMode::DryRun } else { wait.map_or(SwitchMode::Begin, SwitchMode::Wait) };
     let answer = connect::within(args.patience.timeout, async {
         let client = connect::to_daemon(global).await?;
-        let answer = with_progress(global, &client, &[], wait, client.activate(args.name.as_deref(), mode)).await;
+        let (answer, _) = with_progress(global, &client, &[], wait, client.activate(args.name.as_deref(), mode)).await;
         match (answer, &args.name) {
             (Err(ClientError::Problem(problem)), Some(name)) if problem.names_nothing() => {
                 let profiles = client.profiles().await.map_err(connect::request_failure)?;
@@ -39,7 +39,7 @@ pub async fn reload(global: &GlobalArgs, args: &ReloadArgs) -> CommandResult {
     let options = ReloadOptions { wait, force: args.force };
     let answer = connect::within(args.patience.timeout, async {
         let client = connect::to_daemon(global).await?;
-        Ok(with_progress(global, &client, &[], wait, client.reload(options)).await)
+        Ok(with_progress(global, &client, &[], wait, client.reload(options)).await.0)
     })
     .await?;
     match answer {

@@ -30,7 +30,7 @@ pub async fn run(global: &GlobalArgs, args: &CanaryArgs) -> CommandResult {
             return Ok(Exit::Signaled(signal));
         }
     };
-    let report = match report {
+    let report = match report.0 {
         Ok(report) => report,
         Err(ClientError::Problem(problem)) if problem.names_nothing() => {
             let known = client.status().await.map_err(connect::request_failure)?.servers;

@@ -22,13 +22,13 @@ pub const TIMED_OUT: &str = "timed out; still running in the daemon";
 
 pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) -> CommandResult {
     let options = CommandOptions { wait: bounded_wait(args.wait, args.timeout), grace: args.grace, force: args.force };
-    let (ids, answers) = connect::within(args.timeout, async {
+    let (ids, answers, table) = connect::within(args.timeout, async {
         let client = connect::to_daemon(global).await?;
         let ids = selected_servers(&client, verb, args).await?;
         // Each answer may take as long as a model loads, so the requests run side by side.
         let answers = join_all(ids.iter().map(|id| client.command(verb, id, options)));
-        let answers = status::with_progress(global, &client, &args.ids, options.wait, answers).await;
-        Ok((ids, answers))
+        let (answers, table) = status::with_progress(global, &client, &args.ids, options.wait, answers).await;
+        Ok((ids, answers, table))
     })
     .await?;
     // Every answer is printed; the first one that is not a success decides the exit code.
@@ -41,6 +41,8 @@ pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) ->
         }
         match answer {
             answer if global.json => documents.push(document(id, answer)?),
+            // Said already.
+            Ok(_) if outcome == Exit::Done && table.as_ref().is_some_and(|table| table.has_told(id)) => {}
             Ok(_) => print_line(format_args!("{id}: {text}"))?,
             Err(error) => print_error(format_args!("{id}: {text}"), error.next_step()),
         }
@@ -79,15 +81,11 @@ fn judge(verb: ServerAction, args: &ControlArgs, answer: &Result<CommandAnswer, 
         Ok(answer) => match &answer.outcome {
             None if args.wait => (Exit::NotReached, TIMED_OUT.to_owned()),
             None => (Exit::Done, format!("{} accepted", verb.as_str())),
-            Some(CommandOutcome::Ready) => (Exit::Done, "ready".to_owned()),
-            Some(CommandOutcome::Stopped) => (Exit::Done, "stopped".to_owned()),
-            Some(CommandOutcome::Failed { reason, detail }) => {
-                (Exit::NotReached, format!("failed: {reason}: {detail}"))
+            Some(outcome @ (CommandOutcome::Ready | CommandOutcome::Stopped)) => (Exit::Done, outcome.to_string()),
+            Some(outcome @ (CommandOutcome::Failed { .. } | CommandOutcome::Superseded { .. })) => {
+                (Exit::NotReached, outcome.to_string())
             }
-            Some(CommandOutcome::Superseded { by }) => {
-                (Exit::NotReached, format!("command {by} asked for something else meanwhile"))
-            }
-            Some(CommandOutcome::Refused { reason }) => (Exit::Failed, format!("refused: {reason}")),
+            Some(outcome @ CommandOutcome::Refused { .. }) => (Exit::Failed, outcome.to_string()),
         },
         // The command ended, and its server is not where it should be.
         Err(ClientError::Problem(problem)) if problem.status == 502 => (Exit::NotReached, problem.to_string()),

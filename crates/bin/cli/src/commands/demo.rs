@@ -37,6 +37,7 @@ pub fn run(global: &GlobalArgs, extensions: Extensions) -> CommandResult {
             print_json(&json!({ "binary": demo.binary(), "http": http, "control": control }))?;
         } else if let Some(http) = &http {
             print_line("  talk     curl URL/v1/completions -d '{\"prompt\": \"Hi\", \"max_tokens\": 16}'")?;
+            print_line(format_args!("  browser  {http}/"))?;
             print_line(format_args!("  status   llama-warden --address {http} status"))?;
             print_line(format_args!("  metrics  curl {http}/metrics"))?;
             print_line("  stop     Ctrl-C\n")?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig, StateDir};
-use nix::fcntl::OFlag;
+use llama_warden_support::{open_own_file, read_regular};
 use serde_json::json;
 
 use crate::args::UpArgs;
@@ -24,34 +24,31 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most of the log that a failed start prints, in bytes.
 const LOG_SHOWN: u64 = 4096;
 
+/// Longest text of a lock that is read, in bytes: many times a pid.
+const HOLDER_LENGTH: u64 = 64;
+
 pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
     let loaded = LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?;
     let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
     let path = state.join(BACKGROUND_LOG);
     let unusable = |error: std::io::Error| {
-        CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display()))
-            .next_step("name a directory of your own as daemon.state-dir")
+        CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display())).next_step(
+            "remove it if it is no file of the daemon's, or name a directory of your own as daemon.state-dir",
+        )
     };
-    if args.take_over {
-        take_over::run(&loaded, args).await?;
-    }
+    let has_taken_over = args.take_over && take_over::run(&loaded, args).await?;
     // Whoever holds the directory writes this log.
     drop(StateDir::acquire(&state)?);
-    // No link: in a folder that others can write, it would lead to any file of ours.
-    let mut log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .read(true)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&path)
-        .map_err(unusable)?;
+    let mut log =
+        open_own_file(&path, OpenOptions::new().append(true).create(true).read(true).mode(0o600)).map_err(unusable)?;
     let begin = log.seek(SeekFrom::End(0)).map_err(unusable)?;
     let mut daemon = spawn(global, args, &log)?;
     wait_for_answer(&mut daemon, &control).await.map_err(|exit| {
         let said = read_from(&mut log, begin);
-        CommandFailure::new(exit, format!("the daemon did not start; its log says:\n{}", said.trim_end()))
-            .next_step(format!("the whole log is {}", path.display()))
+        let failure =
+            CommandFailure::new(exit, format!("the daemon did not start; its log says:\n{}", said.trim_end()))
+                .next_step(format!("the whole log is {}", path.display()));
+        if has_taken_over { take_over::without_daemon(failure) } else { failure }
     })?;
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });
@@ -102,7 +99,7 @@ async fn wait_for_answer(daemon: &mut Child, control: &Path) -> Result<(), Exit>
 /// Whether this process holds the state directory of the socket.
 fn is_holder(pid: u32, control: &Path) -> bool {
     let lock = control.with_file_name(LOCK);
-    std::fs::read_to_string(lock).is_ok_and(|holder| holder.trim() == pid.to_string())
+    read_regular(&lock, HOLDER_LENGTH).is_ok_and(|holder| holder.trim_ascii() == pid.to_string().as_bytes())
 }
 
 /// The end of what the log says from byte `begin` on.

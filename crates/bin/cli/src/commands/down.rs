@@ -1,6 +1,6 @@
 //! `down`: stops every server and the daemon, shows what it waits for, and returns when the daemon is gone.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::time::Duration;
 
 use llama_warden_api_types::StatusReport;
@@ -8,6 +8,7 @@ use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
 use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LOCK};
 use llama_warden_events::Seq;
+use llama_warden_support::open_own_file;
 use serde_json::json;
 
 use llama_warden_terminal::live_table::{LiveTable, Place};
@@ -68,7 +69,9 @@ fn still_there(limit: Duration, latest: Option<StatusReport>) -> CommandFailure 
 async fn wait_for_lock(client: &Client) {
     let DaemonAddress::Unix(socket) = client.address() else { return };
     let lock = socket.with_file_name(LOCK);
-    let taken = tokio::task::spawn_blocking(move || File::open(lock).and_then(|lock| lock.lock_shared()));
-    // If the directory is gone, as a demo's is, opening the lock fails, and there is no daemon either.
+    let taken = tokio::task::spawn_blocking(move || {
+        open_own_file(&lock, OpenOptions::new().read(true)).and_then(|lock| lock.lock_shared())
+    });
+    // If the directory is gone, as a demo's is, or the lock is no lock, opening it fails, and there is no daemon either.
     let _ = taken.await;
 }

@@ -137,7 +137,7 @@ impl Shown<'_> {
         named && self.from.is_none_or(|from| envelope.at.as_unix_seconds() >= from)
     }
 
-    /// `17 13:05:01.123 qwen3#1 server is ready via=stderr startup_seconds=4.2`
+    /// `17 13:05:01.123 qwen3#1 server is ready: via stderr, startup 4.2 s`
     fn line(&self, envelope: &Envelope) -> String {
         let at = envelope.at.to_string();
         let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time.get(..12).unwrap_or(time));

@@ -14,7 +14,9 @@ mod dialect;
 mod down;
 mod events;
 mod health;
+mod import;
 mod logs;
+mod man;
 mod models;
 mod profile;
 mod schema;
@@ -64,11 +66,13 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(check::run(&named, &extensions))
         }
         CliCommand::Check { file: None } => on_runtime(check::run(global, &extensions)),
+        CliCommand::Import(command) => import::run(global, command),
         CliCommand::Doctor => on_runtime(llama_warden_doctor::run(global)),
         CliCommand::Config(command) => config::run(global, *command),
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),
         CliCommand::Completions { shell } => completions::run(*shell),
+        CliCommand::Man { directory } => man::run(directory),
         CliCommand::Version => print_version(global, version),
     }
 }

@@ -12,13 +12,20 @@ use llama_warden_events::Seq;
 use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_either, print_json, reader_gone, write_failure};
+use llama_warden_terminal::request_text::request_line;
 use llama_warden_terminal::status_table::StatusTable;
 
 pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let report = fetch(&client, ids).await?;
     if !watch {
-        return print_either(global.json, &report, || StatusTable::now(&report).text());
+        let requests = || report.servers.iter().map(|server| request_line(server, jiff::Timestamp::now()));
+        return print_either(global.json, &report, || {
+            let table = StatusTable::now(&report).text();
+            // Who names servers wants to know more of them.
+            let lines: Vec<_> = std::iter::once(table).chain(requests().filter(|_| !ids.is_empty())).collect();
+            lines.join("\n")
+        });
     }
     let followed = async {
         if global.json {
@@ -37,12 +44,25 @@ pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> Co
     Ok(Exit::Done)
 }
 
+/// Whether a stream of changes goes on: not once the daemon has ended.
+///
+/// # Errors
+/// The daemon is there and says nothing any more.
+fn goes_on(change: Result<Option<EventRecord>, ClientError>) -> Result<bool, CommandFailure> {
+    match change {
+        Ok(change) => Ok(change.is_some()),
+        Err(error @ ClientError::NoAnswer { .. }) => Err(connect::request_failure(error)),
+        // A daemon that is killed breaks the connection.
+        Err(_) => Ok(false),
+    }
+}
+
 /// Prints every change as JSON, until the daemon ends.
 async fn follow_json(client: &Client, ids: &[ServerSelector], mut report: StatusReport) -> Result<(), CommandFailure> {
     let mut changes = changes(client, report.seq).await?;
     loop {
         print_json(&report)?;
-        if !matches!(changes.next().await, Ok(Some(_))) {
+        if !goes_on(changes.next().await)? {
             return Ok(());
         }
         let Some(changed) = fetch_changed(client, ids).await? else { return Ok(()) };
@@ -62,13 +82,13 @@ async fn follow(
         table.show(&report).map_err(write_failure)?;
         tokio::select! {
             change = changes.next() => {
-                if !matches!(change, Ok(Some(_))) {
+                if !goes_on(change)? {
                     return Ok(());
                 }
                 table.pause().await;
                 // What has come meanwhile is in the next report too.
                 while let Some(change) = changes.next().now_or_never() {
-                    if !matches!(change, Ok(Some(_))) {
+                    if !goes_on(change)? {
                         return Ok(());
                     }
                 }
@@ -100,17 +120,17 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
     client.events(EventRange::After(seq.into())).await.map_err(connect::request_failure)
 }
 
-/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them. The
-/// caller tells which have failed.
+/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them, and
+/// returns the table that has shown them. The caller tells which have failed.
 pub async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,
     ids: &[ServerSelector],
     wait: Option<Duration>,
     work: impl Future<Output = T>,
-) -> T {
+) -> (T, Option<LiveTable>) {
     if wait.is_none() || global.json {
-        return work.await;
+        return (work.await, None);
     }
     let mut table = LiveTable::new(Place::Inline);
     table.omits_failed = true;
@@ -135,5 +155,5 @@ pub async fn with_progress<T>(
     {
         let _ = table.show(&report);
     }
-    result
+    (result, Some(table))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress, ShutdownMode};
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig, StateDir};
+use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, LoadedConfig, StateDir, rehearse};
 use tokio::time::{Instant, sleep};
 
 use crate::args::UpArgs;
@@ -14,21 +14,26 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
 /// Time for servers that are just being started or stopped, and then for the end of the daemon.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Hands over. Where no daemon runs, there is nothing to do. What can be refused about the configuration is refused first, while the
-/// daemon still runs.
-pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<(), CommandFailure> {
+/// Hands over, and returns whether a daemon ran that did. What can be refused is refused first, while the daemon still runs.
+pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFailure> {
     let fleet = loaded.fleet(args.profile.as_deref())?;
     if let Some(unknown) = args.servers.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         return Err(CommandFailure::unknown_server(unknown.as_str(), fleet.iter().map(|spec| spec.id.as_str())));
     }
+    rehearse(&loaded.configuration)?;
     let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
     let daemon = Client::new(DaemonAddress::Unix(control), None);
     let deadline = Instant::now() + PATIENCE;
+    let mut has_asked = false;
     loop {
         match daemon.shut_down(ShutdownMode::HandOver).await {
             Ok(_) => break,
-            Err(ClientError::Unreachable { .. }) => return Ok(()),
+            Err(ClientError::Unreachable { .. }) => return Ok(false),
             Err(ClientError::Problem(problem)) if problem.status == 409 && Instant::now() < deadline => {
+                sleep(ATTEMPT_INTERVAL * 20).await;
+            }
+            // A daemon that was killed in this moment does not answer any more.
+            Err(ClientError::Protocol { .. }) if !std::mem::replace(&mut has_asked, true) => {
                 sleep(ATTEMPT_INTERVAL * 20).await;
             }
             Err(error) => {
@@ -41,10 +46,18 @@ pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<(), CommandFail
         match StateDir::acquire(&state) {
             Ok(free) => {
                 drop(free);
-                return Ok(());
+                return Ok(true);
             }
             Err(failure) if failure.exit == Exit::Held && Instant::now() < deadline => sleep(ATTEMPT_INTERVAL).await,
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// Adds to the failure of the new daemon what has become of the servers.
+pub fn without_daemon(mut failure: CommandFailure) -> CommandFailure {
+    if let FailureMessage::Text { message, .. } = &mut failure.message {
+        message.push_str("; the servers run on without a daemon, and the next `llama-warden up` takes them over");
+    }
+    failure
 }

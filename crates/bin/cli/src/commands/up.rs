@@ -37,19 +37,18 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
     print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let from_file = configuration.path().is_some();
-    if args.take_over {
-        build_runtime()?.block_on(take_over::run(&inventory.loaded, args))?;
-    }
+    let has_taken_over = args.take_over && build_runtime()?.block_on(take_over::run(&inventory.loaded, args))?;
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
     let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
     let has_table = !args.plain && !global.json && can_have_table()?;
     let level = if has_table { LevelFilter::WARN } else { LevelFilter::INFO };
-    let mut view = None;
+    let (mut view, mut is_up) = (None, false);
     let exit = run_daemon(
         inventory,
         options,
         DaemonLog::start(&log_settings(level)?, has_table)?,
         async |daemon, log| {
+            is_up = true;
             let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
             let control = daemon.control_socket();
             tracing::info!(%http, control = %control.display(), servers = daemon.servers, "llama-warden is up");
@@ -81,7 +80,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
         },
     );
     view.into_iter().for_each(FleetView::finish);
-    exit
+    if has_taken_over && !is_up { exit.map_err(take_over::without_daemon) } else { exit }
 }
 
 /// Whether a live table may stand where the log would: on a terminal, unless the log is for a program. The output of process 1

@@ -1,5 +1,7 @@
 //! `wait`: waits until servers are ready, or stopped.
 
+use std::io::IsTerminal as _;
+
 use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_connect::{self as connect, GlobalArgs};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
@@ -8,12 +10,14 @@ use llama_warden_state::PhaseName;
 use super::status;
 use crate::args::{WaitArgs, WaitGoal};
 use llama_warden_terminal::live_table::{LiveTable, Place};
-use llama_warden_terminal::output::{print_json, write_failure};
+use llama_warden_terminal::output::{print_json, print_note, write_failure};
 use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let mut latest = None;
-    let waiting = follow(global, args, &mut latest);
+    let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
+    table.iter_mut().for_each(|table| table.omits_failed = args.goal == WaitGoal::Ready);
+    let waiting = follow(global, args, &mut latest, &mut table);
     let ended = match args.timeout {
         Some(limit) => tokio::time::timeout(limit, waiting).await.ok(),
         None => Some(waiting.await),
@@ -23,9 +27,16 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     if global.json {
         print_json(&report)?;
     }
+    // The table above says the same on the same terminal.
+    let is_shown = table.is_some_and(|table| table.is_live()) && std::io::stderr().is_terminal();
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
         match args.timeout.filter(|_| !is_hopeless(server, args.goal)) {
             Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, server_text::phase(server)),
+            None if server.stopped_by_hand => {
+                let id = &server.model_id;
+                print_note(format_args!("{id}: stopped by hand; `llama-warden start {id}` starts it"));
+            }
+            None if is_shown => {}
             None => eprintln!("{}", server_text::server_line(server)),
         }
     }
@@ -33,16 +44,19 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
 }
 
 /// Follows the servers to the end of the wait, and keeps the latest report.
-async fn follow(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<StatusReport>) -> CommandResult {
+async fn follow(
+    global: &GlobalArgs,
+    args: &WaitArgs,
+    latest: &mut Option<StatusReport>,
+    table: &mut Option<LiveTable>,
+) -> CommandResult {
     let client = connect::to_daemon(global).await?;
-    let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
-    table.iter_mut().for_each(|table| table.omits_failed = args.goal == WaitGoal::Ready);
     let first = of(args, status::fetch(&client, &args.ids).await?);
     // From the report's event on, so that no change between the two requests is missed.
     let mut changes = status::changes(&client, first.seq).await?;
     let mut report = latest.insert(first);
     loop {
-        if let Some(table) = &mut table {
+        if let Some(table) = table {
             table.show(report).map_err(write_failure)?;
         }
         if let Some(exit) = outcome(report, args.goal) {
@@ -84,13 +98,16 @@ fn outcome(report: &StatusReport, goal: WaitGoal) -> Option<Exit> {
     }
 }
 
+/// Whether nothing of itself will make the server ready.
 fn is_hopeless(server: &ServerReport, goal: WaitGoal) -> bool {
-    goal == WaitGoal::Ready && server.phase == PhaseName::Failed
+    let stays_down = server.phase == PhaseName::Failed || server.stopped_by_hand || server.restart_abandoned.is_some();
+    goal == WaitGoal::Ready && stays_down
 }
 
 fn reached(server: &ServerReport, goal: WaitGoal) -> bool {
     match goal {
-        WaitGoal::Ready => server.is_ready,
+        // The stop of one that was stopped by hand has begun, or is about to.
+        WaitGoal::Ready => server.is_ready && !server.stopped_by_hand,
         WaitGoal::Stopped => server.phase.is_settled_down(),
     }
 }

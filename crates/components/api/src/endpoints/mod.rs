@@ -6,6 +6,7 @@ mod control;
 mod description;
 mod events;
 mod logs;
+mod memory;
 mod models;
 mod probes;
 mod profiles;
@@ -47,6 +48,7 @@ routes![
     profiles::ACTIVATE,
     profiles::RELOAD,
     configuration::CONFIGURATION,
+    memory::MEMORY,
     models::MODELS,
     targets::TARGETS,
     description::DESCRIPTION,

@@ -12,13 +12,13 @@ use axum::routing::on;
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
 use llama_warden_api_types::{Access, ApiProblem, TargetGroup};
-use llama_warden_events::{ArgumentList, ServerId};
+use llama_warden_events::ServerId;
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
 use crate::app::{App, json};
-use crate::http_security::{Transport, is_loopback};
 use crate::problem::ProblemResponse;
 use crate::route::{PROBLEM_BODY, Route, answer, json_body};
+use llama_warden_http_server::{Transport, is_loopback};
 
 pub(super) const TARGETS: Route = Route {
     access: Access::Open,
@@ -89,7 +89,7 @@ fn groups(snapshot: &Snapshot, asker: &Asker) -> Vec<TargetGroup> {
 }
 
 fn group(id: &ServerId, server: &ServerRecord, asker: &Asker) -> Option<TargetGroup> {
-    let option = |name: &str| value_of(&server.argv, name);
+    let option = |name: &str| server.argv.option(name);
     if !server.argv.iter().any(|argument| argument == "--metrics") {
         return None;
     }
@@ -112,21 +112,6 @@ fn group(id: &ServerId, server: &ServerRecord, asker: &Asker) -> Option<TargetGr
     }
     let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Some(TargetGroup { targets: vec![format!("{host}:{}", process.port)], labels })
-}
-
-/// The value of an option, as its own argument or after `=`; llama-server takes `_` for `-` in a name, and the last of several.
-fn value_of<'a>(argv: &'a ArgumentList, name: &str) -> Option<&'a str> {
-    let is_it = |option: &str| option.starts_with("--") && option.replace('_', "-") == name;
-    let mut value = None;
-    let mut arguments = argv.iter();
-    while let Some(argument) = arguments.next() {
-        match argument.split_once('=') {
-            None if is_it(argument) => value = arguments.next(),
-            Some((option, joined)) if is_it(option) => value = Some(joined),
-            _ => {}
-        }
-    }
-    value
 }
 
 #[cfg(test)]
@@ -173,17 +158,5 @@ mod tests {
         ] {
             assert_eq!(asker(own, named).reaches(host).as_deref(), expected, "{host} {named}");
         }
-    }
-
-    #[test]
-    fn the_value_of_an_option_is_found_in_either_form() {
-        let argv = ArgumentList::from(["llama-server", "--api-prefix", "/a", "--ssl-cert-file=/c"]);
-        assert_eq!(value_of(&argv, "--api-prefix"), Some("/a"));
-        assert_eq!(value_of(&argv, "--ssl-cert-file"), Some("/c"));
-        assert_eq!(value_of(&argv, "--ssl-cert"), None);
-        let argv =
-            ArgumentList::from(["llama-server", "--api_prefix", "/a", "--api-prefix", "/b", "--ssl_cert_file=/c"]);
-        assert_eq!(value_of(&argv, "--api-prefix"), Some("/b"), "the last one counts");
-        assert_eq!(value_of(&argv, "--ssl-cert-file"), Some("/c"));
     }
 }

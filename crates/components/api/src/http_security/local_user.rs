@@ -5,11 +5,9 @@
 
 use http::StatusCode;
 use llama_warden_api_types::ApiProblem;
+use llama_warden_http_server::{TcpEnds, admits};
 use llama_warden_procfs::peer_user;
 use llama_warden_support::blocking;
-
-use super::TcpEnds;
-use crate::listen::admits;
 
 /// Refuses a peer that belongs neither to `user` nor to root.
 pub(crate) async fn check_local_user(ends: TcpEnds, user: u32) -> Result<(), ApiProblem> {

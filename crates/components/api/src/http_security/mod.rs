@@ -11,48 +11,18 @@
 //! On loopback without a token, the other users of the machine are attackers too: `local_user` finds out whose process asks.
 
 mod body;
-mod host;
 mod local_user;
 mod token;
-
-use std::net::{IpAddr, SocketAddr};
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
 pub(crate) use body::read_empty_body;
-pub(crate) use host::is_loopback;
-use host::{bare_host, host_of_origin, named_hosts};
 use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
+use llama_warden_http_server::{BoundTcp, Transport, has_foreign_origin, is_loopback, named_hosts, names_served_hosts};
 pub(crate) use local_user::check_local_user;
 pub use token::{InvalidToken, Token, TokenInForce};
-
-/// How the connection of a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// TCP, which any process that can reach the address may use.
-    Tcp(TcpEnds),
-    /// The control socket, where the kernel reports the user of the peer.
-    Unix,
-}
-
-/// The addresses of a TCP connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TcpEnds {
-    /// Our own.
-    pub(crate) local: SocketAddr,
-    pub(crate) peer: SocketAddr,
-}
-
-impl Transport {
-    /// The address under which another machine reached us; `None` if this machine asks.
-    pub(crate) fn reached_from_afar(self) -> Option<IpAddr> {
-        let Self::Tcp(TcpEnds { local, peer }) = self else { return None };
-        let [local, peer] = [local, peer].map(|end| end.ip().to_canonical());
-        (!peer.is_loopback() && peer != local).then_some(local)
-    }
-}
 
 /// Who is served over TCP. The control socket serves the daemon's user and root.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +51,12 @@ pub(crate) struct RequestPolicy {
     /// The host of `listen` as configured, which is served beside loopback names.
     listen_host: Option<String>,
     access: TcpAccess,
+}
+
+impl From<&BoundTcp> for ListenerReach {
+    fn from(tcp: &BoundTcp) -> Self {
+        if tcp.address.ip().is_loopback() { Self::Loopback } else { Self::Network }
+    }
 }
 
 impl RequestPolicy {
@@ -115,14 +91,11 @@ impl RequestPolicy {
 
     fn check_host(&self, request: &Parts) -> Result<(), ApiProblem> {
         let served = || self.listen_host.iter().chain(&self.access.hosts);
-        let is_served = |authority: &Authority| {
-            let host = bare_host(authority);
-            served().any(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host)
-        };
-        let hosts = named_hosts(request);
-        if !hosts.is_empty() && hosts.iter().all(|host| host.as_ref().is_some_and(is_served)) {
+        let is_served = |host: &str| served().any(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host);
+        if names_served_hosts(request, is_served) {
             return Ok(());
         }
+        let hosts = named_hosts(request);
         let asked: Vec<_> =
             hosts.iter().map(|host| host.as_ref().map_or("one that cannot be read", Authority::as_str)).collect();
         let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(", ") };
@@ -158,17 +131,11 @@ impl RequestPolicy {
 
 /// Refuses requests that a page of another origin makes. Browsers name the origin of the page in `Origin`.
 fn check_origin(request: &Parts) -> Result<(), ApiProblem> {
-    let mut origins = request.headers.get_all(header::ORIGIN).iter();
-    let own = named_hosts(request);
-    let foreign_origin = origins.any(|origin| {
-        let origin = origin.to_str().ok().and_then(host_of_origin);
-        origin.is_none() || !own.contains(&origin)
-    });
     // Older browsers omit `Origin` from some requests; newer ones send `Sec-Fetch-Site` with every request. A link from
     // another site may be followed, so the header counts only for requests that change state.
     let foreign_site = !request.method.is_safe()
         && request.headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none");
-    if !foreign_origin && !foreign_site {
+    if !has_foreign_origin(request) && !foreign_site {
         return Ok(());
     }
     let detail = "the request was made by a web page of another origin";

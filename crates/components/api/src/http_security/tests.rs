@@ -1,6 +1,10 @@
 //! Tables of request heads and the status that each gets.
 
+use std::net::IpAddr;
+
 use http::Request;
+
+use llama_warden_http_server::TcpEnds;
 
 use super::*;
 

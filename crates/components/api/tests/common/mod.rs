@@ -18,6 +18,7 @@ use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, ProfileCard, ReadyVia, RefusalReason, Refused,
     Seq, ServerCard, ServerId, StreamName, SuperviseCommand, SwitchPlan,
 };
+use llama_warden_memory::SystemMemoryProbe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -35,6 +36,7 @@ pub const METRICS: ExtraRouteSpec = ExtraRouteSpec {
     path: "/metrics",
     access: Access::Open,
     summary: "Metrics",
+    parameters: &[],
     answer: "As text.",
     content_types: &["text/plain"],
 };
@@ -47,7 +49,9 @@ impl RouteHandler for EchoAccept {
     fn respond(&self, request: &http::request::Parts) -> RouteFuture {
         let accept = request.headers.get("accept").map(|accept| accept.to_str().expect("text").to_owned());
         let response = http::Response::builder().header("content-type", "text/plain; version=0.0.4");
-        let response = response.body(format!("# {accept:?}\n").into_bytes()).expect("valid");
+        // As much as `?lines=` says, so that there is something to compress.
+        let lines = request.uri.query().and_then(|query| query.strip_prefix("lines=")?.parse().ok()).unwrap_or(1);
+        let response = response.body(format!("# {accept:?}\n").repeat(lines).into_bytes()).expect("valid");
         Box::pin(async { Ok(response) })
     }
 }
@@ -102,6 +106,7 @@ impl ApiFixture {
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
             models: Arc::new(one_model),
+            memory: Arc::new(SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: &DESCRIPTION,
             access: TcpAccess {
@@ -194,6 +199,19 @@ impl ApiFixture {
     }
 }
 
+/// A response as text, its body decompressed.
+fn decoded(mut bytes: Vec<u8>) -> String {
+    let ends = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+    let body = bytes.split_off(ends);
+    let head = String::from_utf8(bytes).expect("text");
+    // The answer to HEAD has the head of the answer to GET.
+    let body = match head.contains("content-encoding: gzip") && !body.is_empty() {
+        true => std::io::read_to_string(flate2::read::GzDecoder::new(&*body)).expect("gzip of text"),
+        false => String::from_utf8(body).expect("text"),
+    };
+    head + &body
+}
+
 /// A complete response.
 #[derive(Debug)]
 pub struct RawResponse {
@@ -206,7 +224,7 @@ impl RawResponse {
     pub async fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
         within(stream.read_to_end(&mut bytes)).await.expect("readable to its end");
-        let text = String::from_utf8(bytes).expect("text");
+        let text = decoded(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
         Self { status, head: head.to_ascii_lowercase(), body: dechunk(head, body) }

@@ -10,7 +10,7 @@ use llama_warden_events::{Event, FailureReason, Incarnation, ServerId, Signal};
 use llama_warden_processes::adoption::{HeldProgram, MissedOutput, held_programs};
 use llama_warden_processes::launch_tag::LaunchTag;
 use llama_warden_procfs::ProcessStat;
-use llama_warden_support::lock;
+use llama_warden_support::{fail_point, lock};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -157,6 +157,7 @@ impl Launch {
                 return Err(failed);
             }
         };
+        fail_point("adopt-prepared");
         if held.note.fingerprint != self.fingerprint(&prepared) {
             tracing::warn!(%server, "the configuration has changed since the earlier daemon; the server is restarted");
             held.end(grace).await;
@@ -165,10 +166,12 @@ impl Launch {
         let HeldLaunch { program, note, was_ready } = held;
         let HeldProgram { process, stdout, stderr, output, .. } = program;
         process.outlive(self.resources.outlive);
+        fail_point("adopt-outlive-told");
         let age_seconds = ProcessStat::of(process.pid()).and_then(|stat| stat.age_seconds()).unwrap_or(0.0);
         self.adopted_tag = Some(Box::new(LaunchTag::from_value(&note.tag)));
         let adopted = Event::ServerAdopted { age_seconds, was_ready, restarts: note.restarts };
         self.reporter.publish_acked(adopted).await?;
+        fail_point("adopt-published");
         let lost: u64 = output.iter().map(|missed| missed.lost).sum();
         if lost > 0 {
             tracing::warn!(%server, bytes = lost, "output was lost while no daemon was there");
@@ -177,6 +180,7 @@ impl Launch {
         let (pid, start_ticks) = (process.pid(), process.start_ticks());
         let event = Event::ServerSpawned { pid, start_ticks, argv, port: self.server.port };
         self.reporter.publish_acked(event).await?;
+        fail_point("adopt-spawn-published");
         let missed = output.map(|MissedOutput { bytes, .. }| bytes);
         let output = OutputPipes { stdout, stderr, redactor: prepared.redactor, missed };
         Ok(Some(SpawnedServer { process, output }))

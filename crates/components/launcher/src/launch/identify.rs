@@ -1,7 +1,8 @@
 //! Runs an executable with `--version` and `--help` to identify its build, once per file.
 //!
 //! Both runs are ordinary processes with bounds: ten seconds, one MiB of output, nothing left behind, and the environment that the
-//! server would get.
+//! server would get, but for variables that set options: a build reads the file that one names before it answers, and ends if it
+//! is not there.
 
 use std::collections::HashMap;
 use std::io;
@@ -187,7 +188,7 @@ impl FileIdentity {
     }
 }
 
-/// Runs the executable at `path` (absolute) with exactly `environment`, and returns its profile.
+/// Runs the executable at `path` (absolute) with `environment`, but for variables that set options, and returns its profile.
 ///
 /// # Errors
 /// See [`IdentifyError`].
@@ -198,6 +199,9 @@ pub async fn identify(
 ) -> Result<BinaryProfile, IdentifyError> {
     let is_script = check_format(path).await?;
     let deadline = Instant::now() + IDENTIFY_TIMEOUT;
+    let mut environment = environment.clone();
+    environment.retain(|name, _| !name.as_encoded_bytes().starts_with(b"LLAMA_ARG_"));
+    let environment = &environment;
     let run = |argument| IdentifyRun { spawner, path, argument, environment, deadline };
     let (version, help) = (run("--version"), run("--help"));
     let (version, help) = tokio::join!(version.output(), help.output());

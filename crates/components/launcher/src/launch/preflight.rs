@@ -94,10 +94,14 @@ fn read_keys(server: &ServerSpec) -> Result<ServerKeys, LaunchFailure> {
 }
 
 /// Checks that the files and folders exist that options name. llama-server says what is missing only late, or not at all: a
-/// missing key for TLS ends as an address that cannot be bound (measured).
+/// missing or broken key for TLS ends as an address that cannot be bound (measured).
 pub(crate) fn check_files(files: &[InputFile]) -> Result<(), LaunchFailure> {
     files.iter().try_for_each(|file| {
         file.look().map_err(|error| {
+            if error.kind() == ErrorKind::InvalidData {
+                let detail = format!("{} of `{}` cannot be used: {error}", file.path.display(), file.option);
+                return LaunchFailure::new(FailureReason::BadArgument, detail);
+            }
             let detail = format!("cannot find {} of `{}`: {error}", file.path.display(), file.option);
             LaunchFailure::of_io(FailureReason::FileNotFound, detail, &error)
         })

@@ -169,9 +169,11 @@ impl RunningServer {
             RunEnd::Exited => {}
             RunEnd::Left => {
                 let [stdout, stderr] = reader.leave().await;
+                fail_point("hand-over-output-taken");
                 if let Err(error) = process.leave([&stdout, &stderr]) {
                     tracing::error!(server = %launch.reporter.server, %error, "a server cannot be left to the next daemon; it ends");
                 }
+                fail_point("hand-over-launch-left");
                 return launch.end_left();
             }
             RunEnd::Unheard => return launch.end_unheard(),
@@ -220,6 +222,7 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
             OutputPiece::Line(at, line) => sink.push(at, line),
             OutputPiece::PartialLine => sink.note_activity(),
+            OutputPiece::Pause => sink.note_pause(),
         })
     });
     let (cancel, cancelled) = oneshot::channel();

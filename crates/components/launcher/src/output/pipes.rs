@@ -53,6 +53,8 @@ pub(crate) enum OutputPiece<'a> {
     Line(Timestamp, &'a [u8]),
     /// Bytes that complete no line, from a progress bar for example.
     PartialLine,
+    /// The lines so far are all that was there to read.
+    Pause,
 }
 
 /// Stops the reading when it is dropped; leaves the rest to another reader when it is sent.
@@ -158,8 +160,8 @@ impl<L: FnMut(OutputPiece<'_>)> OutputPipe<L> {
                 has_line = true;
                 on_piece(OutputPiece::Line(at, &redactor.redact(line)));
             });
-            if !has_line && !buffer.filled().is_empty() {
-                on_piece(OutputPiece::PartialLine);
+            if !buffer.filled().is_empty() {
+                on_piece(if has_line { OutputPiece::Pause } else { OutputPiece::PartialLine });
             }
             read.map_ok(|()| buffer.filled().len())
         });

@@ -8,7 +8,10 @@ use llama_warden_launcher::{BinaryCache, ChildEnvironment, GuardianProgram, Iden
 use crate::TestCase;
 use crate::fixture::executable;
 
-pub const TESTS: &[TestCase] = &[("a_help_that_timed_out_is_asked_again_later", asked_again)];
+pub const TESTS: &[TestCase] = &[
+    ("a_help_that_timed_out_is_asked_again_later", asked_again),
+    ("a_variable_that_names_a_missing_file_hides_no_option_of_the_build", asked_without_options),
+];
 
 /// The time until an executable that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -40,6 +43,22 @@ fn asked_again() {
         tokio::time::advance(ASK_AGAIN).await;
         tokio::time::resume();
         let profile = ask().await.expect("it answers now");
+        assert!(profile.options.as_ref().is_some_and(|options| options.lists("model")));
+    });
+}
+
+fn asked_without_options() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        // As llama-server does, which reads the file before it answers.
+        let script =
+            "#!/bin/sh\ncat \"${LLAMA_ARG_CHAT_TEMPLATE_FILE:-/dev/null}\" || exit 1\necho '--model FNAME  x'\n";
+        let program = executable(&folder.path().join("strict"), script);
+        let spawner = Spawner::start(GuardianProgram::OwnExecutable).expect("starts");
+        let variables = [("PATH", "/usr/bin:/bin"), ("LLAMA_ARG_CHAT_TEMPLATE_FILE", "/no/such.jinja")];
+        let environment = ChildEnvironment::from(variables.map(|(name, value)| (name.into(), value.into())));
+        let profile = BinaryCache::default().identify(&spawner, &program, &environment).await.expect("it answers");
         assert!(profile.options.as_ref().is_some_and(|options| options.lists("model")));
     });
 }

@@ -3,8 +3,6 @@
 //! `id` is the command to answer. It is `None` for the start of the daemon, a change of the configuration, and a shutdown,
 //! which are answered for the whole fleet.
 
-use std::time::Duration;
-
 use llama_warden_events::{CommandOutcome, Event, Incarnation, RefusalReason, Seq, StopReason};
 
 use super::{Goal, LaunchState, PendingCommand, ServerState, StartReason, StopRequest};
@@ -20,19 +18,23 @@ impl ServerState {
                 && self.launch.pending_stop.is_none();
         let target = if is_joinable { self.launch.incarnation } else { self.launch.incarnation.next() };
         self.reset_failures(id, actions);
+        self.asked_for |= id.is_some();
         self.request_launch(target, id, actions);
     }
 
     /// Requests a later launch than the latest one, and stops that one.
-    pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Actions) {
+    pub(crate) fn restart(&mut self, id: Option<Seq>, stop: StopRequest, actions: &mut Actions) {
         self.reset_failures(id, actions);
+        self.asked_for |= id.is_some();
         // The stop first: it names the latest launch, and the launch that is requested next must not be stopped by it.
-        self.request_stop(StopRequest { reason: StopReason::Restart, grace }, actions);
+        self.request_stop(stop, actions);
         self.request_launch(self.launch.incarnation.next(), id, actions);
     }
 
     /// Requests that the server is down. Supersedes every start and restart that is not answered yet.
-    pub(crate) fn stop(&mut self, id: Option<Seq>, reason: StopReason, grace: Option<Duration>, actions: &mut Actions) {
+    pub(crate) fn stop(&mut self, id: Option<Seq>, stop: StopRequest, actions: &mut Actions) {
+        let reason = stop.reason;
+        self.note_stop(reason);
         // This alone cancels a launch that is due: `due_launch` compares with `wanted`.
         self.wanted = None;
         self.stopped_by_user |= reason == StopReason::Requested;
@@ -47,7 +49,7 @@ impl ServerState {
         // The goal names the latest launch, so that a start which crosses this stop does not keep it from being answered.
         let goal = Goal::Down(self.launch.incarnation);
         self.pending_commands.extend(id.map(|id| PendingCommand { id, goal }));
-        self.request_stop(StopRequest { reason, grace }, actions);
+        self.request_stop(stop, actions);
         self.answer_commands(actions);
     }
 
@@ -55,6 +57,7 @@ impl ServerState {
         // The maximum: a start that follows a restart must not take the requested later launch back.
         self.wanted = self.wanted.max(Some(target));
         self.start_reason = StartReason::Requested;
+        self.is_unloaded = false;
         self.stopped_by_user = false;
         self.pending_commands.extend(id.map(|id| PendingCommand { id, goal: Goal::Ready(target) }));
         self.answer_commands(actions);
@@ -68,7 +71,7 @@ impl ServerState {
         self.cancel_restart(actions);
     }
 
-    fn cancel_restart(&mut self, actions: &mut Actions) {
+    pub(super) fn cancel_restart(&mut self, actions: &mut Actions) {
         self.restart_at = None;
         if std::mem::take(&mut self.restart_is_announced) {
             self.publish(Event::RestartCancelled, actions);

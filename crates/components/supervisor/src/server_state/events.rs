@@ -7,13 +7,14 @@ use llama_warden_config::RestartPolicy;
 use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
 use llama_warden_state::{PhaseName, ServerRecord};
 
-use super::{BackoffInput, LaunchState, ServerState, StartReason, StopRequest};
-use crate::action::{Actions, FaultyFile, SupervisorAction};
+use super::{BackoffInput, Drain, Gate, LaunchState, ServerState, StartReason, StopRequest};
+use crate::action::Actions;
 use crate::backoff::Decision;
 
 impl ServerState {
-    /// Makes a scheduled restart due once its time has come.
-    pub(crate) fn on_deadline(&mut self, now: Uptime) {
+    /// Makes a scheduled restart due once its time has come, and lets a stop go on whose requests have had theirs.
+    pub(crate) fn on_deadline(&mut self, now: Uptime, actions: &mut Actions) {
+        self.on_drain_deadline(now, actions);
         if self.restart_at.take_if(|at| *at <= now).is_some() {
             self.wanted = Some(self.launch.incarnation.next());
             self.start_reason = StartReason::RestartPolicy;
@@ -31,7 +32,7 @@ impl ServerState {
 
     /// It has another port than the one that its latest launch failed for: tries it now, if its policy restarts it at all.
     pub(crate) fn on_moved(&mut self) {
-        if self.is_down() && self.restart.policy != RestartPolicy::Never {
+        if self.is_down() && self.policy.restart.policy != RestartPolicy::Never {
             self.restart_at = None;
             self.on_file_changed();
         }
@@ -65,11 +66,12 @@ impl ServerState {
         self.launch.has_process = true;
     }
 
-    pub(crate) fn on_ready(&mut self, now: Uptime, actions: &mut Actions) {
+    pub(crate) fn on_ready(&mut self, startup_seconds: f64, now: Uptime, actions: &mut Actions) {
         // While it is stopping, readiness comes too late: the publisher had not seen the stop yet.
         if self.launch.state == LaunchState::Starting {
             self.launch.state = LaunchState::Ready;
             self.launch.was_ready = true;
+            self.note_load(startup_seconds, now);
             self.backoff.on_ready(now);
             self.answer_commands(actions);
         }
@@ -81,7 +83,8 @@ impl ServerState {
         match self.launch.state {
             // The process is still there; the launch is over once it is stopped.
             LaunchState::Starting | LaunchState::Ready if self.launch.has_process => {
-                self.request_stop(StopRequest { reason: StopReason::Failed, grace: None }, actions);
+                let (reason, drain) = (StopReason::Failed, Drain::WithinGrace);
+                self.request_stop(StopRequest { reason, grace: None, asked_at: input.now, drain }, actions);
                 self.answer_commands(actions);
             }
             // The exit came first, as it does for a crash. Policy has waited for the reason and decides now.
@@ -130,7 +133,9 @@ impl ServerState {
             // `on_ready` expects a launch that has begun; `on_launch_began` does nothing if that was seen.
             PhaseName::Ready | PhaseName::Unready => {
                 self.on_launch_began(actions);
-                self.on_ready(input.now, actions);
+                self.on_ready(record.ready.map_or(0.0, |ready| ready.startup_seconds), input.now, actions);
+                self.note_missed_use(record);
+                self.ask_again(input.now, actions);
             }
         }
     }
@@ -138,7 +143,7 @@ impl ServerState {
     /// Ends the launch: answers the commands that waited for that, and lets the restart policy decide about a failure.
     fn end_launch(&mut self, input: BackoffInput, actions: &mut Actions) {
         self.launch.state = LaunchState::Down;
-        self.launch.pending_stop = None;
+        (self.launch.pending_stop, self.launch.hold, self.launch.gate) = (None, None, Gate::Open);
         self.answer_commands(actions);
         // Policy decides once per failure, and only where this launch is what was asked for last: a server that should be
         // down stays down, and a later launch that is already requested makes a restart needless.
@@ -148,7 +153,11 @@ impl ServerState {
             return;
         }
         self.launch.policy_applied = true;
-        match self.backoff.on_failure(&self.restart, *reason, input.now, input.jitter) {
+        let reason = *reason;
+        self.failed_at = Some(input.now);
+        // Idle servers make room for the next launch, so that it need not wait for others to free memory.
+        let jitter = if self.takes_memory_retry(reason) { 0.0 } else { input.jitter };
+        match self.backoff.on_failure(&self.policy.restart, reason, input.now, jitter) {
             Decision::Leave => {}
             Decision::Restart { attempt, max_attempts, delay } => {
                 self.restart_at = Some(input.now + delay);
@@ -157,12 +166,9 @@ impl ServerState {
                 self.publish(Event::RestartScheduled { attempt, max_attempts, delay_seconds }, actions);
             }
             Decision::Abandon { attempts, because } => {
-                let file = FaultyFile::of(*reason);
+                self.launch.abandoned = Some(because.clone());
                 self.publish(Event::RestartAbandoned { attempts, because }, actions);
-                actions.extend(file.map(|file| {
-                    let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
-                    SupervisorAction::WatchFile { server, incarnation, file }
-                }));
+                self.watch_faulty_file(reason, actions);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec};
 use llama_warden_events::{BootId, Envelope, Event, Incarnation, Seq, ServerId, Timestamp, Uptime};
-use llama_warden_supervisor::{SupervisorLimits, SupervisorMachine};
+use llama_warden_supervisor::{RoutingPolicy, ServerPolicy, SupervisorAction, SupervisorLimits, SupervisorMachine};
 
 pub fn id(name: &str) -> ServerId {
     ServerId::new(name).expect("valid")
@@ -31,10 +31,34 @@ pub fn machine(starts: Option<usize>) -> SupervisorMachine {
 }
 
 pub fn machine_with_memory(starts: Option<usize>, memory: AdmissionPolicy) -> SupervisorMachine {
-    SupervisorMachine::new(SupervisorLimits { shutdown: Duration::from_secs(30), starts, memory }, 7)
+    let (shutdown, routing) = (Duration::from_secs(30), RoutingPolicy::default());
+    SupervisorMachine::new(SupervisorLimits { shutdown, starts, memory, routing }, 7)
 }
 
-pub fn restart(policy: RestartPolicy) -> Arc<RestartSpec> {
+/// Answers that nothing is in flight wherever a server is to be released, as a daemon without a router does.
+pub fn release_all(
+    machine: &mut SupervisorMachine,
+    actions: Vec<SupervisorAction>,
+    now: Uptime,
+) -> Vec<SupervisorAction> {
+    let mut performed = Vec::new();
+    for action in actions {
+        match action {
+            SupervisorAction::Release { server, incarnation, drain } => {
+                let actions = machine.on_release_answered(&server, (incarnation, drain), Ok(()), now);
+                performed.extend(release_all(machine, actions, now));
+            }
+            other => performed.push(other),
+        }
+    }
+    performed
+}
+
+pub fn policy(restart_policy: RestartPolicy) -> ServerPolicy {
+    ServerPolicy::new(restart(restart_policy), Duration::from_secs(10))
+}
+
+fn restart(policy: RestartPolicy) -> Arc<RestartSpec> {
     Arc::new(RestartSpec {
         policy,
         max_attempts: 2,

@@ -13,7 +13,7 @@ use llama_warden_supervisor::{
     DesiredServer, FaultyFile, RESTARTS_AT_ONCE, ServerGoal, SupervisorAction, SupervisorMachine,
 };
 
-use crate::fixtures::{envelope, id, machine, restart};
+use crate::fixtures::{self, envelope, id, machine, release_all};
 
 const NOW: Uptime = Uptime::new(Duration::ZERO);
 
@@ -27,7 +27,7 @@ impl Fleet {
     fn new(names: &[&str], starts: Option<usize>, policy: RestartPolicy) -> Self {
         let mut machine = machine(starts);
         for name in names {
-            machine.add(id(name), restart(policy), 0);
+            machine.add(id(name), fixtures::policy(policy), 0);
         }
         Self { machine, seq: 0 }
     }
@@ -54,6 +54,16 @@ impl Fleet {
         actions
     }
 
+    fn command(&mut self, command: SuperviseCommand, id: Seq, now: Uptime) -> Vec<SupervisorAction> {
+        let actions = self.machine.on_command(command, id, now);
+        release_all(&mut self.machine, actions, now)
+    }
+
+    fn switch(&mut self, desired: &[DesiredServer], id: Option<Seq>) -> Vec<SupervisorAction> {
+        let actions = self.machine.switch(desired, id, NOW);
+        release_all(&mut self.machine, actions, NOW)
+    }
+
     fn become_ready(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<SupervisorAction> {
         let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
@@ -68,7 +78,7 @@ impl Fleet {
 }
 
 fn member(name: &str, goal: ServerGoal, changed: bool) -> DesiredServer {
-    DesiredServer { server: id(name), restart: restart(RestartPolicy::Never), goal, changed }
+    DesiredServer { server: id(name), policy: fixtures::policy(RestartPolicy::Never), goal, changed }
 }
 
 fn launches(actions: &[SupervisorAction]) -> Vec<String> {
@@ -131,12 +141,12 @@ fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
     fleet.become_ready("a", 1, 1.0);
     fleet.crash("a", 1, 1.0);
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    let actions = fleet.machine.on_command(stop, Seq::new(90), NOW);
+    let actions = fleet.command(stop, Seq::new(90), NOW);
     assert_eq!(published(&actions), ["RestartCancelled"]);
     assert!(matches!(actions.last(), Some(SupervisorAction::Complete { outcome: CommandOutcome::Stopped, .. })));
     assert_eq!(fleet.machine.next_deadline(), None);
     let start = SuperviseCommand::StartServer { server: id("a") };
-    assert_eq!(launches(&fleet.machine.on_command(start, Seq::new(91), NOW)), ["a#2"]);
+    assert_eq!(launches(&fleet.command(start, Seq::new(91), NOW)), ["a#2"]);
     assert!(fleet.machine.failures().is_empty());
 }
 
@@ -150,7 +160,7 @@ fn a_stop_cancels_a_restart_that_is_due_and_waits_for_its_turn() {
     let due = fleet.machine.next_deadline().expect("a restart is scheduled");
     assert!(fleet.machine.on_deadline(due).is_empty(), "b loads, and one may load at a time");
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    assert_eq!(published(&fleet.machine.on_command(stop, Seq::new(90), due)), ["RestartCancelled"]);
+    assert_eq!(published(&fleet.command(stop, Seq::new(90), due)), ["RestartCancelled"]);
 }
 
 #[test]
@@ -181,10 +191,10 @@ fn a_stop_by_a_user_is_forgotten_when_its_server_leaves_the_configuration() {
     fleet.machine.start_all([&id("a")]);
     fleet.become_ready("a", 1, 1.0);
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    fleet.machine.on_command(stop, Seq::new(90), NOW);
+    fleet.command(stop, Seq::new(90), NOW);
     assert_eq!(fleet.machine.stopped_by_user().count(), 1);
     // Its stop is still under way when it comes back, and the reload starts it as any other new server.
-    fleet.machine.switch(&[], None);
+    fleet.switch(&[], None);
     assert_eq!(fleet.machine.stopped_by_user().count(), 0);
 }
 
@@ -193,7 +203,7 @@ fn a_shutdown_that_is_asked_for_after_the_end_is_answered_too() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Never);
     for (seq, ends) in [(90, 1), (91, 0)] {
         let shut_down = SuperviseCommand::ShutDown { trigger: "test".to_owned(), force: false };
-        let actions = fleet.machine.on_command(shut_down, Seq::new(seq), NOW);
+        let actions = fleet.command(shut_down, Seq::new(seq), NOW);
         let count = |wanted: &dyn Fn(&SupervisorAction) -> bool| actions.iter().filter(|action| wanted(action)).count();
         let is_end = |action: &SupervisorAction| {
             matches!(action, SupervisorAction::Publish { event: Event::DaemonStopped { .. }, .. })
@@ -243,7 +253,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
         member("d", ServerGoal::Run, true),
         member("e", ServerGoal::Run, false),
     ];
-    let actions = fleet.machine.switch(&members, Some(Seq::new(50)));
+    let actions = fleet.switch(&members, Some(Seq::new(50)));
     let stopped: Vec<_> = actions
         .iter()
         .filter_map(|action| match action {
@@ -280,13 +290,13 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     fleet.machine.start_all([&id("a")]);
     fleet.become_ready("a", 1, 1.0);
-    let actions = fleet.machine.switch(&[], Some(Seq::new(50)));
+    let actions = fleet.switch(&[], Some(Seq::new(50)));
     assert!(
         matches!(&actions[..], [SupervisorAction::Terminate { reason: StopReason::Reconfigured, .. }]),
         "{actions:?}"
     );
     let start = SuperviseCommand::StartServer { server: id("a") };
-    assert_eq!(fleet.machine.refusal(&start).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
+    assert_eq!(fleet.machine.refusal(&start, NOW).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
     let end = ProcessEnd::Exited { code: 0 };
     let actions = fleet.publish("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
     let removed = Event::ServerRemoved;
@@ -303,14 +313,14 @@ fn a_server_that_comes_back_to_the_configuration_starts_at_once_with_the_next_nu
     let end = ProcessEnd::Exited { code: 0 };
     for launch in 1..=3 {
         fleet.become_ready("a", launch, 1.0);
-        fleet.machine.switch(&[], None);
+        fleet.switch(&[], None);
         fleet.publish("a", launch, 2.0, [Event::ServerExited { end, swept: 0 }]);
-        assert_eq!(launches(&fleet.machine.switch(&back, None)), [format!("a#{}", launch + 1)]);
+        assert_eq!(launches(&fleet.switch(&back, None)), [format!("a#{}", launch + 1)]);
     }
     // Back before its process is gone: it waits for that end, and for nothing else.
     fleet.become_ready("a", 4, 3.0);
-    fleet.machine.switch(&[], None);
-    assert_eq!(launches(&fleet.machine.switch(&back, None)), [""; 0]);
+    fleet.switch(&[], None);
+    assert_eq!(launches(&fleet.switch(&back, None)), [""; 0]);
     assert_eq!(launches(&fleet.publish("a", 4, 4.0, [Event::ServerExited { end, swept: 0 }])), ["a#5"]);
     assert!(fleet.machine.failures().is_empty());
 }
@@ -324,7 +334,7 @@ fn a_switch_leaves_alone_what_it_does_not_change() {
     fleet.crash("b", 1, 1.0);
     let due = fleet.machine.next_deadline();
     let same = [member("a", ServerGoal::AsItIs, false), member("b", ServerGoal::AsItIs, false)];
-    let actions = fleet.machine.switch(&same, Some(Seq::new(50)));
+    let actions = fleet.switch(&same, Some(Seq::new(50)));
     assert_eq!((launches(&actions).len(), published(&actions).len()), (0, 0));
     assert_eq!(fleet.machine.next_deadline(), due, "its restart is scheduled as before");
 }
@@ -338,14 +348,14 @@ fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     assert!(fleet.machine.stopped_by_user().next().is_none());
     let now = Uptime::new(Duration::from_secs(2));
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    fleet.machine.on_command(stop, Seq::new(50), now);
+    fleet.command(stop, Seq::new(50), now);
     assert!(fleet.machine.stopped_by_user().eq([&id("a")]), "from the command on, not from the end of the process");
     let reason = StopReason::Requested;
     let end = ProcessEnd::Exited { code: 0 };
     fleet.publish("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
     fleet.publish("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
     assert!(fleet.machine.stopped_by_user().eq([&id("a")]));
-    fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
+    fleet.command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
     assert!(fleet.machine.stopped_by_user().next().is_none());
 }
 
@@ -376,6 +386,6 @@ fn a_launch_that_failed_for_a_file_comes_again_once_that_file_changes() {
     let failed = Event::ServerFailed { reason: FailureReason::ModelInvalid, detail: String::new(), lines: vec![] };
     fleet.publish("a", 1, 1.0, [Event::LaunchBegan { binary: "x".into() }, failed]);
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    fleet.machine.on_command(stop, Seq::new(60), NOW);
+    fleet.command(stop, Seq::new(60), NOW);
     assert_eq!(launches(&fleet.machine.on_file_changed(&id("a"), Incarnation::new(1), NOW)), [""; 0], "it was stopped");
 }

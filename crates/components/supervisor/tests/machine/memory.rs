@@ -8,7 +8,7 @@ use llama_warden_memory::{MemoryRequirement, Parts};
 use llama_warden_supervisor::{DesiredServer, ServerGoal, SupervisorAction};
 use proptest::prelude::*;
 
-use crate::fixtures::{id, restart};
+use crate::fixtures::{self, id};
 use crate::memory_simulation::{MemorySimulation, UNIT};
 
 #[test]
@@ -248,12 +248,12 @@ fn a_switch_admits_what_it_starts_by_the_memory_that_it_has_freed() {
     simulation.become_ready("a", 1, 8);
     let member = |name: &str, goal| DesiredServer {
         server: id(name),
-        restart: restart(RestartPolicy::Never),
+        policy: fixtures::policy(RestartPolicy::Never),
         goal,
         changed: false,
     };
     let desired = [member("a", ServerGoal::Down), member("b", ServerGoal::Run)];
-    let actions = simulation.machine.switch(&desired, Some(Seq::new(500)));
+    let actions = simulation.machine.switch(&desired, Some(Seq::new(500)), simulation.elapsed());
     simulation.perform(actions);
     assert_eq!(simulation.answer_all(), [""; 0]);
     simulation.exit("a", 1);

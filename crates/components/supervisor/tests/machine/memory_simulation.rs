@@ -10,7 +10,7 @@ use llama_warden_events::{
 use llama_warden_memory::{Available, Bound, Gpu, Gpus, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{SupervisorAction, SupervisorMachine};
 
-use crate::fixtures::{envelope, id, machine_with_memory, restart};
+use crate::fixtures::{self, envelope, id, machine_with_memory, release_all};
 
 /// Bytes of one unit; servers need whole units.
 pub const UNIT: u64 = 1 << 30;
@@ -42,7 +42,7 @@ impl MemorySimulation {
     pub fn with_policy(total: u64, memory: AdmissionPolicy, policy: RestartPolicy, servers: &[(&str, u64)]) -> Self {
         let mut machine = machine_with_memory(None, memory);
         for (name, _) in servers {
-            machine.add(id(name), restart(policy), 0);
+            machine.add(id(name), fixtures::policy(policy), 0);
         }
         let demand = |units: u64| MemoryRequirement {
             host: Parts { weights: units * UNIT, ..Parts::default() },
@@ -69,7 +69,8 @@ impl MemorySimulation {
     }
 
     pub fn perform(&mut self, actions: Vec<SupervisorAction>) {
-        for action in actions {
+        let now = self.elapsed();
+        for action in release_all(&mut self.machine, actions, now) {
             match action {
                 SupervisorAction::Launch { server, incarnation } => {
                     self.launched.push(format!("{server}#{incarnation}"))
@@ -105,9 +106,9 @@ impl MemorySimulation {
         let used: u64 = self.processes.values().map(|(_, _, units)| units).sum();
         let bytes = self.total.saturating_sub(used + self.used_by_others) * UNIT;
         let resident = |pid: &u32| Some((*pid, self.processes.get(pid)?.2 * UNIT));
-        let gpu = |free: u64| Gpu { name: "g".to_owned(), free: free * UNIT };
+        let gpu = |free: u64| Gpu { name: "g".to_owned(), free: free * UNIT, total: u64::MAX };
         Reading {
-            host: Some(Available { bytes, bound: Bound::Machine }),
+            host: Some(Available { bytes, total: u64::MAX, bound: Bound::Machine }),
             gpus: self.gpus.map_or(Gpus::Absent, |free| Gpus::Measured(vec![gpu(free)])),
             resident: pids.iter().filter_map(resident).collect(),
         }

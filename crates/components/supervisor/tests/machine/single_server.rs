@@ -11,7 +11,7 @@ use llama_warden_events::{
 use llama_warden_supervisor::{SupervisorAction, SupervisorMachine};
 use proptest::prelude::*;
 
-use crate::fixtures::{self, id, machine, restart};
+use crate::fixtures::{self, id, machine, release_all};
 
 const NOW: Uptime = Uptime::new(Duration::ZERO);
 
@@ -43,7 +43,7 @@ impl SingleServer {
     fn new(result: LaunchResult) -> Self {
         let server = id("a");
         let mut machine = machine(None);
-        machine.add(server.clone(), restart(RestartPolicy::Never), 0);
+        machine.add(server.clone(), fixtures::policy(RestartPolicy::Never), 0);
         Self {
             machine,
             server,
@@ -59,7 +59,7 @@ impl SingleServer {
     }
 
     fn perform(&mut self, actions: Vec<SupervisorAction>) {
-        for action in actions {
+        for action in release_all(&mut self.machine, actions, NOW) {
             match action {
                 SupervisorAction::Launch { incarnation, .. } => {
                     assert_eq!(self.running, None, "never two launches at once");
@@ -287,7 +287,7 @@ fn a_shutdown_stops_everything_takes_no_start_and_announces_its_end_once() {
     let trigger = "test".to_owned();
     let shutdown = simulation.command(SuperviseCommand::ShutDown { trigger, force: false });
     let server = simulation.server.clone();
-    let refused = simulation.machine.refusal(&SuperviseCommand::StartServer { server });
+    let refused = simulation.machine.refusal(&SuperviseCommand::StartServer { server }, NOW);
     assert_eq!(refused.map(|refused| refused.reason), Some(RefusalReason::ShuttingDown));
     simulation.publish_all();
     assert_eq!(simulation.outcomes[&shutdown], CommandOutcome::Stopped);
@@ -308,6 +308,7 @@ fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
     let trigger = "test".to_owned();
     let actions =
         simulation.machine.on_command(SuperviseCommand::ShutDown { trigger, force: false }, Seq::new(90), NOW);
+    let actions = release_all(&mut simulation.machine, actions, NOW);
     assert!(actions.iter().any(|action| matches!(action, SupervisorAction::Terminate { grace: None, .. })));
     let at = |seconds| Uptime::new(Duration::from_secs(seconds));
     assert_eq!(simulation.machine.next_deadline(), Some(at(27)));
@@ -324,7 +325,7 @@ fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
 #[test]
 fn an_unknown_server_is_refused_with_the_known_ones_named() {
     let simulation = SingleServer::new(LaunchResult::Ready);
-    let refused = simulation.machine.refusal(&SuperviseCommand::StartServer { server: id("b") }).expect("refused");
+    let refused = simulation.machine.refusal(&SuperviseCommand::StartServer { server: id("b") }, NOW).expect("refused");
     assert_eq!(refused.reason, RefusalReason::UnknownServer);
     assert!(refused.detail.ends_with("there are: a"), "{}", refused.detail);
 }

@@ -29,6 +29,9 @@ pub trait OutputTap: Send {
 
     /// The server wrote bytes that complete no line. Must not block.
     fn on_activity(&mut self) {}
+
+    /// The lines so far are all that was there to read: what is needed once for many lines is done now. Must not block.
+    fn on_pause(&mut self) {}
 }
 
 /// Creates taps.
@@ -238,6 +241,11 @@ impl OutputSink {
     /// Tells the taps that the server wrote bytes which complete no line. Never waits.
     pub fn note_activity(&mut self) {
         self.taps.iter_mut().for_each(|tap| tap.on_activity());
+    }
+
+    /// Tells the taps that the lines so far are all that was there to read. Never waits.
+    pub fn note_pause(&mut self) {
+        self.taps.iter_mut().for_each(|tap| tap.on_pause());
     }
 
     /// Pushes one line without its line end, which was read at `at`. Never waits.

@@ -139,6 +139,10 @@ impl Simulation {
                     }
                     (None, None) => {
                         let pid = self.world.spawn(server, incarnation)?;
+                        let loaded = self.world.processes.len();
+                        if self.most.is_some_and(|most| loaded > most) {
+                            return Err(BrokenPromise::TooManyLoaded(loaded));
+                        }
                         let spawned = Event::ServerSpawned { pid, start_ticks: 1, argv: [].into(), port: 1 };
                         launch.stage = LaunchStage::Spawning(self.bus.publish(draft(spawned)));
                         return Ok(true);

@@ -6,12 +6,13 @@ use std::time::Duration;
 use llama_warden_bus::{Delivery, EventDraft};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, Event, Incarnation, LaunchCommand, Refused, Seq, ServerId, SuperviseCommand, TerminateCommand,
-    Uptime,
+    CommandOutcome, Event, Incarnation, LaunchCommand, Refused, RouteCommand, Seq, ServerId, SuperviseCommand,
+    TerminateCommand, Uptime,
 };
 use llama_warden_memory::{Available, Bound, Gpus, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
-    FleetActivity, Resolved, SupervisorAction, SupervisorLimits, SupervisorMachine, SwitchKind, difference,
+    FleetActivity, Resolved, ServerPolicy, SupervisorAction, SupervisorLimits, SupervisorMachine, SwitchKind,
+    difference,
 };
 use tokio::sync::watch;
 
@@ -28,6 +29,8 @@ enum SupervisorTask {
     Refused(ServerId, Incarnation, Refused),
     Estimate(ServerId, u64),
     Reading(Vec<u32>),
+    /// The router's answer to a release.
+    Released(ServerId, Incarnation, Duration, Result<(), Refused>),
     /// A change of profile or configuration, with the request to answer.
     Change(SuperviseCommand, u64),
 }
@@ -83,6 +86,7 @@ impl SupervisorPart {
                 grace: grace_of(haste),
                 force: haste == StopHaste::Forced,
             },
+            UserCommand::Unload(server) => SuperviseCommand::UnloadServer { server: configuration::server(server) },
             UserCommand::Reload => SuperviseCommand::Reload { trigger: "test".to_owned(), force: true },
             UserCommand::Profile(bits) => {
                 SuperviseCommand::ActivateProfile { profile: Some(bits.to_string()), dry_run: false }
@@ -94,15 +98,25 @@ impl SupervisorPart {
                 SuperviseCommand::ShutDown { trigger: "test".to_owned(), force: haste == StopHaste::Forced }
             }
         };
+        self.send_command(bus, command, request);
+    }
+
+    pub(crate) fn send_command(&mut self, bus: &crate::SimulatedBus, command: SuperviseCommand, request: u64) {
         self.inbox.send(bus, command, None, request);
     }
 
+    pub(crate) fn on_release_answered(
+        &mut self,
+        server: ServerId,
+        incarnation: Incarnation,
+        drain: Duration,
+        answer: Result<(), Refused>,
+    ) {
+        self.tasks.push(SupervisorTask::Released(server, incarnation, drain, answer));
+    }
+
     fn activity(&self) -> FleetActivity {
-        FleetActivity {
-            fleet: self.fleet(),
-            up: self.machine.up().cloned().collect(),
-            stopped_by_user: self.machine.stopped_by_user().cloned().collect(),
-        }
+        FleetActivity::of(&self.machine, &self.fleet())
     }
 
     /// Begins the next change, unless one is being resolved.
@@ -118,7 +132,7 @@ impl Simulation {
     pub(crate) fn start_supervisor(&mut self) -> Result<(), BrokenPromise> {
         let fleet = self.fleet();
         for spec in fleet.iter() {
-            self.supervisor.machine.add(spec.id.clone(), spec.restart.clone(), 0);
+            self.supervisor.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), 0);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }));
         }
         self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: Vec::new() }));
@@ -161,9 +175,18 @@ impl Simulation {
     }
 
     fn command_supervisor(&mut self, command: SuperviseCommand, request: u64) -> Result<(), BrokenPromise> {
-        if self.supervisor.machine.refusal(&command).is_some() {
+        if self.supervisor.machine.refusal(&command, self.now).is_some() {
             self.promises.on_reply(request);
+            if let SuperviseCommand::WantServer { server, .. } = &command {
+                self.router.on_refused(server);
+            }
             return Ok(());
+        }
+        if let SuperviseCommand::WantServer { .. } | SuperviseCommand::UnwantServer { .. } = command {
+            self.promises.on_reply(request);
+            self.promises.on_command(&command);
+            let actions = self.supervisor.machine.on_command(command, Seq::default(), self.now);
+            return self.perform_supervisor(actions, None);
         }
         if matches!(command, SuperviseCommand::Reload { .. } | SuperviseCommand::ActivateProfile { .. }) {
             self.supervisor.waiting.push_back((command, request));
@@ -228,11 +251,14 @@ impl Simulation {
                 let used = self.world.processes.len() as u64;
                 let bytes = self.world.free_memory.saturating_sub(used) * UNIT;
                 let reading = Reading {
-                    host: Some(Available { bytes, bound: Bound::Machine }),
+                    host: Some(Available { bytes, total: bytes, bound: Bound::Machine }),
                     gpus: Gpus::Absent,
                     resident: pids.into_iter().map(|pid| (pid, UNIT)).collect(),
                 };
                 machine.on_memory_read(&reading, now)
+            }
+            SupervisorTask::Released(server, incarnation, drain, answer) => {
+                machine.on_release_answered(&server, (incarnation, drain), answer.as_ref().copied(), now)
             }
             SupervisorTask::Change(command, request) => {
                 self.apply_change(&command, request)?;
@@ -287,7 +313,7 @@ impl Simulation {
             _ => Event::ProfileActivated { profile: None },
         };
         self.publish(EventDraft::daemon(changed).because(id));
-        let actions = self.supervisor.machine.switch(&difference.servers, Some(id));
+        let actions = self.supervisor.machine.switch(&difference.servers, Some(id), self.now);
         self.perform_supervisor(actions, Some(id))
     }
 
@@ -306,8 +332,17 @@ impl Simulation {
                 }
                 SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     self.promises.on_loaded(&server, incarnation);
+                    self.router.on_terminate((&server, incarnation), reason, grace, self.now)?;
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     self.terminator.inbox.send(&self.bus, command, cause, 0);
+                }
+                SupervisorAction::Release { server, incarnation, drain } => {
+                    let command = RouteCommand::ReleaseServer { server, incarnation, drain };
+                    self.router.inbox.send(&self.bus, command, cause, 0);
+                }
+                SupervisorAction::Reopen { server, incarnation } => {
+                    let command = RouteCommand::ReopenServer { server, incarnation };
+                    self.router.inbox.send(&self.bus, command, cause, 0);
                 }
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     self.supervisor.tasks.push(SupervisorTask::Estimate(server, estimate_id));

@@ -37,10 +37,18 @@ fn a_note_says_what_happened_and_what_is_waited_for() {
     let failed = Phase::Failed { reason: FailureReason::Crashed };
     let crashed = |launch| Some((launch, FailureReason::Crashed));
     let by_hand = |record| ServerRecord { stopped_on_request: true, ..record };
+    let ended = |launch| {
+        let failure = record(ready, Some((launch, FailureReason::Ended))).last_failure?;
+        Some(Arc::new(FailureRecord { detail: "ended by itself with exit code 0".to_owned(), ..(*failure).clone() }))
+    };
     let cases = [
         (record(ready, None), None),
         (record(ready, crashed(1)), None),
         (record(ready, crashed(2)), Some("started again after crashed: why")),
+        (
+            ServerRecord { last_failure: ended(2), ..record(ready, None) },
+            Some("started again after it ended by itself with exit code 0"),
+        ),
         (record(backing_off(Some(5)), crashed(3)), Some("crashed: why; restart 2 of 5 in 3.4 s")),
         (
             record(backing_off(None), Some((3, FailureReason::ModelNotFound))),

@@ -7,6 +7,7 @@ mod extension;
 pub(crate) mod flag_table;
 pub(crate) mod provenance;
 pub(crate) mod reader;
+pub(crate) mod routing_values;
 pub(crate) mod schema;
 pub(crate) mod selector;
 pub(crate) mod tables;

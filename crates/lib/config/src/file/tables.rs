@@ -7,14 +7,14 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
-use llama_warden_fleet::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
+use llama_warden_fleet::{Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress};
 
-use crate::address::ListenAddress;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::{Located, table};
+use crate::file::routing_values::{Auto, EvictCost, JsonTable, MemberName, ModelName, PageOrigin};
 use crate::file::selector::Selector;
 use crate::file::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
-use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
+use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 table! {
     /// The configuration of llama-warden.
@@ -39,6 +39,10 @@ table! {
         "start" => start: Start,
         /// Where model files are searched.
         "models" => models: Models,
+        /// What /metrics has.
+        "metrics" => metrics: Metrics,
+        /// One address for all models.
+        "router" => router: Router,
         /// One server each.
         "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
@@ -65,6 +69,8 @@ table! {
         "hosts" => hosts: Vec<Located<HostName>>,
         /// Which users of this machine are served on loopback without a token: "same" = the daemon's own and root, or "any".
         "local-users" => local_users: LocalUsers,
+        /// Whether `/` answers with the dashboard.
+        "dashboard" => dashboard: bool,
         /// Longest time for a shutdown.
         "shutdown-deadline" => shutdown_deadline: PositiveDuration,
     }
@@ -185,6 +191,108 @@ table! {
 }
 
 table! {
+    /// What /metrics has.
+    Metrics {
+        /// Whether the own metrics of every ready llama-server are added, as llamacpp_*; none is woken. Per scrape: ?servers=1.
+        "servers" => servers: bool,
+    }
+}
+
+table! {
+    /// One address for all models: the model's name in a request decides which server gets it.
+    Router {
+        /// Where it listens: HOST:PORT, or a path ending in .sock; "" = off.
+        "listen" => listen: RouterAddress,
+        /// File with the keys of clients; "" = none.
+        "keys-file" => keys_file: SingleLine,
+        /// Whether clients on other machines need no key.
+        "open" => open: bool,
+        /// Origins of browser pages that may call, such as "https://chat.example.org"; "*" = any.
+        "cors-origins" => cors_origins: Vec<Located<PageOrigin>>,
+        /// The id, alias or variant for requests that name no model; "" = the only server there is.
+        "default-model" => default_model: String,
+        /// Whether a request may start a server.
+        "on-demand" => on_demand: bool,
+        /// Servers running at a time; 0 = as memory allows; "auto" = 0 where the memory that they use is measured, else 1.
+        "max-loaded" => max_loaded: Auto<u32>,
+        /// Sets of servers that may run together, by ids or globs; [] = any.
+        "combinations" => combinations: Vec<Located<Vec<Located<GlobPattern>>>>,
+        /// Sets of servers of which some exclude others.
+        "groups" => groups: BTreeMap<String, Located<RouterGroup>>,
+        /// Idle time after which a server is stopped; "0s" = never.
+        "ttl" => ttl: Duration,
+        /// How long a busy server may keep requests for another one waiting before it takes no more.
+        "evict-busy-after" => evict_busy_after: Duration,
+        /// Longest wait for requests in flight before a switch, reload or unload goes on.
+        "drain" => drain: Duration,
+        /// Requests that may wait for one server; the next one gets 429.
+        "queue" => queue: u32,
+        /// Longest wait of one request: start, eviction and slot together.
+        "queue-timeout" => queue_timeout: PositiveDuration,
+        /// Longest time from sending a request to the last byte of its answer; "0s" = none.
+        "request-timeout" => request_timeout: Duration,
+        /// Requests at work per server; "auto" = its slots and one.
+        "concurrency" => concurrency: Auto<NonZeroU32>,
+        /// Largest body of a request.
+        "max-body" => max_body: ByteSize,
+        /// Bodies of requests that are held at a time.
+        "body-memory" => body_memory: ByteSize,
+        /// What a streaming client that waits is told: "off", or "comments" (`: loading 42 %`).
+        "progress" => progress: Progress,
+        /// A streaming request that waits longer gets its head, and a comment at this interval; "0s" = never.
+        "ping-after" => ping_after: Duration,
+        /// Whether each finished request is a line of the log.
+        "access-log" => access_log: bool,
+    }
+}
+
+table! {
+    /// A set of servers of which some exclude others.
+    RouterGroup {
+        /// Its servers: ids, or globs over ids. A server is in one group at most. Required.
+        "servers" => servers: Vec<Located<GlobPattern>>,
+        /// Members running at a time; 0 = all. Default: 1.
+        "at-most" => at_most: u32,
+        /// Whether a start of a member stops every server outside the group. Default: false.
+        "exclusive" => exclusive: bool,
+        /// Whether servers outside the group never evict its members. Default: false.
+        "persistent" => persistent: bool,
+    }
+}
+
+table! {
+    /// How requests reach one server.
+    ServerRouter {
+        /// Further names in requests.
+        "aliases" => aliases: Vec<Located<ModelName>>,
+        /// Whether lists of models leave it out. Default: false.
+        "hidden" => hidden: bool,
+        /// Whether it is never stopped for another server. Default: false.
+        "keep" => keep: bool,
+        /// Demands of a higher priority are met first. Default: 0.
+        "priority" => priority: i32,
+        /// How dear its eviction is, as a factor of its load time. Default: 1.0.
+        "evict-cost" => evict_cost: EvictCost,
+        /// Overrides `ttl` of `[router]`.
+        "ttl" => ttl: Duration,
+        /// Overrides `concurrency` of `[router]`.
+        "concurrency" => concurrency: Auto<NonZeroU32>,
+        /// Overrides `queue` of `[router]`.
+        "queue" => queue: u32,
+        /// Overrides `progress` of `[router]`.
+        "progress" => progress: Progress,
+        /// Top-level members that are removed from the bodies of requests.
+        "strip" => strip: Vec<Located<MemberName>>,
+        /// Top-level members that the bodies of requests get, over what they have.
+        "set" => set: JsonTable,
+        /// Names in requests that stand for this server with further members of the body.
+        "variants" => variants: BTreeMap<String, Located<JsonTable>>,
+        /// What the list of models tells about it, not interpreted.
+        "metadata" => metadata: JsonTable,
+    }
+}
+
+table! {
     /// Hooks: commands as argument lists without a shell. A program with a slash is relative to the configuration file; one
     /// without is searched in PATH.
     Hooks {
@@ -244,6 +352,8 @@ table! {
         "restart" => restart: Restart,
         /// Overrides keys of `[health]`.
         "health" => health: Health,
+        /// How requests reach it; `ttl`, `concurrency`, `queue` and `progress` override those of `[router]`.
+        "router" => router: ServerRouter,
     }
 }
 

@@ -5,13 +5,14 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
-use llama_warden_fleet::{Confirm, ListenerPolicy, OnTimeout, RestartPolicy};
+use llama_warden_fleet::{
+    Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress, is_host_name,
+};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::address::{ListenAddress, is_host_name};
 use crate::file::reader::{ConfigValue, ValueReader};
 use crate::file::toml_tree::{TomlData, TomlNode};
-use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
+use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -137,6 +138,7 @@ number!(u32, "a number from 0 to 4294967295", 0, u32::MAX, |number| Self::try_fr
 number!(NonZeroU32, "a number from 1 to 4294967295", 1, u32::MAX, |number| {
     u32::try_from(number).ok().and_then(Self::new)
 });
+number!(i32, "a number from -2147483648 to 2147483647", -2147483648, i32::MAX, |number| Self::try_from(number).ok());
 number!(NonZeroU16, "a port from 1 to 65535", 1, u16::MAX, |number| u16::try_from(number).ok().and_then(Self::new));
 
 impl ConfigValue for Duration {
@@ -263,6 +265,10 @@ parsed!(ListenAddress, "HOST:PORT such as \"127.0.0.1:9888\", or \"\" for the un
     json_schema!({ "type": "string", "examples": ["127.0.0.1:9888", ""] })
 });
 
+parsed!(RouterAddress, "HOST:PORT such as \"127.0.0.1:8080\", a path ending in .sock, or \"\" for off", |_: &mut _| {
+    json_schema!({ "type": "string", "examples": ["127.0.0.1:8080", "/run/llama-warden/router.sock", ""] })
+});
+
 /// Declares a closed set of words.
 macro_rules! words {
     ($type:ident, $expected:literal, { $($word:literal => $value:ident,)+ }) => {
@@ -291,3 +297,4 @@ words!(RestartPolicy, "\"never\", \"on-failure\" or \"always\"", {
 words!(OnDaemonDeath, "\"kill\" or \"adopt\"", { "kill" => Kill, "adopt" => Adopt, });
 words!(AdmissionPolicy, "\"off\", \"warn\" or \"enforce\"", { "off" => Off, "warn" => Warn, "enforce" => Enforce, });
 words!(LocalUsers, "\"same\" or \"any\"", { "same" => Same, "any" => Any, });
+words!(Progress, "\"off\" or \"comments\"", { "off" => Off, "comments" => Comments, });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use llama_warden_config_source::Environment;
 use llama_warden_events::{ProfileCard, ServerId};
-use llama_warden_fleet::{Flags, Fleet, ServerSpec};
+use llama_warden_fleet::{Flags, Fleet, RouterSettings, ServerSpec};
 
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
@@ -20,8 +20,8 @@ use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
 use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided, WrittenNames};
-use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
+use llama_warden_fleet::{DaemonSettings, HostEnvironment, LogSettings, MetricsSettings, StartSettings};
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Configuration {
     daemon: DaemonSettings,
     logs: LogSettings,
     start: StartSettings,
+    metrics: MetricsSettings,
+    router: RouterSettings,
     model_dirs: Vec<PathBuf>,
     follows_model_links: bool,
     pub(crate) common: SharedDefaults,
@@ -104,7 +106,9 @@ impl Configuration {
         let identities = checker.identities();
         let specs = SpecBuilder { file: &file, directory: &source.directory };
         let model_dirs = [source.model_dirs.clone(), specs.model_dirs()?].concat();
-        checker.profiles(&identities.known(&written_names, &model_dirs));
+        let known = identities.known(&written_names, &model_dirs);
+        checker.profiles(&known);
+        checker.routing(&known, identities.places());
         problems.extend(checker.problems.into_iter().filter(|problem| !is_misspelled(&problem.location)));
 
         let common = specs.common()?;
@@ -115,7 +119,8 @@ impl Configuration {
             .filter(|server: &Result<_, ConfigProblems>| server.is_ok() || problems.is_empty())
             .collect::<Result<_, _>>()?;
         let is_complete = identities.is_complete && indices.len() == identities.servers.len();
-        let (daemon, logs, start) = (specs.daemon()?, specs.logs()?, specs.start()?);
+        let (daemon, logs, start, router) = (specs.daemon()?, specs.logs()?, specs.start()?, specs.router()?);
+        let metrics = specs.metrics()?;
         let follows_model_links = specs.follows_model_links()?;
         if let Some(written) = file.servers.as_mut().filter(|_| !is_complete) {
             let mut index = 0..;
@@ -126,6 +131,8 @@ impl Configuration {
             daemon,
             logs,
             start,
+            metrics,
+            router,
             model_dirs,
             follows_model_links,
             common,
@@ -221,6 +228,16 @@ impl Configuration {
         self.start
     }
 
+    /// `[metrics]`.
+    pub fn metrics(&self) -> MetricsSettings {
+        self.metrics
+    }
+
+    /// `[router]`, without what each server has in its specification.
+    pub fn router(&self) -> &RouterSettings {
+        &self.router
+    }
+
     /// The table `[extensions.NAME]` as it is written; `None` where the configuration has none of that name.
     ///
     /// Its keys belong to the component of that name, which reads them with
@@ -284,11 +301,19 @@ impl Configuration {
         self
     }
 
-    /// Checks the profiles against all servers that there are.
-    pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
+    /// Checks profiles and router against all servers that there are.
+    pub(crate) fn check_selectors(&self) -> Vec<ConfigProblem> {
         let servers = self.servers().map(|spec| (spec.id.as_str(), spec.tier.as_deref())).collect();
+        let known = KnownServers::new(servers, &self.written_names, Undecided::Nothing);
         let mut checker = CrossChecker { file: &self.file, written: &self.written, problems: Vec::new() };
-        checker.profiles(&KnownServers::new(servers, &self.written_names, Undecided::Nothing));
+        checker.profiles(&known);
+        let written = self.file.servers.iter().flat_map(|servers| &servers.value);
+        let places =
+            written.map(|server| Some(server.value.name_place(&server.location))).chain(std::iter::repeat(None));
+        let ids = self.servers().zip(places).map(|(spec, place)| {
+            (spec.id.as_str(), place.cloned().unwrap_or_else(|| Location::File(spec.model.clone())))
+        });
+        checker.routing(&known, ids.collect());
         checker.problems
     }
 

@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use llama_warden_events::Signal;
-use llama_warden_fleet::REPOSITORY_PREFIX;
+use llama_warden_fleet::{REPOSITORY_PREFIX, is_host_name};
 
-use crate::address::is_host_name;
 use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
 use crate::file::values::SingleLine;
@@ -28,7 +27,7 @@ const HARMLESS: [&str; 8] = ["CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "UR
 const RING_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 
 /// Longest path of a unix socket: `sun_path` has 108 bytes and ends in a NUL (`unix(7)`).
-const MAX_SOCKET_PATH: usize = 107;
+pub(crate) const MAX_SOCKET_PATH: usize = 107;
 
 impl CrossChecker<'_> {
     /// Checks everything except identities and profiles.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use llama_warden_fleet::Fleet;
 
 use crate::resolve::configuration::Configuration;
-use crate::settings::HostEnvironment;
+use llama_warden_fleet::HostEnvironment;
 
 impl Configuration {
     /// Drops what only reports need, and shares one copy of each unchanged server between this configuration, the fleet

@@ -3,18 +3,20 @@
 //! The file has passed validation; only a gap in the built-in defaults can still fail.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_fleet::{HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
+use llama_warden_fleet::{
+    HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, RouterSpec, ServerSpec, StopSpec,
+};
 
 use crate::file::reader::{ConfigValue, Located, overlay};
-use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Server, Start};
+use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Metrics, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::identities::IdentifiedServer;
-use crate::settings::{DaemonSettings, LogSettings, StartSettings};
+use llama_warden_fleet::{DaemonSettings, LogSettings, MetricsSettings, StartSettings};
 
 /// Builds specifications from a file. Relative paths are relative to `directory`.
 pub(crate) struct SpecBuilder<'a> {
@@ -35,6 +37,7 @@ pub(crate) struct SharedDefaults {
     restart: Arc<RestartSpec>,
     health: Arc<HealthSpec>,
     hooks: Arc<HooksSpec>,
+    pub(crate) router: Arc<RouterSpec>,
     log_ring_bytes: usize,
     /// The first port for servers without one of their own.
     pub(crate) first_port: u16,
@@ -43,7 +46,7 @@ pub(crate) struct SharedDefaults {
 }
 
 /// The value of a key that has a built-in default. The defaults are a data file, so a gap in them is an error, not a panic.
-fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
+pub(crate) fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
         let defaults = Location::File("the built-in defaults".into());
         ConfigProblem::error(&defaults, format!("has no default for `{key}`"), "report this: it is a bug").into()
@@ -71,6 +74,7 @@ impl SpecBuilder<'_> {
             on_daemon_death: need(&daemon.on_daemon_death, "daemon.on-daemon-death")?,
             hosts: need(&daemon.hosts, "daemon.hosts")?.into_iter().map(|host| host.value.0).collect(),
             local_users: need(&daemon.local_users, "daemon.local-users")?,
+            dashboard: need(&daemon.dashboard, "daemon.dashboard")?,
             shutdown_deadline: need(&daemon.shutdown_deadline, "daemon.shutdown-deadline")?.0,
         })
     }
@@ -83,6 +87,11 @@ impl SpecBuilder<'_> {
             ring_bytes: usize::try_from(ring).unwrap_or(usize::MAX),
             event_log_bytes: (event_log > 0).then_some(event_log),
         })
+    }
+
+    pub(crate) fn metrics(&self) -> Result<MetricsSettings, ConfigProblems> {
+        let metrics: Metrics = need(&self.file.metrics, "metrics")?;
+        Ok(MetricsSettings { servers: need(&metrics.servers, "metrics.servers")? })
     }
 
     pub(crate) fn start(&self) -> Result<StartSettings, ConfigProblems> {
@@ -110,6 +119,7 @@ impl SpecBuilder<'_> {
             restart: restart(need(&self.file.restart, "restart")?)?.into(),
             health: health(need(&self.file.health, "health")?)?.into(),
             hooks: Arc::default(),
+            router: self.routing(None)?.into(),
             log_ring_bytes: self.logs()?.ring_bytes,
         })
     }
@@ -160,6 +170,10 @@ impl SpecBuilder<'_> {
             restart: or_own(&common.restart, &file.restart, &server.restart, restart)?,
             health: or_own(&common.health, &file.health, &server.health, health)?,
             hooks: own_hooks.unwrap_or_else(|| common.hooks.clone()),
+            router: server
+                .router
+                .as_ref()
+                .map_or(Ok(common.router.clone()), |own| self.routing(Some(&own.value)).map(Arc::new))?,
             log_ring_bytes: common.log_ring_bytes,
         })
     }
@@ -168,9 +182,19 @@ impl SpecBuilder<'_> {
         if model.starts_with(REPOSITORY_PREFIX) { PathBuf::from(model) } else { self.absolute(model) }
     }
 
-    fn absolute(&self, path: &str) -> PathBuf {
-        // Collecting the components drops `.`. `..` stays: behind a symbolic link it is not the parent that the text shows.
-        self.directory.join(path).components().collect()
+    pub(crate) fn absolute(&self, path: &str) -> PathBuf {
+        let mut absolute = PathBuf::new();
+        // `.` is no component.
+        for component in self.directory.join(path).components() {
+            match component {
+                // Behind a symbolic link it is not the parent that the text shows.
+                Component::ParentDir if absolute.symlink_metadata().is_ok_and(|found| found.is_dir()) => {
+                    absolute.pop();
+                }
+                component => absolute.push(component),
+            }
+        }
+        absolute
     }
 
     /// A name without a slash is looked up in PATH.
@@ -199,7 +223,7 @@ impl SpecBuilder<'_> {
         if host.ends_with(".sock") { self.absolute(host).to_string_lossy().as_ref().into() } else { host.into() }
     }
 
-    fn path_or_none(&self, path: &Option<Located<SingleLine>>) -> Option<PathBuf> {
+    pub(crate) fn path_or_none(&self, path: &Option<Located<SingleLine>>) -> Option<PathBuf> {
         path.as_ref().filter(|path| !path.value.0.is_empty()).map(|path| self.absolute(&path.value.0))
     }
 }

@@ -90,7 +90,7 @@ impl Configuration {
                 }
             }
         }
-        problems.extend(self.check_profiles());
+        problems.extend(self.check_selectors());
         problems
     }
 
@@ -109,7 +109,8 @@ impl Configuration {
             ..Server::default()
         };
         let specs = SpecBuilder { file: &self.file, directory: &self.directory };
-        let planned = IdentifiedServer { id: server.id, port: server.port.get(), written: &written, index: 0 };
+        let planned =
+            IdentifiedServer { id: server.id, port: server.port.get(), written: &written, location: &place, index: 0 };
         Resolvable::of(&specs, &planned, &self.common)
     }
 }

@@ -6,7 +6,7 @@ use llama_warden_fleet::{Flag, FlagOrigin, FlagValue, Flags};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
-use crate::settings::HostEnvironment;
+use llama_warden_fleet::HostEnvironment;
 
 /// The options of one server alone, by name; few or none.
 pub(crate) type OwnFlags = Box<[(String, FlagValue)]>;

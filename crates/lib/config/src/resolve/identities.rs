@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::ServerId;
+use llama_warden_fleet::RouterAddress;
 
 use crate::file::reader::Located;
 use crate::file::tables::Server;
@@ -23,11 +24,18 @@ pub(crate) struct IdentifiedServer<'a> {
     pub(crate) id: ServerId,
     pub(crate) port: u16,
     pub(crate) written: &'a Server,
+    pub(crate) location: &'a Location,
     /// Its place in the file.
     pub(crate) index: usize,
 }
 
 impl<'a> Identities<'a> {
+    /// The id of each server, and where it is written.
+    pub(crate) fn places(&'a self) -> Vec<(&'a str, Location)> {
+        let place = |server: &'a IdentifiedServer<'a>| server.written.name_place(server.location).clone();
+        self.servers.iter().map(|server| (server.id.as_str(), place(server))).collect()
+    }
+
     /// The servers that profiles can select, before the model files are read.
     pub(crate) fn known(&'a self, written: &'a WrittenNames, model_dirs: &[PathBuf]) -> KnownServers<'a> {
         let tier = |server: &'a IdentifiedServer<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
@@ -51,7 +59,7 @@ impl<'a> CrossChecker<'a> {
         self.unique_ids(written, &ids);
         let planned = ids.into_iter().zip(self.ports(written)).zip(written).enumerate();
         let identified = planned.filter_map(|(index, ((id, port), server))| {
-            Some(IdentifiedServer { id: id?, port: port?, written: &server.value, index })
+            Some(IdentifiedServer { id: id?, port: port?, written: &server.value, location: &server.location, index })
         });
         let servers: Vec<_> = identified.collect();
         Identities { is_complete: servers.len() == written.len(), servers }
@@ -82,9 +90,7 @@ impl<'a> CrossChecker<'a> {
         let mut seen: BTreeMap<&ServerId, Location> = BTreeMap::new();
         for (server, id) in servers.iter().zip(ids) {
             let Some(id) = id else { continue };
-            let written = server.value.id.as_ref().map(|id| &id.location);
-            let location =
-                written.or(server.value.model.as_ref().map(|model| &model.location)).unwrap_or(&server.location);
+            let location = server.value.name_place(&server.location);
             if let Some(first) = seen.get(id) {
                 let message = format!("two servers are called `{id}`: this one and {first}");
                 let problem = ConfigProblem::error(location, message, "give one of them another `id`");
@@ -102,14 +108,20 @@ impl<'a> CrossChecker<'a> {
         {
             taken.insert(tcp.port, listen.location.clone());
         }
-        for port in servers.iter().filter_map(|server| server.value.port.as_ref()) {
-            let number = port.value.get();
+        let router = self.file.router.as_ref().and_then(|router| router.value.listen.as_ref());
+        let router = router.and_then(|listen| match &listen.value {
+            RouterAddress::Tcp(tcp) if tcp.port > 0 => Some((tcp.port, &listen.location, "choose another port")),
+            _ => None,
+        });
+        let own = servers.iter().filter_map(|server| server.value.port.as_ref());
+        let own = own.map(|port| (port.value.get(), &port.location, "choose another port, or leave it out"));
+        for (number, location, help) in router.into_iter().chain(own) {
             if let Some(first) = taken.get(&number) {
                 let message = format!("port {number} is taken twice: here and {first}");
-                let problem = ConfigProblem::error(&port.location, message, "choose another port, or leave it out");
+                let problem = ConfigProblem::error(location, message, help);
                 self.problems.push(problem.related(first, "taken here"));
             } else {
-                taken.insert(number, port.location.clone());
+                taken.insert(number, location.clone());
             }
         }
         let first_port = self.file.llama_server.as_ref().and_then(|section| section.value.first_port.as_ref());
@@ -122,6 +134,14 @@ impl<'a> CrossChecker<'a> {
             self.refuse(&server.location, message, "lower `first-port`, or give the server a key `port`");
         }
         ports
+    }
+}
+
+impl Server {
+    /// Where its id is written, or the model that it is derived from.
+    pub(crate) fn name_place<'a>(&'a self, whole: &'a Location) -> &'a Location {
+        let (id, model) = (self.id.as_ref(), self.model.as_ref());
+        id.map(|id| &id.location).or(model.map(|model| &model.location)).unwrap_or(whole)
     }
 }
 

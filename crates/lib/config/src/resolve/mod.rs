@@ -11,6 +11,8 @@ pub(crate) mod in_force;
 mod option_places;
 pub(crate) mod profiles;
 mod restart_only;
+mod routing;
+mod routing_checks;
 mod shell_spellings;
 mod variables;
 pub(crate) mod warnings;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use llama_warden_events::ServerId;
 
-use crate::file::reader::Located;
 use crate::file::selector::Selector;
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblem, Location, SHOWN};
@@ -83,6 +82,16 @@ impl<'a> KnownServers<'a> {
         Self { servers, undecided: undecided.max(at_least) }
     }
 
+    /// The ids, as far as they are known.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &'a str> {
+        self.servers.iter().map(|(id, _)| *id)
+    }
+
+    /// Whether more servers may be found.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.undecided == Undecided::Servers
+    }
+
     /// Whether a selector certainly matches no server.
     fn lacks(&self, selector: &Selector) -> bool {
         let undecided = match self.undecided {
@@ -117,7 +126,10 @@ impl CrossChecker<'_> {
                     let message = format!("profile `{name}` has no servers");
                     self.refuse(&servers.location, message, "name at least one id or glob, or remove the profile");
                 }
-                Some(servers) => servers.value.iter().for_each(|selector| self.selector(name, selector, known)),
+                Some(servers) => {
+                    let owner = format!("profile `{name}`");
+                    servers.value.iter().for_each(|at| self.selector(&owner, &at.value, &at.location, known));
+                }
                 None if self.written.contains(&format!("profiles.{name}.servers")) => {}
                 None => {
                     let message = format!("profile `{name}` has no key `servers`");
@@ -133,27 +145,28 @@ impl CrossChecker<'_> {
         }
     }
 
-    fn selector(&mut self, profile: &str, selector: &Located<Selector>, known: &KnownServers<'_>) {
-        if !known.lacks(&selector.value) {
+    /// Reports a selector that certainly matches no server. `owner` is what has it, such as "profile `p`".
+    pub(crate) fn selector(&mut self, owner: &str, selector: &Selector, at: &Location, known: &KnownServers<'_>) {
+        if !known.lacks(selector) {
             return;
         }
-        let (message, help) = match &selector.value {
-            Selector::Id(name) if selector.value.is_plain() => {
+        let (message, help) = match selector {
+            Selector::Id(name) if selector.is_plain() => {
                 // Each suggestion compares the name with every id, and the later problems are not shown.
                 let ids = known.servers.iter().map(|(id, _)| *id);
                 let near = if self.problems.len() < SHOWN { suggestion(name, ids) } else { None };
                 let help = near.unwrap_or_else(|| "add a [[servers]] table for it".to_owned());
-                (format!("profile `{profile}` names the unknown server `{name}`"), help)
+                (format!("{owner} names the unknown server `{name}`"), help)
             }
             Selector::Id(glob) => {
                 let help = "write a glob that matches at least one id".to_owned();
-                (format!("profile `{profile}`: no server matches `{glob}`"), help)
+                (format!("{owner}: no server matches `{glob}`"), help)
             }
             Selector::Tier(glob) => {
                 let help = "set the key `tier` of the servers that are meant".to_owned();
-                (format!("profile `{profile}`: no server has a tier like `{glob}`"), help)
+                (format!("{owner}: no server has a tier like `{glob}`"), help)
             }
         };
-        self.refuse(&selector.location, message, help);
+        self.refuse(at, message, help);
     }
 }

@@ -11,6 +11,8 @@ impl Configuration {
         let sections = [
             ("[daemon]", self.daemon() != new.daemon()),
             ("[start]", self.start() != new.start()),
+            ("[metrics]", self.metrics() != new.metrics()),
+            ("[router]", self.router() != new.router()),
             ("logs.event-log", self.logs().event_log_bytes != new.logs().event_log_bytes),
             ("llama-server.dialects-dir", self.dialects_dir() != new.dialects_dir()),
             ("readiness.detectors-dir", self.detectors_dir() != new.detectors_dir()),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use llama_warden_config_source::Environment;
-use llama_warden_fleet::FlagValue;
+use llama_warden_fleet::{FlagValue, RouterAddress};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -35,6 +35,14 @@ impl CrossChecker<'_> {
         }
         if let Some(readiness) = &file.readiness {
             checker.paths([&readiness.value.detectors_dir]);
+        }
+        if let Some(router) = &file.router {
+            checker.paths([&router.value.keys_file]);
+            if let Some(listen) = &router.value.listen
+                && let RouterAddress::Unix(path) = &listen.value
+            {
+                checker.report(listen, ShellSpelling::in_path(&path.to_string_lossy(), environment));
+            }
         }
         let models = file.models.as_ref().and_then(|models| models.value.dirs.as_ref());
         models.into_iter().flat_map(|dirs| &dirs.value).for_each(|dir| checker.path(dir));

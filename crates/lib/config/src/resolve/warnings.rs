@@ -4,8 +4,8 @@ use std::path::Path;
 
 use llama_warden_config_source::ShellSpelling;
 use llama_warden_events::Signal;
-use llama_warden_fleet::HooksSpec;
-use llama_warden_support::{KeyFile, find_program, is_executable};
+use llama_warden_fleet::{HooksSpec, RouterAddress};
+use llama_warden_support::{KeyFile, find_program, is_executable, without_arguments};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -39,6 +39,7 @@ impl Configuration {
     pub fn warnings(&self) -> Vec<ConfigProblem> {
         let mut warnings = variables::unread(&self.environment);
         self.daemon_warnings(&mut warnings);
+        self.router_warnings(&mut warnings);
         let file = &self.file;
         secret_flags(file.flags.as_ref(), &mut warnings);
         ladder(file.stop.as_ref(), &mut warnings);
@@ -103,6 +104,34 @@ impl Configuration {
         }
     }
 
+    fn router_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
+        let Some(router) = self.file.router.as_ref().map(|at| &at.value) else { return };
+        let settings = self.router();
+        if let Some(path) = &settings.keys_file {
+            self.missing(router.keys_file.as_ref(), path, "the file of keys", warnings);
+        } else if let (Some(listen), RouterAddress::Tcp(tcp)) = (&router.listen, &settings.listen)
+            && !tcp.is_loopback()
+            && !settings.open
+        {
+            let message = format!("{tcp} can be reached from other machines and there is no `keys-file`");
+            let help = "set `keys-file`, or open = true; without either only /health answers there";
+            warnings.push(ConfigProblem::warning(&listen.location, message, help));
+        }
+        if settings.listen == RouterAddress::Off {
+            return;
+        }
+        let profiles = self.file.profiles.iter().flat_map(|profiles| profiles.value.values());
+        let servers = self.file.servers.iter().flat_map(|servers| &servers.value);
+        let tables = profiles.map(|at| &at.value.flags).chain(servers.map(|at| &at.value.flags));
+        for flags in std::iter::once(&self.file.flags).chain(tables).flatten() {
+            if let Some(flag) = flags.value.0.get("sleep-idle-seconds") {
+                let message = "a server that sleeps by itself keeps its place, and its memory is not promised to it";
+                let help = "leave the option out and set `ttl` in [router]";
+                warnings.push(ConfigProblem::warning(&flag.location, message, help));
+            }
+        }
+    }
+
     fn missing_commands(&self, written: &Hooks, spec: &HooksSpec, warnings: &mut Vec<ConfigProblem>) {
         let hooks = [
             (&written.pre_start, &spec.pre_start),
@@ -153,7 +182,8 @@ impl Configuration {
         if let Some(written) = written.filter(|written| !path.is_file() && is_path(&written.value)) {
             let state = if path.exists() { "is not a file" } else { "does not exist" };
             let message = format!("{what} {} {state}", path.display());
-            let help = "relative paths are relative to the configuration file";
+            let help = without_arguments(path);
+            let help = help.unwrap_or_else(|| "relative paths are relative to the configuration file".to_owned());
             warnings.push(ConfigProblem::warning(&written.location, message, help));
         }
     }

@@ -17,11 +17,11 @@ pub(crate) const PORT: &str = "\u{0}port\u{0}";
 #[derive(Debug, Clone)]
 pub(crate) struct Macros<'a> {
     values: BTreeMap<String, Node>,
-    environment: &'a dyn Environment,
+    environment: &'a dyn VariableSource,
 }
 
 /// The variables of a process.
-pub(crate) trait Environment: std::fmt::Debug {
+pub(crate) trait VariableSource: std::fmt::Debug {
     /// The value of a variable.
     fn value(&self, name: &str) -> Option<String>;
 }
@@ -31,7 +31,7 @@ pub(crate) trait Environment: std::fmt::Debug {
 pub(crate) struct Unexpanded(pub(crate) Vec<String>);
 
 impl<'a> Macros<'a> {
-    pub(crate) fn new(own: NodeMap, environment: &'a dyn Environment) -> Self {
+    pub(crate) fn new(own: NodeMap, environment: &'a dyn VariableSource) -> Self {
         Self { values: own.0.into_iter().collect(), environment }
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use crate::document::{DocumentWriter, ImportedConfig};
-use macros::{Environment, Macros, Unexpanded};
+use macros::{Macros, Unexpanded, VariableSource};
 use models::SwapModel;
 use node::{Node, NodeMap};
 
@@ -52,13 +52,18 @@ pub enum SwapError {
 /// # Errors
 /// The text is no configuration of llama-swap.
 pub fn from_llama_swap(yaml: &str, variable: impl Fn(&str) -> Option<String>) -> Result<ImportedConfig, SwapError> {
-    let node: Node = serde_saphyr::from_str(yaml).map_err(|error| SwapError::Yaml(error.to_string()))?;
+    // As llama-swap reads it: `n`, `on` and the like are names, and no truth values.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let node: Node =
+        serde_saphyr::from_str_with_options(yaml, options).map_err(|error| SwapError::Yaml(error.to_string()))?;
     let Node::Map(mut root) = node else { return Err(SwapError::NoModels) };
     let Some(Node::Map(models)) = root.take("models") else { return Err(SwapError::NoModels) };
     let environment = FromFunction(variable);
     let macros = Macros::new(root.take_map("macros"), &environment);
     let mut document = DocumentWriter::default();
-    document.comment("Converted from a configuration of llama-swap. `llama-warden check` looks whether this machine can run it.");
+    document.comment(
+        "Converted from a configuration of llama-swap. `llama-warden check` looks whether this machine can run it.",
+    );
     let mut file = SwapFile { document, preload: preloaded(&mut root, &macros), models: Vec::new() };
     file.models = SwapModel::read_all(models, &macros, &mut file.document);
     file.router(&mut root, &macros);
@@ -88,7 +93,7 @@ impl<F> std::fmt::Debug for FromFunction<F> {
     }
 }
 
-impl<F: Fn(&str) -> Option<String>> Environment for FromFunction<F> {
+impl<F: Fn(&str) -> Option<String>> VariableSource for FromFunction<F> {
     fn value(&self, name: &str) -> Option<String> {
         (self.0)(name)
     }

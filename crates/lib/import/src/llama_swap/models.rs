@@ -7,7 +7,7 @@ use toml::Value;
 use super::macros::{Macros, PORT, Unexpanded};
 use super::node::{Node, NodeMap};
 use super::table;
-use crate::command_line::{ServerCommand, is_llama_server, words};
+use crate::command_line::{ServerCommand, is_llama_server, without_comments, words};
 use crate::document::DocumentWriter;
 use crate::identifiers::IdMaker;
 
@@ -45,11 +45,15 @@ impl SwapModel {
             return None;
         };
         let macros = macros.with(keys.take_map("macros"), &name);
+        // Before macros are expanded, which may have lines of their own.
+        if let Some(text) = keys.take_text("cmd") {
+            keys.0.insert(0, ("cmd".to_owned(), Node::Text(without_comments(&text))));
+        }
         let mut unexpanded = Unexpanded::default();
         let Node::Map(mut keys) = macros.expand(Node::Map(keys), &mut unexpanded) else { return None };
         let text = keys.take_text("cmd").unwrap_or_default();
         let Some(words) = words(&text).filter(|words| words.first().is_some_and(|first| is_llama_server(first))) else {
-            let program = text.split_whitespace().find(|word| !word.starts_with('#')).unwrap_or("nothing").to_owned();
+            let program = text.split_whitespace().next().unwrap_or("nothing").to_owned();
             document.leave_out(
                 place,
                 format!("it runs `{program}`, and only a llama-server is launched; a script of that name may wrap it"),
@@ -65,7 +69,8 @@ impl SwapModel {
                 "its value is unknown or a secret, and stays as it is: write it, or pass the variable with `env-pass`",
             );
         }
-        let words: Vec<String> = words.into_iter().filter(|word| !word.contains(PORT) || word.starts_with('-')).collect();
+        let words: Vec<String> =
+            words.into_iter().filter(|word| !word.contains(PORT) || word.starts_with('-')).collect();
         let mut command = ServerCommand::parse(&words, &place, document);
         let mut aliases = keys.take_texts("aliases");
         aliases.append(&mut command.aliases);
@@ -95,16 +100,9 @@ impl SwapModel {
         let sleep_after = command.sleep_after.and_then(|seconds| i64::try_from(seconds).ok());
         command.write(document);
         environment(keys.take_texts("env"), document);
-        match keys.take_integer("ttl").filter(|seconds| *seconds >= 0).or(sleep_after) {
-            Some(seconds) => document.set("ttl", format!("{seconds}s")),
-            None => {}
-        }
-        if let Some(limit @ 1..) = keys.take_integer("concurrencyLimit") {
-            document.set("concurrency", limit);
-        }
-        if let Some(is_sent) = keys.take_switch("sendLoadingState") {
-            document.set("progress", if is_sent { "comments" } else { "off" });
-        }
+        let ttl = keys.take_integer("ttl").filter(|seconds| *seconds >= 0).or(sleep_after);
+        let concurrency = keys.take_integer("concurrencyLimit").filter(|limit| *limit > 0);
+        let progress = keys.take_switch("sendLoadingState").map(|is_sent| if is_sent { "comments" } else { "off" });
         if let Some(seconds @ 1..) = keys.take_integer("unloadTimeout") {
             let table = toml::Table::from_iter([("grace".to_owned(), Value::from(format!("{seconds}s")))]);
             document.set("stop", Value::Table(table));
@@ -115,14 +113,19 @@ impl SwapModel {
                 document.set("readiness", Value::Table(table));
             }
             Some("/health") | None => {}
-            Some(_) => document.leave_out(format!("{place}.checkEndpoint"), "readiness is read from the output and /health"),
+            Some(_) => {
+                document.leave_out(format!("{place}.checkEndpoint"), "readiness is read from the output and /health")
+            }
         }
         let mut filters = keys.take_map("filters");
-        let variants = variants(&mut filters, &mut aliases);
+        let (variants, own_parameters) = variants(&mut filters, &name, &mut aliases);
         let strip = filters.take_text("stripParams").map(|names| {
             Value::Array(names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Value::from).collect())
         });
-        let set = filters.take("setParams").and_then(Node::into_toml);
+        let mut set = filters.take_map("setParams");
+        // Its own name among the names that set parameters: they are set for every request.
+        set.0.extend(own_parameters);
+        let set = Node::Map(set).into_toml().filter(|set| set.as_table().is_some_and(|set| !set.is_empty()));
         let description = keys.take_text("description");
         let mut metadata = keys.take_map("metadata");
         if let Some(description) = description {
@@ -139,6 +142,9 @@ impl SwapModel {
             ("hidden", keys.take_switch("unlisted").filter(|hidden| *hidden).map(Value::from)),
             ("priority", priority.map(Value::from)),
             ("evict-cost", evict_cost.map(Value::from)),
+            ("ttl", ttl.map(|seconds| Value::from(format!("{seconds}s")))),
+            ("concurrency", concurrency.map(Value::from)),
+            ("progress", progress.map(Value::from)),
             ("strip", strip),
             ("set", set),
             ("variants", variants),
@@ -160,10 +166,16 @@ fn environment(lines: Vec<String>, document: &mut DocumentWriter) {
     }
 }
 
-/// Names that set parameters. One that sets none is an alias.
-fn variants(filters: &mut NodeMap, aliases: &mut Vec<String>) -> Option<Value> {
-    let mut table = toml::Table::new();
+/// Names that set parameters, and those that the model's own name sets. A name that sets none is an alias.
+fn variants(filters: &mut NodeMap, own: &str, aliases: &mut Vec<String>) -> (Option<Value>, Vec<(String, Node)>) {
+    let (mut table, mut own_parameters) = (toml::Table::new(), Vec::new());
     for (name, parameters) in filters.take_map("setParamsByID").0 {
+        if let Node::Map(parameters) = &parameters
+            && name == own
+        {
+            own_parameters.extend(parameters.0.clone());
+            continue;
+        }
         match parameters.into_toml() {
             Some(Value::Table(parameters)) if !parameters.is_empty() => {
                 aliases.retain(|alias| *alias != name);
@@ -172,7 +184,7 @@ fn variants(filters: &mut NodeMap, aliases: &mut Vec<String>) -> Option<Value> {
             _ => aliases.push(name),
         }
     }
-    (!table.is_empty()).then_some(Value::Table(table))
+    ((!table.is_empty()).then_some(Value::Table(table)), own_parameters)
 }
 
 /// The port is chosen at the start, so that no text can have it.
@@ -185,10 +197,14 @@ fn without_ports(metadata: NodeMap) -> NodeMap {
 fn left_out(place: &str, keys: NodeMap, filters: NodeMap, document: &mut DocumentWriter) {
     for (key, node) in keys.0 {
         let because = match key.as_str() {
-            "cmdStop" => "servers are stopped by TERM, and by KILL after `stop.grace`; `hooks.pre-stop` runs a command before",
+            "cmdStop" => {
+                "servers are stopped by TERM, and by KILL after `stop.grace`; `hooks.pre-stop` runs a command before"
+            }
             "proxy" => "requests go to the port of the server itself",
             "useModelName" => "llama-server answers to any name; `router.set` changes other parameters",
-            "timeouts" => "`router.request-timeout` bounds a whole request; connections within the machine need no other",
+            "timeouts" => {
+                "`router.request-timeout` bounds a whole request; connections within the machine need no other"
+            }
             "compat" => "not needed: no page and no websocket starts a server",
             _ => "llama-warden knows no such setting",
         };

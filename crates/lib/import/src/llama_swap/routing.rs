@@ -57,10 +57,8 @@ impl SwapFile {
                     None => self.document.leave_out(format!("groups.{name}: {member}"), "there is no such server"),
                 }
             }
-            let [swap, exclusive, persistent] =
-                [("swap", true), ("exclusive", true), ("persistent", false)].map(|(key, by_default)| {
-                    group.take_switch(key).unwrap_or(by_default)
-                });
+            let [swap, exclusive, persistent] = [("swap", true), ("exclusive", true), ("persistent", false)]
+                .map(|(key, by_default)| group.take_switch(key).unwrap_or(by_default));
             tables.push((name, servers, swap, exclusive, persistent));
         }
         let rest: Vec<String> =
@@ -68,7 +66,9 @@ impl SwapFile {
         tables.push(("default".to_owned(), rest, true, true, false));
         // The groups say what may run together; without this, a machine whose memory cannot be measured would run one server.
         self.document.set("max-loaded", 0);
-        for (name, servers, swap, exclusive, persistent) in tables.into_iter().filter(|(_, servers, ..)| !servers.is_empty()) {
+        for (name, servers, swap, exclusive, persistent) in
+            tables.into_iter().filter(|(_, servers, ..)| !servers.is_empty())
+        {
             self.document.table(&format!("[router.groups.{}]", quoted_key(&name)));
             self.document.set("servers", servers);
             self.document.set("at-most", i64::from(swap));
@@ -78,12 +78,8 @@ impl SwapFile {
     }
 
     fn write_matrix(&mut self, mut matrix: NodeMap) {
-        let variables: BTreeMap<String, String> = matrix
-            .take_map("vars")
-            .0
-            .into_iter()
-            .filter_map(|(name, node)| Some((name, node.into_text()?)))
-            .collect();
+        let variables: BTreeMap<String, String> =
+            matrix.take_map("vars").0.into_iter().filter_map(|(name, node)| Some((name, node.into_text()?))).collect();
         let named = |name: &str| variables.get(name).map_or_else(|| name.to_owned(), Clone::clone);
         for (name, cost) in matrix.take_map("evict_costs").0 {
             let cost = match cost {

@@ -72,7 +72,7 @@ const PIECES: [&str; 24] = [
 ];
 
 /// A line of the server itself, on port 80.
-const ORIGIN: LineOrigin = LineOrigin { ours: Some(80), child: None, is_bare: false };
+const ORIGIN: LineOrigin = LineOrigin { ours: Some(80), child: None, is_bare: false, is_announced: false };
 
 fn patterns(shapes: &[&str]) -> Vec<DetectorPattern> {
     let verdicts =
@@ -86,6 +86,7 @@ fn patterns(shapes: &[&str]) -> Vec<DetectorPattern> {
         weak: false,
         loads: false,
         prefixed: false,
+        announced: false,
     };
     shapes.iter().enumerate().map(pattern).collect()
 }

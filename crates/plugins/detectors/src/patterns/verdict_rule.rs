@@ -23,6 +23,8 @@ pub(super) struct VerdictRule {
     reader: Option<GroupReader>,
     /// Whether a line without a prefix does not count where others have one.
     prefixed: bool,
+    /// Whether a line that nothing announces does not count.
+    announced: bool,
 }
 
 /// What a line that matches means.
@@ -59,6 +61,7 @@ impl VerdictRule {
             }
             PatternVerdict::Prompt => Meaning::Timing(RequestLine::Prompt),
             PatternVerdict::Decode => Meaning::Timing(RequestLine::Decode),
+            PatternVerdict::SlotTimings => Meaning::Slot(RequestLine::SlotTimings),
             PatternVerdict::SlotBusy => Meaning::Slot(RequestLine::SlotBusy),
             PatternVerdict::SlotReleased => Meaning::Slot(RequestLine::SlotReleased),
         };
@@ -70,7 +73,7 @@ impl VerdictRule {
             Meaning::Slot(_) => Some("slot"),
         };
         let reader = group.and_then(|group| GroupReader::new(&pattern.regex, group));
-        Self { meaning, reader, prefixed: pattern.prefixed }
+        Self { meaning, reader, prefixed: pattern.prefixed, announced: pattern.announced }
     }
 
     /// The verdict on a line that matches. `None` if the line is about another server than this one, or made by a client:
@@ -80,7 +83,7 @@ impl VerdictRule {
             // A child of a router is not the server itself.
             Meaning::Verdict(_) if origin.child.is_some() => None,
             Meaning::Verdict(verdict) => self.fixed_verdict(verdict, line, origin.ours),
-            _ if self.prefixed && origin.is_bare => None,
+            _ if self.prefixed && origin.is_bare || self.announced && !origin.is_announced => None,
             Meaning::Timing(kind) => {
                 let timing = self.reader.as_ref()?.read(line, |groups| {
                     let milliseconds = number(groups, "ms").filter(|ms: &f64| ms.is_finite() && *ms >= 0.0)?;

@@ -8,6 +8,7 @@ use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_detectors::{Matcher, Pack, PatternMatcher, Verdict};
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_support::open_input;
 use serde::Serialize;
 
 use crate::args::detector::TestArgs;
@@ -76,13 +77,13 @@ pub fn run(global: &GlobalArgs, args: &TestArgs) -> CommandResult {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CommandFailure> {
+    let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        std::io::stdin().lock().read_to_end(&mut bytes)
     } else {
-        std::fs::read(file)
+        open_input(file).and_then(|mut file| file.read_to_end(&mut bytes))
     };
-    read.map_err(|error| {
+    read.map(|_| bytes).map_err(|error| {
         CommandFailure::failed(format!("cannot read {}: {error}", file.display()))
             .next_step("name a log file, or - to read standard input")
     })

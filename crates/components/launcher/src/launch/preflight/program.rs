@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use llama_warden_events::FailureReason;
+use llama_warden_support::without_arguments;
 
 use super::{kind_of, read_up_to};
 use crate::launch::failure::LaunchFailure;
@@ -34,7 +35,8 @@ pub fn check_program(path: &Path) -> Result<ProgramKind, LaunchFailure> {
     let shown = path.display();
     let failure = |detail: String| LaunchFailure::new(FailureReason::BinaryNotFound, detail);
     let metadata = path.metadata().map_err(|error| {
-        failure(format!("cannot find the executable {shown}: {error}; set `binary` to a llama-server"))
+        let step = without_arguments(path).unwrap_or_else(|| "set `binary` to a llama-server".to_owned());
+        failure(format!("cannot find the executable {shown}: {error}; {step}"))
     })?;
     if !metadata.is_file() {
         return Err(failure(format!("{shown} is {}; set `binary` to the executable itself", kind_of(&metadata))));

@@ -71,6 +71,7 @@ async fn bytes_that_complete_no_line_are_told_as_such() {
         let _ = tell.send(match piece {
             OutputPiece::Line(_, line) => line.to_vec(),
             OutputPiece::PartialLine => b"(partial line)".to_vec(),
+            OutputPiece::Pause => b"(pause)".to_vec(),
         });
     };
     let pipes = [OutputPipe::new(StreamName::Stderr, reader.into(), Box::new(on_piece) as Listener), {
@@ -110,8 +111,10 @@ async fn a_flood_on_both_streams_lets_everybody_else_have_a_turn_after_half_a_me
             let (reader, mut writer) = io::pipe().expect("pipe");
             let flood = move || (0..16 * 1024).try_for_each(|_| writer.write_all(&LINE)).expect("is read");
             let read = Arc::clone(&read);
-            let on_piece = move |_: OutputPiece<'_>| {
-                read.fetch_add(1, Ordering::Relaxed);
+            let on_piece = move |piece: OutputPiece<'_>| {
+                if matches!(piece, OutputPiece::Line(..)) {
+                    read.fetch_add(1, Ordering::Relaxed);
+                }
             };
             (OutputPipe::new(stream, reader.into(), on_piece), std::thread::spawn(flood))
         })

@@ -1,0 +1,394 @@
+//! The component: a thread of its own with its own runtime, in which the bus is followed and requests are served.
+//!
+//! The daemon's one thread would share its time between large bodies and the promise of readiness, so requests have another.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt, Limited};
+use llama_warden_bus::{
+    Bus, BusClosed, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand,
+};
+use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
+use llama_warden_config::{Fleet, RouterSettings};
+use llama_warden_events::{
+    Event, Incarnation, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand, Uptime,
+};
+use llama_warden_http_server::{BindError, ServeLimits, serve};
+use llama_warden_probe::Target;
+use llama_warden_state::Snapshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::answers::{Fault, RouteFaultCode};
+use crate::body::HeldBody;
+use crate::listener::{RouterListener, StartedListener};
+use crate::listing::stopped;
+use crate::machine::Action;
+use crate::names::Directory;
+use crate::relay::{AnswerBody, Upstream};
+use crate::service::{Reach, RouterService};
+use crate::shared::Shared;
+
+/// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
+const LIMITS: ServeLimits = ServeLimits {
+    connections: 4096,
+    kept_for_probes: 64,
+    head_timeout: Duration::from_secs(60),
+    drain: Duration::from_secs(5),
+};
+
+/// Longest wait for the number of slots.
+const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest answer that tells it.
+const PROPS_LIMIT: usize = 4 << 20;
+
+/// Relays requests to servers, by the model that they name.
+#[derive(Debug)]
+pub struct Router {
+    settings: RouterSettings,
+    listener: RouterListener,
+    fleet: watch::Receiver<Fleet>,
+    bus: Bus,
+}
+
+/// The router ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterFailed {
+    /// The bus is closed.
+    #[error(transparent)]
+    Bus(#[from] BusClosed),
+    /// Its thread or its runtime cannot be started.
+    #[error("cannot start the router's thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// The thread has ended without a result.
+    #[error("the router's thread failed")]
+    Panicked,
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] BindError),
+}
+
+impl Router {
+    /// A router of the servers of `fleet`, which listens where `listener` does.
+    pub fn new(settings: RouterSettings, listener: RouterListener, fleet: watch::Receiver<Fleet>, bus: Bus) -> Self {
+        Self { settings, listener, fleet, bus }
+    }
+
+    /// Follows the bus and serves requests in this runtime.
+    async fn run_here(self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
+        let Self { settings, listener, fleet, bus } = self;
+        let (notices, edges) = mpsc::unbounded_channel();
+        let open = settings.open;
+        let shared = Shared::new(settings, bus, notices);
+        shared.set_directory(Directory::new(&fleet.borrow(), shared.settings.default_model.clone()));
+        let worker = RouterWorker {
+            launches: LaunchTracker::new(fleet.clone()),
+            fleet,
+            shared: shared.clone(),
+            events: ports.events.clone(),
+            commands: ports.commands.clone(),
+            edges,
+            tasks: JoinSet::new(),
+        };
+        let (cancel, started) = (ports.cancel.clone(), listener.start()?);
+        let serving = async move {
+            match started {
+                None => {}
+                Some(StartedListener::Tcp(tcp)) => {
+                    let reach = match (tcp.address.ip().is_loopback(), open) {
+                        (true, _) => Reach::Loopback { host: tcp.host },
+                        (false, true) => Reach::Open,
+                        (false, false) => Reach::Closed,
+                    };
+                    tracing::info!(address = %tcp.address, "the router listens");
+                    serve(tcp.listener, RouterService { shared, reach }, LIMITS, cancel).await;
+                }
+                Some(StartedListener::Unix(socket)) => {
+                    serve(socket, RouterService { shared, reach: Reach::Local }, LIMITS, cancel).await;
+                }
+            }
+        };
+        let (driven, ()) = tokio::join!(ports.drive(worker), serving);
+        driven
+    }
+}
+
+impl Component for Router {
+    const NAME: &'static str = "router";
+    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+
+    type Command = RouteCommand;
+    type Error = RouterFailed;
+
+    async fn run(self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
+        // Without a listener there is nothing to relay, and no thread is worth it.
+        if matches!(self.listener, RouterListener::Off) {
+            return self.run_here(ports).await;
+        }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterFailed::Thread)?;
+        let (ended, result) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("router".to_owned());
+        let run = move || drop(ended.send(runtime.block_on(self.run_here(ports))));
+        thread.spawn(run).map_err(RouterFailed::Thread)?;
+        result.await.unwrap_or(Err(RouterFailed::Panicked))
+    }
+}
+
+struct RouterWorker {
+    launches: LaunchTracker<()>,
+    fleet: watch::Receiver<Fleet>,
+    shared: Arc<Shared>,
+    events: Publisher,
+    commands: CommandSender,
+    edges: mpsc::UnboundedReceiver<Action>,
+    /// What takes a while: keys are read, slots are asked for, commands are answered.
+    tasks: JoinSet<TaskResult>,
+}
+
+/// What a task found out.
+enum TaskResult {
+    /// A launch can be asked.
+    Reachable(Arc<Upstream>),
+    Slots(ServerId, Incarnation, Option<NonZeroU32>),
+    /// The supervisor's answer to the demand for a server.
+    Wanted(ServerId, Result<(), Refused>),
+    Unwanted,
+}
+
+/// Wakes the component, like events.
+enum RouterInput {
+    Edge(Action),
+    Task(Result<TaskResult, JoinError>),
+    FleetChanged,
+}
+
+impl Worker for RouterWorker {
+    type Command = RouteCommand;
+    type Error = RouterFailed;
+    type Input = RouterInput;
+
+    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), RouterFailed> {
+        let changes = self.launches.on_snapshot(snapshot);
+        self.on_changes(changes);
+        Ok(())
+    }
+
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), RouterFailed> {
+        let changes = self.launches.on_event(&delivery);
+        self.on_changes(changes);
+        match &delivery {
+            Delivery::Event(envelope) => {
+                let Some(server) = &envelope.server else { return Ok(()) };
+                match &envelope.event {
+                    Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
+                    Event::StopBegan { reason: StopReason::Requested, .. } => {
+                        self.shared.refuse(server, &stopped(server));
+                    }
+                    _ => {}
+                }
+            }
+            Delivery::Gap { snapshot, .. } => {
+                for (server, record) in &snapshot.servers {
+                    if let Some(because) = &record.restart_abandoned {
+                        self.shared.refuse(server, &failed(server, because));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_command(&mut self, command: ReceivedCommand<RouteCommand>, now: Uptime) -> Result<(), RouterFailed> {
+        let (command, _, answer) = command.split();
+        match command {
+            RouteCommand::ReleaseServer { server, incarnation, drain } => {
+                let mut in_use = None;
+                self.shared.act(|gates| match gates.release(&server, incarnation, drain, now) {
+                    Ok(actions) => actions,
+                    Err(left) => {
+                        in_use = Some(left);
+                        Vec::new()
+                    }
+                });
+                answer(match in_use {
+                    None => Ok(llama_warden_bus::Accepted { id: None }),
+                    Some(left) => Err(Refused::new(RefusalReason::InUse, format!("{left} requests are in flight"))),
+                });
+            }
+            RouteCommand::ReopenServer { server, incarnation } => {
+                self.shared.act(|gates| gates.reopen(&server, incarnation));
+                answer(Ok(llama_warden_bus::Accepted { id: None }));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Uptime> {
+        self.shared.next_deadline()
+    }
+
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), RouterFailed> {
+        self.shared.act(|gates| gates.on_deadline(now));
+        Ok(())
+    }
+
+    async fn next_input(&mut self) -> RouterInput {
+        tokio::select! {
+            Some(edge) = self.edges.recv() => RouterInput::Edge(edge),
+            ended = next_task(&mut self.tasks) => RouterInput::Task(ended),
+            Ok(()) = self.fleet.changed() => RouterInput::FleetChanged,
+        }
+    }
+
+    async fn on_input(&mut self, input: RouterInput, _: Uptime) -> Result<(), RouterFailed> {
+        match input {
+            RouterInput::Edge(edge) => self.tell(edge).await?,
+            RouterInput::FleetChanged => {
+                let directory =
+                    Directory::new(&self.fleet.borrow_and_update(), self.shared.settings.default_model.clone());
+                self.shared.set_directory(directory);
+            }
+            RouterInput::Task(Ok(result)) => self.on_task(result),
+            RouterInput::Task(Err(error)) => tracing::error!(%error, "a task of the router failed"),
+        }
+        Ok(())
+    }
+
+    async fn on_cancel(&mut self, _: &mut Inbox<RouteCommand>) -> Result<(), RouterFailed> {
+        let fault = Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
+        let fleet = self.fleet.borrow().clone();
+        fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
+        Ok(())
+    }
+}
+
+impl RouterWorker {
+    fn on_changes(&mut self, changes: Vec<LaunchChange<()>>) {
+        for LaunchChange { server, incarnation, transition, .. } in changes {
+            match transition {
+                Transition::BecameReady(_) => self.reach(server, incarnation),
+                Transition::ReadyRegained => self.shared.act(|gates| gates.open(&server, incarnation)),
+                Transition::ReadyLost => {
+                    self.shared.act(|gates| {
+                        gates.pause(&server, incarnation);
+                        Vec::new()
+                    });
+                }
+                Transition::StopBegan(_) | Transition::Failed(_) | Transition::Ended { .. } => {
+                    self.shared.close(&server, incarnation);
+                }
+                Transition::Removed => {
+                    let fault = Fault::new(RouteFaultCode::ModelNotFound, format!("`{server}` is configured no more"));
+                    self.shared.remove(&server, &fault);
+                }
+                Transition::Began | Transition::Spawned(_) | Transition::HookCompleted(..) => {}
+            }
+        }
+    }
+
+    /// Opens the gate of a ready launch, at once where it needs no key that a file holds.
+    fn reach(&mut self, server: ServerId, incarnation: Incarnation) {
+        let launch =
+            self.launches.get(&server).filter(|launch| launch.incarnation == incarnation && launch.stop.is_none());
+        let Some((spec, process)) = launch.and_then(|launch| launch.spec.clone().zip(launch.process)) else { return };
+        let target = Target::new(&spec, process.port);
+        if target.encrypted {
+            tracing::warn!(%server, "speaks TLS, which the router does not: no request goes to it");
+            return;
+        }
+        if target.key.is_none() {
+            let upstream = Arc::new(Upstream::new(server, incarnation, &target, None));
+            return self.open(upstream);
+        }
+        self.tasks.spawn(async move {
+            let key = target.read_key().await;
+            TaskResult::Reachable(Arc::new(Upstream::new(server, incarnation, &target, key)))
+        });
+    }
+
+    fn open(&mut self, upstream: Arc<Upstream>) {
+        self.shared.open(upstream.clone());
+        // Whoever stops it meanwhile has closed the gate; a stop that came first is seen by its tracker.
+        self.tasks.spawn(async move {
+            let slots = tokio::time::timeout(PROPS_TIMEOUT, total_slots(upstream.clone())).await.ok().flatten();
+            TaskResult::Slots(upstream.server.clone(), upstream.incarnation, slots)
+        });
+    }
+
+    fn on_task(&mut self, result: TaskResult) {
+        match result {
+            TaskResult::Reachable(upstream) => {
+                let launch = self.launches.get(&upstream.server);
+                let is_ready = launch.is_some_and(|launch| {
+                    launch.incarnation == upstream.incarnation && launch.stop.is_none() && !launch.is_over
+                });
+                if is_ready {
+                    self.open(upstream);
+                }
+            }
+            TaskResult::Slots(server, incarnation, Some(slots)) => {
+                self.shared.act(|gates| gates.set_slots(&server, incarnation, slots));
+            }
+            TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
+            TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) | TaskResult::Unwanted => {}
+        }
+    }
+
+    /// Tells others what the gates say.
+    async fn tell(&mut self, edge: Action) -> Result<(), BusClosed> {
+        let draft = match edge {
+            Action::Want { server, oldest, priority } => {
+                let reply =
+                    self.commands.post(SuperviseCommand::WantServer { server: server.clone(), oldest, priority });
+                self.tasks.spawn(async move { TaskResult::Wanted(server, reply.await.map(drop)) });
+                return Ok(());
+            }
+            Action::Unwant(server) => {
+                let reply = self.commands.post(SuperviseCommand::UnwantServer { server });
+                self.tasks.spawn(async move {
+                    // Refused where the server is gone, and then nobody is interested.
+                    let _ = reply.await;
+                    TaskResult::Unwanted
+                });
+                return Ok(());
+            }
+            Action::Released { server, incarnation, left } => {
+                EventDraft::incarnation(server, incarnation, Event::ServerReleased { left })
+            }
+            Action::UseBegan(server, incarnation) => EventDraft::incarnation(server, incarnation, Event::UseBegan),
+            Action::UseEnded(server, incarnation, last_used) => {
+                EventDraft::incarnation(server, incarnation, Event::UseEnded { last_used })
+            }
+            Action::Admit(..) => return Ok(()),
+        };
+        self.events.publish(draft).await
+    }
+}
+
+fn failed(server: &ServerId, because: &str) -> Fault {
+    Fault::new(RouteFaultCode::ServerFailed, format!("`{server}` cannot be started: {because}"))
+}
+
+fn refusal(server: &ServerId, refused: &Refused) -> Fault {
+    match refused.reason {
+        RefusalReason::StoppedByHand => stopped(server),
+        RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
+            Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
+        }
+        _ => failed(server, &refused.detail),
+    }
+}
+
+/// The slots of a server, as its `/props` tells them.
+async fn total_slots(upstream: Arc<Upstream>) -> Option<NonZeroU32> {
+    let answer =
+        AnswerBody::ask(upstream, (&Method::GET, "/props"), &HeaderMap::new(), HeldBody::default()).await.ok()?;
+    let body = Limited::new(answer.into_body(), PROPS_LIMIT).collect().await.ok()?.to_bytes();
+    let props: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    NonZeroU32::new(u32::try_from(props.get("total_slots")?.as_u64()?).ok()?)
+}

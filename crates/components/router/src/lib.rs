@@ -1,0 +1,26 @@
+//! One address for all models: the model's name in a request decides which server gets it.
+//!
+//! The router owns requests: who waits, what is in flight, whether the way to a server is open. It never decides what runs: it tells
+//! the supervisor for which servers requests wait (`WantServer`), and closes the way to one when the supervisor asks (`ReleaseServer`).
+//!
+//! * `machine`: the gates, pure: arrivals, launches, commands and the time go in, actions come out.
+//! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
+//! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
+//! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
+//! * `relay`: the bytes to a llama-server and back.
+//! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
+
+mod answers;
+mod body;
+mod component;
+mod listener;
+mod listing;
+mod machine;
+mod names;
+mod relay;
+mod routes;
+mod service;
+mod shared;
+
+pub use component::{Router, RouterFailed};
+pub use listener::{RouterListener, RouterUnavailable};

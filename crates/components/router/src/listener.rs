@@ -1,0 +1,85 @@
+//! Binds the router's address before anything is launched, so that one in use fails the start.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use llama_warden_config::{RouterAddress, RouterSettings};
+use llama_warden_http_server::{BindError, BoundTcp, ControlSocket};
+
+/// Where the router listens.
+#[derive(Debug)]
+pub enum RouterListener {
+    /// Nowhere: it is off.
+    Off,
+    /// On TCP.
+    Tcp {
+        /// The socket, not bound to a runtime yet.
+        listener: TcpListener,
+        /// The host as configured; browsers send it in `Host`.
+        host: String,
+    },
+    /// On a unix socket, for the daemon's user and root.
+    Unix(PathBuf),
+}
+
+/// The router cannot listen as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterUnavailable {
+    /// The kernel refused the address.
+    #[error("the router cannot listen on {host}:{port}")]
+    Tcp {
+        /// The host as configured.
+        host: String,
+        /// The port as configured.
+        port: u16,
+        /// The error of the kernel.
+        source: io::Error,
+    },
+    /// This version knows no keys of clients, and must not listen as if there were none.
+    #[error("`router.keys-file` is set, and this version does not read it")]
+    KeysNotRead,
+}
+
+impl RouterListener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// If it cannot be bound.
+    pub fn bind(settings: &RouterSettings) -> Result<Self, RouterUnavailable> {
+        if settings.listen != RouterAddress::Off && settings.keys_file.is_some() {
+            return Err(RouterUnavailable::KeysNotRead);
+        }
+        match &settings.listen {
+            RouterAddress::Off => Ok(Self::Off),
+            RouterAddress::Unix(path) => Ok(Self::Unix(path.clone())),
+            RouterAddress::Tcp(tcp) => {
+                let bound = TcpListener::bind((tcp.host.as_str(), tcp.port)).and_then(|listener| {
+                    listener.set_nonblocking(true)?;
+                    Ok(listener)
+                });
+                let refused = |source| RouterUnavailable::Tcp { host: tcp.host.clone(), port: tcp.port, source };
+                Ok(Self::Tcp { listener: bound.map_err(refused)?, host: tcp.host.clone() })
+            }
+        }
+    }
+
+    /// Gives the socket to the runtime that calls. `None` where the router is off.
+    pub(crate) fn start(self) -> Result<Option<StartedListener>, BindError> {
+        match self {
+            Self::Off => Ok(None),
+            Self::Tcp { listener, host } => {
+                let port = listener.local_addr().map_or(0, |address| address.port());
+                BoundTcp::bind(&host, port, vec![listener]).map(|tcp| Some(StartedListener::Tcp(tcp)))
+            }
+            Self::Unix(path) => ControlSocket::bind(&path).map(|socket| Some(StartedListener::Unix(socket))),
+        }
+    }
+}
+
+/// A socket that accepts connections in the runtime of the router.
+#[derive(Debug)]
+pub(crate) enum StartedListener {
+    Tcp(BoundTcp),
+    Unix(ControlSocket),
+}

@@ -1,0 +1,271 @@
+//! One gate: the launch that it leads to, what is in flight there, and who waits.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use llama_warden_events::{Incarnation, ServerId, Uptime};
+
+use super::{Action, Ticket};
+
+/// Requests at work at a time before the number of slots is known.
+const UNKNOWN_SLOTS: u32 = 1;
+
+#[derive(Debug, Default)]
+pub(super) struct ServerGate {
+    passage: Passage,
+    /// Requests at work, and light ones, of the launch that the gate leads to.
+    working: u32,
+    light: u32,
+    slots: Option<NonZeroU32>,
+    pub(super) concurrency: Option<NonZeroU32>,
+    pub(super) priority: i32,
+    queue: VecDeque<Waiter>,
+    /// The demand that was told last: since when its oldest waits.
+    told: Option<Uptime>,
+    usage: Usage,
+}
+
+/// Where the gate leads.
+#[derive(Debug, Default, Clone, Copy)]
+enum Passage {
+    /// No launch is ready.
+    #[default]
+    Closed,
+    Open(Incarnation),
+    /// The launch was ready and does not answer as such.
+    Paused(Incarnation),
+    /// The supervisor wants it closed, and is told once nothing is in flight or at this time.
+    Draining(Incarnation, Option<Uptime>),
+    /// Nothing is in flight, or its time is over.
+    Released(Incarnation),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiter {
+    ticket: Ticket,
+    works: bool,
+    since: Uptime,
+}
+
+/// Whether requests use the server, as the supervisor was told.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Usage {
+    #[default]
+    Idle,
+    Used,
+    /// The last one ended then; told at the second time, unless another comes.
+    Ending(Uptime, Uptime),
+}
+
+/// A request may go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GateAdmission {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) begins_use: bool,
+}
+
+/// A gate in numbers, for lists.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) in_flight: u32,
+    pub(crate) waiting: usize,
+}
+
+impl Passage {
+    const fn incarnation(self) -> Option<Incarnation> {
+        match self {
+            Self::Closed => None,
+            Self::Open(to) | Self::Paused(to) | Self::Draining(to, _) | Self::Released(to) => Some(to),
+        }
+    }
+}
+
+impl ServerGate {
+    pub(super) fn admit(&mut self, works: bool) -> Option<GateAdmission> {
+        let Passage::Open(incarnation) = self.passage else { return None };
+        if !works {
+            self.light += 1;
+            return Some(GateAdmission { incarnation, begins_use: false });
+        }
+        let of_slots = self.slots.map_or(UNKNOWN_SLOTS, NonZeroU32::get).saturating_add(1);
+        let limit = self.concurrency.map_or(of_slots, NonZeroU32::get);
+        if self.working >= limit {
+            return None;
+        }
+        self.working += 1;
+        let begins_use = self.usage == Usage::Idle;
+        self.usage = Usage::Used;
+        Some(GateAdmission { incarnation, begins_use })
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn wait(&mut self, ticket: Ticket, works: bool, since: Uptime) {
+        self.queue.push_back(Waiter { ticket, works, since });
+    }
+
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        self.queue.retain(|waiter| waiter.ticket != ticket);
+    }
+
+    pub(super) fn dismiss(&mut self) -> Vec<Ticket> {
+        self.told = None;
+        self.queue.drain(..).map(|waiter| waiter.ticket).collect()
+    }
+
+    /// The next waiter that may go; first come, first served.
+    pub(super) fn next_admission(&mut self) -> Option<(Ticket, GateAdmission)> {
+        let waiter = *self.queue.front()?;
+        let admission = self.admit(waiter.works)?;
+        self.queue.pop_front();
+        Some((waiter.ticket, admission))
+    }
+
+    /// What has changed about the demand. Those that only wait for a slot of a ready launch demand nothing.
+    pub(super) fn demand(&mut self, server: &ServerId) -> Option<Action> {
+        let is_ready = matches!(self.passage, Passage::Open(_));
+        let oldest = self.queue.front().map(|waiter| waiter.since).filter(|_| !is_ready);
+        match (self.told, oldest) {
+            (None, Some(oldest)) => {
+                self.told = Some(oldest);
+                Some(Action::Want { server: server.clone(), oldest, priority: self.priority })
+            }
+            (Some(_), None) => {
+                self.told = None;
+                Some(Action::Unwant(server.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the supervisor is to be told that nothing is in flight any more.
+    pub(super) fn finish(&mut self, incarnation: Incarnation, works: bool, now: Uptime, hysteresis: Duration) -> bool {
+        // One of an earlier launch is in no count any more.
+        if self.passage.incarnation() != Some(incarnation) {
+            return false;
+        }
+        let count = if works { &mut self.working } else { &mut self.light };
+        *count = count.saturating_sub(1);
+        if works && self.working == 0 {
+            self.usage = Usage::Ending(now, now + hysteresis);
+        }
+        let Passage::Draining(..) = self.passage else { return false };
+        if self.in_flight() > 0 {
+            return false;
+        }
+        self.passage = Passage::Released(incarnation);
+        true
+    }
+
+    const fn in_flight(&self) -> u32 {
+        self.working + self.light
+    }
+
+    pub(super) fn open(&mut self, incarnation: Incarnation) {
+        match self.passage {
+            // The supervisor reopens these itself.
+            Passage::Draining(to, _) | Passage::Released(to) if to == incarnation => {}
+            Passage::Open(to) | Passage::Paused(to) if to == incarnation => self.passage = Passage::Open(incarnation),
+            _ => {
+                (self.working, self.light, self.slots, self.usage) = (0, 0, None, Usage::Idle);
+                self.passage = Passage::Open(incarnation);
+            }
+        }
+    }
+
+    pub(super) fn pause(&mut self, incarnation: Incarnation) {
+        if matches!(self.passage, Passage::Open(to) if to == incarnation) {
+            self.passage = Passage::Paused(incarnation);
+        }
+    }
+
+    /// How many requests are left in flight, where the supervisor waits to be told.
+    pub(super) fn close(&mut self, incarnation: Incarnation) -> Option<u32> {
+        if self.passage.incarnation() != Some(incarnation) {
+            return None;
+        }
+        let waits = matches!(self.passage, Passage::Draining(..));
+        self.passage = Passage::Closed;
+        waits.then(|| self.in_flight())
+    }
+
+    /// When the use ended that a launch has at its end.
+    pub(super) fn use_ended(&mut self, _of: Incarnation) -> Option<Uptime> {
+        let Usage::Ending(at, _) = self.usage else { return None };
+        self.usage = Usage::Idle;
+        Some(at)
+    }
+
+    pub(super) fn set_slots(&mut self, incarnation: Incarnation, slots: NonZeroU32) {
+        if self.passage.incarnation() == Some(incarnation) {
+            self.slots = Some(slots);
+        }
+    }
+
+    /// Whether nothing is in flight; an error with how many are, where that is refused.
+    pub(super) fn release(&mut self, incarnation: Incarnation, drain: Duration, now: Uptime) -> Result<bool, u32> {
+        if self.passage.incarnation() != Some(incarnation) {
+            return Ok(true);
+        }
+        let in_flight = self.in_flight();
+        if in_flight == 0 {
+            self.passage = Passage::Released(incarnation);
+            return Ok(true);
+        }
+        if drain.is_zero() {
+            return Err(in_flight);
+        }
+        let until = (drain < Duration::MAX).then(|| now + drain);
+        let sooner = match self.passage {
+            Passage::Draining(_, Some(known)) => Some(until.map_or(known, |until| until.min(known))),
+            _ => until,
+        };
+        self.passage = Passage::Draining(incarnation, sooner);
+        Ok(false)
+    }
+
+    pub(super) fn reopen(&mut self, incarnation: Incarnation) {
+        if matches!(self.passage, Passage::Draining(to, _) | Passage::Released(to) if to == incarnation) {
+            self.passage = Passage::Open(incarnation);
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { in_flight: self.in_flight(), waiting: self.queue.len() }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Uptime> {
+        let drain = match self.passage {
+            Passage::Draining(_, until) => until,
+            _ => None,
+        };
+        let idle = match self.usage {
+            Usage::Ending(_, told_at) => Some(told_at),
+            _ => None,
+        };
+        drain.into_iter().chain(idle).min()
+    }
+
+    /// The launch whose time to drain is over, and what is left in flight.
+    pub(super) fn drained(&mut self, now: Uptime) -> Option<(Incarnation, u32)> {
+        let Passage::Draining(incarnation, Some(until)) = self.passage else { return None };
+        if until > now {
+            return None;
+        }
+        self.passage = Passage::Released(incarnation);
+        Some((incarnation, self.in_flight()))
+    }
+
+    /// The launch that is idle for long enough that it is told, and since when.
+    pub(super) fn idle_since(&mut self, now: Uptime) -> Option<(Incarnation, Uptime)> {
+        let Usage::Ending(at, told_at) = self.usage else { return None };
+        if told_at > now {
+            return None;
+        }
+        self.usage = Usage::Idle;
+        self.passage.incarnation().map(|incarnation| (incarnation, at))
+    }
+}

@@ -1,0 +1,172 @@
+//! The body of an answer: the router's own text, or llama-server's bytes as they come.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::headers::is_event_stream;
+use super::link::{Link, RelayError};
+use super::{Upstream, to_server};
+use crate::body::HeldBody;
+use crate::shared::Permit;
+
+/// Bytes for the client.
+#[derive(Debug)]
+pub(crate) struct AnswerBody(Content);
+
+#[derive(Debug)]
+enum Content {
+    Whole(Option<Bytes>),
+    Relayed(Box<RelayedBody>),
+}
+
+/// The answer ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("llama-server ended the answer early: {0}")]
+pub(crate) struct CutShort(#[source] hyper::Error);
+
+/// The events that tell the client of a stream that it ended early.
+pub(crate) type StreamFault = Box<dyn FnOnce() -> Bytes + Send>;
+
+struct RelayedBody {
+    body: Incoming,
+    link: Option<Link>,
+    upstream: Arc<Upstream>,
+    /// Made where the answer is a stream of events; taken by its early end.
+    fault: Option<StreamFault>,
+    /// The early end was told.
+    is_over: bool,
+    /// The place at the gate, where it has one, given back when the body is dropped.
+    _permit: Option<Permit>,
+}
+
+impl std::fmt::Debug for RelayedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RelayedBody").field("upstream", &self.upstream.server).finish_non_exhaustive()
+    }
+}
+
+impl AnswerBody {
+    pub(crate) fn whole(text: impl Into<Bytes>) -> Self {
+        Self(Content::Whole(Some(text.into())))
+    }
+
+    pub(crate) const fn empty() -> Self {
+        Self(Content::Whole(None))
+    }
+
+    /// Asks a launch for the router itself, beside its gate.
+    pub(crate) async fn ask(
+        upstream: Arc<Upstream>,
+        (method, target): (&http::Method, &str),
+        headers: &HeaderMap,
+        body: HeldBody,
+    ) -> Result<Response<Self>, RelayError> {
+        let answer = upstream.send(|| to_server(&upstream, (method, target), headers, body.clone())).await;
+        answer.map(|(answer, link)| Self::relayed(answer, link, upstream.clone(), None))
+    }
+
+    fn relayed(
+        answer: Response<Incoming>,
+        link: Link,
+        upstream: Arc<Upstream>,
+        place: Option<(Permit, StreamFault)>,
+    ) -> Response<Self> {
+        let (parts, body) = answer.into_parts();
+        let (permit, fault) = place.unzip();
+        let fault = fault.filter(|_| is_event_stream(&parts.headers));
+        let relayed = RelayedBody { body, link: Some(link), upstream, fault, is_over: false, _permit: permit };
+        Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
+    }
+
+    /// Sends a request to a launch; its answer has the body that goes on to read.
+    pub(crate) async fn relay(
+        upstream: Arc<Upstream>,
+        (method, target): (&http::Method, &str),
+        headers: &HeaderMap,
+        body: HeldBody,
+        (permit, fault): (Permit, StreamFault),
+    ) -> Result<Response<Self>, (RelayError, Permit, StreamFault)> {
+        let request = || to_server(&upstream, (method, target), headers, body.clone());
+        match upstream.send(request).await {
+            Ok((answer, link)) => Ok(Self::relayed(answer, link, upstream.clone(), Some((permit, fault)))),
+            Err(error) => Err((error, permit, fault)),
+        }
+    }
+}
+
+impl RelayedBody {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let mut polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending()
+            && let Some(link) = &mut self.link
+        {
+            link.drive(context);
+            polled = Pin::new(&mut self.body).poll_frame(context);
+        }
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                self.link = None;
+                let Some(fault) = self.fault.take() else { return Poll::Ready(Some(Err(CutShort(error)))) };
+                // A client takes an end without an error for success.
+                self.is_over = true;
+                Poll::Ready(Some(Ok(Frame::data(fault()))))
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(None) => {
+                self.is_over = true;
+                if let Some(link) = self.link.take() {
+                    self.upstream.keep(link);
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for RelayedBody {
+    fn drop(&mut self) {
+        // A body of known length is not asked again after its last byte. Any other is not at its end: the client has left, and the
+        // connection is dropped.
+        if self.body.is_end_stream()
+            && let Some(link) = self.link.take()
+        {
+            self.upstream.keep(link);
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = CutShort;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        match &mut self.0 {
+            Content::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Content::Relayed(relayed) => relayed.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Whole(text) => text.is_none(),
+            // The end of a stream of events is known only when it is reached.
+            Content::Relayed(relayed) => relayed.is_over || relayed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Content::Relayed(relayed) => relayed.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The heads: what of a client's request goes to llama-server, and what of its answer to the client.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
+
+use super::Upstream;
+use crate::body::HeldBody;
+
+/// Headers that concern one connection (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Headers that are for the router: keys of its clients, and what its checks read.
+const OURS: [HeaderName; 8] = [
+    HeaderName::from_static("keep-alive"),
+    header::EXPECT,
+    header::ORIGIN,
+    header::COOKIE,
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    header::HOST,
+];
+
+/// The request for a launch: its own `Host` and key, its prefix before the path.
+pub(crate) fn to_server(
+    upstream: &Upstream,
+    (method, path_and_query): (&Method, &str),
+    headers: &HeaderMap,
+    body: HeldBody,
+) -> Request<HeldBody> {
+    let mut request = Request::new(body);
+    let target = format!("{}{path_and_query}", upstream.prefix);
+    *request.uri_mut() = Uri::try_from(target).unwrap_or(Uri::from_static("/"));
+    *request.method_mut() = method.clone();
+    let mut passed = headers.clone();
+    drop_connection_headers(&mut passed);
+    OURS.iter().for_each(|name| drop(passed.remove(name)));
+    passed.insert(header::HOST, upstream.host.clone());
+    if let Some(authorization) = &upstream.authorization {
+        passed.insert(header::AUTHORIZATION, authorization.clone());
+    }
+    passed.remove(header::CONTENT_LENGTH);
+    if request.body().len() > 0 || *method == Method::POST {
+        passed.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body().len()));
+    }
+    *request.headers_mut() = passed;
+    request
+}
+
+/// What the client is told beside llama-server's own headers.
+#[derive(Debug)]
+pub(crate) struct ModelServer<'a> {
+    pub(crate) server: &'a str,
+    pub(crate) request: &'a HeaderValue,
+    pub(crate) waited: Duration,
+}
+
+/// The answer's headers for the client. llama-server mirrors any origin with credentials, so its permissions are dropped.
+pub(crate) fn to_client(headers: &mut HeaderMap, told: &ModelServer<'_>) {
+    drop_connection_headers(headers);
+    headers.remove("keep-alive");
+    let cross_origin: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
+    cross_origin.iter().for_each(|name| drop(headers.remove(name)));
+    headers.insert("x-request-id", told.request.clone());
+    if let Ok(server) = HeaderValue::from_str(told.server) {
+        headers.insert("x-llama-warden-server", server);
+    }
+    let timing = format!("queue;dur={:.3}", told.waited.as_secs_f64() * 1000.0);
+    if let Ok(timing) = HeaderValue::try_from(timing) {
+        headers.append("server-timing", timing);
+    }
+    if is_event_stream(headers) {
+        // Without it, nginx collects a stream before it passes it on.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    }
+}
+
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    media_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+fn drop_connection_headers(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    named.iter().chain(&HOP_BY_HOP).for_each(|name| drop(headers.remove(name)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn hop_by_hop_headers_and_those_that_connection_names_are_dropped() {
+        let mut given =
+            headers(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers"), ("accept", "*/*")]);
+        drop_connection_headers(&mut given);
+        assert_eq!(given, headers(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn permissions_for_other_origins_do_not_reach_the_client() {
+        let mut given = headers(&[
+            ("access-control-allow-origin", "https://evil.example"),
+            ("access-control-allow-credentials", "true"),
+            ("content-type", "text/event-stream; charset=utf-8"),
+            ("content-encoding", "gzip"),
+        ]);
+        let request = HeaderValue::from_static("r1");
+        to_client(&mut given, &ModelServer { server: "a", request: &request, waited: Duration::from_micros(1500) });
+        let expected = headers(&[
+            ("content-type", "text/event-stream; charset=utf-8"),
+            ("content-encoding", "gzip"),
+            ("x-request-id", "r1"),
+            ("x-llama-warden-server", "a"),
+            ("server-timing", "queue;dur=1.500"),
+            ("x-accel-buffering", "no"),
+        ]);
+        assert_eq!(given, expected);
+    }
+}

@@ -1,0 +1,14 @@
+//! The bytes: a request to one launch of a server, over a connection of its own pool, and the answer back.
+//!
+//! A connection has no task: the request drives it, then the body of the answer does. Dropping either drops the connection, and with
+//! it llama-server learns that the client has left.
+
+mod body;
+mod headers;
+mod link;
+mod upstream;
+
+pub(crate) use body::{AnswerBody, StreamFault};
+pub(crate) use headers::{ModelServer, to_client, to_server};
+pub(crate) use link::RelayError;
+pub(crate) use upstream::Upstream;

@@ -1,0 +1,108 @@
+//! One launch of a server, as requests reach it, with its idle connections.
+//!
+//! llama-server closes a connection after 5 s without a request and after 100 requests, so none is used that comes near. The one that
+//! was used last is used first. A later launch has a pool of its own.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_probe::{ProbeAddress, Target};
+use llama_warden_support::lock;
+use tokio::time::Instant;
+
+use super::link::{Link, RelayError};
+use crate::body::HeldBody;
+
+/// Longest time that a connection is kept without a request.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Requests on one connection.
+const USES: u32 = 100;
+
+/// A launch that can be asked.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) server: ServerId,
+    pub(crate) incarnation: Incarnation,
+    address: ProbeAddress,
+    /// Put before every path.
+    pub(super) prefix: String,
+    pub(super) host: HeaderValue,
+    pub(super) authorization: Option<HeaderValue>,
+    idle: Mutex<Vec<Link>>,
+}
+
+impl Upstream {
+    pub(crate) fn new(server: ServerId, incarnation: Incarnation, target: &Target, key: Option<String>) -> Self {
+        let host = match &target.address {
+            ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
+            ProbeAddress::Unix(_) => "localhost".to_owned(),
+        };
+        let bearer = key.and_then(|key| HeaderValue::try_from(format!("Bearer {key}")).ok());
+        Self {
+            server,
+            incarnation,
+            address: target.address.clone(),
+            prefix: target.prefix.clone(),
+            host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
+            authorization: bearer,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Sends a request. `request` makes it anew where a kept connection turns out to be closed.
+    pub(super) async fn send(
+        &self,
+        request: impl Fn() -> Request<HeldBody>,
+    ) -> Result<(Response<Incoming>, Link), RelayError> {
+        while let Some(mut link) = self.take() {
+            match link.send(request()).await {
+                Ok(answer) => return Ok((answer, link)),
+                // Closed in the moment of its use: the next one, or a new one, takes it.
+                Err(RelayError::NotTaken) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut link = Link::connect(&self.address).await?;
+        let answer = link.send(request()).await?;
+        Ok((answer, link))
+    }
+
+    fn take(&self) -> Option<Link> {
+        let mut idle = lock(&self.idle);
+        while let Some(mut link) = idle.pop() {
+            if link.idle_since.elapsed() < IDLE && link.is_fresh() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer was read to its end.
+    pub(super) fn keep(self: &Arc<Self>, mut link: Link) {
+        if link.uses >= USES || !link.is_fresh() {
+            return;
+        }
+        link.idle_since = Instant::now();
+        let mut idle = lock(&self.idle);
+        idle.push(link);
+        if idle.len() == 1 {
+            drop(idle);
+            let this = Arc::downgrade(self);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(IDLE).await;
+                    let Some(upstream) = this.upgrade() else { return };
+                    let mut idle = lock(&upstream.idle);
+                    idle.retain(|link| link.idle_since.elapsed() < IDLE);
+                    if idle.is_empty() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What a path means: whether it takes a slot, where its model is named, and in which dialect its errors are written.
+
+use http::Method;
+
+/// The dialect of an error's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorDialect {
+    OpenAi,
+    Anthropic,
+}
+
+/// How a path is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PathMeaning {
+    /// Relayed to the server that the body names.
+    Body(Burden),
+    /// Relayed to the server that the query names in `model`; starts nothing and is no use.
+    Query,
+    /// Relayed to the server that the path names, with the rest of the path.
+    Upstream {
+        model: String,
+        rest: String,
+        burden: Burden,
+    },
+    /// Answered with a redirect to the path with a slash at its end.
+    Slash,
+    /// Answered by the router itself.
+    Own(OwnPath),
+    /// Refused: its only protection is the check of the origin, which a proxy removes.
+    Refused,
+    Unknown,
+}
+
+/// What a request is to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Burden {
+    /// It takes a slot, starts the server, and counts as its use.
+    Work,
+    /// It passes the queue. It starts the server where a client asks for an answer of the model.
+    Light,
+    /// It passes the queue and never starts anything.
+    Glance,
+}
+
+/// A path of the router's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnPath {
+    Health,
+    Models,
+    Model(String),
+    Running,
+    Props,
+}
+
+const WORK: &[&str] = &[
+    "/v1/chat/completions",
+    "/chat/completions",
+    "/v1/completions",
+    "/completions",
+    "/completion",
+    "/v1/responses",
+    "/responses",
+    "/v1/messages",
+    "/v1/embeddings",
+    "/embeddings",
+    "/embedding",
+    "/v1/rerank",
+    "/v1/reranking",
+    "/rerank",
+    "/reranking",
+    "/infill",
+    "/v1/audio/transcriptions",
+    "/audio/transcriptions",
+];
+
+const LIGHT: &[&str] = &[
+    "/v1/messages/count_tokens",
+    "/messages/count_tokens",
+    "/v1/chat/completions/input_tokens",
+    "/chat/completions/input_tokens",
+    "/v1/responses/input_tokens",
+    "/responses/input_tokens",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/v1/chat/completions/control",
+];
+
+const BY_QUERY: &[&str] = &["/props", "/slots", "/metrics", "/lora-adapters"];
+
+impl ErrorDialect {
+    pub(crate) fn of(path: &str) -> Self {
+        let path = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/')).map_or(path, |(_, rest)| rest);
+        let is_messages = path.trim_start_matches('/').trim_start_matches("v1/").starts_with("messages");
+        if is_messages { Self::Anthropic } else { Self::OpenAi }
+    }
+}
+
+/// The route of a request. `query` is its query, without the question mark.
+pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match path {
+        "/health" | "/v1/health" if reads => return PathMeaning::Own(OwnPath::Health),
+        "/v1/models" | "/models" if reads => return PathMeaning::Own(OwnPath::Models),
+        "/running" if reads => return PathMeaning::Own(OwnPath::Running),
+        "/props" if reads && !names_model(query) => return PathMeaning::Own(OwnPath::Props),
+        "/tools" | "/cors-proxy" => return PathMeaning::Refused,
+        _ => {}
+    }
+    if let Some(name) = path.strip_prefix("/v1/models/").or_else(|| path.strip_prefix("/models/")).filter(|_| reads) {
+        return decoded(name).map_or(PathMeaning::Unknown, |name| PathMeaning::Own(OwnPath::Model(name)));
+    }
+    if let Some(rest) = path.strip_prefix("/upstream/") {
+        return upstream(method, rest);
+    }
+    if *method == Method::POST && WORK.contains(&path) {
+        return PathMeaning::Body(Burden::Work);
+    }
+    if *method == Method::POST && LIGHT.contains(&path) {
+        return PathMeaning::Body(Burden::Light);
+    }
+    let is_slot = path.strip_prefix("/slots/").is_some_and(|slot| slot.bytes().all(|byte| byte.is_ascii_digit()));
+    if BY_QUERY.contains(&path) || is_slot {
+        return PathMeaning::Query;
+    }
+    if *method == Method::POST && path.starts_with("/v1/") {
+        PathMeaning::Body(Burden::Work)
+    } else {
+        PathMeaning::Unknown
+    }
+}
+
+fn upstream(method: &Method, rest: &str) -> PathMeaning {
+    let Some((model, rest)) = rest.split_once('/') else { return PathMeaning::Slash };
+    let Some(model) = decoded(model).filter(|model| !model.is_empty()) else { return PathMeaning::Unknown };
+    let rest = format!("/{rest}");
+    let burden = match find(method, &rest, "") {
+        PathMeaning::Body(burden) => burden,
+        PathMeaning::Refused => return PathMeaning::Refused,
+        // Assets of a user interface, and what only looks at the server.
+        _ => Burden::Glance,
+    };
+    PathMeaning::Upstream { model, rest, burden }
+}
+
+fn names_model(query: &str) -> bool {
+    query_value(query, "model").is_some_and(|model| !model.is_empty())
+}
+
+/// The value of a parameter in a query.
+pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if key == name { decoded(&value.replace('+', " ")) } else { None }
+    })
+}
+
+/// A percent-encoded text; `None` where it is not UTF-8 or not encoded so.
+pub(crate) fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'%' => {
+                let (hex, after) = after.split_at_checked(2)?;
+                bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+                rest = after;
+            }
+            other => bytes.push(*other),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_what_a_request_is_to_its_server() {
+        for (method, path, query, expected) in [
+            ("POST", "/v1/chat/completions", "", PathMeaning::Body(Burden::Work)),
+            ("POST", "/v1/messages", "", PathMeaning::Body(Burden::Work)),
+            ("POST", "/v1/messages/count_tokens", "", PathMeaning::Body(Burden::Light)),
+            ("POST", "/tokenize", "", PathMeaning::Body(Burden::Light)),
+            ("POST", "/v1/something/new", "", PathMeaning::Body(Burden::Work)),
+            ("GET", "/v1/something/new", "", PathMeaning::Unknown),
+            ("GET", "/slots", "model=a", PathMeaning::Query),
+            ("POST", "/slots/3", "model=a", PathMeaning::Query),
+            ("GET", "/props", "", PathMeaning::Own(OwnPath::Props)),
+            ("GET", "/props", "model=a", PathMeaning::Query),
+            ("GET", "/v1/models/org%2Fname:tag", "", PathMeaning::Own(OwnPath::Model("org/name:tag".into()))),
+            ("GET", "/health", "", PathMeaning::Own(OwnPath::Health)),
+            ("GET", "/upstream/a", "", PathMeaning::Slash),
+            ("GET", "/upstream/%zz/", "", PathMeaning::Unknown),
+            ("POST", "/tools", "", PathMeaning::Refused),
+            ("POST", "/upstream/a/tools", "", PathMeaning::Refused),
+            ("DELETE", "/v1/chat/completions", "", PathMeaning::Unknown),
+        ] {
+            assert_eq!(find(&method.parse().expect("method"), path, query), expected, "{method} {path}?{query}");
+        }
+        let upstream = |path: &str, method: Method| match find(&method, path, "") {
+            PathMeaning::Upstream { model, rest, burden } => (model, rest, burden),
+            other => (format!("{other:?}"), String::new(), Burden::Work),
+        };
+        assert_eq!(upstream("/upstream/a%2Fb/x.css", Method::GET), ("a/b".into(), "/x.css".into(), Burden::Glance));
+        assert_eq!(upstream("/upstream/a/completion", Method::POST), ("a".into(), "/completion".into(), Burden::Work));
+    }
+
+    #[test]
+    fn errors_are_written_in_the_dialect_of_the_path() {
+        for (path, expected) in [
+            ("/v1/messages", ErrorDialect::Anthropic),
+            ("/v1/messages/count_tokens", ErrorDialect::Anthropic),
+            ("/upstream/a/v1/messages", ErrorDialect::Anthropic),
+            ("/v1/chat/completions", ErrorDialect::OpenAi),
+        ] {
+            assert_eq!(ErrorDialect::of(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Requests evict idle servers whose memory their server needs.
+
+use llama_warden_config::AdmissionPolicy;
+use llama_warden_events::{Event, EvictionCause, ServerId, SuperviseCommand};
+
+use crate::fixtures::id;
+use crate::memory_simulation::MemorySimulation;
+
+impl MemorySimulation {
+    /// Requests wait for a server since this moment. Returns what is launched.
+    fn want(&mut self, name: &str) -> Vec<String> {
+        let oldest = self.elapsed();
+        self.command(SuperviseCommand::WantServer { server: id(name), oldest, priority: 0 });
+        self.answer_all()
+    }
+
+    /// The victims of each eviction.
+    fn evictions(&self) -> Vec<String> {
+        let evicted = |(server, event): &(ServerId, Event)| match event {
+            Event::EvictionPlanned { victims, because: EvictionCause::Memory } => {
+                let victims: Vec<_> = victims.iter().map(ServerId::as_str).collect();
+                Some(format!("{server}: {}", victims.join(" ")))
+            }
+            _ => None,
+        };
+        self.events.iter().filter_map(evicted).collect()
+    }
+
+    /// Starts these servers, and lets them be ready for so long that they may be evicted.
+    fn run(&mut self, servers: &[(&str, u64)]) {
+        let names: Vec<_> = servers.iter().map(|(name, _)| *name).collect();
+        self.start(&names);
+        for (name, units) in servers {
+            self.become_ready(name, 1, *units);
+        }
+        self.now += 20.0;
+        self.answer_all();
+    }
+}
+
+#[test]
+fn a_request_evicts_the_idle_server_whose_memory_it_needs_and_is_launched_once_that_is_gone() {
+    for policy in [AdmissionPolicy::Warn, AdmissionPolicy::Enforce] {
+        let mut simulation = MemorySimulation::new(10, policy, &[("a", 6), ("b", 6)]);
+        simulation.run(&[("a", 6)]);
+        assert_eq!(simulation.want("b"), [""; 0], "{policy:?}");
+        assert_eq!(simulation.evictions(), ["b: a"], "{policy:?}");
+        assert_eq!(simulation.answer_all(), [""; 0], "its memory is not free yet");
+        simulation.exit("a", 1);
+        assert_eq!(simulation.answer_all(), ["b#1"], "{policy:?}");
+        assert!(!simulation.published("b").contains(&"ServerWarned"));
+    }
+}
+
+#[test]
+fn the_smallest_set_that_frees_enough_is_evicted() {
+    let servers = [("a", 2), ("b", 6), ("c", 2), ("d", 6)];
+    let mut simulation = MemorySimulation::new(11, AdmissionPolicy::Enforce, &servers);
+    simulation.run(&servers[..3]);
+    simulation.want("d");
+    assert_eq!(simulation.evictions(), ["d: b"], "a and c together free too little");
+}
+
+#[test]
+fn what_fits_beside_the_others_evicts_nobody() {
+    let mut simulation = MemorySimulation::new(20, AdmissionPolicy::Enforce, &[("a", 6), ("b", 6)]);
+    simulation.run(&[("a", 6)]);
+    assert_eq!(simulation.want("b"), ["b#1"]);
+    assert_eq!(simulation.evictions(), [""; 0]);
+}
+
+#[test]
+fn what_never_fits_is_refused_without_an_eviction_or_gets_all_the_room_that_there_is() {
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 6), ("b", 60)]);
+    simulation.run(&[("a", 6)]);
+    assert_eq!(simulation.want("b"), [""; 0]);
+    assert_eq!(simulation.evictions(), [""; 0]);
+    assert_eq!(simulation.published("b"), ["MemoryEstimated", "ServerFailed"]);
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Warn, &[("a", 2), ("c", 2), ("b", 60)]);
+    simulation.run(&[("a", 2), ("c", 2)]);
+    assert_eq!(simulation.want("b"), [""; 0]);
+    assert_eq!(simulation.evictions(), ["b: a c"]);
+    simulation.exit("a", 1);
+    simulation.exit("c", 1);
+    assert_eq!(simulation.answer_all(), ["b#1"], "with a warning");
+}
+
+#[test]
+fn a_later_request_does_not_take_the_memory_that_an_earlier_one_waits_for() {
+    let servers = [("a", 6), ("b", 8), ("c", 4)];
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &servers);
+    simulation.run(&[("a", 6)]);
+    simulation.want("b");
+    assert_eq!(simulation.want("c"), [""; 0], "4 units are free, and b needs two of them");
+    simulation.exit("a", 1);
+    assert_eq!(simulation.answer_all(), ["b#1"]);
+    simulation.become_ready("b", 1, 8);
+    simulation.now += 20.0;
+    while simulation.evictions().len() < 2 {
+        simulation.advance_to_deadline();
+    }
+    assert_eq!(simulation.evictions()[1], "c: b");
+}
+
+#[test]
+fn a_person_who_starts_a_server_evicts_nobody_for_memory() {
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 6), ("b", 6)]);
+    simulation.run(&[("a", 6)]);
+    simulation.command(SuperviseCommand::StartServer { server: id("b") });
+    assert_eq!((simulation.answer_all(), simulation.evictions()), (vec![], vec![]));
+    assert_eq!(simulation.published("b"), ["MemoryEstimated", "ServerFailed"]);
+}

@@ -1,0 +1,56 @@
+//! Parses the hosts in `Host`, in an absolute request target, and in `Origin`.
+
+use std::net::IpAddr;
+
+use http::header;
+use http::request::Parts;
+use http::uri::Authority;
+
+/// Every host that the request names; `None` for one that cannot be parsed. A proper request names exactly one.
+pub fn named_hosts(request: &Parts) -> Vec<Option<Authority>> {
+    let target = request.uri.authority().map(|authority| parse(authority.as_str()));
+    let hosts = request.headers.get_all(header::HOST).iter();
+    target.into_iter().chain(hosts.map(|host| host.to_str().ok().and_then(parse))).collect()
+}
+
+/// The host of an origin such as `http://localhost:9888`; `None` for the origin `null`.
+pub fn host_of_origin(origin: &str) -> Option<Authority> {
+    origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).and_then(parse)
+}
+
+/// Whether the request names a host, and `is_served` takes each one that it names.
+///
+/// A page can rebind its name to a loopback address, and then it asks as "same origin"; its name in `Host` gives it away.
+pub fn names_served_hosts(request: &Parts, is_served: impl Fn(&str) -> bool) -> bool {
+    let hosts = named_hosts(request);
+    !hosts.is_empty() && hosts.iter().all(|host| host.as_ref().is_some_and(|host| is_served(bare_host(host))))
+}
+
+/// Whether the origin in `Origin` is another than the host that the request names. Browsers send the origin of the page.
+pub fn has_foreign_origin(request: &Parts) -> bool {
+    let mut origins = request.headers.get_all(header::ORIGIN).iter().peekable();
+    if origins.peek().is_none() {
+        return false;
+    }
+    let own = named_hosts(request);
+    origins.any(|origin| {
+        let origin = origin.to_str().ok().and_then(host_of_origin);
+        origin.is_none() || !own.contains(&origin)
+    })
+}
+
+fn parse(text: &str) -> Option<Authority> {
+    let authority: Authority = text.parse().ok()?;
+    (!authority.as_str().contains('@')).then_some(authority)
+}
+
+/// The host without its port, and without the brackets of an IPv6 address.
+pub fn bare_host(authority: &Authority) -> &str {
+    authority.host().trim_matches(['[', ']'])
+}
+
+/// Whether `host` is a loopback address, or `localhost` or below it, which browsers never resolve elsewhere.
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    host.parse::<IpAddr>().map_or(host == "localhost" || host.ends_with(".localhost"), |ip| ip.is_loopback())
+}

@@ -1,0 +1,16 @@
+//! What the servers of the daemon have in common: bound addresses, the accept loop around hyper with its limits and timeouts, and
+//! the checks of `Host` and `Origin`.
+//!
+//! * `listen`: [`Listeners`] are bound before anything is launched, so that an address in use fails the start.
+//! * `serve`: [`serve`] accepts connections and hands each request to an [`HttpService`].
+//! * `places`: which connections give way when there are too many.
+//! * `host`: the hosts that a request names, and the origin of the page that makes it.
+
+mod host;
+mod listen;
+mod places;
+mod serve;
+
+pub use host::{bare_host, has_foreign_origin, host_of_origin, is_loopback, named_hosts, names_served_hosts};
+pub use listen::{BindError, BoundTcp, ControlRebinder, ControlSocket, Listeners, admits};
+pub use serve::{AnsweredBody, ConnectionListener, HttpService, ServeLimits, TcpEnds, Transport, serve};
