@@ -323,7 +323,7 @@ impl ServerRecord {
                 self.restart_abandoned = Some(because.clone());
             }
             Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
-            Event::CommandAccepted { command } => match command {
+            Event::CommandAccepted { command, .. } => match command {
                 CommandSummary::Stop { .. } => (self.stopped_on_request, self.is_unloaded) = (true, false),
                 CommandSummary::Start | CommandSummary::Restart { .. } => {
                     (self.stopped_on_request, self.is_unloaded) = (false, false);
