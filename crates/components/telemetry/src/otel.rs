@@ -133,10 +133,12 @@ impl Exports {
     /// have ended, so that a collector that does not answer delays nothing else.
     pub async fn finish(self, bound: Duration) -> Vec<ExportError> {
         let Self { traces, metrics, logs, .. } = self;
+        // Longer than the wait for it, so that there is one answer to what is too slow.
+        let limit = 2 * bound;
         let ends = tokio::join!(
-            end(Exported::Spans, traces, bound, move |traces| drop(traces.shutdown_with_timeout(bound))),
-            end(Exported::Metrics, metrics, bound, move |metrics| drop(metrics.shutdown_with_timeout(bound))),
-            end(Exported::Logs, logs, bound, move |logs| drop(logs.shutdown_with_timeout(bound))),
+            end(Exported::Spans, traces, bound, move |traces| drop(traces.shutdown_with_timeout(limit))),
+            end(Exported::Metrics, metrics, bound, move |metrics| drop(metrics.shutdown_with_timeout(limit))),
+            end(Exported::Logs, logs, bound, move |logs| drop(logs.shutdown_with_timeout(limit))),
         );
         [ends.0, ends.1, ends.2].into_iter().flatten().collect()
     }
