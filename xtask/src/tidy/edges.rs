@@ -53,6 +53,8 @@ const TABLE: &str = "
     dialects: events support config plugin-files
     detectors: events requests plugin-files
     catalog: events + tiny-gguf
+    exit: events component config api-types
+    inventory: events exit config catalog support state-files api-types + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
     room: events config memory
@@ -77,7 +79,7 @@ const TABLE: &str = "
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
-    daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
+    daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \

@@ -125,7 +125,7 @@ fn each<T>(bus: &Bus, instrument: &dyn AsyncInstrument<T>, read: fn(&ServerRecor
         let server = server_attribute(id.as_str());
         read(record, &mut |value, attribute| match attribute {
             Some(attribute) => instrument.observe(value, &[server.clone(), attribute]),
-            None => instrument.observe(value, &[server.clone()]),
+            None => instrument.observe(value, std::slice::from_ref(&server)),
         });
     }
 }
