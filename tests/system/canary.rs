@@ -286,7 +286,7 @@ fn a_daemon_that_is_killed_amid_a_trial_begins_with_the_old_build() {
         let tried = daemon.event("the new build is tried", |event| {
             matches!(
                 &event.event,
-                Event::CommandAccepted { command: CommandSummary::ChangeBuild { build: BuildChange::Try { .. } } }
+                Event::CommandAccepted { command: CommandSummary::ChangeBuild { build: BuildChange::Try { .. } }, .. }
             )
         });
         let tried = tried.await.seq;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use llama_warden_events::Event;
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{DaemonOptions, Port, daemon_program, measured, sandbox};
+use llama_warden_tests::{DaemonOptions, Port, TestRequest, daemon_program, measured, sandbox};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -30,7 +31,7 @@ fn a_collector_that_cannot_be_used_is_one_warning_and_servers_run() {
             let daemon = sandbox.up_with(&fleet, &with(&variables)).await;
             daemon.ready("a").await;
             let log = daemon.log();
-            assert_eq!(log.matches("no spans are sent").count(), 1, "{log}");
+            assert_eq!(log.matches("OTEL_EXPORTER_OTLP").count(), 1, "{log}");
             assert!(!log.contains("hunter2"), "{log}");
             let mut check = sandbox.program(daemon_program());
             check.arg("--config").arg(daemon.config()).arg("check").envs(variables.iter().copied());
@@ -83,9 +84,31 @@ fn a_collector_that_is_not_there_or_fails_for_ever_delays_neither_servers_nor_th
             measured("S31", &format!("shutdown with a collector that is {collector}"), asked.elapsed());
             assert!(asked.elapsed() < Duration::from_secs(15), "{collector}: {:?}", asked.elapsed());
             let log = daemon.log();
-            assert!(log.matches("spans").count() <= 3, "{collector}: {log}");
+            // One when it begins to fail, and one at the end.
+            for signal in ["spans", "exports of metrics", "log records"] {
+                assert!(log.matches(&format!("{signal} did not reach")).count() <= 1, "{collector}: {log}");
+                assert!(log.matches(&format!("signal={signal}")).count() <= 2, "{collector}: {log}");
+            }
         });
     }
+}
+
+#[test]
+fn the_trace_of_a_request_is_in_the_event_of_its_command_and_a_bad_header_is_no_error() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for (header, expected) in [(trace, Some(trace)), ("00-short-01", None)] {
+            let request = TestRequest::post("/api/v1/servers/a/restart?wait=50s").header("traceparent", header);
+            let command = daemon.send(request).await.expect(200).json()["command"].as_u64();
+            let accepted = daemon.event("a", |event| Some(event.seq.get()) == command).await;
+            let Event::CommandAccepted { trace, .. } = &accepted.event else { panic!("{accepted:?}") };
+            assert_eq!(trace.as_ref().map(ToString::to_string).as_deref(), expected);
+        }
+    });
 }
 
 #[test]

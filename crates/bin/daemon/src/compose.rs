@@ -12,7 +12,7 @@ use llama_warden_readiness::Readiness;
 use llama_warden_router::Router;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
 use llama_warden_systemd::Systemd;
-use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
+use llama_warden_telemetry::{EventLog, ExportRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 
 use crate::config_watch::ConfigWatch;
@@ -23,8 +23,8 @@ use crate::token_file::TokenFile;
 
 /// The settings of each component; `settings` builds them.
 pub struct ComponentSettings {
-    /// Records spans, where the environment names a collector.
-    pub telemetry: Option<SpanRecorder>,
+    /// Records what is exported, where the environment names a collector.
+    pub telemetry: Option<ExportRecorder>,
     /// Keeps events on disk, where `logs.event-log` says so.
     pub event_log: Option<EventLog>,
     /// Built already: its taps have to be on the output lane before the first line.

@@ -1,7 +1,7 @@
 //! `up`: the daemon from its first file to its exit code.
 //!
 //! The guarantees rest on this order: the state directory is locked before anything is touched, addresses are bound before
-//! anything is launched, and spans are flushed after every server is gone.
+//! anything is launched, and spans, metrics and log records are flushed after every server is gone.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,10 +17,10 @@ use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
 use llama_warden_inventory::{Inventory, PortFile};
-use llama_warden_metrics::Metrics;
+use llama_warden_metrics::{Exemplars, Metrics};
 use llama_warden_router::Router;
 use llama_warden_support::fail_point;
-use llama_warden_telemetry::{EventLog, LogReopener, Tracing};
+use llama_warden_telemetry::{EventLog, ExportSettings, Exports, LogReopener};
 use tokio::sync::watch;
 
 use crate::compose::{ComponentSettings, compose};
@@ -41,8 +41,8 @@ const EVENTS_KEPT: usize = 4096;
 /// Longest time that a component may take to end once every server is gone.
 const COMPONENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time that a collector may take for the last spans, when every server is gone.
-const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time that a collector may take for what is left to send, when every server is gone.
+const EXPORT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Options of the command line, and compiled-in matchers and components.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ pub struct PreparedDaemon {
     state: StateDir,
     host: Host,
     signals: Signals,
-    tracing: Option<Tracing>,
+    exports: Option<Exports>,
     event_log: Option<LogReopener>,
     /// Number of configured servers.
     pub servers: usize,
@@ -117,19 +117,21 @@ impl PreparedDaemon {
             drain: daemon.shutdown_deadline + COMPONENT_TIMEOUT,
             cancel: COMPONENT_TIMEOUT,
         });
-        let tracing = settings::start_tracing(&boot);
+        let export_settings = ExportSettings::from_env();
+        let exports = settings::start_exports(&export_settings, host.bus().clone());
         let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
         let reopener = event_log.as_ref().map(EventLog::reopener);
         let resolver = FleetResolver::new(&inventory, profile, only, ports);
         let resolver = Arc::new(resolver.rereading(token_file.clone()).overriding(builds));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
-        let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
+        let exemplars = if export_settings.exports_traces() { Exemplars::Traces } else { Exemplars::None };
+        let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"), exemplars)
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;
         let memory_probe = settings::memory_probe();
         let components = ComponentSettings {
-            telemetry: tracing.as_ref().map(Tracing::recorder),
+            telemetry: exports.as_ref().map(Exports::recorder),
             event_log,
             token_file,
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
@@ -172,7 +174,7 @@ impl PreparedDaemon {
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
         fail_point("start-published");
-        Ok(Self { state, host, signals, tracing, event_log: reopener, servers, tcp, router })
+        Ok(Self { state, host, signals, exports, event_log: reopener, servers, tcp, router })
     }
 
     /// The bus, for observers in this process.
@@ -205,10 +207,10 @@ impl PreparedDaemon {
             signal = self.signals.run(commands, self.event_log, force) => Ok(Exit::Signaled(signal)),
         };
         fail_point("end-components-ended");
-        if let Some(tracing) = self.tracing
-            && let Err(error) = tracing.finish(SPAN_FLUSH_TIMEOUT).await
-        {
-            tracing::warn!(%error, "spans were lost");
+        if let Some(exports) = self.exports {
+            for error in exports.finish(EXPORT_FLUSH_TIMEOUT).await {
+                tracing::warn!(%error, "not everything was exported");
+            }
         }
         let forced: Option<Signal> = *forced.borrow();
         match (exit, forced) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_api_types::ExtraRoute;
+use llama_warden_bus::Bus;
 use llama_warden_component::Context;
 use llama_warden_config::{
     ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, MaxLoaded, OnDaemonDeath, RouterAddress,
@@ -28,7 +29,7 @@ use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
-use llama_warden_telemetry::{Tracing, TracingSettings};
+use llama_warden_telemetry::{ExportSettings, ExportSource, Exports};
 use nix::unistd::geteuid;
 use tokio::sync::watch;
 
@@ -162,17 +163,18 @@ fn router(configuration: &Configuration) -> Option<RouterSettings> {
     Some(RouterSettings { max_loaded, ..router })
 }
 
-/// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its
-/// variables is no reason not to run servers.
-pub fn start_tracing(boot: &BootId) -> Option<Tracing> {
-    let started = TracingSettings::from_env().and_then(|settings| {
-        settings.map(|settings| Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot)).transpose()
-    });
-    started.unwrap_or_else(|error| {
-        let error = with_source(&error);
-        tracing::warn!(error, "no spans are sent; fix or unset the OTEL_* variable");
-        None
-    })
+/// Exports traces, metrics and log records if the environment names a collector; otherwise nothing is started. What is wrong with the
+/// collector or its variables is no reason not to run servers.
+pub fn start_exports(settings: &ExportSettings, bus: Bus) -> Option<Exports> {
+    for problem in settings.problems() {
+        tracing::warn!(%problem, "this is not followed; fix or unset the OTEL_* variable");
+    }
+    let source = ExportSource { version: env!("CARGO_PKG_VERSION"), bus };
+    let (exports, errors) = settings.is_on().then(|| Exports::start(settings, &source))?;
+    for error in errors {
+        tracing::warn!(error = with_source(&error), "nothing of it is sent to the collector");
+    }
+    Some(exports)
 }
 
 /// Who is served over TCP.

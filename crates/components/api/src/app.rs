@@ -1,5 +1,6 @@
 //! Shared by all handlers: the application state, extractors of path parameters, and bodies of answers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
@@ -9,7 +10,7 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use llama_warden_api_types::{ApiProblem, ConfigurationPlace, ServerDetail, StatusReport};
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher, wall_time};
-use llama_warden_events::ServerId;
+use llama_warden_events::{ServerId, TraceParent};
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
 use serde::Serialize;
@@ -75,6 +76,17 @@ impl FromRequestParts<App> for KnownServer {
             Some((id, _)) => Ok(Self(id.clone())),
             None => Err(ApiProblem::unknown_server(&id).into()),
         }
+    }
+}
+
+/// The trace that the caller names in `traceparent`. A header that is none is no trace, and no error: the standard asks for that.
+pub(crate) struct CallerTrace(pub(crate) Option<TraceParent>);
+
+impl FromRequestParts<App> for CallerTrace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get("traceparent").and_then(|header| header.to_str().ok()?.parse().ok())))
     }
 }
 

@@ -23,13 +23,18 @@ pub(crate) const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const ACCEPT_TIMEOUT_WITH_FILES: Duration = Duration::from_secs(60);
 
 /// Sends a command and returns when its owner has accepted it, at most `limit` later.
-pub(crate) async fn send<C: CommandSet>(app: &AppState, command: C, limit: Duration) -> Result<Accepted, ApiProblem> {
+pub(crate) async fn send<C: CommandSet>(
+    app: &AppState,
+    request: impl Into<CommandRequest<C>>,
+    limit: Duration,
+) -> Result<Accepted, ApiProblem> {
+    let request = request.into();
     let clock = app.bus.clock();
     let deadline = Uptime::new(clock.now().as_duration() + limit);
     // Biased towards the answer: a shutdown is accepted and cancels this component in the same moment.
     let answer = tokio::select! {
         biased;
-        answer = app.commands.send(CommandRequest::new(command).by(deadline)) => answer,
+        answer = app.commands.send(request.by(deadline)) => answer,
         () = clock.sleep_until(Some(deadline)) => {
             Err(Refused::new(RefusalReason::Expired, format!("the command was not accepted within {limit:?}")))
         }

@@ -6,7 +6,7 @@ use llama_warden_component::{Component, Context, Ports};
 use llama_warden_events::NoCommand;
 
 use crate::route::MetricsHandler;
-use crate::{Exporter, METRICS_ROUTE, ServerScraper};
+use crate::{Exemplars, Exporter, METRICS_ROUTE, ServerScraper};
 
 /// Exports the snapshot as Prometheus metrics.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ impl Metrics {
     ///
     /// # Errors
     /// Only if [`catalogue()`](crate::catalogue()) and the `prometheus` crate disagree on what a valid family is.
-    pub fn new(context: &Context, version: &str) -> Result<Self, prometheus::Error> {
-        let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?;
+    pub fn new(context: &Context, version: &str, exemplars: Exemplars) -> Result<Self, prometheus::Error> {
+        let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?.with_exemplars(exemplars);
         let scraper = ServerScraper::new(context.bus().clone(), context.fleet());
         let servers_by_default = context.config().metrics().servers;
         Ok(Self { handler: MetricsHandler { exporter, scraper, servers_by_default } })

@@ -29,6 +29,17 @@ pub struct Exporter {
     registry: Registry,
     bus: Bus,
     lane: OutputLane,
+    exemplars: Exemplars,
+}
+
+/// Whether observations come with the trace that shows how they came about, in the format that has exemplars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exemplars {
+    /// No: launches have no traces.
+    #[default]
+    None,
+    /// With the ids of the traces of launches.
+    Traces,
 }
 
 impl Exporter {
@@ -39,7 +50,13 @@ impl Exporter {
         let collector = DaemonCollector { bus: bus.clone(), version: version.into(), descriptions: descriptions()? };
         let registry = Registry::new();
         registry.register(Box::new(collector))?;
-        Ok(Self { registry, bus, lane })
+        Ok(Self { registry, bus, lane, exemplars: Exemplars::None })
+    }
+
+    /// Sets the exemplars.
+    #[must_use]
+    pub fn with_exemplars(self, exemplars: Exemplars) -> Self {
+        Self { exemplars, ..self }
     }
 
     /// Answers a scrape in the format that its `Accept` header prefers, with what servers said of themselves if they were asked. Takes
@@ -49,7 +66,8 @@ impl Exporter {
         let snapshot = self.bus.snapshot();
         let mut page = Page::new(format, DAEMON_BYTES + SERVER_BYTES * snapshot.servers.len());
         page.add_gathered(&self.registry.gather());
-        servers::add(&mut page, &snapshot, &self.lane, self.bus.clock().now());
+        let moment = servers::Moment { now: self.bus.clock().now(), exemplars: self.exemplars };
+        servers::add(&mut page, &snapshot, &self.lane, moment);
         if let Some(own) = own {
             own::add(&mut page, own);
         }

@@ -31,6 +31,6 @@ mod text;
 
 pub use catalogue::{Family, FamilyKind, catalogue};
 pub use component::Metrics;
-pub use exporter::{Exporter, Exposition};
+pub use exporter::{Exemplars, Exporter, Exposition};
 pub use own::{OwnAnswers, ScrapeOutcome, ServerScraper};
 pub use route::METRICS_ROUTE;

@@ -62,7 +62,8 @@ mod tests {
         builder.configure("a");
         builder.launch("a", 1);
         let mut page = Page::new(Format::Text, 0);
-        servers::add(&mut page, &builder.snapshot, lane, builder.snapshot.elapsed);
+        let moment = servers::Moment { now: builder.snapshot.elapsed, exemplars: crate::Exemplars::None };
+        servers::add(&mut page, &builder.snapshot, lane, moment);
         let text = page.finish();
         let is_about_requests = |line: &&str| line.contains("request") || line.contains("slots");
         let samples = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));

@@ -4,12 +4,11 @@
 //! closed set (a reason, an outcome, a signal) appears when that value is first counted.
 
 use llama_warden_bus::{OutputCounters, OutputLane};
-use llama_warden_events::{FailureReason, ServerId, StreamName, Uptime};
+use llama_warden_events::{FailureReason, LaunchTraceId, ReadyVia, ServerId, StreamName, Uptime};
 use llama_warden_procfs::{ProcessTree, ticks_as_seconds};
 use llama_warden_requests::RequestRecord;
 use llama_warden_state::{Counters, Histogram, Phase, PhaseName, ServerRecord, Snapshot, Tally};
 
-use crate::Family;
 use crate::catalogue::{
     SERVER_BECAME_READY, SERVER_CPU, SERVER_EXITS, SERVER_FAILURES, SERVER_INFO, SERVER_LAUNCHES, SERVER_LOAD_PROGRESS,
     SERVER_OUTPUT_DROPPED, SERVER_OUTPUT_LINES, SERVER_PHASE, SERVER_READY, SERVER_READY_SECONDS,
@@ -17,7 +16,8 @@ use crate::catalogue::{
     SERVER_START_TIME, SERVER_STOP_SECONDS, SERVER_UPTIME,
 };
 use crate::requests::{self, requests_of};
-use crate::text::{Page, SeriesWriter};
+use crate::text::{Exemplar, Page, SeriesWriter};
+use crate::{Exemplars, Family};
 
 /// A server at the moment of the scrape.
 pub(crate) struct ServerReading<'a> {
@@ -32,6 +32,8 @@ pub(crate) struct ServerReading<'a> {
     /// What the kernel says of its process and of those that belong to it.
     used: Option<ProcessUse>,
     output: [(StreamName, OutputCounters); StreamName::ALL.len()],
+    /// The time that its latest launch took until it was ready, where launches have traces.
+    ready_exemplar: Option<Exemplar>,
 }
 
 /// Memory and processor time of a process and of what belongs to it: behind a wrapper script, the child has them.
@@ -66,6 +68,7 @@ impl<'a> ServerReading<'a> {
             was_launched: record.counters.launches > 0 || process.is_some(),
             used,
             output: StreamName::ALL.map(|stream| (stream, lane.counters(id, stream))),
+            ready_exemplar: None,
         }
     }
 }
@@ -105,7 +108,7 @@ impl ServerFamilies<'_> {
     ) {
         self.each(family, |writer, server| {
             if let Some(histogram) = histogram(server) {
-                writer.histogram(&[server.id], histogram);
+                writer.histogram(&[server.id], histogram, None);
             }
         });
     }
@@ -132,12 +135,30 @@ impl ServerFamilies<'_> {
     }
 }
 
-/// Adds every server of the snapshot as of `now`.
-pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Uptime) {
+/// The time of a scrape, and what it shows beside the values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Uptime,
+    pub(crate) exemplars: Exemplars,
+}
+
+/// A server that was taken over became ready under an earlier daemon, with another trace.
+fn ready_exemplar(snapshot: &Snapshot, id: &ServerId, record: &ServerRecord) -> Option<Exemplar> {
+    let ready = record.ready.filter(|ready| ready.via != ReadyVia::Adopted)?;
+    let trace = LaunchTraceId::of(&snapshot.boot, id, record.incarnation);
+    Some(Exemplar { value: ready.startup_seconds, trace })
+}
+
+/// Adds every server of the snapshot as of a moment.
+pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, moment: Moment) {
     // Read once for all servers.
     let is_any_running = snapshot.servers.values().any(|record| record.process.is_some());
     let processes = if is_any_running { ProcessTree::read() } else { ProcessTree::default() };
-    let servers = snapshot.servers.iter().map(|(id, record)| ServerReading::read(id, record, lane, &processes));
+    let Moment { now, exemplars } = moment;
+    let servers = snapshot.servers.iter().map(|(id, record)| {
+        let ready_exemplar = ready_exemplar(snapshot, id, record).filter(|_| exemplars == Exemplars::Traces);
+        ServerReading { ready_exemplar, ..ServerReading::read(id, record, lane, &processes) }
+    });
     let servers: Vec<_> = servers.collect();
     let mut all = ServerFamilies { page, servers: &servers };
     all.each(&SERVER_INFO, add_info);
@@ -153,7 +174,9 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: 
     });
     all.value(&SERVER_START_TIME, |server| Some(server.record.process.as_ref()?.spawned_at.as_unix_seconds()));
     all.of_launched(&SERVER_LOAD_PROGRESS, |server| load_progress(server.record));
-    all.histogram(&SERVER_READY_SECONDS, |server| Some(&server.record.ready_seconds));
+    all.each(&SERVER_READY_SECONDS, |writer, server| {
+        writer.histogram(&[server.id], &server.record.ready_seconds, server.ready_exemplar);
+    });
     all.histogram(&SERVER_STOP_SECONDS, |server| Some(&server.record.stop_seconds));
     all.of_launched(&SERVER_LAUNCHES, |server| server.record.counters.launches as f64);
     all.tally(&SERVER_BECAME_READY, |counters| &counters.became_ready);
@@ -211,8 +234,36 @@ mod tests {
 
     fn text(snapshot: &Snapshot, lane: &OutputLane, now: Uptime) -> String {
         let mut page = Page::new(Format::Text, 0);
-        add(&mut page, snapshot, lane, now);
+        add(&mut page, snapshot, lane, Moment { now, exemplars: Exemplars::None });
         page.finish()
+    }
+
+    #[test]
+    fn the_trace_of_a_launch_stands_at_its_time_to_ready_in_openmetrics_alone() {
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        builder.launch("a", 1);
+        builder.become_ready("a", 1);
+        let snapshot = &builder.snapshot;
+        let exemplars = |format, exemplars| {
+            let mut page = Page::new(format, 0);
+            add(&mut page, snapshot, &OutputLane::default(), Moment { now: snapshot.elapsed, exemplars });
+            let text = page.finish();
+            text.lines()
+                .filter(|line| line.contains(" # "))
+                .filter(|line| !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let found = exemplars(Format::OpenMetrics, Exemplars::Traces);
+        let trace = LaunchTraceId::of(&snapshot.boot, &SnapshotBuilder::id("a"), Incarnation::new(1));
+        let value = snapshot.servers["a"].ready.expect("is ready").startup_seconds;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("llama_warden_server_ready_seconds_bucket{server=\"a\",le="), "{found:?}");
+        assert!(found[0].ends_with(&format!(" 1 # {{trace_id=\"{trace}\"}} {value}")), "{found:?}");
+        for (format, wanted) in [(Format::Text, Exemplars::Traces), (Format::OpenMetrics, Exemplars::None)] {
+            assert_eq!(exemplars(format, wanted), Vec::<String>::new());
+        }
     }
 
     /// The value of the series that begins with `series`.

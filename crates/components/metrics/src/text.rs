@@ -5,6 +5,7 @@
 //!
 //! Invariants: a family has one head, before its first series; a family without a series is not written.
 
+use llama_warden_events::LaunchTraceId;
 use llama_warden_state::Histogram;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
@@ -27,6 +28,13 @@ pub(crate) struct FamilyHead<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: FamilyKind,
     pub(crate) help: &'a str,
+}
+
+/// An observation of a histogram, with the trace that shows how it came about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exemplar {
+    pub(crate) value: f64,
+    pub(crate) trace: LaunchTraceId,
 }
 
 /// Writes the series of one family.
@@ -102,19 +110,35 @@ impl SeriesWriter<'_> {
         self.sample(self.suffix, labels, None, value);
     }
 
-    /// Adds a series of a histogram; none where nothing has been observed.
-    pub(crate) fn histogram(&mut self, labels: &[&str], histogram: &Histogram) {
+    /// Adds a series of a histogram; none where nothing has been observed. The bucket of the exemplar gets it, where the format has
+    /// exemplars.
+    pub(crate) fn histogram(&mut self, labels: &[&str], histogram: &Histogram, exemplar: Option<Exemplar>) {
         let count = histogram.count();
         if count == 0 {
             return;
         }
         let pairs = || self.labels.iter().copied().zip(labels.iter().copied());
         let labels: Vec<_> = pairs().collect();
+        let mut exemplar = exemplar.filter(|_| self.page.format == Format::OpenMetrics);
         for (bound, cumulative) in histogram.cumulative().chain([(f64::INFINITY, count)]) {
             self.sample("_bucket", labels.iter().copied(), Some(bound), cumulative as f64);
+            if let Some(exemplar) = exemplar.take_if(|exemplar| exemplar.value <= bound) {
+                self.add_exemplar(exemplar);
+            }
         }
         self.sample("_sum", labels.iter().copied(), None, histogram.sum());
         self.sample("_count", labels.iter().copied(), None, count as f64);
+    }
+
+    /// Adds an exemplar to the sample that was written last.
+    fn add_exemplar(&mut self, exemplar: Exemplar) {
+        let text = &mut self.page.text;
+        text.pop();
+        text.push_str(" # {trace_id=\"");
+        text.push_str(&exemplar.trace.to_string());
+        text.push_str("\"} ");
+        push_number(text, exemplar.value);
+        text.push('\n');
     }
 
     fn write_head(&mut self) {
@@ -236,7 +260,7 @@ mod tests {
         let mut histogram = Histogram::new(&[0.5, 1.0]);
         histogram.observe(0.75);
         histogram.observe(7.0);
-        let write = |page: &mut Page| page.family(&family).histogram(&[], &histogram);
+        let write = |page: &mut Page| page.family(&family).histogram(&[], &histogram, None);
         assert_eq!(
             written(Format::OpenMetrics, write),
             "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"0.5\"} 0\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\n\
@@ -248,7 +272,10 @@ mod tests {
     #[test]
     fn a_family_without_a_series_is_not_written() {
         let family = Family { name: "h", kind: FamilyKind::Histogram, help: "H.", labels: &[] };
-        assert_eq!(written(Format::Text, |page| page.family(&family).histogram(&[], &Histogram::new(&[1.0]))), "");
+        assert_eq!(
+            written(Format::Text, |page| page.family(&family).histogram(&[], &Histogram::new(&[1.0]), None)),
+            ""
+        );
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Worker for SupervisorWorker {
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
             self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
-        let id = self.accept(&request.command, request.cause).await?;
+        let id = self.accept(&request).await?;
         if let SuperviseCommand::HandOver { .. } = &request.command {
             fail_point("hand-over-accepted");
         }
@@ -332,7 +332,7 @@ impl SupervisorWorker {
             match resolved.clone() {
                 Ok(resolved) => {
                     let QueuedChange { request, .. } = change;
-                    let id = self.accept(&request.command, request.cause).await?;
+                    let id = self.accept(&request).await?;
                     let command = request.command.clone();
                     request.accept(Some(id));
                     self.switch(&command, id, resolved, now).await?;
@@ -385,9 +385,10 @@ impl SupervisorWorker {
         Ok(())
     }
 
-    async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
-        let server = command.server().cloned();
-        let accepted = Event::CommandAccepted { command: command.summary() };
+    async fn accept(&self, request: &ReceivedCommand<SuperviseCommand>) -> Result<Seq, SupervisorError> {
+        let (server, cause) = (request.command.server().cloned(), request.cause);
+        let accepted =
+            Event::CommandAccepted { command: request.command.summary(), trace: request.trace.map(Box::new) };
         Ok(self.events.publish_acked(EventDraft { server, incarnation: None, cause, event: accepted }).await?)
     }
 

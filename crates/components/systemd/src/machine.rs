@@ -56,7 +56,7 @@ impl SystemdMachine {
         match event {
             Event::DaemonStarted { .. } => self.on_phase(DaemonPhase::Running, now),
             Event::DaemonStopping { .. } | Event::DaemonHandingOver { .. } => self.on_phase(DaemonPhase::Stopping, now),
-            Event::CommandAccepted { command: CommandSummary::Reload } => self.begin_reload(),
+            Event::CommandAccepted { command: CommandSummary::Reload, .. } => self.begin_reload(),
             Event::ConfigurationReloaded { .. } => self.end_reload(),
             // A configuration that is refused was read, so systemd waits for both messages.
             Event::ConfigurationRefused { .. } => {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn reload() -> Event {
-        Event::CommandAccepted { command: CommandSummary::Reload }
+        Event::CommandAccepted { command: CommandSummary::Reload, trace: None }
     }
 
     fn reloaded() -> Event {

@@ -74,7 +74,7 @@ async fn start_reload_and_stop_are_told_in_order() {
     manager.until("READY=1").await;
     bus.configure(&server("a")).await;
     manager.until("STATUS=0 of 1 servers ready").await;
-    bus.publish(EventDraft::daemon(Event::CommandAccepted { command: CommandSummary::Reload })).await;
+    bus.publish(EventDraft::daemon(Event::CommandAccepted { command: CommandSummary::Reload, trace: None })).await;
     assert!(manager.next().await.starts_with("RELOADING=1\nMONOTONIC_USEC="));
     bus.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger: "HUP".to_owned() })).await;
     manager.until("READY=1").await;

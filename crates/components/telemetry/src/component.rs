@@ -1,4 +1,4 @@
-//! The component that turns events into log lines and spans.
+//! The component that turns events into log lines, spans, metrics and log records.
 
 use std::convert::Infallible;
 
@@ -7,32 +7,32 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 
 use crate::line;
-use crate::spans::SpanRecorder;
+use crate::otel::ExportRecorder;
 
-/// Turns each event into one log line and, with a recorder, into spans.
+/// Turns each event into one log line, and hands it to the recorder of what is exported.
 #[derive(Debug)]
 pub struct Telemetry {
-    spans: Option<SpanRecorder>,
+    exports: Option<ExportRecorder>,
 }
 
 impl Telemetry {
-    /// A component that logs, and records spans if it is given a recorder.
-    pub const fn new(spans: Option<SpanRecorder>) -> Self {
-        Self { spans }
+    /// A component that logs, and exports what it is given a recorder for.
+    pub const fn new(exports: Option<ExportRecorder>) -> Self {
+        Self { exports }
     }
 
     fn on_delivery(&mut self, delivery: &Delivery) {
         match delivery {
             Delivery::Event(envelope) => {
                 line::log(envelope);
-                if let Some(spans) = &mut self.spans {
-                    spans.record(envelope);
+                if let Some(exports) = &mut self.exports {
+                    exports.record(envelope);
                 }
             }
             Delivery::Gap { missed, snapshot } => {
                 tracing::warn!(missed, seq = snapshot.seq.get(), "events came too fast; some are not in the log");
-                if let Some(spans) = &mut self.spans {
-                    spans.abandon();
+                if let Some(exports) = &mut self.exports {
+                    exports.abandon();
                 }
             }
         }

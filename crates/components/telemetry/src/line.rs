@@ -40,10 +40,10 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ServerConfigured { card } => log!(debug, envelope, port = card.port, "server configured"),
         Event::ServerRemoved => log!(info, envelope, "server removed from the configuration"),
         // The event that follows says what happens, and why.
-        Event::CommandAccepted { command: command @ (CommandSummary::ShutDown | CommandSummary::Reload) } => {
+        Event::CommandAccepted { command: command @ (CommandSummary::ShutDown | CommandSummary::Reload), .. } => {
             log!(debug, envelope, %command, "command accepted");
         }
-        Event::CommandAccepted { command } => log!(info, envelope, %command, "command accepted"),
+        Event::CommandAccepted { command, .. } => log!(info, envelope, %command, "command accepted"),
         Event::CommandCompleted { outcome } => {
             log!(info, envelope, %outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
         }
@@ -288,8 +288,8 @@ mod tests {
             (Event::ComponentFailed { component: "api".into(), error: "bind".into() }, Level::ERROR),
             (Event::ServerConfigured { card: card(&server("a")).into() }, Level::DEBUG),
             (Event::ServerRemoved, Level::INFO),
-            (Event::CommandAccepted { command: CommandSummary::Start }, Level::INFO),
-            (Event::CommandAccepted { command: CommandSummary::ShutDown }, Level::DEBUG),
+            (Event::CommandAccepted { command: CommandSummary::Start, trace: None }, Level::INFO),
+            (Event::CommandAccepted { command: CommandSummary::ShutDown, trace: None }, Level::DEBUG),
             (Event::CommandCompleted { outcome: CommandOutcome::Ready }, Level::INFO),
             (dialects([].into()), Level::INFO),
             (dialects([refusal].into()), Level::WARN),

@@ -160,7 +160,7 @@ mod tests {
             "memory estimated: weights bytes 4, kv bytes 3, compute bytes 2, gpu bytes 1"
         );
         assert_eq!(sentence(&envelope(Event::ServerRemoved)).text, "server removed from the configuration");
-        let accepted = |command| sentence(&envelope(Event::CommandAccepted { command })).text;
+        let accepted = |command| sentence(&envelope(Event::CommandAccepted { command, trace: None })).text;
         assert_eq!(accepted(CommandSummary::Stop { force: false }), "command accepted: stop");
         assert_eq!(accepted(CommandSummary::Restart { force: true }), "command accepted: restart by KILL");
         let outcome = CommandOutcome::Failed { reason: FailureReason::Crashed, detail: "gone".to_owned() };

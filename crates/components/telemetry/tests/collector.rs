@@ -1,73 +1,21 @@
-//! Spans as a collector gets them.
+//! Spans, metrics and log records as a collector gets them.
 
-#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+mod common;
+
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::http::StatusCode;
-use axum::routing::post;
-use llama_warden_bus::EventDraft;
-use llama_warden_component_kit::{TestBus, server};
-use llama_warden_events::{BootId, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, Signal, StopReason};
-use llama_warden_telemetry::{Telemetry, Tracing, TracingError, TracingSettings};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode as SpanStatus};
-use prost::Message;
+use common::{AMPLE, Collector, Run, attribute, failed};
+use llama_warden_events::{
+    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, LaunchTraceId, ProcessEnd, ReadyVia, Rung,
+    Signal, StopReason, Warning,
+};
+use llama_warden_telemetry::{ExportError, Exported};
+use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use tokio::net::TcpListener;
-
-/// Enough for any machine; only a failing test uses it up.
-const AMPLE: Duration = Duration::from_secs(20);
-
-/// A collector on a port of its own that decodes what it gets and gives the configured answer.
-struct Collector {
-    endpoint: String,
-    requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
-}
-
-impl Collector {
-    async fn start(answer: StatusCode) -> Self {
-        let requests = Arc::<Mutex<Vec<_>>>::default();
-        let received = requests.clone();
-        let take = move |body: Bytes| async move {
-            received.lock().expect("whole").push(ExportTraceServiceRequest::decode(body).expect("is OTLP"));
-            answer
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-        let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
-        let serve = axum::serve(listener, Router::new().route("/v1/traces", post(take)));
-        tokio::spawn(serve.into_future());
-        Self { endpoint, requests }
-    }
-
-    fn spans(&self) -> BTreeMap<String, Span> {
-        let requests = self.requests.lock().expect("whole");
-        let scopes = requests.iter().flat_map(|request| &request.resource_spans).flat_map(|spans| &spans.scope_spans);
-        scopes.flat_map(|scope| scope.spans.clone()).map(|span| (span.name.clone(), span)).collect()
-    }
-}
-
-fn tracing(endpoint: &str) -> Tracing {
-    let lookup = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.to_owned());
-    let settings = TracingSettings::from_lookup(lookup).expect("valid").expect("on");
-    Tracing::start(&settings, "1.2.3", &BootId::from_random(7)).expect("starts")
-}
-
-/// Plays events about one launch to the component and lets it end.
-async fn play(tracing: &Tracing, events: impl IntoIterator<Item = Event>) {
-    let mut bus = TestBus::new();
-    let component = bus.run(Telemetry::new(Some(tracing.recorder())));
-    let server = server("a");
-    bus.configure(&server).await;
-    for event in events {
-        bus.publish(EventDraft::incarnation(server.clone(), Incarnation::new(1), event)).await;
-    }
-    component.end().await;
-}
 
 fn launch() -> [Event; 2] {
     let argv = ["/opt/llama-server", "--api-key", "<redacted>"].into();
@@ -85,34 +33,11 @@ fn exit(code: u8) -> Event {
     Event::ServerExited { end: ProcessEnd::Exited { code }, swept: 0 }
 }
 
-/// An attribute as text.
-fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
-    let value = attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?.value.as_ref()?;
-    Some(match value {
-        Value::StringValue(text) => text.clone(),
-        Value::IntValue(number) => number.to_string(),
-        Value::BoolValue(truth) => truth.to_string(),
-        Value::ArrayValue(array) => array
-            .values
-            .iter()
-            .map(|item| match &item.value {
-                Some(Value::StringValue(text)) => text.clone(),
-                other => format!("{other:?}"),
-            })
-            .collect::<Vec<_>>()
-            .join(" "),
-        other => format!("{other:?}"),
-    })
-}
-
-fn failed(span: &Span) -> bool {
-    span.status.as_ref().is_some_and(|status| status.code() == SpanStatus::Error)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_launch_from_start_to_stop_is_one_trace() {
     let collector = Collector::start(StatusCode::OK).await;
-    let tracing = tracing(&collector.endpoint);
+    let run = Run::start(&collector.endpoint, &[]);
+    let boot = run.bus.bus().snapshot().boot;
     let rung = Rung { index: 0, signal: Signal::TERM };
     let stop = [
         ready(),
@@ -121,13 +46,15 @@ async fn one_launch_from_start_to_stop_is_one_trace() {
         exit(0),
         Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 0.01 },
     ];
-    play(&tracing, launch().into_iter().chain(stop)).await;
-    tracing.finish(AMPLE).await.expect("everything arrives");
+    let lost = run.play(launch().into_iter().chain(stop), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
 
     let spans = collector.spans();
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["launch", "load", "server start", "server stop"]);
     let start = &spans["server start"];
     assert!(start.parent_span_id.is_empty());
+    let id = LaunchTraceId::of(&boot, &llama_warden_component_kit::server("a"), Incarnation::new(1));
+    assert_eq!(start.trace_id, id.as_number().to_be_bytes(), "others know the id too");
     for span in spans.values() {
         assert_eq!(span.trace_id, start.trace_id);
         assert!(span.name == start.name || span.parent_span_id == start.span_id, "{}", span.name);
@@ -154,21 +81,21 @@ async fn one_launch_from_start_to_stop_is_one_trace() {
     assert_eq!(stop.events.len(), 1);
     assert_eq!(attribute(&stop.events[0].attributes, "llama_warden.signal").as_deref(), Some("TERM"));
 
-    let requests = collector.requests.lock().expect("whole");
-    let resource = &requests[0].resource_spans[0].resource.as_ref().expect("is named").attributes;
+    let received = collector.received.lock().expect("whole");
+    let resource = &received.traces[0].resource_spans[0].resource.as_ref().expect("is named").attributes;
     assert_eq!(attribute(resource, "service.name").as_deref(), Some("llama-warden"));
     assert_eq!(attribute(resource, "service.version").as_deref(), Some("1.2.3"));
-    assert_eq!(attribute(resource, "service.instance.id").as_deref(), Some("0000000000000007"));
+    assert_eq!(attribute(resource, "service.instance.id"), Some(boot.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_failed_is_an_error_with_its_reason() {
     let collector = Collector::start(StatusCode::OK).await;
-    let tracing = tracing(&collector.endpoint);
+    let run = Run::start(&collector.endpoint, &[]);
     let detail = "the model file is cut off".to_owned();
     let failure = Event::ServerFailed { reason: FailureReason::ModelInvalid, detail: detail.clone(), lines: vec![] };
-    play(&tracing, launch().into_iter().chain([exit(1), failure])).await;
-    tracing.finish(AMPLE).await.expect("everything arrives");
+    let lost = run.play(launch().into_iter().chain([exit(1), failure]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
 
     let spans = collector.spans();
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["launch", "load", "server start"]);
@@ -182,11 +109,11 @@ async fn a_start_that_failed_is_an_error_with_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_nobody_asked_for_is_a_span_of_its_own() {
     let collector = Collector::start(StatusCode::OK).await;
-    let tracing = tracing(&collector.endpoint);
+    let run = Run::start(&collector.endpoint, &[]);
     let killed =
         Event::ServerExited { end: ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false }, swept: 0 };
-    play(&tracing, launch().into_iter().chain([ready(), killed])).await;
-    tracing.finish(AMPLE).await.expect("everything arrives");
+    let lost = run.play(launch().into_iter().chain([ready(), killed]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
     let spans = collector.spans();
     let exit = &spans["server exit"];
     assert!(failed(exit) && !failed(&spans["server start"]));
@@ -197,9 +124,9 @@ async fn an_end_that_nobody_asked_for_is_a_span_of_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_under_way_at_the_end_is_sent_as_incomplete() {
     let collector = Collector::start(StatusCode::OK).await;
-    let tracing = tracing(&collector.endpoint);
-    play(&tracing, launch()).await;
-    tracing.finish(AMPLE).await.expect("everything arrives");
+    let run = Run::start(&collector.endpoint, &[]);
+    let lost = run.play(launch(), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
     for (name, incomplete) in [("launch", None), ("load", Some("true")), ("server start", Some("true"))] {
         let span = &collector.spans()[name];
         assert_eq!(attribute(&span.attributes, "llama_warden.incomplete").as_deref(), incomplete, "{name}");
@@ -208,23 +135,156 @@ async fn what_was_under_way_at_the_end_is_sent_as_incomplete() {
 
 /// Fault S31.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spans_that_the_collector_refuses_are_reported_as_lost() {
+async fn what_the_collector_refuses_is_reported_as_lost() {
     let collector = Collector::start(StatusCode::BAD_REQUEST).await;
-    let tracing = tracing(&collector.endpoint);
-    play(&tracing, launch().into_iter().chain([ready()])).await;
-    let finished = tracing.finish(AMPLE).await;
-    assert!(matches!(finished, Err(TracingError::Lost { spans: 3 })), "{finished:?}");
+    let run = Run::start(&collector.endpoint, &[]);
+    let lost = run.play(launch().into_iter().chain([ready()]), AMPLE).await;
+    let lost = lost.iter().map(|error| match error {
+        ExportError::Lost { signal, lost } => (*signal, *lost),
+        other => panic!("{other}"),
+    });
+    let lost: Vec<_> = lost.collect();
+    assert_eq!(lost[0], (Exported::Spans, 3), "{lost:?}");
+    assert!(lost[1].0 == Exported::Metrics && lost[2].0 == Exported::Logs, "{lost:?}");
+}
+
+/// Fault S31.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_queue_drops_is_counted_as_lost() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let endpoint = format!("http://{}", silent.local_addr().expect("is bound"));
+    // Each export fails after 50 ms, and meanwhile more comes than the queue holds.
+    let variables = [
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "50"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "8"),
+        ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "8"),
+    ];
+    let run = Run::start(&endpoint, &variables);
+    let removed =
+        std::iter::repeat_with(|| Event::ServerWarned { warning: Warning::OptionDropped, detail: String::new() });
+    let lost = run.play(launch().into_iter().chain(removed.take(500)), AMPLE).await;
+    // The two of the launch, and the warnings.
+    assert!(matches!(lost[..], [ExportError::Lost { signal: Exported::Logs, lost: 502 }]), "{lost:?}");
 }
 
 /// Fault S31.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_never_answers_holds_the_end_up_no_longer_than_told() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let tracing = tracing(&format!("http://{}", silent.local_addr().expect("is bound")));
-    play(&tracing, launch().into_iter().chain([ready()])).await;
+    let run = Run::start(&format!("http://{}", silent.local_addr().expect("is bound")), &[]);
     let (began, bound) = (Instant::now(), Duration::from_millis(200));
-    let finished = tracing.finish(bound).await;
-    assert!(matches!(finished, Err(TracingError::Slow { .. })), "{finished:?}");
+    let finished = run.play(launch().into_iter().chain([ready()]), bound).await;
+    assert!(
+        matches!(finished[..], [ExportError::Slow { .. }, ExportError::Slow { .. }, ExportError::Slow { .. }]),
+        "{finished:?}"
+    );
     // Its own limit for an answer is 10 s.
     assert!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_continues_the_trace_of_its_sender_and_the_launch_has_a_link_to_it() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let run = Run::start(&collector.endpoint, &[]);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("valid");
+    let accepted = Event::CommandAccepted { command: CommandSummary::Start, trace: Some(Box::new(trace)) };
+    let completed = Event::CommandCompleted { outcome: CommandOutcome::Ready };
+    let events = [accepted].into_iter().chain(launch()).chain([ready(), completed]);
+    let lost = run.play(events, AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    let spans = collector.spans();
+    let (command, start) = (&spans["command start"], &spans["server start"]);
+    assert_eq!(command.trace_id, trace.trace_id().to_be_bytes());
+    assert_eq!(command.parent_span_id, trace.span_id().to_be_bytes());
+    assert_eq!(attribute(&command.attributes, "llama_warden.server.id").as_deref(), Some("a"));
+    assert!(command.end_time_unix_nano >= start.end_time_unix_nano && !failed(command));
+    assert_ne!(start.trace_id, command.trace_id, "a launch outlives the request");
+    let [link] = &start.links[..] else { panic!("{:?}", start.links) };
+    assert_eq!((&link.trace_id, &link.span_id), (&command.trace_id, &command.span_id));
+    let logs = collector.logs();
+    assert_eq!(logs["CommandAccepted"].span_id, command.span_id);
+    assert_eq!(logs["CommandCompleted"].trace_id, command.trace_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_log_records_in_the_trace_of_their_launch() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let run = Run::start(&collector.endpoint, &[]);
+    let failure = Event::ServerFailed {
+        reason: FailureReason::ModelInvalid,
+        detail: "the model file is cut off".to_owned(),
+        lines: vec![],
+    };
+    let lost = run.play(launch().into_iter().chain([exit(1), failure]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    let (logs, spans) = (collector.logs(), collector.spans());
+    let failed = &logs["ServerFailed"];
+    assert_eq!(failed.severity_number(), SeverityNumber::Error);
+    assert_eq!(failed.severity_text, "ERROR");
+    assert_eq!(attribute(&failed.attributes, "llama_warden.server.id").as_deref(), Some("a"));
+    assert_eq!(attribute(&failed.attributes, "llama_warden.server.incarnation").as_deref(), Some("1"));
+    let body = format!("{:?}", failed.body);
+    assert!(body.contains("server failed: model-invalid, the model file is cut off"), "{body}");
+    for name in ["LaunchBegan", "ServerFailed"] {
+        let (record, start) = (&logs[name], &spans["server start"]);
+        assert_eq!((&record.trace_id, &record.span_id), (&start.trace_id, &start.span_id), "{name}");
+    }
+    assert!(!logs.contains_key("ServerConfigured"), "of level debug");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_the_state_at_the_moment_of_the_export() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let run = Run::start(&collector.endpoint, &[]);
+    let lost = run.play(launch().into_iter().chain([ready()]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    let metrics = collector.metrics();
+    let number = |name: &str| {
+        let data = metrics[&format!("llama_warden.server.{name}")].data.clone().expect("has data");
+        let points = match data {
+            Data::Sum(sum) => {
+                assert!(sum.is_monotonic, "{name}");
+                sum.data_points
+            }
+            Data::Gauge(gauge) => gauge.data_points,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(attribute(&points[0].attributes, "llama_warden.server.id").as_deref(), Some("a"));
+        match points[0].value {
+            Some(Number::AsInt(number)) => number,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(["launches", "running", "ready"].map(number), [1, 1, 1]);
+    let ready = &metrics["llama_warden.server.ready.duration"];
+    let Some(Data::Histogram(histogram)) = &ready.data else { panic!("{ready:?}") };
+    assert_eq!(
+        (ready.unit.as_str(), histogram.data_points[0].count, histogram.data_points[0].sum),
+        ("s", 1, Some(0.5))
+    );
+    assert!(!metrics.contains_key("llama_warden.server.failures"), "nothing has failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_counted_by_reason() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let run = Run::start(&collector.endpoint, &[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_LOGS_EXPORTER", "none")]);
+    let failure = Event::ServerFailed { reason: FailureReason::ModelInvalid, detail: String::new(), lines: vec![] };
+    let lost = run.play(launch().into_iter().chain([exit(1), failure]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(collector.spans().is_empty() && collector.logs().is_empty(), "they are switched off");
+    let metrics = collector.metrics();
+    let Some(Data::Sum(failures)) = &metrics["llama_warden.server.failures"].data else { panic!("{metrics:?}") };
+    assert_eq!(attribute(&failures.data_points[0].attributes, "error.type").as_deref(), Some("model-invalid"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_reach_the_collector() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let run = Run::start(&collector.endpoint, &[("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=models")]);
+    let lost = run.play(launch().into_iter().chain([ready()]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(collector.received.lock().expect("whole").headers[0]["x-tenant"], "models");
 }

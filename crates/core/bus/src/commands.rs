@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use llama_warden_events::{CommandSet, NoCommand, RefusalReason, Refused, Seq, Uptime};
+use llama_warden_events::{CommandSet, NoCommand, RefusalReason, Refused, Seq, TraceParent, Uptime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Bus, Clock};
@@ -28,6 +28,8 @@ pub struct CommandRequest<C> {
     pub cause: Option<Seq>,
     /// After this time the command is refused instead of delivered.
     pub deadline: Option<Uptime>,
+    /// The trace that its sender continues.
+    pub trace: Option<TraceParent>,
 }
 
 impl<C: CommandSet> From<C> for CommandRequest<C> {
@@ -39,13 +41,20 @@ impl<C: CommandSet> From<C> for CommandRequest<C> {
 impl<C> CommandRequest<C> {
     /// A request without a cause or a deadline.
     pub const fn new(command: C) -> Self {
-        Self { command, cause: None, deadline: None }
+        Self { command, cause: None, deadline: None, trace: None }
     }
 
     /// Sets the event that led to it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Option<Seq>>) -> Self {
         self.cause = cause.into();
+        self
+    }
+
+    /// Sets the trace that its sender continues.
+    #[must_use]
+    pub fn traced(mut self, trace: Option<TraceParent>) -> Self {
+        self.trace = trace;
         self
     }
 
@@ -282,7 +291,8 @@ impl<C: CommandSet> CommandReceiver<C> {
                 answer(reply, Err(Refused::new(RefusalReason::Expired, "its deadline had passed")));
                 continue;
             }
-            return ReceivedCommand { command: request.command, cause: request.cause, after, reply };
+            let CommandRequest { command, cause, trace, .. } = request;
+            return ReceivedCommand { command, cause, trace, after, reply };
         }
     }
 }
@@ -294,6 +304,8 @@ pub struct ReceivedCommand<C> {
     pub command: C,
     /// The event that led to it.
     pub cause: Option<Seq>,
+    /// The trace that its sender continues.
+    pub trace: Option<TraceParent>,
     /// The last event that was visible when it was sent.
     pub(crate) after: Seq,
     reply: Reply,

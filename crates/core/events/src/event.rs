@@ -11,7 +11,8 @@ use strum::{IntoStaticStr, VariantNames};
 use crate::{
     ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, EvictionCause, FailureReason,
     FileRefusal, HookOutcome, HookPoint, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd,
-    ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Uptime, Warning,
+    ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, TraceParent, Uptime,
+    Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
@@ -96,6 +97,9 @@ pub enum Event {
     CommandAccepted {
         /// The command.
         command: CommandSummary,
+        /// The trace that its sender continues, where it named one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<Box<TraceParent>>,
     },
     /// An accepted command has reached its goal, or can no longer reach it; `cause` is the command's id. (supervisor)
     CommandCompleted {

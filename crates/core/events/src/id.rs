@@ -122,6 +122,11 @@ impl BootId {
     pub const fn from_random(random: u64) -> Self {
         Self(random)
     }
+
+    /// The number itself.
+    pub const fn as_number(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for BootId {

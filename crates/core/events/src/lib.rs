@@ -22,6 +22,7 @@ mod id;
 mod process;
 mod reason;
 mod signal;
+mod trace;
 mod words;
 
 pub use argument_list::ArgumentList;
@@ -43,3 +44,4 @@ pub use id::{BootId, EventPosition, Incarnation, InvalidBootId, InvalidEventPosi
 pub use process::ProcessEnd;
 pub use reason::{EvictionCause, FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};
+pub use trace::{InvalidTraceParent, LaunchTraceId, TraceParent};

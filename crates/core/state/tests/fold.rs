@@ -382,7 +382,7 @@ fn an_unloaded_server_is_not_missed_until_it_has_been_ready_or_fails_or_a_person
     assert!(!is_missed(&story), "it loads for a request");
     story.tell(2, [ready()]);
     assert!(!story.record().is_unloaded && !is_missed(&story));
-    let stop = Event::CommandAccepted { command: CommandSummary::Stop { force: false } };
+    let stop = Event::CommandAccepted { command: CommandSummary::Stop { force: false }, trace: None };
     for (incarnation, event) in [(1, stop), (1, failed(FailureReason::Unkillable))] {
         let mut story = evicted();
         story.tell(incarnation, [event]);

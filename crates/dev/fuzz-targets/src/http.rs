@@ -153,7 +153,7 @@ async fn own(mut inbox: CommandReceiver<SuperviseCommand>, events: Publisher, co
     loop {
         let request = inbox.recv().await;
         commands.fetch_add(1, Ordering::Relaxed);
-        let accepted = Event::CommandAccepted { command: CommandSummary::ShutDown };
+        let accepted = Event::CommandAccepted { command: CommandSummary::ShutDown, trace: None };
         let Ok(command) = events.publish_acked(EventDraft::daemon(accepted)).await else { return };
         request.accept(Some(command));
         let completed = Event::CommandCompleted { outcome: CommandOutcome::Stopped };

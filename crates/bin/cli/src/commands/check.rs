@@ -9,7 +9,7 @@ use llama_warden_daemon::{
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
-use llama_warden_telemetry::{LogError, LoggingSettings, TracingError, TracingSettings};
+use llama_warden_telemetry::{ExportSettings, LogError, LoggingSettings, VariableProblem};
 use serde_json::json;
 
 use super::models;
@@ -45,7 +45,7 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     let loaded = &inventory.loaded;
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
-    warnings.extend(tracing_warning());
+    warnings.extend(export_warnings());
     problems.0.extend(logging_problem());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     for problem in option_check::problems(&inventory).await? {
@@ -109,16 +109,14 @@ impl Findings {
     }
 }
 
-/// What keeps `up` from sending spans, if the environment asks for them.
-fn tracing_warning() -> Option<ConfigProblem> {
-    match TracingSettings::from_env().err()? {
-        TracingError::Variable { variable, value, problem } => {
-            let message = format!("`{value}`: {problem}");
-            let location = Location::Variable(variable.into());
-            Some(ConfigProblem::warning(&location, message, "fix or unset it; until then no spans are sent"))
-        }
-        _ => None,
-    }
+/// What `up` warns of in the variables of OpenTelemetry.
+fn export_warnings() -> Vec<ConfigProblem> {
+    let warning = |problem: &VariableProblem| {
+        let location = Location::Variable(problem.variable.into());
+        let message = format!("`{}`: {}", problem.value, problem.problem);
+        ConfigProblem::warning(&location, message, "fix or unset it; the daemon starts all the same")
+    };
+    ExportSettings::from_env().problems().iter().map(warning).collect()
 }
 
 /// What `up` refuses in the variables of its log.

@@ -7,11 +7,12 @@ use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
 use llama_warden_api_types::{ApiProblem, CommandAnswer, ShutdownAnswer};
+use llama_warden_bus::CommandRequest;
 use llama_warden_events::{CommandOutcome, ServerId, SuperviseCommand};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::app::{App, KnownServer, json};
+use crate::app::{App, CallerTrace, KnownServer, json};
 use crate::command::{ACCEPT_TIMEOUT, CommandGoal, CommandWaiter, answer_status, send};
 use crate::problem::ProblemResponse;
 use crate::query::{DurationParameter, StrictQuery, SwitchParameter, WaitQuery, query_schema};
@@ -35,10 +36,11 @@ pub(super) const START: Route = Route {
 async fn start(
     State(app): State<App>,
     KnownServer(server): KnownServer,
+    CallerTrace(trace): CallerTrace,
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::StartServer { server: server.clone() };
-    perform(app, server, command, query.wait).await
+    perform(app, server, CommandRequest::new(command).traced(trace), query.wait).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -63,11 +65,12 @@ pub(super) const STOP: Route = Route {
 async fn stop(
     State(app): State<App>,
     KnownServer(server): KnownServer,
+    CallerTrace(trace): CallerTrace,
     StrictQuery(query): StrictQuery<StopQuery>,
 ) -> Result<Response, ProblemResponse> {
     let grace = query.grace.map(|grace| grace.0);
     let command = SuperviseCommand::StopServer { server: server.clone(), grace, force: query.force.is_on() };
-    perform(app, server, command, query.wait).await
+    perform(app, server, CommandRequest::new(command).traced(trace), query.wait).await
 }
 
 pub(super) const RESTART: Route = Route {
@@ -80,11 +83,12 @@ pub(super) const RESTART: Route = Route {
 async fn restart(
     State(app): State<App>,
     KnownServer(server): KnownServer,
+    CallerTrace(trace): CallerTrace,
     StrictQuery(query): StrictQuery<StopQuery>,
 ) -> Result<Response, ProblemResponse> {
     let grace = query.grace.map(|grace| grace.0);
     let command = SuperviseCommand::RestartServer { server: server.clone(), grace, force: query.force.is_on() };
-    perform(app, server, command, query.wait).await
+    perform(app, server, CommandRequest::new(command).traced(trace), query.wait).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -121,13 +125,13 @@ async fn shut_down(
 async fn perform(
     app: App,
     server: ServerId,
-    command: SuperviseCommand,
+    request: CommandRequest<SuperviseCommand>,
     wait: Option<DurationParameter>,
 ) -> Result<Response, ProblemResponse> {
     // Subscribed before the command is sent, so that its completion cannot be missed.
     let events = app.bus.subscribe("api");
-    let goal = CommandGoal::of(&command, &events.snapshot());
-    let accepted = send(&app, command, ACCEPT_TIMEOUT).await?;
+    let goal = CommandGoal::of(&request.command, &events.snapshot());
+    let accepted = send(&app, request, ACCEPT_TIMEOUT).await?;
     let outcome = match (wait, accepted.id) {
         (Some(wait), Some(command)) => CommandWaiter { events, command, goal }.within(&app, wait.0).await,
         _ => None,

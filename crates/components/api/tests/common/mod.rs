@@ -296,7 +296,7 @@ async fn run_owner(
             request.refuse(Refused::new(RefusalReason::WrongPhase, "it is locked"));
             continue;
         }
-        let accepted = Event::CommandAccepted { command: summary.clone() };
+        let accepted = Event::CommandAccepted { command: summary.clone(), trace: request.trace.map(Box::new) };
         let accepted = EventDraft { server: server.clone(), ..EventDraft::daemon(accepted) };
         let command = events.publish_acked(accepted).await.expect("open");
         request.accept(Some(command));
@@ -336,7 +336,8 @@ async fn switch(request: ReceivedCommand<SuperviseCommand>, events: &Publisher) 
         return request.refuse(Refused::new(RefusalReason::UnknownProfile, "there is no such profile"));
     }
     let command = CommandSummary::ActivateProfile { profile: profile.clone() };
-    let command = events.publish_acked(EventDraft::daemon(Event::CommandAccepted { command })).await.expect("open");
+    let command =
+        events.publish_acked(EventDraft::daemon(Event::CommandAccepted { command, trace: None })).await.expect("open");
     request.accept(Some(command));
     let lists = SwitchPlan { start: vec![id("slow")], keep: vec![id("good")], ..SwitchPlan::default() };
     let plan = SwitchPlan { profile: profile.clone(), ..lists };

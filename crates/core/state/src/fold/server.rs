@@ -172,7 +172,7 @@ impl ServerRecord {
                 self.restart_abandoned = Some(because.clone());
             }
             Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
-            Event::CommandAccepted { command } => match command {
+            Event::CommandAccepted { command, .. } => match command {
                 CommandSummary::Stop { .. } | CommandSummary::Start | CommandSummary::Restart { .. } => {
                     self.stop_is_latest = matches!(command, CommandSummary::Stop { .. });
                     (self.stopped_on_request, self.is_unloaded) = (self.stop_is_latest, false);

@@ -213,7 +213,7 @@ impl Simulation {
 
     fn accept(&mut self, command: &SuperviseCommand) -> Result<Seq, BrokenPromise> {
         let server = command.server().cloned();
-        let event = Event::CommandAccepted { command: command.summary() };
+        let event = Event::CommandAccepted { command: command.summary(), trace: None };
         self.publish_acked(EventDraft { server, incarnation: None, cause: None, event })
     }
 

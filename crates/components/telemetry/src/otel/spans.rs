@@ -5,24 +5,72 @@
 //! follows in the same trace and has an event for each signal. An exit that nobody requested is a `server exit` of no
 //! duration.
 //!
+//! A command whose sender named its trace has a span there, to which the spans that it leads to have links.
+//!
 //! Times: a launch starts at the wall time of its first event. All later times add the time elapsed since then, so a clock
 //! that is set back or forward does not change the length of a span.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use llama_warden_events::{
-    ArgumentList, Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal, Uptime,
+    ArgumentList, Envelope, Event, FailureReason, Incarnation, LaunchTraceId, ProcessEnd, Rung, ServerId, Signal,
+    Uptime,
 };
-use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{
+    Link, Span as _, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer, TracerProvider,
+};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
-use opentelemetry_sdk::trace::{SdkTracer, Span};
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span};
+
+use super::collector::{self, DeliveryCount, Exported, SpanCount};
+use super::commands::{CommandAim, CommandSpans};
+use super::ids::LaunchIds;
+use super::settings::{BatchSettings, SignalSettings};
+use super::{Export, SCOPE};
+
+pub(super) fn export(
+    signal: &SignalSettings,
+    batches: BatchSettings,
+    ids: &LaunchIds,
+    resource: Resource,
+) -> Result<Export<SdkTracerProvider>, ExporterBuildError> {
+    let count = Arc::new(DeliveryCount::new(Exported::Spans));
+    let exporter = collector::span_exporter(signal, count.clone())?;
+    let config = BatchConfigBuilder::default()
+        .with_max_queue_size(batches.queue)
+        .with_max_export_batch_size(batches.batch)
+        .with_scheduled_delay(batches.delay)
+        .build();
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_id_generator(ids.clone())
+        .with_span_processor(SpanCount(count.clone()))
+        .with_span_processor(processor)
+        .build();
+    Ok(Export { provider, count })
+}
+
+pub(super) fn recorder(provider: &SdkTracerProvider, ids: &LaunchIds) -> SpanRecorder {
+    SpanRecorder {
+        tracer: provider.tracer(SCOPE),
+        ids: ids.clone(),
+        launches: HashMap::new(),
+        commands: CommandSpans::default(),
+    }
+}
 
 /// Builds spans from events.
 #[derive(Debug)]
-pub struct SpanRecorder {
+pub(super) struct SpanRecorder {
     tracer: SdkTracer,
+    ids: LaunchIds,
     launches: HashMap<ServerId, Launch>,
+    commands: CommandSpans,
 }
 
 /// The spans of one incarnation.
@@ -42,17 +90,22 @@ struct Launch {
 }
 
 impl SpanRecorder {
-    pub(crate) fn new(tracer: SdkTracer) -> Self {
-        Self { tracer, launches: HashMap::new() }
-    }
-
-    /// Records an event. Events that are not about a launch change nothing.
-    pub(crate) fn record(&mut self, envelope: &Envelope) {
+    /// Records an event. Events that are not about a launch or a traced command change nothing.
+    pub(super) fn record(&mut self, envelope: &Envelope) {
+        match &envelope.event {
+            Event::CommandAccepted { command, trace: Some(parent) } => {
+                self.commands.begin(&self.tracer, envelope, command, **parent);
+            }
+            Event::CommandCompleted { outcome } => self.commands.complete(envelope, outcome),
+            _ => {}
+        }
         let Some(server) = &envelope.server else { return };
         match (&envelope.event, envelope.incarnation) {
             (Event::LaunchBegan { binary }, Some(incarnation)) => {
-                let mut launch = Launch::begin(&self.tracer, envelope, server, incarnation);
-                let mut step = launch.child("launch", launch.at);
+                let links = self.commands.links(server, CommandAim::Launch);
+                self.ids.set_next(LaunchTraceId::of(&envelope.boot, server, incarnation));
+                let mut launch = Launch::begin(&self.tracer, envelope, links);
+                let mut step = launch.child("launch", launch.at, Vec::new());
                 step.set_attribute(KeyValue::new("process.executable.path", binary.to_string_lossy().into_owned()));
                 launch.step = Some(step);
                 if let Some(former) = self.launches.insert(server.clone(), launch) {
@@ -67,14 +120,25 @@ impl SpanRecorder {
             _ => {
                 let Some(launch) = self.launches.get_mut(server) else { return };
                 if envelope.incarnation.is_none_or(|incarnation| incarnation == launch.incarnation) {
-                    launch.record(envelope);
+                    launch.record(envelope, &self.commands);
                 }
             }
         }
     }
 
+    /// The span that an event is about: the command's, or the start of its launch.
+    pub(super) fn context_of(&self, envelope: &Envelope) -> Option<SpanContext> {
+        let launch = || {
+            let launch = self.launches.get(envelope.server.as_ref()?)?;
+            let is_same = envelope.incarnation? == launch.incarnation;
+            is_same.then(|| launch.start.span().span_context().clone())
+        };
+        self.commands.context_of(envelope).or_else(launch)
+    }
+
     /// Ends all open spans and marks them as incomplete, because the events that would have ended them were missed.
-    pub(crate) fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
+        self.commands.abandon();
         for (_, launch) in self.launches.drain() {
             launch.abandon();
         }
@@ -88,13 +152,16 @@ impl Drop for SpanRecorder {
 }
 
 impl Launch {
-    fn begin(tracer: &SdkTracer, envelope: &Envelope, server: &ServerId, incarnation: Incarnation) -> Self {
+    fn begin(tracer: &SdkTracer, envelope: &Envelope, links: Vec<Link>) -> Self {
+        let incarnation = envelope.incarnation.unwrap_or_default();
+        let server = envelope.server.as_ref().map_or_else(String::new, ServerId::to_string);
         let at = SystemTime::from(envelope.at);
         let attributes = [
-            KeyValue::new("llama_warden.server.id", server.to_string()),
+            KeyValue::new("llama_warden.server.id", server),
             KeyValue::new("llama_warden.server.incarnation", count(incarnation.get())),
         ];
-        let start = SpanBuilder::from_name("server start").with_start_time(at).with_attributes(attributes);
+        let start =
+            SpanBuilder::from_name("server start").with_start_time(at).with_attributes(attributes).with_links(links);
         Self {
             tracer: tracer.clone(),
             incarnation,
@@ -108,7 +175,7 @@ impl Launch {
         }
     }
 
-    fn record(&mut self, envelope: &Envelope) {
+    fn record(&mut self, envelope: &Envelope, commands: &CommandSpans) {
         let now = self.at + envelope.elapsed.since(self.began);
         match &envelope.event {
             Event::BinaryIdentified(identity) => {
@@ -131,7 +198,8 @@ impl Launch {
             Event::ServerFailed { reason, detail, .. } => self.failed(*reason, detail, now),
             Event::StopBegan { reason, grace_seconds } => {
                 self.settle("stopped", now);
-                let mut stop = self.child("server stop", now);
+                let links = envelope.server.as_ref().map(|server| commands.links(server, CommandAim::Stop));
+                let mut stop = self.child("server stop", now, links.unwrap_or_default());
                 stop.set_attribute(KeyValue::new("llama_warden.stop.reason", reason.as_str()));
                 stop.set_attribute(KeyValue::new("llama_warden.stop.grace_seconds", *grace_seconds));
                 stop.set_attributes(self.failure.map(error_type));
@@ -161,7 +229,7 @@ impl Launch {
             launching.end_with_timestamp(now);
         }
         // If a stop was requested during the launch, the server does not load.
-        self.step = self.starting.then(|| self.child("load", now));
+        self.step = self.starting.then(|| self.child("load", now, Vec::new()));
     }
 
     fn failed(&mut self, reason: FailureReason, detail: &str, now: SystemTime) {
@@ -202,7 +270,7 @@ impl Launch {
             step.set_status(Status::error(end.to_string()));
             step.end_with_timestamp(now);
         } else {
-            let mut exit = self.child("server exit", now);
+            let mut exit = self.child("server exit", now, Vec::new());
             exit.set_attributes(attribute);
             if !end.is_success() {
                 exit.set_status(Status::error(end.to_string()));
@@ -239,8 +307,9 @@ impl Launch {
         self.start.span().set_attribute(attribute);
     }
 
-    fn child(&self, name: &'static str, now: SystemTime) -> Span {
-        self.tracer.build_with_context(SpanBuilder::from_name(name).with_start_time(now), &self.start)
+    fn child(&self, name: &'static str, now: SystemTime, links: Vec<Link>) -> Span {
+        let builder = SpanBuilder::from_name(name).with_start_time(now).with_links(links);
+        self.tracer.build_with_context(builder, &self.start)
     }
 }
 
@@ -249,6 +318,6 @@ fn error_type(reason: FailureReason) -> KeyValue {
 }
 
 /// OpenTelemetry has no unsigned numbers.
-fn count(number: u64) -> i64 {
+pub(super) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
