@@ -54,6 +54,7 @@ for (const [name, options] of SIGHTS) {
       for (const tab of ["log", "command", "talk"]) {
         await page.click(`#tab-${tab}`);
         equal(await accessibility(page), [], `axe of ${tab}`);
+        await page.screenshot({ path: join(pictures, `dashboard-${tab}-${name}.png`) });
       }
       for (const key of ["Escape", "?"]) await page.keyboard.press(key);
       equal(await accessibility(page), [], "axe of the keys");
