@@ -107,6 +107,29 @@ promise("a build that prints no requests has no figures of them", async (browser
   await stub.die();
 });
 
+promise("short times, long fractions, whole words and an empty log are easy to read", async (browser) => {
+  const stub = new Stub([server("quick", { startup_seconds: 0.023, usual_startup_seconds: 0 })]);
+  stub.publish("quick", { type: "RestartScheduled", attempt: 12345, delay_seconds: 4.9077483950000005, latency_seconds: 0.000639 });
+  stub.seq = 101;
+  await stub.listen();
+  const page = await open(browser, stub.url);
+  await page.waitForSelector("#event-list li");
+  equal(await text(page, "#event-list li span"), "quick  attempt=12345  delay_seconds=4.908  latency_seconds=0.000639", "numbers");
+  await page.click("tr[data-id=quick] .name");
+  await page.waitForSelector("#why dl");
+  const facts = await text(page, "#why");
+  ok(facts.includes("23 ms") && facts.includes("0.0 s"), facts);
+  await page.click("#tab-log");
+  const empty = await page.$eval("#log-lines", (list) => getComputedStyle(list, "::before").content);
+  ok(empty.includes("Nothing printed yet"), empty);
+  await page.click("#tab-command");
+  const heights = await page.$$eval("#command td:nth-child(2)", (cells) => cells.map((cell) => cell.scrollWidth <= cell.clientWidth && getComputedStyle(cell).overflowWrap));
+  equal(heights, ["normal"], "the words of a treatment are whole");
+  equal(page.errors, [], "errors of the page");
+  await page.context().close();
+  await stub.die();
+});
+
 promise("a stop says how many requests run, and is asked once", (browser) => withSample(browser, {}, async (page, stub) => {
   await page.focus("tr[data-id=qwen3] .name");
   await page.keyboard.press("x");
