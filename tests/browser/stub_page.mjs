@@ -54,6 +54,7 @@ for (const [name, options] of SIGHTS) {
       for (const tab of ["log", "command", "talk"]) {
         await page.click(`#tab-${tab}`);
         equal(await accessibility(page), [], `axe of ${tab}`);
+        await page.screenshot({ path: join(pictures, `dashboard-${tab}-${name}.png`) });
       }
       for (const key of ["Escape", "?"]) await page.keyboard.press(key);
       equal(await accessibility(page), [], "axe of the keys");
@@ -102,6 +103,29 @@ promise("a build that prints no requests has no figures of them", async (browser
   await page.click("tr[data-id=silent] .name");
   await page.keyboard.press("x");
   ok((await text(page, "#confirm-text")).includes("is not known"), "the question says that the number is not known");
+  await page.context().close();
+  await stub.die();
+});
+
+promise("short times, long fractions, whole words and an empty log are easy to read", async (browser) => {
+  const stub = new Stub([server("quick", { startup_seconds: 0.023, usual_startup_seconds: 0 })]);
+  stub.publish("quick", { type: "RestartScheduled", attempt: 12345, delay_seconds: 4.9077483950000005, latency_seconds: 0.000639 });
+  stub.seq = 101;
+  await stub.listen();
+  const page = await open(browser, stub.url);
+  await page.waitForSelector("#event-list li");
+  equal(await text(page, "#event-list li span"), "quick  attempt=12345  delay_seconds=4.908  latency_seconds=0.000639", "numbers");
+  await page.click("tr[data-id=quick] .name");
+  await page.waitForSelector("#why dl");
+  const facts = await text(page, "#why");
+  ok(facts.includes("23 ms") && facts.includes("0.0 s"), facts);
+  await page.click("#tab-log");
+  const empty = await page.$eval("#log-lines", (list) => getComputedStyle(list, "::before").content);
+  ok(empty.includes("Nothing printed yet"), empty);
+  await page.click("#tab-command");
+  const heights = await page.$$eval("#command td:nth-child(2)", (cells) => cells.map((cell) => cell.scrollWidth <= cell.clientWidth && getComputedStyle(cell).overflowWrap));
+  equal(heights, ["normal"], "the words of a treatment are whole");
+  equal(page.errors, [], "errors of the page");
   await page.context().close();
   await stub.die();
 });

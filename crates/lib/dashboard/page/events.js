@@ -118,7 +118,7 @@ function line(record) {
 /** A field of an event, short. */
 function told([name, value]) {
   if (value === null || value === "") return "";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = typeof value === "object" ? JSON.stringify(value) : String(typeof value === "number" && !Number.isInteger(value) ? +value.toPrecision(4) : value);
   const short = text.length > 160 ? `${text.slice(0, 160)}…` : text;
   return ["detail", "because"].includes(name) ? short : `${name}=${short}`;
 }

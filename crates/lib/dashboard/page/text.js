@@ -24,6 +24,7 @@ export function show(element, isShown) {
 
 /** A duration in the two largest units that say something. */
 export function duration(seconds) {
+  if (seconds > 0 && seconds < 0.1) return `${Math.ceil(seconds * 1000)} ms`;
   if (seconds < 10) return `${(Math.max(0, Math.floor(seconds * 10)) / 10).toFixed(1)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   const minutes = Math.floor(seconds / 60);
