@@ -1,6 +1,5 @@
 //! Spans, metrics and log records as a collector gets them.
 
-
 mod common;
 
 use std::time::{Duration, Instant};
