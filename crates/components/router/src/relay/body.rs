@@ -1,8 +1,9 @@
 //! The body of an answer: the router's own text, or llama-server's bytes as they come.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -40,8 +41,10 @@ struct RelayedBody {
     fault: Option<StreamFault>,
     /// The early end was told.
     is_over: bool,
+    /// What came while it was not known whether the answer begins.
+    first: Option<Frame<Bytes>>,
     /// The place at the gate, where it has one, given back when the body is dropped.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl std::fmt::Debug for RelayedBody {
@@ -79,7 +82,7 @@ impl AnswerBody {
         let (parts, body) = answer.into_parts();
         let (permit, fault) = place.unzip();
         let fault = fault.filter(|_| is_event_stream(&parts.headers));
-        let relayed = RelayedBody { body, link: Some(link), upstream, fault, is_over: false, _permit: permit };
+        let relayed = RelayedBody { body, link: Some(link), upstream, fault, is_over: false, first: None, permit };
         Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
     }
 
@@ -99,11 +102,47 @@ impl AnswerBody {
     }
 }
 
+impl AnswerBody {
+    /// Waits for the first bytes, until which the request can be sent again elsewhere: llama-server sends the head of a stream long
+    /// before it has anything to say.
+    pub(crate) async fn begin(&mut self) -> Result<(), (RelayError, Option<Permit>)> {
+        let Content::Relayed(relayed) = &mut self.0 else { return Ok(()) };
+        if !relayed.body.is_end_stream() {
+            match poll_fn(|context| relayed.poll_server(context)).await {
+                Some(Ok(frame)) => relayed.first = Some(frame),
+                Some(Err(error)) => return Err((RelayError::Lost(error), relayed.permit.take())),
+                None => {}
+            }
+        }
+        if let Some(permit) = &mut relayed.permit {
+            permit.answer_began();
+        }
+        Ok(())
+    }
+}
+
 impl RelayedBody {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         if self.is_over {
             return Poll::Ready(None);
         }
+        match ready!(self.poll_server(context)) {
+            Some(Err(error)) => {
+                let Some(fault) = self.fault.take() else { return Poll::Ready(Some(Err(CutShort(error)))) };
+                // A client takes an end without an error for success.
+                self.is_over = true;
+                Poll::Ready(Some(Ok(Frame::data(fault()))))
+            }
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// What llama-server sends.
+    fn poll_server(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let mut polled = Pin::new(&mut self.body).poll_frame(context);
         if polled.is_pending()
             && let Some(link) = &mut self.link
@@ -111,24 +150,17 @@ impl RelayedBody {
             link.drive(context);
             polled = Pin::new(&mut self.body).poll_frame(context);
         }
-        match polled {
-            Poll::Ready(Some(Err(error))) => {
-                self.link = None;
-                let Some(fault) = self.fault.take() else { return Poll::Ready(Some(Err(CutShort(error)))) };
-                // A client takes an end without an error for success.
-                self.is_over = true;
-                Poll::Ready(Some(Ok(Frame::data(fault()))))
-            }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+        match &polled {
+            Poll::Ready(Some(Err(_))) => self.link = None,
             Poll::Ready(None) => {
                 self.is_over = true;
                 if let Some(link) = self.link.take() {
                     self.upstream.keep(link);
                 }
-                Poll::Ready(None)
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
+        polled
     }
 }
 
@@ -159,14 +191,20 @@ impl Body for AnswerBody {
         match &self.0 {
             Content::Whole(text) => text.is_none(),
             // The end of a stream of events is known only when it is reached.
-            Content::Relayed(relayed) => relayed.is_over || relayed.body.is_end_stream(),
+            Content::Relayed(relayed) => relayed.first.is_none() && (relayed.is_over || relayed.body.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
-            Content::Relayed(relayed) => relayed.body.size_hint(),
+            Content::Relayed(relayed) => match relayed.first.as_ref().and_then(Frame::data_ref) {
+                None => relayed.body.size_hint(),
+                Some(first) => {
+                    let rest = relayed.body.size_hint();
+                    rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + first.len() as u64))
+                }
+            },
         }
     }
 }
