@@ -30,6 +30,7 @@ mod harness;
 mod hooks;
 mod http_security;
 mod identity;
+mod import;
 mod inference;
 mod inheritance;
 mod launching;

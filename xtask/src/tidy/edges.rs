@@ -53,6 +53,8 @@ const TABLE: &str = "
     dialects: events support config plugin-files
     detectors: events requests plugin-files
     catalog: events + tiny-gguf
+    exit: events component config api-types
+    inventory: events exit config catalog support state-files api-types + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
     room: events config memory
@@ -77,7 +79,7 @@ const TABLE: &str = "
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry component-kit
     fuzz: fuzz-targets
-    daemon: events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
+    daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
@@ -85,13 +87,15 @@ const TABLE: &str = "
     connect: terminal daemon events config api-types client
     top: connect terminal daemon events state support api-types client + component-kit
     doctor: connect builds terminal daemon procfs memory config client
-    cli: connect doctor top builds terminal daemon events state bus component support config catalog plugin-files api-types client \
+    import:
+    cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
         detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
-    bench: tiny-gguf xtask
+    bench: tiny-gguf test-parts
+    test-parts:
     model: events state bus component config memory room probe readiness terminator supervisor health component-kit
-    xtask: tiny-gguf
+    xtask: tiny-gguf test-parts
 ";
 
 fn rows() -> impl Iterator<Item = Row> {

@@ -10,13 +10,14 @@ use llama_warden_config::{
     ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, SourceKind,
 };
 use llama_warden_events::{RefusalReason, Refused, ServerId};
+use llama_warden_exit::{CommandFailure, FailureMessage};
+use llama_warden_inventory::{
+    FormerModels, Inventory, KeptServers, LoadedConfig, ModelsReport, PortFile, another_port,
+};
 use llama_warden_supervisor::{Caution, Change, FleetSource, Resolved};
 use llama_warden_support::{fail_point, lock};
 use serde_json::Value;
 
-use crate::exit::{CommandFailure, FailureMessage};
-use crate::load::LoadedConfig;
-use crate::models::{FormerModels, Inventory, KeptServers, ModelsReport, PortFile, another_port};
 use crate::token_file::TokenFile;
 
 /// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use llama_warden_exit::{CommandFailure, next_step_for};
 use llama_warden_support::{BLOCKING_THREADS, try_thread};
 use tokio::runtime::{Builder, Runtime};
-
-use crate::errno::next_step_for;
-use crate::exit::CommandFailure;
 
 /// How long an idle blocking thread is kept: for ever, in practice.
 ///

@@ -20,6 +20,7 @@ use llama_warden_dashboard::dashboard_routes;
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use llama_warden_events::{BootId, Incarnation, ServerId};
+use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
 use llama_warden_metrics::Metrics;
@@ -32,8 +33,6 @@ use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
-use crate::errno::next_step_for;
-use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
 use crate::sockets;

@@ -18,13 +18,13 @@ use std::task::Poll;
 
 use llama_warden_bus::CommandSender;
 use llama_warden_events::{Signal, SuperviseCommand};
+use llama_warden_exit::CommandFailure;
 use llama_warden_telemetry::LogReopener;
 use nix::libc;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config_watch::warn_not_reloaded;
-use crate::exit::CommandFailure;
 
 /// RTMIN+3, by which systemd asks the first process of a container to stop. The number is the kernel's: C libraries reserve
 /// different numbers of real-time signals and count from different ones.

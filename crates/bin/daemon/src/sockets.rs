@@ -7,11 +7,10 @@ use std::net::{TcpListener, ToSocketAddrs as _};
 use listenfd::ListenFd;
 use llama_warden_api::{BindError, Listeners};
 use llama_warden_config::{RouterSettings, TcpAddress};
+use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_router::{RouterListener, RouterUnavailable};
 
-use crate::errno::next_step_for;
-use crate::exit::{CommandFailure, with_source};
 use crate::state_dir::StateDir;
 
 /// The TCP sockets that systemd passes on: those of a socket unit, and those that it kept over a restart. Must be called before a

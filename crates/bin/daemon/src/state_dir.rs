@@ -14,14 +14,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use llama_warden_exit::{CommandFailure, Exit, next_step_for};
+use llama_warden_inventory::control_socket;
 use llama_warden_procfs::ProcessStat;
 use llama_warden_support::{is_disk_full, lock};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
-
-use crate::errno::next_step_for;
-use crate::exit::{CommandFailure, Exit};
 
 /// The file that is locked. A folder that has it is a state directory, whatever else components keep there.
 pub const LOCK: &str = "daemon.lock";
@@ -187,11 +186,6 @@ fn acquire(path: &Path, former: Option<(u64, u64)>) -> Result<(PathBuf, HeldLock
     Ok((path, HeldLock { lock, folder: folder.id }))
 }
 
-/// The path of the control socket in a state directory.
-pub fn control_socket(state_dir: &Path) -> PathBuf {
-    state_dir.join("control.sock")
-}
-
 /// The first part of a path that is no folder, and what it is.
 fn in_the_way(path: &Path) -> Option<(&Path, String)> {
     let parts: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
@@ -317,7 +311,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::exit::FailureMessage;
+    use llama_warden_exit::FailureMessage;
 
     #[test]
     fn a_second_daemon_is_refused_and_told_who_holds_the_directory() {

@@ -11,6 +11,7 @@ use llama_warden_api::ControlRebinder;
 use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_events::{BootId, NoCommand, Refused, SuperviseCommand, Uptime};
+use llama_warden_exit::{CommandFailure, Exit, FailureMessage};
 use llama_warden_processes::leftovers::write_down;
 use llama_warden_state::Snapshot;
 use llama_warden_support::{BlockingError, blocking, try_thread};
@@ -18,7 +19,6 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::exit::{CommandFailure, Exit, FailureMessage};
 use crate::state_dir::{StateDir, StateLook};
 
 /// Time from a notice to the look: who removes a directory removes the lock before the rest.

@@ -13,10 +13,10 @@ use llama_warden_api::{InvalidToken, Token, TokenInForce};
 use llama_warden_bus::{BusClosed, Delivery};
 use llama_warden_component::{Component, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
+use llama_warden_exit::CommandFailure;
 use llama_warden_support::{blocking, lock, read_regular};
 use tokio::sync::{Notify, watch};
 
-use crate::exit::CommandFailure;
 use crate::file_watch::FileWatch;
 
 /// Longest file in bytes: many times the longest token.

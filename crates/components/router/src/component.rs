@@ -125,9 +125,9 @@ impl Component for Router {
     type Error = RouterFailed;
 
     async fn run(self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        // Without a listener there is nothing to relay, and no thread is worth it.
         if matches!(self.listener, RouterListener::Off) {
-            return self.run_here(ports).await;
+            release_all(ports).await;
+            return Ok(());
         }
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterFailed::Thread)?;
@@ -136,6 +136,18 @@ impl Component for Router {
         let run = move || drop(ended.send(runtime.block_on(self.run_here(ports))));
         thread.spawn(run).map_err(RouterFailed::Thread)?;
         result.await.unwrap_or(Err(RouterFailed::Panicked))
+    }
+}
+
+/// Answers the supervisor where nothing listens: no request is in flight, so that every server is released at once. It follows no
+/// event, asks no server, and keeps nothing.
+async fn release_all(ports: Ports<RouteCommand>) {
+    let (_, mut commands) = ports.inbox.split();
+    loop {
+        tokio::select! {
+            command = commands.recv() => command.accept(None),
+            () = ports.cancel.cancelled() => return,
+        }
     }
 }
 

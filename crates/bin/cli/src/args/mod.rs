@@ -134,6 +134,9 @@ pub enum CliCommand {
     },
     /// Look for what keeps the servers from running on this machine: executables, ports, memory, GPUs, limits
     Doctor,
+    /// Make a configuration of one of llama-swap, or of the presets of llama-server's own router
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Print a template, or what is in force
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -165,6 +168,26 @@ pub enum CliCommand {
     },
     /// Print the version
     Version,
+}
+
+/// The commands of `import`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ImportCommand {
+    /// Print a configuration made of one of llama-swap, and list what has no counterpart
+    LlamaSwap {
+        /// llama-swap's configuration, such as config.yaml
+        #[arg(value_name = "FILE", value_parser = path())]
+        file: PathBuf,
+    },
+    /// Print a configuration made of the presets of llama-server's own router (`--models-preset`)
+    RouterPresets {
+        /// The file with a section for each model
+        #[arg(value_name = "FILE", value_parser = path())]
+        file: PathBuf,
+        /// The llama-server that runs them
+        #[arg(long, default_value = "llama-server", value_name = "PROGRAM")]
+        binary: String,
+    },
 }
 
 /// The commands of `config`.

@@ -14,6 +14,7 @@ mod dialect;
 mod down;
 mod events;
 mod health;
+mod import;
 mod logs;
 mod man;
 mod models;
@@ -65,6 +66,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(check::run(&named, &extensions))
         }
         CliCommand::Check { file: None } => on_runtime(check::run(global, &extensions)),
+        CliCommand::Import(command) => import::run(global, command),
         CliCommand::Doctor => on_runtime(llama_warden_doctor::run(global)),
         CliCommand::Config(command) => config::run(global, *command),
         CliCommand::Schema { name } => schema::run(*name),

@@ -62,6 +62,18 @@ fn a_pack_of_the_directory_wins_by_name_and_at_equal_fit() {
 }
 
 #[test]
+fn what_fits_in_the_directory_goes_before_everything_built_in() {
+    let for_every_build = packs_of(&[("a.toml", "name = 'mine'")]).expect("loads");
+    let newest = ["models-dir", "load-mode"];
+    assert_ne!(chosen(&PackSet::built_in(), Some(11_434), &newest), GENERIC, "a built-in one is more specific");
+    assert_eq!(chosen(&for_every_build, Some(11_434), &newest), "mine");
+    // Among those of the directory the most specific.
+    let two = packs_of(&[("a.toml", "name = 'mine'"), ("b.toml", "name = 'newer'\nbuilds = { min = 11000 }")]);
+    let two = two.expect("loads");
+    assert_eq!((chosen(&two, Some(11_434), &newest), chosen(&two, Some(9), &[])), ("newer".into(), "mine".into()));
+}
+
+#[test]
 fn a_pack_that_asks_for_what_nobody_knows_does_not_fit() {
     let files = [("a.toml", "name = 'ranged'\nbuilds = { min = 1 }\n"), ("b.toml", "name = 'x'\nhelp-lists = ['--y']")];
     let packs = packs_of(&files).expect("loads");

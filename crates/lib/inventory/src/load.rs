@@ -9,11 +9,9 @@ use llama_warden_config::{
     ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
 };
+use llama_warden_exit::CommandFailure;
 use llama_warden_support::for_terminal;
 use toml::de::DeTable;
-
-use crate::exit::CommandFailure;
-use crate::state_dir::control_socket;
 
 /// A configuration, and what it was parsed from.
 #[derive(Debug, Clone)]
@@ -146,6 +144,11 @@ impl LoadedConfig {
     pub fn control_socket(&self) -> Result<PathBuf, CommandFailure> {
         Ok(control_socket(&self.state_dir()?))
     }
+}
+
+/// The path of the control socket in a state directory.
+pub fn control_socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
 }
 
 /// The source, reduced to the keys that lead to its daemon. If the syntax is broken, the parser's recovery counts. Each key

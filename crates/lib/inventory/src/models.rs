@@ -6,9 +6,6 @@
 //! What was chosen for a server, because nobody configured it, stays with it: the id with the path of its model, the port
 //! with the id. A new neighbour, or one that goes, changes neither.
 
-mod ports;
-mod report;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZeroU16;
@@ -24,13 +21,12 @@ use llama_warden_config::{
     ServerSpec,
 };
 use llama_warden_events::ServerId;
+use llama_warden_exit::CommandFailure;
+use llama_warden_state_files::{KeptServer, KeptServers, PortFile};
 
-use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
-pub use llama_warden_state_files::{KeptServer, KeptServers, PortFile};
-pub use ports::another_port;
-use ports::{PortSeeker, assign_ports, is_free};
-pub use report::{KnownModel, ModelsReport, word};
+use crate::ports::{PortSeeker, assign_ports, is_free};
+use crate::report::{KnownModel, ModelsReport, display_name};
 
 /// The folders to search, as absolute paths.
 #[derive(Debug, Clone, Default)]
@@ -370,7 +366,7 @@ fn to_server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
         model: model.path.clone(),
         port: NonZeroU16::new(model.port?)?,
         enabled: model.enabled,
-        display_name: report::display_name(model),
+        display_name: display_name(model),
         tier: model.tier.clone(),
         thinking: model.thinking,
         flags: mode.into_iter().chain(projector).collect(),

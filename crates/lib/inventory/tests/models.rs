@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use llama_warden_config::{ConfigSource, Environment, HostEnvironment};
-use llama_warden_daemon::LoadedConfig;
-use llama_warden_daemon::models::{
-    DiscoveryOutcome, FormerModels, Inventory, KeptServer, KeptServers, ModelFolders, discover_servers, search, word,
-};
 use llama_warden_events::ServerId;
+use llama_warden_inventory::{
+    DiscoveryOutcome, FormerModels, Inventory, KeptServer, KeptServers, LoadedConfig, ModelFolders, discover_servers,
+    search, word,
+};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use tempfile::TempDir;
 

@@ -1,0 +1,372 @@
+//! How each event about a server changes its record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_events::{
+    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
+    ProcessEnd, ReadyVia, Signal, Warning,
+};
+
+use crate::fold::Fit::{self, Anomalous, Fitted};
+use crate::fold::may_be_late;
+use crate::{
+    ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, StopRecord,
+    UseRecord, WarningRecord,
+};
+
+impl ServerRecord {
+    pub(super) fn apply(&mut self, envelope: &Envelope) -> Fit {
+        if let Event::LaunchBegan { .. } = envelope.event {
+            return self.launch(envelope);
+        }
+        if let Event::ServerFailed { reason: FailureReason::Refused, .. } = envelope.event {
+            self.refuse(envelope.incarnation);
+        }
+        if let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation != self.incarnation) {
+            let is_late = incarnation < self.incarnation && may_be_late(&envelope.event);
+            return if is_late { Fitted } else { Anomalous };
+        }
+        match &envelope.event {
+            Event::MemoryEstimated { estimate } => self.memory = Some(*estimate),
+            Event::LaunchHeld { because } => self.held = Some(because.clone()),
+            Event::LaunchReleased => self.held = None,
+            Event::LaunchSkipped { .. } => self.is_unloaded = true,
+            Event::UseBegan if self.process.is_some() => self.usage.is_active = true,
+            Event::UseBegan => return self.late(),
+            Event::UseEnded { last_used } => {
+                let last_at = Some(envelope.at.before(envelope.elapsed.since(*last_used)));
+                self.usage = UseRecord { is_active: false, last_used: Some(*last_used), last_at };
+            }
+            Event::BinaryIdentified(identity) => self.llama_version.clone_from(&identity.version),
+            Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
+            Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
+            Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
+            Event::ServerAdopted { age_seconds, restarts, .. } => {
+                self.adopted_age = Duration::try_from_secs_f64(*age_seconds).ok();
+                for (reason, count) in restarts {
+                    self.counters.restarts.add(*reason, *count);
+                }
+            }
+            Event::ServerSpawned { pid, start_ticks, argv, port } => {
+                let age = self.adopted_age.take().unwrap_or_default();
+                let process = ProcessRecord {
+                    pid: *pid,
+                    start_ticks: *start_ticks,
+                    port: *port,
+                    spawned_at: envelope.at.before(age),
+                    spawned: envelope.elapsed,
+                    age,
+                };
+                self.argv = argv.clone();
+                return self.spawn(process, envelope);
+            }
+            Event::LoadProgressed { ratio } => match self.phase {
+                Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, envelope),
+                Phase::Loading { .. } => self.phase = Phase::Loading { progress: *ratio },
+                _ => return self.late(),
+            },
+            Event::ReadyReached { via, startup_seconds } => match self.phase {
+                Phase::Starting | Phase::Loading { .. } => {
+                    self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
+                    self.is_unloaded = false;
+                    self.counters.became_ready.count(*via);
+                    if *via != ReadyVia::Adopted {
+                        self.ready_seconds.observe(*startup_seconds);
+                    }
+                    self.enter(Phase::Ready { via: *via }, envelope);
+                }
+                _ => return self.late(),
+            },
+            Event::HealthProbed { ok, latency_ms, failures, .. } => {
+                if self.ready.is_none() || self.process.is_none() {
+                    return self.late();
+                }
+                let (ok, latency_ms, failures) = (*ok, *latency_ms, *failures);
+                self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures });
+            }
+            Event::ReadyLost { .. } => match self.phase {
+                Phase::Ready { via } => self.enter(Phase::Unready { via }, envelope),
+                _ => return self.late(),
+            },
+            Event::ReadyRegained => match self.phase {
+                Phase::Unready { via } => self.enter(Phase::Ready { via }, envelope),
+                _ => return self.late(),
+            },
+            Event::ServerFailed { reason, detail, lines } => {
+                let failure = FailureRecord {
+                    reason: *reason,
+                    detail: detail.clone(),
+                    at: envelope.at,
+                    incarnation: self.incarnation,
+                    lines: lines.clone(),
+                };
+                return self.fail(failure, envelope);
+            }
+            Event::ServerWarned { warning, detail } => self.warn(*warning, detail.clone()),
+            Event::HookCompleted { hook, outcome, .. } => {
+                if envelope.incarnation.is_some() {
+                    self.hooks.insert(*hook, outcome.clone());
+                }
+                self.judge_hook(*hook, outcome);
+            }
+            Event::StopBegan { reason, grace_seconds } => {
+                if self.stop.is_some() {
+                    return Anomalous;
+                }
+                // The process ended by itself in the moment in which its stop began.
+                if self.process.is_none() && !matches!(self.phase, Phase::Launching) {
+                    return self.late();
+                }
+                self.stop = Some(StopRecord {
+                    reason: *reason,
+                    began: envelope.elapsed,
+                    grace_seconds: *grace_seconds,
+                    forced: false,
+                });
+                self.is_unloaded |= reason.unloads();
+                self.enter(Phase::Stopping { reason: *reason, rung: None }, envelope);
+            }
+            Event::StopEscalated { rung, .. } => match &mut self.phase {
+                Phase::Stopping { rung: current, .. } => *current = Some(*rung),
+                // The process ended in the moment in which the next rung was due.
+                _ => return self.late(),
+            },
+            Event::SignalDelivered { signal, rung } => {
+                self.counters.signals.count(*signal);
+                if let Phase::Stopping { rung: current, .. } = &mut self.phase {
+                    *current = Some(*rung);
+                }
+                if let (Signal::KILL, Some(stop)) = (*signal, &mut self.stop) {
+                    stop.forced = true;
+                }
+            }
+            Event::ServerExited { end, .. } => return self.exit(*end, envelope),
+            Event::ServerStopped { stop_seconds, .. } => {
+                if self.stop.is_none() || self.process.is_some() {
+                    return self.late();
+                }
+                self.stop_seconds.observe(*stop_seconds);
+            }
+            Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
+                if !self.phase.name().is_settled_down() {
+                    return Anomalous;
+                }
+                let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
+                let until = envelope.elapsed + delay;
+                let (attempt, max_attempts) = (*attempt, *max_attempts);
+                self.enter(Phase::BackingOff { attempt, max_attempts, until }, envelope);
+            }
+            Event::RestartCancelled => match self.phase {
+                Phase::BackingOff { .. } => self.enter(self.phase_at_rest(), envelope),
+                _ => return Anomalous,
+            },
+            Event::RestartAbandoned { because, .. } => {
+                if !self.phase.name().is_settled_down() {
+                    return Anomalous;
+                }
+                let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
+                self.counters.restarts_abandoned.count(reason);
+                self.restart_abandoned = Some(because.clone());
+            }
+            Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
+            Event::CommandAccepted { command } => match command {
+                CommandSummary::Stop { .. } => (self.stopped_on_request, self.is_unloaded) = (true, false),
+                CommandSummary::Start | CommandSummary::Restart { .. } => {
+                    (self.stopped_on_request, self.is_unloaded) = (false, false);
+                }
+                _ => {}
+            },
+            Event::ListenerIdentified { .. }
+            | Event::OutputLost { .. }
+            | Event::ReadyHinted { .. }
+            | Event::EvictionPlanned { .. }
+            | Event::ServerReleased { .. }
+            | Event::CanaryBegan { .. }
+            | Event::CanaryCompleted { .. }
+            | Event::CommandCompleted { .. } => {}
+            Event::DaemonStarted { .. }
+            | Event::DaemonStopping { .. }
+            | Event::DaemonHandingOver { .. }
+            | Event::DaemonStopped { .. }
+            | Event::GuardianStarted { .. }
+            | Event::ComponentFailed { .. }
+            | Event::ServerConfigured { .. }
+            | Event::ServerRemoved
+            | Event::ProfilesConfigured { .. }
+            | Event::SwitchPlanned { .. }
+            | Event::ProfileActivated { .. }
+            | Event::ConfigurationReloaded { .. }
+            | Event::ConfigurationRefused { .. }
+            | Event::LaunchBegan { .. }
+            | Event::DialectsReloaded { .. }
+            | Event::DetectorsReloaded { .. }
+            | Event::Extension(_) => return Anomalous,
+        }
+        Fitted
+    }
+
+    /// A refused launch has no `LaunchBegan`: its failure is its only event.
+    fn refuse(&mut self, incarnation: Option<Incarnation>) {
+        let is_at_rest = self.phase.name().is_settled_down() || matches!(self.phase, Phase::BackingOff { .. });
+        if let Some(incarnation) = incarnation.filter(|incarnation| is_at_rest && *incarnation > self.incarnation) {
+            self.begin(incarnation);
+        }
+    }
+
+    /// An event from a publisher that had not seen the stop or the end yet: ignored. In any other phase it is a duplicate, and an
+    /// anomaly.
+    const fn late(&self) -> Fit {
+        match self.phase {
+            Phase::Stopping { .. } | Phase::Exited { .. } | Phase::Failed { .. } | Phase::BackingOff { .. } => Fitted,
+            _ => Anomalous,
+        }
+    }
+
+    fn launch(&mut self, envelope: &Envelope) -> Fit {
+        let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation > self.incarnation) else {
+            return Anomalous;
+        };
+        if self.process.is_some() {
+            return Anomalous;
+        }
+        if let Phase::BackingOff { .. } = self.phase {
+            let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
+            self.counters.restarts.count(reason);
+        }
+        self.begin(incarnation);
+        self.stopped_on_request = false;
+        self.counters.launches += 1;
+        self.enter(Phase::Launching, envelope);
+        Fitted
+    }
+
+    /// Clears what belongs to the former launch.
+    fn begin(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
+        self.adopted_age = None;
+        self.ready = None;
+        self.health = None;
+        self.restart_abandoned = None;
+        self.stop = None;
+        self.failure = None;
+        self.hooks.clear();
+        self.warnings.clear();
+        self.notes = Arc::default();
+        self.argv = ArgumentList::default();
+        self.detector = None;
+        self.dialect = None;
+    }
+
+    fn spawn(&mut self, process: ProcessRecord, envelope: &Envelope) -> Fit {
+        match (self.phase, &self.process) {
+            (Phase::Launching, None) => {
+                self.process = Some(process);
+                self.enter(Phase::Starting, envelope);
+            }
+            // The stop came while the launch was being prepared: the process exists now and still has to be ended.
+            (Phase::Stopping { .. }, None) => self.process = Some(process),
+            _ => return Anomalous,
+        }
+        Fitted
+    }
+
+    fn fail(&mut self, mut failure: FailureRecord, envelope: &Envelope) -> Fit {
+        if self.incarnation == Incarnation::default() {
+            return Anomalous;
+        }
+        if let Some(first) = &self.failure {
+            // A server that failed is stopped, and its process may outlive KILL: then that is what a person has to deal with.
+            if failure.reason != FailureReason::Unkillable || first.reason == FailureReason::Unkillable {
+                // A check may fail in the moment in which the process ends.
+                return self.late();
+            }
+            failure.detail = format!("{}; it was stopped because it had failed: {}", failure.detail, first.detail);
+            failure.lines.clone_from(&first.lines);
+        }
+        let failure = Arc::new(failure);
+        let reason = failure.reason;
+        self.counters.failures.count(reason);
+        self.is_unloaded = false;
+        self.failure = Some(failure.clone());
+        self.last_failure = Some(failure);
+        // A running process is stopped next, and that stop sets the phase.
+        if self.process.is_none() {
+            self.enter(Phase::Failed { reason }, envelope);
+        }
+        Fitted
+    }
+
+    /// What an earlier daemon has counted is not counted again.
+    fn leave_down(&mut self, failed: Option<&LeftFailure>, envelope: &Envelope) -> Fit {
+        if self.phase != Phase::Idle {
+            return Anomalous;
+        }
+        let Some(LeftFailure { reason, detail, abandoned }) = failed else {
+            self.stopped_on_request = true;
+            return Fitted;
+        };
+        let failure = Arc::new(FailureRecord {
+            reason: *reason,
+            detail: detail.clone(),
+            at: envelope.at,
+            incarnation: self.incarnation,
+            lines: Vec::new(),
+        });
+        self.failure = Some(failure.clone());
+        self.last_failure = Some(failure);
+        self.restart_abandoned.clone_from(abandoned);
+        self.enter(Phase::Failed { reason: *reason }, envelope);
+        Fitted
+    }
+
+    fn judge_hook(&mut self, hook: HookPoint, outcome: &HookOutcome) {
+        match outcome {
+            HookOutcome::Succeeded | HookOutcome::CalledOff => {}
+            HookOutcome::Failed { detail, .. } => self.warn(Warning::HookFailed, format!("{hook}: {detail}")),
+        }
+    }
+
+    fn warn(&mut self, warning: Warning, detail: String) {
+        if self.warnings.len() < Self::WARNINGS {
+            self.warnings.push(WarningRecord { warning, detail });
+        }
+    }
+
+    fn exit(&mut self, end: ProcessEnd, envelope: &Envelope) -> Fit {
+        if self.process.is_none() && !matches!(self.phase, Phase::Launching | Phase::Stopping { .. }) {
+            return Anomalous;
+        }
+        let outcome = match (&self.stop, &self.ready, end) {
+            (Some(StopRecord { forced: true, .. }), _, _) => ExitOutcome::Killed,
+            (Some(_), _, _) => ExitOutcome::Stopped,
+            (None, Some(_), end) if end.is_success() => ExitOutcome::Ended,
+            (None, Some(_), _) => ExitOutcome::Crashed,
+            (None, None, _) => ExitOutcome::Failed,
+        };
+        self.counters.exits.count(outcome);
+        self.process = None;
+        self.health = None;
+        self.usage.is_active = false;
+        self.last_end = Some(end);
+        self.enter(self.phase_at_rest(), envelope);
+        Fitted
+    }
+
+    /// The phase of a server whose launch is over and that waits for no restart.
+    fn phase_at_rest(&self) -> Phase {
+        match (&self.failure, self.last_end) {
+            (Some(failure), _) => Phase::Failed { reason: failure.reason },
+            (None, Some(end)) => Phase::Exited { end },
+            (None, None) => Phase::Idle,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, envelope: &Envelope) {
+        self.phase = phase;
+        self.phase_since = envelope.elapsed;
+        let change = PhaseChange { phase: phase.name(), at: envelope.at, incarnation: self.incarnation };
+        let forgotten = (self.history.len() + 1).saturating_sub(Self::HISTORY);
+        self.history = self.history[forgotten..].iter().copied().chain([change]).collect();
+    }
+}

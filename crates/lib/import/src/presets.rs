@@ -1,0 +1,119 @@
+//! The presets of llama-server's own router: a file in the manner of INI, with a section for each model.
+
+use std::collections::BTreeMap;
+
+use crate::command_line::ServerCommand;
+use crate::document::{DocumentWriter, ImportedConfig};
+use crate::identifiers::IdMaker;
+
+/// The section whose options are every model's.
+const SHARED: &str = "*";
+
+/// Why a file cannot be converted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PresetError {
+    /// A line is neither a section nor an option.
+    #[error("line {line}: `{text}` is neither [a section] nor `option = value`")]
+    Line {
+        /// Its number, from 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// No model is in it.
+    #[error("it has no section, so it is no file of presets")]
+    NoModels,
+}
+
+/// Options of a section that say how the router treats the model.
+#[derive(Debug, Default)]
+struct PresetSection {
+    name: String,
+    options: BTreeMap<String, String>,
+}
+
+/// Converts the presets of llama-server. `binary` is the llama-server that runs them.
+///
+/// # Errors
+/// The text is no file of presets.
+pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetError> {
+    let mut sections = read(text)?;
+    let shared = sections.iter().position(|section| section.name == SHARED).map(|at| sections.remove(at));
+    let shared = shared.map(|section| section.options).unwrap_or_default();
+    if sections.is_empty() {
+        return Err(PresetError::NoModels);
+    }
+    let mut document = DocumentWriter::default();
+    document
+        .comment("Converted from presets of llama-server. `llama-warden check` looks whether this machine can run it.");
+    document.table("[router]");
+    document.set("listen", "127.0.0.1:8080");
+    let mut ids = IdMaker::default();
+    for PresetSection { name, options } in sections {
+        let place = format!("[{name}]");
+        let mut all = shared.clone();
+        all.extend(options);
+        let starts = all.remove("load-on-startup").is_some_and(|value| is_on(&value));
+        let grace = all.remove("stop-timeout");
+        let mut words = vec![binary.to_owned()];
+        for (option, value) in all {
+            let option = option
+                .strip_prefix("LLAMA_ARG_")
+                .map_or_else(|| option.clone(), |variable| variable.to_ascii_lowercase().replace('_', "-"));
+            let dashes = if option.len() <= 3 && !option.contains('-') { "-" } else { "--" };
+            match value.as_str() {
+                "true" | "on" | "enabled" | "" => words.push(format!("{dashes}{option}")),
+                "false" | "off" | "disabled" => words.push(format!("--no-{option}")),
+                value => words.extend([format!("{dashes}{option}"), value.to_owned()]),
+            }
+        }
+        let command = ServerCommand::parse(&words, &place, &mut document);
+        let id = ids.id_for(&name);
+        document.table("[[servers]]");
+        document.set("id", id.as_str());
+        document.set("enabled", starts);
+        let mut aliases = command.aliases.clone();
+        if id != name {
+            aliases.insert(0, name);
+        }
+        // A section that names no file is called as the repository that it downloads.
+        if command.model.is_none() {
+            document.leave_out(place, "it names no model: write `model`");
+        }
+        command.write(&mut document);
+        if let Some(seconds) = grace {
+            document.set("stop", toml::Table::from_iter([("grace".to_owned(), format!("{seconds}s").into())]));
+        }
+        if !aliases.is_empty() {
+            document.set("router", toml::Table::from_iter([("aliases".to_owned(), aliases.into())]));
+        }
+    }
+    Ok(document.finish())
+}
+
+fn is_on(value: &str) -> bool {
+    matches!(value, "true" | "on" | "enabled" | "1" | "yes")
+}
+
+/// The sections, each once. Options before the first one, such as `version`, are about the file itself.
+fn read(text: &str) -> Result<Vec<PresetSection>, PresetError> {
+    let mut sections: Vec<PresetSection> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            sections.push(PresetSection { name: name.trim().to_owned(), ..PresetSection::default() });
+            continue;
+        }
+        let wrong = || PresetError::Line { line: number + 1, text: line.to_owned() };
+        let (option, value) = line.split_once('=').ok_or_else(wrong)?;
+        let value = value.trim();
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+        if let Some(section) = sections.last_mut() {
+            section.options.insert(option.trim().trim_start_matches('-').to_owned(), value.to_owned());
+        }
+    }
+    Ok(sections)
+}
