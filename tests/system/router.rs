@@ -47,3 +47,23 @@ fn requests_outlive_the_server_that_has_not_begun_to_answer_them() {
         daemon.event("the kill", ended).await;
     });
 }
+
+/// `request-timeout` bounds the whole answer, not only its beginning.
+#[test]
+fn a_stream_that_takes_too_long_ends_with_an_error() {
+    sandbox(async |sandbox| {
+        let port = Port::lease();
+        let mut fleet = sandbox.fleet();
+        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{}\"\nrequest-timeout = \"500ms\"", port.number()));
+        fleet.server("a", Script { token_ms: 20, ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let body = r#"{"model":"a","messages":[],"stream":true,"max_tokens":-1}"#;
+        let request = TestRequest::post("/v1/chat/completions").body(body);
+        let answer = request.send(&Endpoint::Tcp(port.number())).await.unwrap();
+        let text = answer.text();
+        assert_eq!(answer.status.as_u16(), 200);
+        let last = text.trim_end().lines().last().unwrap_or_default();
+        assert!(text.contains("chat.completion.chunk") && last.contains("upstream_timeout"), "{text}");
+    });
+}

@@ -8,16 +8,16 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use llama_warden_events::Incarnation;
+use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport, has_foreign_origin, is_loopback, names_served_hosts};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::{BodyFacts, HeldBody};
 use crate::listing;
 use crate::machine::{Arrival, QueueClient};
 use crate::names::{Named, NoServer};
-use crate::relay::{AnswerBody, ModelServer, RelayError, StreamFault, to_client};
+use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
 use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 
@@ -175,7 +175,7 @@ impl RouterService {
         loop {
             let Admitted { upstream, permit } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let place = (permit, stream_fault(asked, &server));
+            let place = (permit, stream_fault(asked, &server, self.shared.settings.request_timeout));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             let relayed = async {
                 let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, body.clone(), place);
@@ -186,16 +186,19 @@ impl RouterService {
                 }
                 Ok(answer)
             };
-            let limit = self.shared.settings.request_timeout;
+            let limit = self.shared.settings.request_timeout.map(|limit| (limit, Instant::now() + limit));
             let relayed = match limit {
                 None => relayed.await,
-                Some(limit) => tokio::time::timeout(limit, relayed).await.map_err(|_| {
-                    let message = format!("`{server}` did not answer within {limit:?} (`router.request-timeout`)");
-                    Fault::new(RouteFaultCode::UpstreamTimeout, message)
-                })?,
+                Some((limit, until)) => {
+                    let too_long = |_| Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, Some(limit)));
+                    timeout_at(until, relayed).await.map_err(too_long)?
+                }
             };
             let (error, permit) = match relayed {
                 Ok(mut answer) => {
+                    if let Some((_, until)) = limit {
+                        answer.body_mut().end_at(until);
+                    }
                     let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, waited };
                     to_client(answer.headers_mut(), &told);
                     return Ok(answer);
@@ -336,11 +339,22 @@ fn slash(path: &str) -> Answer {
 }
 
 /// What the client of a stream gets where it ends early.
-fn stream_fault(asked: &Asked, server: &llama_warden_events::ServerId) -> StreamFault {
+fn stream_fault(asked: &Asked, server: &ServerId, limit: Option<Duration>) -> StreamFault {
     let (path, id, server) = (asked.path().to_owned(), asked.id().to_owned(), server.clone());
-    Box::new(move || {
-        Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer")).stream_end(&path, &id)
+    Box::new(move |why| {
+        let fault = match why {
+            CutShort::Lost(_) => {
+                Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer"))
+            }
+            CutShort::TooLong => Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, limit)),
+        };
+        fault.stream_end(&path, &id)
     })
+}
+
+fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
+    let limit = limit.unwrap_or_default();
+    format!("the answer of `{server}` is not whole after {limit:?} (`router.request-timeout`)")
 }
 
 fn next_id() -> HeaderValue {

@@ -1,6 +1,6 @@
 //! The body of an answer: the router's own text, or llama-server's bytes as they come.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::headers::is_event_stream;
 use super::link::{Link, RelayError};
@@ -27,11 +28,15 @@ enum Content {
 
 /// The answer ended early.
 #[derive(Debug, thiserror::Error)]
-#[error("llama-server ended the answer early: {0}")]
-pub(crate) struct CutShort(#[source] hyper::Error);
+pub(crate) enum CutShort {
+    #[error("llama-server ended the answer early: {0}")]
+    Lost(#[source] hyper::Error),
+    #[error("the answer took longer than a request may")]
+    TooLong,
+}
 
-/// The events that tell the client of a stream that it ended early.
-pub(crate) type StreamFault = Box<dyn FnOnce() -> Bytes + Send>;
+/// The events that tell the client of a stream that it ended early, and why.
+pub(crate) type StreamFault = Box<dyn FnOnce(&CutShort) -> Bytes + Send>;
 
 struct RelayedBody {
     body: Incoming,
@@ -43,6 +48,8 @@ struct RelayedBody {
     is_over: bool,
     /// What came while it was not known whether the answer begins.
     first: Option<Frame<Bytes>>,
+    /// When the answer has to be at its end.
+    until: Option<Pin<Box<Sleep>>>,
     /// The place at the gate, where it has one, given back when the body is dropped.
     permit: Option<Permit>,
 }
@@ -82,7 +89,8 @@ impl AnswerBody {
         let (parts, body) = answer.into_parts();
         let (permit, fault) = place.unzip();
         let fault = fault.filter(|_| is_event_stream(&parts.headers));
-        let relayed = RelayedBody { body, link: Some(link), upstream, fault, is_over: false, first: None, permit };
+        let relayed =
+            RelayedBody { body, link: Some(link), upstream, fault, is_over: false, first: None, until: None, permit };
         Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
     }
 
@@ -103,6 +111,13 @@ impl AnswerBody {
 }
 
 impl AnswerBody {
+    /// Ends the answer at this time, whatever is left of it.
+    pub(crate) fn end_at(&mut self, time: Instant) {
+        if let Content::Relayed(relayed) = &mut self.0 {
+            relayed.until = Some(Box::pin(sleep_until(time)));
+        }
+    }
+
     /// Waits for the first bytes, until which the request can be sent again elsewhere: llama-server sends the head of a stream long
     /// before it has anything to say.
     pub(crate) async fn begin(&mut self) -> Result<(), (RelayError, Option<Permit>)> {
@@ -129,15 +144,23 @@ impl RelayedBody {
         if self.is_over {
             return Poll::Ready(None);
         }
-        match ready!(self.poll_server(context)) {
-            Some(Err(error)) => {
-                let Some(fault) = self.fault.take() else { return Poll::Ready(Some(Err(CutShort(error)))) };
-                // A client takes an end without an error for success.
-                self.is_over = true;
-                Poll::Ready(Some(Ok(Frame::data(fault()))))
-            }
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            None => Poll::Ready(None),
+        if self.until.as_mut().is_some_and(|until| until.as_mut().poll(context).is_ready()) {
+            self.link = None;
+            return Poll::Ready(Some(self.cut_short(CutShort::TooLong)));
+        }
+        Poll::Ready(match ready!(self.poll_server(context)) {
+            Some(Err(error)) => Some(self.cut_short(CutShort::Lost(error))),
+            Some(Ok(frame)) => Some(Ok(frame)),
+            None => None,
+        })
+    }
+
+    fn cut_short(&mut self, why: CutShort) -> Result<Frame<Bytes>, CutShort> {
+        // A client takes an end without an error for success.
+        self.is_over = true;
+        match self.fault.take() {
+            Some(fault) => Ok(Frame::data(fault(&why))),
+            None => Err(why),
         }
     }
 
