@@ -49,6 +49,7 @@ mod readiness;
 mod reload;
 mod resource_exhaustion;
 mod restarts;
+mod router;
 mod secrets;
 mod side_by_side;
 mod signals;

@@ -14,6 +14,8 @@ pub(crate) struct Fault {
     pub(crate) message: String,
     /// Seconds after which another try is worth it.
     pub(crate) retry_after: Option<u32>,
+    /// The same request would do the same harm again.
+    is_final: bool,
 }
 
 /// The closed set of codes.
@@ -88,12 +90,19 @@ impl RouteFaultCode {
 
 impl Fault {
     pub(crate) fn new(code: RouteFaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self { code, message: message.into(), retry_after: None, is_final: false }
     }
 
     #[must_use]
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.clamp(1, 120));
+        self
+    }
+
+    /// Tells clients not to send the request again.
+    #[must_use]
+    pub(crate) fn never_again(mut self) -> Self {
+        self.is_final = true;
         self
     }
 
@@ -119,7 +128,7 @@ impl Fault {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if !self.code.may_retry() && self.retry_after.is_none() {
+        if self.is_final || !self.code.may_retry() && self.retry_after.is_none() {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response

@@ -221,7 +221,7 @@ impl Worker for RouterWorker {
         match command {
             RouteCommand::ReleaseServer { server, incarnation, drain } => {
                 let mut in_use = None;
-                self.shared.act(|gates| match gates.release(&server, incarnation, drain, now) {
+                self.shared.act(|gates, _| match gates.release(&server, incarnation, drain, now) {
                     Ok(actions) => actions,
                     Err(left) => {
                         in_use = Some(left);
@@ -234,7 +234,7 @@ impl Worker for RouterWorker {
                 });
             }
             RouteCommand::ReopenServer { server, incarnation } => {
-                self.shared.act(|gates| gates.reopen(&server, incarnation));
+                self.shared.act(|gates, now| gates.reopen(&server, incarnation, now));
                 answer(Ok(llama_warden_bus::Accepted { id: None }));
             }
         }
@@ -246,7 +246,7 @@ impl Worker for RouterWorker {
     }
 
     async fn on_deadline(&mut self, now: Uptime) -> Result<(), RouterFailed> {
-        self.shared.act(|gates| gates.on_deadline(now));
+        self.shared.act(|gates, _| gates.on_deadline(now));
         Ok(())
     }
 
@@ -290,12 +290,9 @@ impl RouterWorker {
         for LaunchChange { server, incarnation, transition, .. } in changes {
             match transition {
                 Transition::BecameReady(_) => self.reach(server, incarnation),
-                Transition::ReadyRegained => self.shared.act(|gates| gates.open(&server, incarnation)),
+                Transition::ReadyRegained => self.shared.act(|gates, now| gates.open(&server, incarnation, now)),
                 Transition::ReadyLost => {
-                    self.shared.act(|gates| {
-                        gates.pause(&server, incarnation);
-                        Vec::new()
-                    });
+                    self.shared.act(|gates, now| gates.pause(&server, incarnation, now));
                 }
                 Transition::StopBegan(_) | Transition::Failed(_) | Transition::Ended { .. } => {
                     self.shared.close(&server, incarnation);
@@ -350,7 +347,7 @@ impl RouterWorker {
                 }
             }
             TaskResult::Slots(server, incarnation, Some(slots)) => {
-                self.shared.act(|gates| gates.set_slots(&server, incarnation, slots));
+                self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
             TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) | TaskResult::Unwanted => {}
@@ -382,7 +379,8 @@ impl RouterWorker {
             Action::UseEnded(server, incarnation, last_used) => {
                 EventDraft::incarnation(server, incarnation, Event::UseEnded { last_used })
             }
-            Action::Admit(..) => return Ok(()),
+            // The next deadline is asked for after each input.
+            Action::Admit(..) | Action::Rearm => return Ok(()),
         };
         self.events.publish(draft).await
     }

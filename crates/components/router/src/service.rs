@@ -2,25 +2,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport, has_foreign_origin, is_loopback, names_served_hosts};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::{BodyFacts, HeldBody};
 use crate::listing;
-use crate::machine::Arrival;
+use crate::machine::{Arrival, QueueClient};
 use crate::names::{Named, NoServer};
-use crate::relay::{AnswerBody, ModelServer, RelayError, StreamFault, to_client};
+use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
 use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 
 /// Bodies up to this length are sent again where their first answer was lost.
 const LONGEST_REPLAYED: u64 = 16 << 20;
+
+/// Longest time from the loss of a connection to the fact that its launch has ended.
+const UNTIL_GONE: Duration = Duration::from_secs(5);
 
 /// Who may call, as far as the listener decides.
 #[derive(Debug, Clone)]
@@ -49,6 +54,7 @@ struct Asked {
     /// The client's id of the request, else ours.
     id: HeaderValue,
     begun: Instant,
+    client: QueueClient,
 }
 
 impl Asked {
@@ -66,11 +72,15 @@ type Answer = Response<AnswerBody>;
 impl HttpService for RouterService {
     type Body = AnswerBody;
 
-    async fn answer(&self, request: Request<Incoming>, _: Transport) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Answer {
         let (parts, body) = request.into_parts();
         let dialect = ErrorDialect::of(parts.uri.path());
         let id = parts.headers.get("x-request-id").cloned().unwrap_or_else(next_id);
-        let asked = Asked { parts, dialect, id, begun: Instant::now() };
+        let client = match transport {
+            Transport::Tcp(ends) => QueueClient::Address(ends.peer.ip().to_canonical()),
+            Transport::Unix => QueueClient::Local,
+        };
+        let asked = Asked { parts, dialect, id, begun: Instant::now(), client };
         let answered = self.answer_asked(&asked, body).await;
         let mut answer = answered.unwrap_or_else(|fault| fault.response(asked.dialect, asked.id()));
         answer.headers_mut().entry("x-request-id").or_insert(asked.id.clone());
@@ -158,44 +168,75 @@ impl RouterService {
         if named.edits() && facts.is_json {
             body = body.edited(&named.spec.router.strip, &named.set());
         }
-        let mut admitted = self.admit(named, burden).await?;
+        let mut admitted = self.admit(asked, named, burden, None).await?;
         let waited = asked.begun.elapsed();
         let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
-        for attempt in 1.. {
+        let (mut was_repeated, mut crashes) = (false, 0);
+        loop {
             let Admitted { upstream, permit } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let place = (permit, stream_fault(asked, &server));
+            let place = (permit, stream_fault(asked, &server, self.shared.settings.request_timeout));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
-            let relayed = AnswerBody::relay(upstream, (method, target), headers, body.clone(), place);
-            let limit = self.shared.settings.request_timeout;
+            let relayed = async {
+                let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, body.clone(), place);
+                let mut answer = sent.await.map_err(|(error, permit, _)| (error, Some(permit)))?;
+                // What cannot be sent again is passed on as it comes.
+                if may_replay {
+                    answer.body_mut().begin().await?;
+                }
+                Ok(answer)
+            };
+            let limit = self.shared.settings.request_timeout.map(|limit| (limit, Instant::now() + limit));
             let relayed = match limit {
                 None => relayed.await,
-                Some(limit) => tokio::time::timeout(limit, relayed).await.map_err(|_| {
-                    let message = format!("`{server}` did not answer within {limit:?} (`router.request-timeout`)");
-                    Fault::new(RouteFaultCode::UpstreamTimeout, message)
-                })?,
+                Some((limit, until)) => {
+                    let too_long = |_| Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, Some(limit)));
+                    timeout_at(until, relayed).await.map_err(too_long)?
+                }
             };
             let (error, permit) = match relayed {
                 Ok(mut answer) => {
+                    if let Some((_, until)) = limit {
+                        answer.body_mut().end_at(until);
+                    }
                     let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, waited };
                     to_client(answer.headers_mut(), &told);
                     return Ok(answer);
                 }
-                Err((error, permit, _)) => (error, permit),
+                Err(lost) => lost,
             };
-            tracing::debug!(%server, %error, attempt, "a request was lost");
-            let again = attempt == 1 && (may_replay || matches!(error, RelayError::NotTaken | RelayError::Connect(_)));
-            let upstream = self.shared.upstream(&server, incarnation).filter(|_| again);
-            let Some(upstream) = upstream else {
-                let message = format!("`{server}` was lost before it answered: {error}");
-                return Err(Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1));
+            tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
+            let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
+            let is_there = self.shared.upstream(&server, incarnation).is_some();
+            if let Some(permit) = permit.filter(|_| !was_repeated && is_there && (may_replay || !was_taken)) {
+                was_repeated = true;
+                admitted = Admitted { upstream, permit };
+                continue;
+            }
+            let fault = |what: &str| {
+                Fault::new(
+                    RouteFaultCode::ServerCrashed,
+                    format!("`{server}` was lost before it answered{what}: {error}"),
+                )
             };
-            admitted = Admitted { upstream, permit };
+            crashes += 1;
+            if crashes == 2 {
+                return Err(fault(" twice, the second time after a restart").never_again());
+            }
+            if !may_replay || !self.shared.is_gone(&upstream, UNTIL_GONE).await {
+                return Err(fault("").retry_after(1));
+            }
+            admitted = self.admit(asked, named, burden, Some(incarnation)).await?;
         }
-        Err(Fault::new(RouteFaultCode::ServerCrashed, "every attempt was lost"))
     }
 
-    async fn admit(&self, named: &Named, burden: Burden) -> Result<Admitted, Fault> {
+    async fn admit(
+        &self,
+        asked: &Asked,
+        named: &Named,
+        burden: Burden,
+        lost_with: Option<Incarnation>,
+    ) -> Result<Admitted, Fault> {
         let (spec, settings) = (&named.spec, &self.shared.settings);
         let router = &spec.router;
         let arrival = Arrival {
@@ -203,8 +244,13 @@ impl RouterService {
             concurrency: router.concurrency,
             queue: router.queue,
             priority: router.priority,
+            client: asked.client,
+            lost_with,
         };
-        if let Some(fault) = listing::not_waited_for(&self.shared, named, burden) {
+        let refused = listing::not_waited_for(&self.shared, named, burden);
+        // The restart after a crash is waited for, whether or not requests start servers.
+        if let Some(fault) = refused.filter(|fault| lost_with.is_none() || fault.code == RouteFaultCode::ServerStopped)
+        {
             return Err(fault);
         }
         let longest = settings.queue_timeout;
@@ -293,11 +339,22 @@ fn slash(path: &str) -> Answer {
 }
 
 /// What the client of a stream gets where it ends early.
-fn stream_fault(asked: &Asked, server: &llama_warden_events::ServerId) -> StreamFault {
+fn stream_fault(asked: &Asked, server: &ServerId, limit: Option<Duration>) -> StreamFault {
     let (path, id, server) = (asked.path().to_owned(), asked.id().to_owned(), server.clone());
-    Box::new(move || {
-        Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer")).stream_end(&path, &id)
+    Box::new(move |why| {
+        let fault = match why {
+            CutShort::Lost(_) => {
+                Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer"))
+            }
+            CutShort::TooLong => Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, limit)),
+        };
+        fault.stream_end(&path, &id)
     })
+}
+
+fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
+    let limit = limit.unwrap_or_default();
+    format!("the answer of `{server}` is not whole after {limit:?} (`router.request-timeout`)")
 }
 
 fn next_id() -> HeaderValue {

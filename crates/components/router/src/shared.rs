@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::answers::Fault;
 use crate::body::BodyLimits;
-use crate::machine::{Action, Arrival, Arrived, Gates, Standing, Ticket};
+use crate::machine::{Action, AdmittedAs, Arrival, Arrived, Gates, Standing, Ticket};
 use crate::names::Directory;
 use crate::relay::Upstream;
 
@@ -34,11 +34,13 @@ struct State {
     waiters: BTreeMap<Ticket, Waiter>,
     launches: BTreeMap<ServerId, Arc<Upstream>>,
     directory: Arc<Directory>,
+    /// The deadline that the component waits for.
+    armed: Option<Uptime>,
 }
 
 struct Waiter {
     server: ServerId,
-    works: bool,
+    admitted_as: AdmittedAs,
     answer: oneshot::Sender<Result<Admitted, Fault>>,
 }
 
@@ -54,7 +56,9 @@ pub(crate) struct Permit {
     shared: Arc<Shared>,
     server: ServerId,
     incarnation: Incarnation,
-    works: bool,
+    admitted_as: AdmittedAs,
+    /// Its answer has begun.
+    began: bool,
 }
 
 impl std::fmt::Debug for Permit {
@@ -63,10 +67,23 @@ impl std::fmt::Debug for Permit {
     }
 }
 
+impl Permit {
+    /// The first bytes of the answer are there.
+    pub(crate) fn answer_began(&mut self) {
+        if !std::mem::replace(&mut self.began, true) && self.admitted_as == AdmittedAs::Replay {
+            self.shared.act(|gates, now| gates.answer_began(&self.server, self.incarnation, now));
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let now = self.shared.clock.now();
-        self.shared.act(|gates| gates.finish(&self.server, self.incarnation, self.works, now));
+        // A replay whose answer began has given back what only replays take.
+        let admitted_as = match self.admitted_as {
+            AdmittedAs::Replay if self.began => AdmittedAs::Work,
+            other => other,
+        };
+        self.shared.act(|gates, now| gates.finish(&self.server, self.incarnation, admitted_as, now));
     }
 }
 
@@ -81,7 +98,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let was_waiting = lock(&self.shared.state).waiters.remove(&self.ticket).is_some();
         if was_waiting {
-            self.shared.act(|gates| gates.leave(self.server, self.ticket));
+            self.shared.act(|gates, now| gates.leave(self.server, self.ticket, now));
         }
     }
 }
@@ -113,23 +130,34 @@ impl Shared {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
-        lock(&self.state).gates.next_deadline()
+        let mut state = lock(&self.state);
+        state.armed = state.gates.next_deadline();
+        state.armed
     }
 
     /// A launch can be asked from now on.
     pub(crate) fn open(self: &Arc<Self>, upstream: Arc<Upstream>) {
         let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
         lock(&self.state).launches.insert(server.clone(), upstream);
-        self.act(|gates| gates.open(&server, incarnation));
+        self.act(|gates, now| gates.open(&server, incarnation, now));
     }
 
     /// A launch cannot be asked any more.
     pub(crate) fn close(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation) {
-        self.act(|gates| gates.close(server, incarnation));
+        self.act(|gates, now| gates.close(server, incarnation, now));
         let mut state = lock(&self.state);
         if state.launches.get(server).is_some_and(|upstream| upstream.incarnation == incarnation) {
-            state.launches.remove(server);
+            let gone = state.launches.remove(server);
+            drop(state);
+            gone.inspect(|upstream| upstream.gone.notify_waiters());
         }
+    }
+
+    /// Waits until a launch cannot be asked any more, for so long at most. Whether it cannot.
+    pub(crate) async fn is_gone(&self, upstream: &Upstream, longest: Duration) -> bool {
+        let gone = upstream.gone.notified();
+        let is_gone = || self.upstream(&upstream.server, upstream.incarnation).is_none();
+        is_gone() || tokio::time::timeout(longest, gone).await.is_ok() || is_gone()
     }
 
     /// The launch of a server that can be asked.
@@ -161,17 +189,22 @@ impl Shared {
     }
 
     /// Changes the gates, lets requests go, and leaves the rest to the component.
-    pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates) -> Vec<Action>) {
+    pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates, Uptime) -> Vec<Action>) {
         let mut state = lock(&self.state);
-        let actions = change(&mut state.gates);
+        let actions = change(&mut state.gates, self.clock.now());
+        // The component waits for the deadline that it knows, unless it is woken.
+        if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
+            state.armed = Some(next);
+            let _ = self.notices.send(Action::Rearm);
+        }
         let mut admitted = Vec::new();
         for action in actions {
             match action {
                 Action::Admit(ticket, incarnation) => {
-                    let Some(Waiter { server, works, answer }) = state.waiters.remove(&ticket) else { continue };
+                    let Some(Waiter { server, admitted_as, answer }) = state.waiters.remove(&ticket) else { continue };
                     let upstream =
                         state.launches.get(&server).filter(|upstream| upstream.incarnation == incarnation).cloned();
-                    admitted.push((answer, server, incarnation, works, upstream));
+                    admitted.push((answer, server, incarnation, admitted_as, upstream));
                 }
                 // Refused only when the component has ended.
                 other => drop(self.notices.send(other)),
@@ -179,8 +212,8 @@ impl Shared {
         }
         // The permit of a request that has left meanwhile is given back at once, which needs the lock.
         drop(state);
-        for (answer, server, incarnation, works, upstream) in admitted {
-            let permit = self.permit(&server, incarnation, works);
+        for (answer, server, incarnation, admitted_as, upstream) in admitted {
+            let permit = self.permit(&server, incarnation, admitted_as);
             if let Some(upstream) = upstream {
                 let _ = answer.send(Ok(Admitted { upstream, permit }));
             }
@@ -200,7 +233,10 @@ impl Shared {
             let mut state = lock(&self.state);
             let (result, actions) = state.gates.arrive(server, arrival, self.clock.now());
             if let Arrived::Waits(ticket) = result {
-                state.waiters.insert(ticket, Waiter { server: server.clone(), works: arrival.works, answer: granted });
+                state.waiters.insert(
+                    ticket,
+                    Waiter { server: server.clone(), admitted_as: arrival.admitted_as(), answer: granted },
+                );
             }
             actions.into_iter().for_each(|action| drop(self.notices.send(action)));
             result
@@ -208,7 +244,7 @@ impl Shared {
         match arrived {
             Arrived::QueueFull => Err(NotAdmitted::QueueFull),
             Arrived::Admitted(incarnation) => {
-                let permit = self.permit(server, incarnation, arrival.works);
+                let permit = self.permit(server, incarnation, arrival.admitted_as());
                 let upstream = self.upstream(server, incarnation);
                 upstream.map(|upstream| Admitted { upstream, permit }).ok_or(NotAdmitted::TimedOut)
             }
@@ -223,7 +259,7 @@ impl Shared {
         }
     }
 
-    fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, works: bool) -> Permit {
-        Permit { shared: self.clone(), server: server.clone(), incarnation, works }
+    fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, admitted_as: AdmittedAs) -> Permit {
+        Permit { shared: self.clone(), server: server.clone(), incarnation, admitted_as, began: false }
     }
 }

@@ -1,12 +1,12 @@
 //! One gate: the launch that it leads to, what is in flight there, and who waits.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 
-use super::{Action, Ticket};
+use super::queue::{WaitQueue, Waiter};
+use super::{Action, Arrival, TELL_AGAIN, Ticket};
 
 /// Requests at work at a time before the number of slots is known.
 const UNKNOWN_SLOTS: u32 = 1;
@@ -20,9 +20,10 @@ pub(super) struct ServerGate {
     slots: Option<NonZeroU32>,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) priority: i32,
-    queue: VecDeque<Waiter>,
-    /// The demand that was told last: since when its oldest waits.
-    told: Option<Uptime>,
+    queue: WaitQueue,
+    /// A request that a crash has lost is at work, and whether it ends this launch too is not known yet.
+    replaying: bool,
+    told: Option<ToldDemand>,
     usage: Usage,
 }
 
@@ -41,11 +42,12 @@ enum Passage {
     Released(Incarnation),
 }
 
+/// The demand that was told last.
 #[derive(Debug, Clone, Copy)]
-struct Waiter {
-    ticket: Ticket,
-    works: bool,
-    since: Uptime,
+struct ToldDemand {
+    /// Since when its oldest waits.
+    oldest: Uptime,
+    at: Uptime,
 }
 
 /// Whether requests use the server, as the supervisor was told.
@@ -82,7 +84,13 @@ impl Passage {
 }
 
 impl ServerGate {
-    pub(super) fn admit(&mut self, works: bool) -> Option<GateAdmission> {
+    /// Lets a request that has just come go, where it may.
+    pub(super) fn arrive(&mut self, arrival: &Arrival) -> Option<GateAdmission> {
+        // One that was lost takes its turn among its like.
+        arrival.lost_with.is_none().then(|| self.admit(arrival.works)).flatten()
+    }
+
+    fn admit(&mut self, works: bool) -> Option<GateAdmission> {
         let Passage::Open(incarnation) = self.passage else { return None };
         if !works {
             self.light += 1;
@@ -103,42 +111,60 @@ impl ServerGate {
         self.queue.len()
     }
 
-    pub(super) fn wait(&mut self, ticket: Ticket, works: bool, since: Uptime) {
-        self.queue.push_back(Waiter { ticket, works, since });
+    pub(super) fn wait(&mut self, ticket: Ticket, arrival: Arrival, since: Uptime) {
+        self.queue.push(Waiter { ticket, since, arrival });
     }
 
     pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.queue.retain(|waiter| waiter.ticket != ticket);
+        self.queue.remove(ticket);
     }
 
     pub(super) fn dismiss(&mut self) -> Vec<Ticket> {
         self.told = None;
-        self.queue.drain(..).map(|waiter| waiter.ticket).collect()
+        self.queue.drain()
     }
 
-    /// The next waiter that may go; first come, first served.
+    /// The next waiter that may go: light ones, those that a crash has lost one at a time, then the clients in turn.
     pub(super) fn next_admission(&mut self) -> Option<(Ticket, GateAdmission)> {
-        let waiter = *self.queue.front()?;
-        let admission = self.admit(waiter.works)?;
-        self.queue.pop_front();
+        let Passage::Open(incarnation) = self.passage else { return None };
+        if let Some(waiter) = self.queue.pop_light() {
+            return self.admit(false).map(|admission| (waiter.ticket, admission));
+        }
+        let replay = if self.replaying { None } else { self.queue.next_replay(incarnation) };
+        if let Some(waiter) = replay {
+            let admission = self.admit(true)?;
+            self.queue.remove(waiter.ticket);
+            self.replaying = true;
+            return Some((waiter.ticket, admission));
+        }
+        let waiter = self.queue.next_work()?;
+        let admission = self.admit(true)?;
+        self.queue.pop_work();
         Some((waiter.ticket, admission))
     }
 
-    /// What has changed about the demand. Those that only wait for a slot of a ready launch demand nothing.
-    pub(super) fn demand(&mut self, server: &ServerId) -> Option<Action> {
-        let is_ready = matches!(self.passage, Passage::Open(_));
-        let oldest = self.queue.front().map(|waiter| waiter.since).filter(|_| !is_ready);
-        match (self.told, oldest) {
-            (None, Some(oldest)) => {
-                self.told = Some(oldest);
-                Some(Action::Want { server: server.clone(), oldest, priority: self.priority })
-            }
-            (Some(_), None) => {
-                self.told = None;
-                Some(Action::Unwant(server.clone()))
-            }
-            _ => None,
+    /// The request that a crash had lost has its answer, or has ended.
+    pub(super) fn replay_ended(&mut self, incarnation: Incarnation) {
+        if self.passage.incarnation() == Some(incarnation) {
+            self.replaying = false;
         }
+    }
+
+    /// What has changed about the demand. Those that only wait for a slot of a ready launch demand nothing.
+    pub(super) fn demand(&mut self, server: &ServerId, now: Uptime) -> Option<Action> {
+        let Some(oldest) = self.demanded_since() else {
+            return self.told.take().map(|_| Action::Unwant(server.clone()));
+        };
+        if self.told.is_some_and(|told| told.oldest == oldest || told.at + TELL_AGAIN > now) {
+            return None;
+        }
+        self.told = Some(ToldDemand { oldest, at: now });
+        Some(Action::Want { server: server.clone(), oldest, priority: self.priority })
+    }
+
+    fn demanded_since(&self) -> Option<Uptime> {
+        let is_ready = matches!(self.passage, Passage::Open(_));
+        self.queue.oldest().filter(|_| !is_ready)
     }
 
     /// Whether the supervisor is to be told that nothing is in flight any more.
@@ -171,6 +197,7 @@ impl ServerGate {
             Passage::Open(to) | Passage::Paused(to) if to == incarnation => self.passage = Passage::Open(incarnation),
             _ => {
                 (self.working, self.light, self.slots, self.usage) = (0, 0, None, Usage::Idle);
+                self.replaying = false;
                 self.passage = Passage::Open(incarnation);
             }
         }
@@ -246,7 +273,9 @@ impl ServerGate {
             Usage::Ending(_, told_at) => Some(told_at),
             _ => None,
         };
-        drain.into_iter().chain(idle).min()
+        let told = self.told.filter(|told| self.demanded_since().is_some_and(|oldest| oldest != told.oldest));
+        let tell_again = told.map(|told| told.at + TELL_AGAIN);
+        drain.into_iter().chain(idle).chain(tell_again).min()
     }
 
     /// The launch whose time to drain is over, and what is left in flight.

@@ -4,6 +4,7 @@
 //! refusal or its own leaving; at most `concurrency` requests work at a time, light ones apart; demand is told by its edges.
 
 mod gate;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,6 +14,7 @@ use llama_warden_events::{Incarnation, ServerId, Uptime};
 
 use gate::ServerGate;
 pub(crate) use gate::{GateAdmission, Standing};
+pub(crate) use queue::QueueClient;
 
 /// A request, from its arrival at a gate to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +22,9 @@ pub(crate) struct Ticket(u64);
 
 /// How long a server counts as used after its last request, so that facts about use are few.
 const USE_HYSTERESIS: Duration = Duration::from_secs(10);
+
+/// Shortest time between two messages about the same demand.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a request is, for its gate.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,10 @@ pub(crate) struct Arrival {
     /// Requests that may wait.
     pub(crate) queue: u32,
     pub(crate) priority: i32,
+    /// Whose turn it takes among those that wait.
+    pub(crate) client: QueueClient,
+    /// The launch with which it was lost before its answer began. It goes to a later one, alone until that one answers.
+    pub(crate) lost_with: Option<Incarnation>,
 }
 
 /// What the shell has to do.
@@ -48,6 +57,29 @@ pub(crate) enum Action {
     UseBegan(ServerId, Incarnation),
     /// Publish `UseEnded`.
     UseEnded(ServerId, Incarnation, Uptime),
+    /// Look at the next deadline again. The shell adds it.
+    Rearm,
+}
+
+/// What an admitted request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdmittedAs {
+    /// Nothing that is scarce.
+    Light,
+    /// A slot.
+    Work,
+    /// A slot, and the only one for requests that a crash has lost.
+    Replay,
+}
+
+impl Arrival {
+    pub(crate) const fn admitted_as(&self) -> AdmittedAs {
+        match (self.works, self.lost_with) {
+            (false, _) => AdmittedAs::Light,
+            (true, None) => AdmittedAs::Work,
+            (true, Some(_)) => AdmittedAs::Replay,
+        }
+    }
 }
 
 /// The answer to an arrival.
@@ -75,27 +107,28 @@ impl Gates {
         let gate = self.gates.entry(server.clone()).or_default();
         gate.concurrency = arrival.concurrency;
         let mut actions = Vec::new();
-        let arrived = match gate.admit(arrival.works) {
+        let arrived = match gate.arrive(&arrival) {
             Some(GateAdmission { incarnation, begins_use }) => {
                 actions.extend(begins_use.then(|| Action::UseBegan(server.clone(), incarnation)));
                 Arrived::Admitted(incarnation)
             }
-            None if gate.waiting() >= arrival.queue as usize => Arrived::QueueFull,
+            // One that was admitted before has its place already.
+            None if arrival.lost_with.is_none() && gate.waiting() >= arrival.queue as usize => Arrived::QueueFull,
             None => {
-                gate.wait(ticket, arrival.works, now);
+                gate.wait(ticket, arrival, now);
                 Arrived::Waits(ticket)
             }
         };
         gate.priority = arrival.priority;
-        actions.extend(gate.demand(server));
+        actions.extend(gate.demand(server, now));
         (arrived, actions)
     }
 
     /// A request that waits has left.
-    pub(crate) fn leave(&mut self, server: &ServerId, ticket: Ticket) -> Vec<Action> {
+    pub(crate) fn leave(&mut self, server: &ServerId, ticket: Ticket, now: Uptime) -> Vec<Action> {
         let Some(gate) = self.gates.get_mut(server) else { return Vec::new() };
         gate.forget(ticket);
-        gate.demand(server).into_iter().collect()
+        gate.demand(server, now).into_iter().collect()
     }
 
     /// Every request that waits for a server has been answered otherwise. Gives their tickets.
@@ -109,29 +142,34 @@ impl Gates {
         &mut self,
         server: &ServerId,
         incarnation: Incarnation,
-        works: bool,
+        admitted: AdmittedAs,
         now: Uptime,
     ) -> Vec<Action> {
         let Some(gate) = self.gates.get_mut(server) else { return Vec::new() };
-        let released = gate.finish(incarnation, works, now, USE_HYSTERESIS);
-        let mut actions = self.step(server);
+        if admitted == AdmittedAs::Replay {
+            gate.replay_ended(incarnation);
+        }
+        let released = gate.finish(incarnation, admitted != AdmittedAs::Light, now, USE_HYSTERESIS);
+        let mut actions = self.step(server, now);
         actions.extend(released.then(|| Action::Released { server: server.clone(), incarnation, left: 0 }));
         actions
     }
 
     /// A launch became ready, or ready again.
-    pub(crate) fn open(&mut self, server: &ServerId, incarnation: Incarnation) -> Vec<Action> {
+    pub(crate) fn open(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<Action> {
         self.gates.entry(server.clone()).or_default().open(incarnation);
-        self.step(server)
+        self.step(server, now)
     }
 
     /// A launch is not ready for a while.
-    pub(crate) fn pause(&mut self, server: &ServerId, incarnation: Incarnation) {
-        self.gates.entry(server.clone()).or_default().pause(incarnation);
+    pub(crate) fn pause(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<Action> {
+        let gate = self.gates.entry(server.clone()).or_default();
+        gate.pause(incarnation);
+        gate.demand(server, now).into_iter().collect()
     }
 
     /// A launch is stopped, has failed or is over: nothing goes to it any more.
-    pub(crate) fn close(&mut self, server: &ServerId, incarnation: Incarnation) -> Vec<Action> {
+    pub(crate) fn close(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<Action> {
         let Some(gate) = self.gates.get_mut(server) else { return Vec::new() };
         let released = gate.close(incarnation);
         let mut actions: Vec<Action> = gate
@@ -141,15 +179,31 @@ impl Gates {
             .collect();
         // Its process is going; what is in flight ends with it.
         actions.extend(released.map(|left| Action::Released { server: server.clone(), incarnation, left }));
+        // Those that waited for a slot wait for the next launch now.
+        actions.extend(gate.demand(server, now));
         actions
     }
 
+    /// A request's answer has begun: whether it ends its launch is known, and the next one that a crash has lost may go.
+    pub(crate) fn answer_began(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<Action> {
+        if let Some(gate) = self.gates.get_mut(server) {
+            gate.replay_ended(incarnation);
+        }
+        self.step(server, now)
+    }
+
     /// The number of slots of a launch.
-    pub(crate) fn set_slots(&mut self, server: &ServerId, incarnation: Incarnation, slots: NonZeroU32) -> Vec<Action> {
+    pub(crate) fn set_slots(
+        &mut self,
+        server: &ServerId,
+        incarnation: Incarnation,
+        slots: NonZeroU32,
+        now: Uptime,
+    ) -> Vec<Action> {
         if let Some(gate) = self.gates.get_mut(server) {
             gate.set_slots(incarnation, slots);
         }
-        self.step(server)
+        self.step(server, now)
     }
 
     /// The supervisor asks that nothing goes to a launch any more. `Err`: with how many requests are in flight.
@@ -167,15 +221,15 @@ impl Gates {
         let is_idle = gate.release(incarnation, drain, now)?;
         let released =
             (is_idle && !drain.is_zero()).then(|| Action::Released { server: server.clone(), incarnation, left: 0 });
-        Ok(released.into_iter().collect())
+        Ok(released.into_iter().chain(gate.demand(server, now)).collect())
     }
 
     /// The launch is not stopped after all.
-    pub(crate) fn reopen(&mut self, server: &ServerId, incarnation: Incarnation) -> Vec<Action> {
+    pub(crate) fn reopen(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<Action> {
         if let Some(gate) = self.gates.get_mut(server) {
             gate.reopen(incarnation);
         }
-        self.step(server)
+        self.step(server, now)
     }
 
     /// A server is configured no more.
@@ -201,19 +255,20 @@ impl Gates {
             if let Some((incarnation, at)) = gate.idle_since(now) {
                 actions.push(Action::UseEnded(server.clone(), incarnation, at));
             }
+            actions.extend(gate.demand(server, now));
         }
         actions
     }
 
     /// Lets go who may, and tells what changed about the demand.
-    fn step(&mut self, server: &ServerId) -> Vec<Action> {
+    fn step(&mut self, server: &ServerId, now: Uptime) -> Vec<Action> {
         let Some(gate) = self.gates.get_mut(server) else { return Vec::new() };
         let mut actions = Vec::new();
         while let Some((ticket, admission)) = gate.next_admission() {
             actions.extend(admission.begins_use.then(|| Action::UseBegan(server.clone(), admission.incarnation)));
             actions.push(Action::Admit(ticket, admission.incarnation));
         }
-        actions.extend(gate.demand(server));
+        actions.extend(gate.demand(server, now));
         actions
     }
 }

@@ -14,7 +14,8 @@ fn launch(number: u64) -> Incarnation {
     Incarnation::new(number)
 }
 
-const WORK: Arrival = Arrival { works: true, concurrency: None, queue: 2, priority: 3 };
+const WORK: Arrival =
+    Arrival { works: true, concurrency: None, queue: 2, priority: 3, client: QueueClient::Local, lost_with: None };
 const LIGHT: Arrival = Arrival { works: false, ..WORK };
 
 fn waits((arrived, actions): (Arrived, Vec<Action>)) -> (Ticket, Vec<Action>) {
@@ -32,8 +33,9 @@ fn demand_is_told_with_the_first_waiter_and_taken_back_with_the_last() {
     let (second, actions) = waits(gates.arrive(&server(), WORK, at(2)));
     assert_eq!(actions, []);
     assert_eq!(gates.arrive(&server(), WORK, at(3)), (Arrived::QueueFull, vec![]));
-    assert_eq!(gates.leave(&server(), first), []);
-    assert_eq!(gates.leave(&server(), second), [Action::Unwant(server())]);
+    let again = Action::Want { server: server(), oldest: at(2), priority: 3 };
+    assert_eq!(gates.leave(&server(), first, at(3)), [again]);
+    assert_eq!(gates.leave(&server(), second, at(3)), [Action::Unwant(server())]);
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn a_gate_that_opens_lets_as_many_work_as_there_are_slots_and_one() {
     let mut gates = Gates::default();
     let arrival = Arrival { queue: 9, ..WORK };
     let tickets: Vec<Ticket> = (0..4).map(|_| waits(gates.arrive(&server(), arrival, at(1))).0).collect();
-    let actions = gates.open(&server(), launch(1));
+    let actions = gates.open(&server(), launch(1), at(1));
     let admitted = |ticket: usize| Action::Admit(tickets[ticket], launch(1));
     assert_eq!(
         actions,
@@ -49,17 +51,17 @@ fn a_gate_that_opens_lets_as_many_work_as_there_are_slots_and_one() {
         "one slot and one until the number is known"
     );
     let slots = NonZeroU32::new(2).expect("not zero");
-    assert_eq!(gates.set_slots(&server(), launch(1), slots), [admitted(2)]);
+    assert_eq!(gates.set_slots(&server(), launch(1), slots, at(1)), [admitted(2)]);
     let (light, _) = gates.arrive(&server(), LIGHT, at(2));
     assert!(matches!(light, Arrived::Admitted(..)), "light requests pass the queue");
-    assert_eq!(gates.finish(&server(), launch(1), true, at(3)), [admitted(3)]);
+    assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(3)), [admitted(3)]);
     assert_eq!(gates.standing(&server()), Standing { in_flight: 4, waiting: 0 });
 }
 
 #[test]
 fn a_server_with_a_request_in_flight_is_not_released_at_once() {
     let mut gates = Gates::default();
-    gates.open(&server(), launch(1));
+    gates.open(&server(), launch(1), at(1));
     let (arrived, _) = gates.arrive(&server(), WORK, at(1));
     assert!(matches!(arrived, Arrived::Admitted(..)));
     assert_eq!(gates.release(&server(), launch(1), Duration::ZERO, at(1)), Err(1));
@@ -69,16 +71,16 @@ fn a_server_with_a_request_in_flight_is_not_released_at_once() {
     );
     assert_eq!(gates.release(&server(), launch(1), Duration::from_secs(5), at(2)), Ok(vec![]));
     let (ticket, _) = waits(gates.arrive(&server(), WORK, at(2)));
-    assert_eq!(gates.finish(&server(), launch(1), true, at(3)), []);
+    assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(3)), []);
     let released = Action::Released { server: server(), incarnation: launch(1), left: 0 };
-    assert_eq!(gates.finish(&server(), launch(1), true, at(4)), [released]);
-    assert_eq!(gates.reopen(&server(), launch(1))[0], Action::Admit(ticket, launch(1)));
+    assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(4)), [released]);
+    assert_eq!(gates.reopen(&server(), launch(1), at(1))[0], Action::Admit(ticket, launch(1)));
 }
 
 #[test]
 fn a_drain_ends_at_its_time_with_what_is_left() {
     let mut gates = Gates::default();
-    gates.open(&server(), launch(1));
+    gates.open(&server(), launch(1), at(1));
     gates.arrive(&server(), WORK, at(1));
     assert_eq!(gates.release(&server(), launch(1), Duration::from_secs(5), at(2)), Ok(vec![]));
     assert_eq!(gates.next_deadline(), Some(at(7)));
@@ -97,24 +99,24 @@ fn an_unknown_launch_is_released_at_once() {
 #[test]
 fn requests_of_an_earlier_launch_take_no_place_of_the_next() {
     let mut gates = Gates::default();
-    gates.open(&server(), launch(1));
+    gates.open(&server(), launch(1), at(1));
     gates.arrive(&server(), WORK, at(1));
-    gates.close(&server(), launch(1));
-    gates.open(&server(), launch(2));
+    gates.close(&server(), launch(1), at(1));
+    gates.open(&server(), launch(2), at(1));
     assert_eq!(gates.standing(&server()).in_flight, 0);
     gates.arrive(&server(), WORK, at(2));
-    assert_eq!(gates.finish(&server(), launch(1), true, at(3)), []);
+    assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(3)), []);
     assert_eq!(gates.standing(&server()).in_flight, 1);
 }
 
 #[test]
 fn the_end_of_a_use_is_told_once_it_has_lasted() {
     let mut gates = Gates::default();
-    gates.open(&server(), launch(1));
+    gates.open(&server(), launch(1), at(1));
     assert_eq!(gates.arrive(&server(), WORK, at(1)).1, [Action::UseBegan(server(), launch(1))]);
-    gates.finish(&server(), launch(1), true, at(2));
+    gates.finish(&server(), launch(1), AdmittedAs::Work, at(2));
     assert_eq!(gates.arrive(&server(), WORK, at(3)).1, [], "no second fact within the hysteresis");
-    gates.finish(&server(), launch(1), true, at(4));
+    gates.finish(&server(), launch(1), AdmittedAs::Work, at(4));
     assert_eq!(gates.on_deadline(at(13)), []);
     assert_eq!(gates.on_deadline(at(14)), [Action::UseEnded(server(), launch(1), at(4))]);
 }
@@ -122,8 +124,76 @@ fn the_end_of_a_use_is_told_once_it_has_lasted() {
 #[test]
 fn a_paused_launch_gets_nothing_until_it_answers_again() {
     let mut gates = Gates::default();
-    gates.open(&server(), launch(1));
-    gates.pause(&server(), launch(1));
+    gates.open(&server(), launch(1), at(1));
+    gates.pause(&server(), launch(1), at(1));
     let (ticket, _) = waits(gates.arrive(&server(), WORK, at(1)));
-    assert!(gates.open(&server(), launch(1)).contains(&Action::Admit(ticket, launch(1))));
+    assert!(gates.open(&server(), launch(1), at(1)).contains(&Action::Admit(ticket, launch(1))));
+}
+
+#[test]
+fn the_demand_is_told_again_at_most_once_a_second_when_its_oldest_waiter_changes() {
+    let mut gates = Gates::default();
+    let want = |since| Action::Want { server: server(), oldest: at(since), priority: 3 };
+    let arrival = Arrival { queue: 9, ..WORK };
+    let (first, actions) = waits(gates.arrive(&server(), arrival, at(10)));
+    assert_eq!(actions, [want(10)]);
+    let (second, _) = waits(gates.arrive(&server(), arrival, at(20)));
+    let (third, _) = waits(gates.arrive(&server(), arrival, at(30)));
+    assert_eq!(gates.leave(&server(), first, at(40)), [want(20)]);
+    assert_eq!(gates.leave(&server(), second, at(40)), [], "told in this second");
+    assert_eq!(gates.next_deadline(), Some(at(41)));
+    assert_eq!(gates.on_deadline(at(41)), [want(30)]);
+    assert_eq!(gates.next_deadline(), None);
+    assert_eq!(gates.leave(&server(), third, at(41)), [Action::Unwant(server())]);
+}
+
+#[test]
+fn who_waits_for_a_slot_of_a_launch_that_ends_wants_the_next_one() {
+    let mut gates = Gates::default();
+    let one = Arrival { concurrency: NonZeroU32::new(1), ..WORK };
+    gates.open(&server(), launch(1), at(1));
+    gates.arrive(&server(), one, at(1));
+    let (_, actions) = waits(gates.arrive(&server(), one, at(2)));
+    assert_eq!(actions, []);
+    let want = Action::Want { server: server(), oldest: at(2), priority: 3 };
+    assert_eq!(gates.close(&server(), launch(1), at(3)), [want]);
+}
+
+#[test]
+fn clients_take_turns_and_each_is_served_in_its_order() {
+    let mut gates = Gates::default();
+    let from = |last: u8| Arrival {
+        queue: 9,
+        concurrency: NonZeroU32::new(1),
+        client: QueueClient::Address([127, 0, 0, last].into()),
+        ..WORK
+    };
+    let mut ask = |last| waits(gates.arrive(&server(), from(last), at(1))).0;
+    let [a1, a2, a3, b1, c1] = [ask(1), ask(1), ask(1), ask(2), ask(3)];
+    let (light, _) = waits(gates.arrive(&server(), Arrival { works: false, ..from(1) }, at(1)));
+    let admitted = |actions: Vec<Action>| -> Vec<Ticket> {
+        let ticket = |action| if let Action::Admit(ticket, _) = action { Some(ticket) } else { None };
+        actions.into_iter().filter_map(ticket).collect()
+    };
+    assert_eq!(admitted(gates.open(&server(), launch(1), at(2))), [light, a1]);
+    for expected in [b1, c1, a2, a3] {
+        assert_eq!(admitted(gates.finish(&server(), launch(1), AdmittedAs::Work, at(3))), [expected]);
+    }
+}
+
+#[test]
+fn requests_that_a_crash_has_lost_go_to_the_next_launch_one_at_a_time() {
+    let mut gates = Gates::default();
+    let lost = Arrival { lost_with: Some(launch(1)), ..WORK };
+    gates.open(&server(), launch(1), at(1));
+    let tickets: Vec<Ticket> = (0..3).map(|_| waits(gates.arrive(&server(), lost, at(1))).0).collect();
+    gates.close(&server(), launch(1), at(2));
+    let admit = |ticket: usize| Action::Admit(tickets[ticket], launch(2));
+    let actions = gates.open(&server(), launch(2), at(3));
+    assert_eq!(actions.iter().filter(|action| matches!(action, Action::Admit(..))).count(), 1);
+    assert!(actions.contains(&admit(0)), "{actions:?}");
+    assert!(matches!(gates.arrive(&server(), WORK, at(3)).0, Arrived::Admitted(..)), "the others go on");
+    gates.finish(&server(), launch(2), AdmittedAs::Work, at(3));
+    assert_eq!(gates.answer_began(&server(), launch(2), at(4)), [admit(1)]);
+    assert_eq!(gates.finish(&server(), launch(2), AdmittedAs::Replay, at(5)), [admit(2)]);
 }

@@ -1,12 +1,14 @@
 //! The body of an answer: the router's own text, or llama-server's bytes as they come.
 
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::headers::is_event_stream;
 use super::link::{Link, RelayError};
@@ -26,11 +28,15 @@ enum Content {
 
 /// The answer ended early.
 #[derive(Debug, thiserror::Error)]
-#[error("llama-server ended the answer early: {0}")]
-pub(crate) struct CutShort(#[source] hyper::Error);
+pub(crate) enum CutShort {
+    #[error("llama-server ended the answer early: {0}")]
+    Lost(#[source] hyper::Error),
+    #[error("the answer took longer than a request may")]
+    TooLong,
+}
 
-/// The events that tell the client of a stream that it ended early.
-pub(crate) type StreamFault = Box<dyn FnOnce() -> Bytes + Send>;
+/// The events that tell the client of a stream that it ended early, and why.
+pub(crate) type StreamFault = Box<dyn FnOnce(&CutShort) -> Bytes + Send>;
 
 struct RelayedBody {
     body: Incoming,
@@ -40,8 +46,12 @@ struct RelayedBody {
     fault: Option<StreamFault>,
     /// The early end was told.
     is_over: bool,
+    /// What came while it was not known whether the answer begins.
+    first: Option<Frame<Bytes>>,
+    /// When the answer has to be at its end.
+    until: Option<Pin<Box<Sleep>>>,
     /// The place at the gate, where it has one, given back when the body is dropped.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl std::fmt::Debug for RelayedBody {
@@ -79,7 +89,8 @@ impl AnswerBody {
         let (parts, body) = answer.into_parts();
         let (permit, fault) = place.unzip();
         let fault = fault.filter(|_| is_event_stream(&parts.headers));
-        let relayed = RelayedBody { body, link: Some(link), upstream, fault, is_over: false, _permit: permit };
+        let relayed =
+            RelayedBody { body, link: Some(link), upstream, fault, is_over: false, first: None, until: None, permit };
         Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
     }
 
@@ -99,11 +110,62 @@ impl AnswerBody {
     }
 }
 
+impl AnswerBody {
+    /// Ends the answer at this time, whatever is left of it.
+    pub(crate) fn end_at(&mut self, time: Instant) {
+        if let Content::Relayed(relayed) = &mut self.0 {
+            relayed.until = Some(Box::pin(sleep_until(time)));
+        }
+    }
+
+    /// Waits for the first bytes, until which the request can be sent again elsewhere: llama-server sends the head of a stream long
+    /// before it has anything to say.
+    pub(crate) async fn begin(&mut self) -> Result<(), (RelayError, Option<Permit>)> {
+        let Content::Relayed(relayed) = &mut self.0 else { return Ok(()) };
+        if !relayed.body.is_end_stream() {
+            match poll_fn(|context| relayed.poll_server(context)).await {
+                Some(Ok(frame)) => relayed.first = Some(frame),
+                Some(Err(error)) => return Err((RelayError::Lost(error), relayed.permit.take())),
+                None => {}
+            }
+        }
+        if let Some(permit) = &mut relayed.permit {
+            permit.answer_began();
+        }
+        Ok(())
+    }
+}
+
 impl RelayedBody {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         if self.is_over {
             return Poll::Ready(None);
         }
+        if self.until.as_mut().is_some_and(|until| until.as_mut().poll(context).is_ready()) {
+            self.link = None;
+            return Poll::Ready(Some(self.cut_short(CutShort::TooLong)));
+        }
+        Poll::Ready(match ready!(self.poll_server(context)) {
+            Some(Err(error)) => Some(self.cut_short(CutShort::Lost(error))),
+            Some(Ok(frame)) => Some(Ok(frame)),
+            None => None,
+        })
+    }
+
+    fn cut_short(&mut self, why: CutShort) -> Result<Frame<Bytes>, CutShort> {
+        // A client takes an end without an error for success.
+        self.is_over = true;
+        match self.fault.take() {
+            Some(fault) => Ok(Frame::data(fault(&why))),
+            None => Err(why),
+        }
+    }
+
+    /// What llama-server sends.
+    fn poll_server(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let mut polled = Pin::new(&mut self.body).poll_frame(context);
         if polled.is_pending()
             && let Some(link) = &mut self.link
@@ -111,24 +173,17 @@ impl RelayedBody {
             link.drive(context);
             polled = Pin::new(&mut self.body).poll_frame(context);
         }
-        match polled {
-            Poll::Ready(Some(Err(error))) => {
-                self.link = None;
-                let Some(fault) = self.fault.take() else { return Poll::Ready(Some(Err(CutShort(error)))) };
-                // A client takes an end without an error for success.
-                self.is_over = true;
-                Poll::Ready(Some(Ok(Frame::data(fault()))))
-            }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+        match &polled {
+            Poll::Ready(Some(Err(_))) => self.link = None,
             Poll::Ready(None) => {
                 self.is_over = true;
                 if let Some(link) = self.link.take() {
                     self.upstream.keep(link);
                 }
-                Poll::Ready(None)
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
+        polled
     }
 }
 
@@ -159,14 +214,20 @@ impl Body for AnswerBody {
         match &self.0 {
             Content::Whole(text) => text.is_none(),
             // The end of a stream of events is known only when it is reached.
-            Content::Relayed(relayed) => relayed.is_over || relayed.body.is_end_stream(),
+            Content::Relayed(relayed) => relayed.first.is_none() && (relayed.is_over || relayed.body.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
-            Content::Relayed(relayed) => relayed.body.size_hint(),
+            Content::Relayed(relayed) => match relayed.first.as_ref().and_then(Frame::data_ref) {
+                None => relayed.body.size_hint(),
+                Some(first) => {
+                    let rest = relayed.body.size_hint();
+                    rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + first.len() as u64))
+                }
+            },
         }
     }
 }

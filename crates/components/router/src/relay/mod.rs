@@ -8,7 +8,7 @@ mod headers;
 mod link;
 mod upstream;
 
-pub(crate) use body::{AnswerBody, StreamFault};
+pub(crate) use body::{AnswerBody, CutShort, StreamFault};
 pub(crate) use headers::{ModelServer, to_client, to_server};
 pub(crate) use link::RelayError;
 pub(crate) use upstream::Upstream;

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{ProbeAddress, Target};
 use llama_warden_support::lock;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::link::{Link, RelayError};
@@ -33,6 +34,8 @@ pub(crate) struct Upstream {
     pub(super) host: HeaderValue,
     pub(super) authorization: Option<HeaderValue>,
     idle: Mutex<Vec<Link>>,
+    /// Notified when it cannot be asked any more.
+    pub(crate) gone: Notify,
 }
 
 impl Upstream {
@@ -50,6 +53,7 @@ impl Upstream {
             host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
             authorization: bearer,
             idle: Mutex::default(),
+            gone: Notify::new(),
         }
     }
 
