@@ -48,6 +48,7 @@ mod readiness;
 mod reload;
 mod resource_exhaustion;
 mod restarts;
+mod router_bad_input;
 mod secrets;
 mod side_by_side;
 mod signals;
