@@ -38,6 +38,7 @@ mod memory;
 mod metrics;
 mod models;
 mod nothing_left;
+mod on_demand;
 mod options;
 mod out_of_memory;
 mod output;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use xtask::cargo::cargo;
-use xtask::error::{Error, OnPath};
-use xtask::{paths, shell};
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::{paths, shell};
 
 use crate::{deny, faults, fuzz, schema, test, tidy};
 

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use xtask::error::Error;
-use xtask::{paths, python, shell};
+use llama_warden_test_parts::error::Error;
+use llama_warden_test_parts::{paths, python, shell};
 
 /// How strict the check is.
 #[derive(Debug, Default, clap::Args)]

@@ -19,10 +19,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::{paths, python, shell};
 use serde_json::Value;
-use xtask::cargo::cargo;
-use xtask::error::{Error, OnPath};
-use xtask::{paths, python, shell};
 
 /// The package that is packed.
 const PACKAGE: &str = "llama-warden";

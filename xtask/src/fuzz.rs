@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use xtask::cargo::cargo;
-use xtask::error::{Error, OnPath};
-use xtask::{paths, shell};
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::{paths, shell};
 
 /// What cargo-fuzz passes to the compiler, but for the sanitizer.
 const FLAGS: [&str; 7] = [

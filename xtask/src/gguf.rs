@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use llama_warden_test_parts::error::{Error, OnPath};
 use llama_warden_tiny_gguf::TinyModel;
-use xtask::error::{Error, OnPath};
 
 /// Where to write the model, and its size.
 #[derive(Debug, clap::Args)]

@@ -16,10 +16,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::cargo::cargo;
-use xtask::error::Error;
-use xtask::llama_server::{self, Build};
-use xtask::{browser, prometheus, shell, validators};
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::Error;
+use llama_warden_test_parts::llama_server::{self, Build};
+use llama_warden_test_parts::{browser, prometheus, shell, validators};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]

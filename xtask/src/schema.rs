@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use xtask::cargo::cargo;
-use xtask::error::{Error, OnPath};
-use xtask::{paths, shell};
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::{paths, shell};
 
 /// Whether to write or to check the generated files.
 #[derive(Debug, clap::Args)]

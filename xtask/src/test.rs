@@ -7,10 +7,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use xtask::cargo::cargo;
-use xtask::error::Error;
-use xtask::llama_server::{self, Build};
-use xtask::{browser, prometheus, shell, systemd, validators};
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::Error;
+use llama_warden_test_parts::llama_server::{self, Build};
+use llama_warden_test_parts::{browser, prometheus, shell, systemd, validators};
 
 /// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::{paths, shell};
 use toml::Table;
-use xtask::cargo::cargo;
-use xtask::error::{Error, OnPath};
-use xtask::{paths, shell};
 
 use super::MEASURES;
 use super::collect::FaultTest;

@@ -11,8 +11,8 @@ mod rows;
 use std::fs;
 use std::path::PathBuf;
 
-use xtask::error::{Error, OnPath};
-use xtask::paths;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::paths;
 
 use crate::tidy::{Checkout, Violation};
 use measures::Measures;

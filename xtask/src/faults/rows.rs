@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use llama_warden_test_parts::error::Error;
 use toml::Table;
-use xtask::error::Error;
 
 use super::collect::FaultTest;
 use super::measures::Measures;

@@ -92,9 +92,10 @@ const TABLE: &str = "
         detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
-    bench: tiny-gguf xtask
+    bench: tiny-gguf test-parts
+    test-parts:
     model: events state bus component config memory room probe readiness terminator supervisor health component-kit
-    xtask: tiny-gguf
+    xtask: tiny-gguf test-parts
 ";
 
 fn rows() -> impl Iterator<Item = Row> {

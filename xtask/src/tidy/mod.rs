@@ -14,8 +14,8 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
-use xtask::error::Error;
-use xtask::{paths, shell};
+use llama_warden_test_parts::error::Error;
+use llama_warden_test_parts::{paths, shell};
 
 /// A text file of the checkout.
 #[derive(Debug)]

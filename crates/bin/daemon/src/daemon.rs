@@ -69,6 +69,8 @@ pub struct PreparedDaemon {
     pub servers: usize,
     /// The TCP address of the API, with its real port.
     pub tcp: Option<TcpAddress>,
+    /// Where the router listens, with its real port.
+    pub router: Option<String>,
 }
 
 impl PreparedDaemon {
@@ -101,6 +103,7 @@ impl PreparedDaemon {
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let route_listener = sockets::bind_router(configuration.router())?;
+        let router = route_listener.url();
         fail_point("start-bound");
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -169,7 +172,7 @@ impl PreparedDaemon {
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
         fail_point("start-published");
-        Ok(Self { state, host, signals, tracing, event_log: reopener, servers, tcp })
+        Ok(Self { state, host, signals, tracing, event_log: reopener, servers, tcp, router })
     }
 
     /// The bus, for observers in this process.

@@ -198,7 +198,8 @@ impl Worker for RouterWorker {
                 let Some(server) = &envelope.server else { return Ok(()) };
                 match &envelope.event {
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
-                    Event::StopBegan { reason: StopReason::Requested, .. } => {
+                    // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
+                    Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
                         self.shared.refuse(server, &stopped(server));
                     }
                     _ => {}
@@ -280,6 +281,11 @@ impl Worker for RouterWorker {
 }
 
 impl RouterWorker {
+    /// Whether a person has stopped a server, and nobody has asked for it since.
+    fn stays_stopped(&self, server: &ServerId) -> bool {
+        self.shared.bus.snapshot().servers.get(server).is_none_or(|record| record.stopped_on_request)
+    }
+
     fn on_changes(&mut self, changes: Vec<LaunchChange<()>>) {
         for LaunchChange { server, incarnation, transition, .. } in changes {
             match transition {

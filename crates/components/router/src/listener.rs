@@ -64,6 +64,15 @@ impl RouterListener {
         }
     }
 
+    /// Where clients find it, with the real port; `None` where it is off.
+    pub fn url(&self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::Tcp { listener, .. } => Some(format!("http://{}", listener.local_addr().ok()?)),
+            Self::Unix(path) => Some(format!("unix:{}", path.display())),
+        }
+    }
+
     /// Gives the socket to the runtime that calls. `None` where the router is off.
     pub(crate) fn start(self) -> Result<Option<StartedListener>, BindError> {
         match self {

@@ -90,8 +90,11 @@ impl Supervisor {
 
 impl Component for Supervisor {
     const NAME: &'static str = "supervisor";
-    const SENDS: &'static [CommandSetId] =
-        &[CommandSetId::of::<LaunchCommand>(), CommandSetId::of::<TerminateCommand>()];
+    const SENDS: &'static [CommandSetId] = &[
+        CommandSetId::of::<LaunchCommand>(),
+        CommandSetId::of::<TerminateCommand>(),
+        CommandSetId::of::<RouteCommand>(),
+    ];
     type Command = SuperviseCommand;
     type Error = SupervisorError;
 
@@ -246,7 +249,7 @@ impl Worker for SupervisorWorker {
 
     async fn on_input(&mut self, input: SupervisorInput, now: Uptime) -> Result<(), SupervisorError> {
         let actions = match input {
-            // Without a router, nobody owns the command, and nothing is in flight: that refusal is an answer too.
+            // A router that has ended has nothing in flight: that refusal is an answer too.
             SupervisorInput::Replied(Ok((Asked::Release(server, incarnation, drain), answer))) => {
                 let answer = answer.as_ref().map(|_| ());
                 self.machine.on_release_answered(&server, (incarnation, drain), answer, now)

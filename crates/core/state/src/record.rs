@@ -44,6 +44,9 @@ pub struct ServerRecord {
     pub last_end: Option<ProcessEnd>,
     /// Whether a person or a program had it stopped, and nobody has started it since.
     pub stopped_on_request: bool,
+    /// Whether the latest command about it is a stop.
+    #[serde(skip)]
+    pub stop_is_latest: bool,
     /// It was stopped because nobody used it, or to make room, and was not ready since: it is not missed, and comes back once somebody
     /// wants it.
     pub is_unloaded: bool,

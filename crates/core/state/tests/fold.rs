@@ -333,6 +333,20 @@ fn a_hook_that_something_waits_for_is_kept_with_its_launch_and_may_outlive_it() 
 }
 
 #[test]
+fn a_stop_by_hand_is_known_also_where_its_launch_begins_after_it_and_a_start_takes_it_back() {
+    let accepted = |command| Event::CommandAccepted { command };
+    let stop = || accepted(CommandSummary::Stop { force: false });
+    let mut crossed = Story { snapshot: Snapshot::new(boot()) };
+    crossed.tell(0, [configured(), stop()]);
+    crossed.tell(1, [began(), stop_began()]);
+    assert!(crossed.record().stopped_on_request);
+    let mut started_again = Story::of([began(), spawned(), ready()]);
+    started_again.tell(0, [stop(), accepted(CommandSummary::Start)]);
+    started_again.tell(1, [stop_began()]);
+    assert!(!started_again.record().stopped_on_request);
+}
+
+#[test]
 fn a_server_that_was_left_down_says_why_and_counts_nothing() {
     let mut story = Story { snapshot: Snapshot::new(boot()) };
     story.tell(0, [configured(), Event::ServerLeftDown { failed: None }]);

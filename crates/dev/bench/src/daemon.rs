@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::shell;
 use serde_json::Value;
-use xtask::error::{Error, OnPath};
-use xtask::shell;
 
 use crate::events;
 use crate::procfs;

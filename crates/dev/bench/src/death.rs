@@ -7,8 +7,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use llama_warden_test_parts::error::Error;
 use serde_json::Value;
-use xtask::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

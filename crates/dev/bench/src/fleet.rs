@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use xtask::error::{Error, OnPath};
+use llama_warden_test_parts::error::{Error, OnPath};
 
 use crate::programs::{self, Programs, quoted};
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use xtask::error::{Error, OnPath};
+use llama_warden_test_parts::error::{Error, OnPath};
 
 /// Bytes of one write: the default capacity of a pipe.
 const BLOCK: usize = 64 * 1024;

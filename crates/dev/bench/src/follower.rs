@@ -5,8 +5,8 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
+use llama_warden_test_parts::error::{Error, OnPath};
 use serde_json::Value;
-use xtask::error::{Error, OnPath};
 
 use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
 use crate::events;

@@ -3,7 +3,7 @@
 //! A shim counts the pages that no other process has. Those of the guardian are shared with its shims as long as neither changes them,
 //! so that all its anonymous pages count.
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::Effort;
 use crate::figure::Figure;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

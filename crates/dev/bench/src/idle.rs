@@ -15,7 +15,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use xtask::error::{Error, OnPath};
+use llama_warden_test_parts::error::{Error, OnPath};
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

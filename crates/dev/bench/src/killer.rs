@@ -6,9 +6,9 @@ use std::path::Path;
 use std::thread;
 use std::time::SystemTime;
 
+use llama_warden_test_parts::error::{Error, OnPath};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use xtask::error::{Error, OnPath};
 
 use crate::daemon::WAIT_LIMIT;
 

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use figure::Figure;
 use programs::Programs;

@@ -3,7 +3,7 @@
 //!
 //! The benchmark of the crate `metrics` measures, without a thousand processes; this module judges its output.
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::Effort;
 use crate::figure::Figure;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::paths;
 use serde_json::Value;
-use xtask::error::{Error, OnPath};
-use xtask::paths;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

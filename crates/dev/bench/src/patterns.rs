@@ -2,7 +2,7 @@
 //!
 //! The detectors' own benchmark measures; this module judges its output.
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::figure::Figure;
 use crate::programs;

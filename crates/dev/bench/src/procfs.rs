@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use xtask::error::{Error, OnPath};
+use llama_warden_test_parts::error::{Error, OnPath};
 
 /// Clock ticks in a second (`USER_HZ`), a constant on x86-64 and aarch64.
 const TICKS_PER_SECOND: u32 = 100;

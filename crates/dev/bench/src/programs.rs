@@ -9,11 +9,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use llama_warden_test_parts::cargo::cargo;
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::{paths, shell};
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
-use xtask::cargo::cargo;
-use xtask::error::{Error, OnPath};
-use xtask::{paths, shell};
 
 /// Paths of the programs that are measured.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::SystemTime;
 
-use xtask::error::Error;
-use xtask::llama_server::{self, Build};
+use llama_warden_test_parts::error::Error;
+use llama_warden_test_parts::llama_server::{self, Build};
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

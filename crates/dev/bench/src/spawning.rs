@@ -2,7 +2,7 @@
 //!
 //! The launcher's own benchmark measures, because it reaches private functions; this module judges its output.
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::Effort;
 use crate::figure::Figure;

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use llama_warden_test_parts::error::Error;
 use serde_json::Value;
-use xtask::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;

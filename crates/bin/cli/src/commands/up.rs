@@ -51,7 +51,8 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
             is_up = true;
             let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
             let control = daemon.control_socket();
-            tracing::info!(%http, control = %control.display(), servers = daemon.servers, "llama-warden is up");
+            let router = daemon.router.clone();
+            tracing::info!(%http, router = router.as_deref(), control = %control.display(), servers = daemon.servers, "llama-warden is up");
             if daemon.servers == 0 {
                 tracing::warn!("no server is configured{}", searched(from_file));
                 tracing::warn!(
@@ -61,11 +62,15 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
             let bus = daemon.bus();
             if has_table || global.json {
                 let kind = if global.json {
-                    print_json(&json!({ "http": daemon.tcp.as_ref().map(|_| &http), "control": control }))?;
+                    print_json(
+                        &json!({ "http": daemon.tcp.as_ref().map(|_| &http), "router": router, "control": control }),
+                    )?;
                     FleetViewKind::Json
                 } else {
                     let address = if http.is_empty() { format!("unix:{}", control.display()) } else { http };
-                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n"))?;
+                    let routed =
+                        router.map_or_else(String::new, |url| format!("requests for every model go to {url}\n"));
+                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n{routed}"))?;
                     FleetViewKind::Table
                 };
                 // A terminal that takes no more is no reason to end: if it is gone, HUP comes.

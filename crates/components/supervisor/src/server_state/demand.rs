@@ -173,7 +173,7 @@ impl ServerState {
 
     /// Whether a stop for this reason leaves it to requests to start it again.
     pub(super) const fn note_stop(&mut self, reason: StopReason) {
-        self.is_unloaded = reason.unloads();
+        self.is_unloaded = reason.unloads() && !self.stopped_by_user;
         self.asked_for = false;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use llama_warden_events::{
     ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
-    ProcessEnd, ReadyVia, Signal, Warning,
+    ProcessEnd, ReadyVia, Signal, StopReason, Warning,
 };
 
 use crate::fold::Fit::{self, Anomalous, Fitted};
@@ -125,6 +125,8 @@ impl ServerRecord {
                     forced: false,
                 });
                 self.is_unloaded |= reason.unloads();
+                // The launch may have begun after its stop was accepted.
+                self.stopped_on_request |= *reason == StopReason::Requested && self.stop_is_latest;
                 self.enter(Phase::Stopping { reason: *reason, rung: None }, envelope);
             }
             Event::StopEscalated { rung, .. } => match &mut self.phase {
@@ -171,9 +173,9 @@ impl ServerRecord {
             }
             Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
             Event::CommandAccepted { command } => match command {
-                CommandSummary::Stop { .. } => (self.stopped_on_request, self.is_unloaded) = (true, false),
-                CommandSummary::Start | CommandSummary::Restart { .. } => {
-                    (self.stopped_on_request, self.is_unloaded) = (false, false);
+                CommandSummary::Stop { .. } | CommandSummary::Start | CommandSummary::Restart { .. } => {
+                    self.stop_is_latest = matches!(command, CommandSummary::Stop { .. });
+                    (self.stopped_on_request, self.is_unloaded) = (self.stop_is_latest, false);
                 }
                 _ => {}
             },

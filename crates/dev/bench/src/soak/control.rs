@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use llama_warden_test_parts::error::{Error, OnPath};
 use serde_json::Value;
-use xtask::error::{Error, OnPath};
 
 /// Longest wait for an answer. Commands that wait are answered within their own limit, which is shorter.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use crate::programs::Programs;
 use rest::RestComparison;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use xtask::error::{Error, OnPath};
+use llama_warden_test_parts::error::{Error, OnPath};
 
 use crate::procfs;
 

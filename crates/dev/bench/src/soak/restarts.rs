@@ -1,7 +1,7 @@
 //! Restarts one server many times: half of the ends are requested, half are crashes.
 
 use fastrand::Rng;
-use xtask::error::Error;
+use llama_warden_test_parts::error::Error;
 
 use super::rest::{RestComparison, compare};
 use super::session::SoakSession;

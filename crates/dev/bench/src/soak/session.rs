@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use llama_warden_test_parts::error::{Error, OnPath};
 use rustix::process::{Pid, Signal, kill_process};
-use xtask::error::{Error, OnPath};
 
 use super::behaviour;
 use super::control::SoakClient;

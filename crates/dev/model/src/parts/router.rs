@@ -33,6 +33,8 @@ struct RoutedServer {
     closed: Option<Incarnation>,
     /// When the time of what is in flight is over.
     draining: Option<Uptime>,
+    /// When it is over by what the supervisor has sent, read or not.
+    granted: Option<(Incarnation, Uptime)>,
 }
 
 impl RoutedServer {
@@ -49,6 +51,13 @@ impl RoutedServer {
 impl RouterPart {
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         self.servers.values().filter_map(|routed| routed.draining).min()
+    }
+
+    /// The supervisor has sent that the requests of a launch have this much time.
+    pub(crate) fn on_release_sent(&mut self, server: &ServerId, incarnation: Incarnation, until: Uptime) {
+        let routed = self.servers.entry(server.clone()).or_default();
+        let known = routed.granted.filter(|(launch, _)| *launch == incarnation).map(|(_, known)| known);
+        routed.granted = Some((incarnation, known.map_or(until, |known| known.min(until))));
     }
 
     /// The supervisor refused to have a server launched: whoever waits for it gets an error.
@@ -76,7 +85,12 @@ impl RouterPart {
         let may_cut = match reason {
             StopReason::Failed => true,
             StopReason::Idle | StopReason::Evicted => false,
-            _ => grace.is_some_and(|grace| grace <= SHORT) || routed.draining.is_none_or(|until| until <= now),
+            _ => {
+                let is_over = |granted: (Incarnation, Uptime)| granted.0 == incarnation && granted.1 <= now;
+                grace.is_some_and(|grace| grace <= SHORT)
+                    || routed.draining.is_none_or(|until| until <= now)
+                    || routed.granted.is_some_and(is_over)
+            }
         };
         if may_cut { Ok(()) } else { Err(BrokenPromise::Cut(server.clone(), incarnation, reason)) }
     }

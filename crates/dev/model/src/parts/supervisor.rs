@@ -337,6 +337,9 @@ impl Simulation {
                     self.terminator.inbox.send(&self.bus, command, cause, 0);
                 }
                 SupervisorAction::Release { server, incarnation, drain } => {
+                    if !drain.is_zero() {
+                        self.router.on_release_sent(&server, incarnation, self.now + drain);
+                    }
                     let command = RouteCommand::ReleaseServer { server, incarnation, drain };
                     self.router.inbox.send(&self.bus, command, cause, 0);
                 }

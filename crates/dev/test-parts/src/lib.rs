@@ -1,7 +1,5 @@
-//! Shared by chores, tests and benchmarks: the paths of the checkout, programs of others, and the real llama-server and
-//! Prometheus that they need.
-//!
-//! The chores themselves are the binary beside this library.
+//! Shared by chores, tests and benchmarks: the paths of the checkout, and the programs of others that the tests need: a real
+//! llama-server of any year, Prometheus, a browser, and those that judge what `config` ships.
 
 pub mod browser;
 mod build_log;
