@@ -130,8 +130,8 @@ pub fn supervisor(
             memory: start.memory,
             routing: RoutingPolicy::default(),
         },
+        router: router(configuration, memory_probe.as_ref()),
         memory_probe,
-        router: router(configuration),
         seed: fastrand::u64(..),
         adopted,
         state_dir: Some(state.path().to_owned()),
@@ -150,12 +150,12 @@ pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
 }
 
 /// `[router]`, where it listens. Where nothing measures the memory of a GPU, one server at a time is all that surely fits.
-fn router(configuration: &Configuration) -> Option<RouterSettings> {
+fn router(configuration: &Configuration, memory_probe: &dyn MemoryProbe) -> Option<RouterSettings> {
     let router = configuration.router().clone();
     if router.listen == RouterAddress::Off {
         return None;
     }
-    let is_unmeasured = || SystemMemoryProbe::new().read(&[]).gpus == Gpus::Unmeasured;
+    let is_unmeasured = || memory_probe.read(&[]).gpus == Gpus::Unmeasured;
     let max_loaded = match router.max_loaded {
         MaxLoaded::Auto if is_unmeasured() => MaxLoaded::AtMost(NonZeroU32::MIN),
         other => other,

@@ -138,13 +138,9 @@ impl Fault {
     pub(crate) fn stream_end(&self, path: &str, request: &str) -> Bytes {
         let dialect = ErrorDialect::of(path);
         let body = self.body(dialect, request);
-        let is_responses = path.ends_with("/responses");
-        let text = match dialect {
-            ErrorDialect::Anthropic => format!("\n\nevent: error\ndata: {body}\n\n"),
-            ErrorDialect::OpenAi if is_responses => format!("\n\nevent: error\ndata: {body}\n\n"),
-            ErrorDialect::OpenAi => format!("\n\ndata: {body}\n\n"),
-        };
-        text.into()
+        let names_events = dialect == ErrorDialect::Anthropic || path.ends_with("/responses");
+        let event = if names_events { "event: error\n" } else { "" };
+        format!("\n\n{event}data: {body}\n\n").into()
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::HeldBody;
-use crate::listener::{RouterListener, StartedListener};
+use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
 use crate::machine::Action;
 use crate::names::Directory;
@@ -78,9 +78,9 @@ impl Router {
         Self { settings, listener, fleet, bus }
     }
 
-    /// Follows the bus and serves requests in this runtime.
-    async fn run_here(self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        let Self { settings, listener, fleet, bus } = self;
+    /// Follows the bus and serves requests in this runtime, at the place where its listener is.
+    async fn run_at(self, place: ListeningPlace, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
+        let Self { settings, fleet, bus, .. } = self;
         let (notices, edges) = mpsc::unbounded_channel();
         let open = settings.open;
         let shared = Shared::new(settings, bus, notices);
@@ -94,11 +94,10 @@ impl Router {
             edges,
             tasks: JoinSet::new(),
         };
-        let (cancel, started) = (ports.cancel.clone(), listener.start()?);
+        let (cancel, started) = (ports.cancel.clone(), place.start()?);
         let serving = async move {
             match started {
-                None => {}
-                Some(StartedListener::Tcp(tcp)) => {
+                StartedListener::Tcp(tcp) => {
                     let reach = match (tcp.address.ip().is_loopback(), open) {
                         (true, _) => Reach::Loopback { host: tcp.host },
                         (false, true) => Reach::Open,
@@ -107,7 +106,7 @@ impl Router {
                     tracing::info!(address = %tcp.address, "the router listens");
                     serve(tcp.listener, RouterService { shared, reach }, LIMITS, cancel).await;
                 }
-                Some(StartedListener::Unix(socket)) => {
+                StartedListener::Unix(socket) => {
                     serve(socket, RouterService { shared, reach: Reach::Local }, LIMITS, cancel).await;
                 }
             }
@@ -124,16 +123,16 @@ impl Component for Router {
     type Command = RouteCommand;
     type Error = RouterFailed;
 
-    async fn run(self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        if matches!(self.listener, RouterListener::Off) {
+    async fn run(mut self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
+        let Some(place) = self.listener.take_place() else {
             release_all(ports).await;
             return Ok(());
-        }
+        };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterFailed::Thread)?;
         let (ended, result) = oneshot::channel();
         let thread = std::thread::Builder::new().name("router".to_owned());
-        let run = move || drop(ended.send(runtime.block_on(self.run_here(ports))));
+        let run = move || drop(ended.send(runtime.block_on(self.run_at(place, ports))));
         thread.spawn(run).map_err(RouterFailed::Thread)?;
         result.await.unwrap_or(Err(RouterFailed::Panicked))
     }
@@ -169,7 +168,6 @@ enum TaskResult {
     Slots(ServerId, Incarnation, Option<NonZeroU32>),
     /// The supervisor's answer to the demand for a server.
     Wanted(ServerId, Result<(), Refused>),
-    Unwanted,
 }
 
 /// Wakes the component, like events.
@@ -350,7 +348,7 @@ impl RouterWorker {
                 self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
-            TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) | TaskResult::Unwanted => {}
+            TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) => {}
         }
     }
 
@@ -364,12 +362,8 @@ impl RouterWorker {
                 return Ok(());
             }
             Action::Unwant(server) => {
-                let reply = self.commands.post(SuperviseCommand::UnwantServer { server });
-                self.tasks.spawn(async move {
-                    // Refused where the server is gone, and then nobody is interested.
-                    let _ = reply.await;
-                    TaskResult::Unwanted
-                });
+                // Refused where the server is gone, and then nobody is interested.
+                drop(self.commands.post(SuperviseCommand::UnwantServer { server }));
                 return Ok(());
             }
             Action::Released { server, incarnation, left } => {
@@ -402,9 +396,13 @@ fn refusal(server: &ServerId, refused: &Refused) -> Fault {
 
 /// The slots of a server, as its `/props` tells them.
 async fn total_slots(upstream: Arc<Upstream>) -> Option<NonZeroU32> {
-    let answer =
-        AnswerBody::ask(upstream, (&Method::GET, "/props"), &HeaderMap::new(), HeldBody::default()).await.ok()?;
+    let no_headers = HeaderMap::new();
+    let asked = AnswerBody::relay(upstream, (&Method::GET, "/props"), &no_headers, HeldBody::default(), None);
+    let answer = asked.await.ok()?;
     let body = Limited::new(answer.into_body(), PROPS_LIMIT).collect().await.ok()?.to_bytes();
     let props: serde_json::Value = serde_json::from_slice(&body).ok()?;
     NonZeroU32::new(u32::try_from(props.get("total_slots")?.as_u64()?).ok()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use llama_warden_config::{RouterAddress, RouterSettings};
 use llama_warden_http_server::{BindError, BoundTcp, ControlSocket};
 
-/// Where the router listens.
+/// Where the router listens, if it does.
 #[derive(Debug)]
-pub enum RouterListener {
-    /// Nowhere: it is off.
-    Off,
-    /// On TCP.
+pub struct RouterListener(Option<ListeningPlace>);
+
+#[derive(Debug)]
+pub(crate) enum ListeningPlace {
     Tcp {
         /// The socket, not bound to a runtime yet.
         listener: TcpListener,
@@ -51,37 +51,43 @@ impl RouterListener {
             return Err(RouterUnavailable::KeysNotRead);
         }
         match &settings.listen {
-            RouterAddress::Off => Ok(Self::Off),
-            RouterAddress::Unix(path) => Ok(Self::Unix(path.clone())),
+            RouterAddress::Off => Ok(Self(None)),
+            RouterAddress::Unix(path) => Ok(Self(Some(ListeningPlace::Unix(path.clone())))),
             RouterAddress::Tcp(tcp) => {
                 let bound = TcpListener::bind((tcp.host.as_str(), tcp.port)).and_then(|listener| {
                     listener.set_nonblocking(true)?;
                     Ok(listener)
                 });
                 let refused = |source| RouterUnavailable::Tcp { host: tcp.host.clone(), port: tcp.port, source };
-                Ok(Self::Tcp { listener: bound.map_err(refused)?, host: tcp.host.clone() })
+                let listener = bound.map_err(refused)?;
+                Ok(Self(Some(ListeningPlace::Tcp { listener, host: tcp.host.clone() })))
             }
         }
     }
 
     /// Where clients find it, with the real port; `None` where it is off.
     pub fn url(&self) -> Option<String> {
-        match self {
-            Self::Off => None,
-            Self::Tcp { listener, .. } => Some(format!("http://{}", listener.local_addr().ok()?)),
-            Self::Unix(path) => Some(format!("unix:{}", path.display())),
+        match self.0.as_ref()? {
+            ListeningPlace::Tcp { listener, .. } => Some(format!("http://{}", listener.local_addr().ok()?)),
+            ListeningPlace::Unix(path) => Some(format!("unix:{}", path.display())),
         }
     }
 
-    /// Gives the socket to the runtime that calls. `None` where the router is off.
-    pub(crate) fn start(self) -> Result<Option<StartedListener>, BindError> {
+    /// The place, once; `None` where the router is off.
+    pub(crate) const fn take_place(&mut self) -> Option<ListeningPlace> {
+        self.0.take()
+    }
+}
+
+impl ListeningPlace {
+    /// Gives the socket to the runtime that calls.
+    pub(crate) fn start(self) -> Result<StartedListener, BindError> {
         match self {
-            Self::Off => Ok(None),
             Self::Tcp { listener, host } => {
                 let port = listener.local_addr().map_or(0, |address| address.port());
-                BoundTcp::bind(&host, port, vec![listener]).map(|tcp| Some(StartedListener::Tcp(tcp)))
+                BoundTcp::bind(&host, port, vec![listener]).map(StartedListener::Tcp)
             }
-            Self::Unix(path) => ControlSocket::bind(&path).map(|socket| Some(StartedListener::Unix(socket))),
+            Self::Unix(path) => ControlSocket::bind(&path).map(StartedListener::Unix),
         }
     }
 }

@@ -109,6 +109,7 @@ impl RouterService {
         if let Some(preflight) = preflight(&asked.parts) {
             return Ok(preflight);
         }
+        let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
             PathMeaning::Own(path) => listing::own(&self.shared, &path),
@@ -130,13 +131,9 @@ impl RouterService {
             }
             PathMeaning::Slash => Ok(slash(asked.path())),
             PathMeaning::Refused => {
-                let message = format!("`{}` is not served through the router: ask the server itself", asked.path());
-                Err(Fault::new(RouteFaultCode::PathNotFound, message))
+                Err(no_path(format!("`{}` is not served through the router: ask the server itself", asked.path())))
             }
-            PathMeaning::Unknown => {
-                let message = format!("there is no {} {}", asked.parts.method, asked.path());
-                Err(Fault::new(RouteFaultCode::PathNotFound, message))
-            }
+            PathMeaning::Unknown => Err(no_path(format!("there is no {} {}", asked.parts.method, asked.path()))),
         }
     }
 
@@ -175,11 +172,11 @@ impl RouterService {
         loop {
             let Admitted { upstream, permit } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let place = (permit, stream_fault(asked, &server, self.shared.settings.request_timeout));
+            let place = Some((permit, stream_fault(asked, &server, self.shared.settings.request_timeout)));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             let relayed = async {
                 let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, body.clone(), place);
-                let mut answer = sent.await.map_err(|(error, permit, _)| (error, Some(permit)))?;
+                let mut answer = sent.await?;
                 // What cannot be sent again is passed on as it comes.
                 if may_replay {
                     answer.body_mut().begin().await?;
@@ -360,6 +357,5 @@ fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
 fn next_id() -> HeaderValue {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let started = std::process::id();
-    HeaderValue::try_from(format!("lw-{started:x}-{number:x}")).unwrap_or(HeaderValue::from_static("lw"))
+    HeaderValue::try_from(format!("lw-{:x}-{number:x}", std::process::id())).unwrap_or(HeaderValue::from_static("lw"))
 }

@@ -5,7 +5,7 @@ use llama_warden_config::{ConfigSource, Configuration, Environment};
 use llama_warden_router::{Router, RouterListener};
 use tokio::sync::watch;
 
-/// With `listen = ""` it runs on the caller's runtime, so that time can be paused.
+/// With `listen = ""`; one that listens is tested beside its component.
 #[tokio::test(start_paused = true)]
 async fn router_complies() {
     let fleet = fleet("[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"");

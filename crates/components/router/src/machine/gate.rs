@@ -220,7 +220,7 @@ impl ServerGate {
     }
 
     /// When the use ended that a launch has at its end.
-    pub(super) fn use_ended(&mut self, _of: Incarnation) -> Option<Uptime> {
+    pub(super) fn use_ended(&mut self) -> Option<Uptime> {
         let Usage::Ending(at, _) = self.usage else { return None };
         self.usage = Usage::Idle;
         Some(at)

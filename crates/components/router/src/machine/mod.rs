@@ -172,11 +172,8 @@ impl Gates {
     pub(crate) fn close(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<Action> {
         let Some(gate) = self.gates.get_mut(server) else { return Vec::new() };
         let released = gate.close(incarnation);
-        let mut actions: Vec<Action> = gate
-            .use_ended(incarnation)
-            .map(|at| Action::UseEnded(server.clone(), incarnation, at))
-            .into_iter()
-            .collect();
+        let mut actions: Vec<Action> =
+            gate.use_ended().map(|at| Action::UseEnded(server.clone(), incarnation, at)).into_iter().collect();
         // Its process is going; what is in flight ends with it.
         actions.extend(released.map(|left| Action::Released { server: server.clone(), incarnation, left }));
         // Those that waited for a slot wait for the next launch now.

@@ -69,17 +69,6 @@ impl AnswerBody {
         Self(Content::Whole(None))
     }
 
-    /// Asks a launch for the router itself, beside its gate.
-    pub(crate) async fn ask(
-        upstream: Arc<Upstream>,
-        (method, target): (&http::Method, &str),
-        headers: &HeaderMap,
-        body: HeldBody,
-    ) -> Result<Response<Self>, RelayError> {
-        let answer = upstream.send(|| to_server(&upstream, (method, target), headers, body.clone())).await;
-        answer.map(|(answer, link)| Self::relayed(answer, link, upstream.clone(), None))
-    }
-
     fn relayed(
         answer: Response<Incoming>,
         link: Link,
@@ -94,23 +83,21 @@ impl AnswerBody {
         Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
     }
 
-    /// Sends a request to a launch; its answer has the body that goes on to read.
+    /// Sends a request to a launch; its answer has the body that goes on to read. `place` is that at the gate, which is given back where
+    /// no answer comes; the router's own questions have none.
     pub(crate) async fn relay(
         upstream: Arc<Upstream>,
         (method, target): (&http::Method, &str),
         headers: &HeaderMap,
         body: HeldBody,
-        (permit, fault): (Permit, StreamFault),
-    ) -> Result<Response<Self>, (RelayError, Permit, StreamFault)> {
-        let request = || to_server(&upstream, (method, target), headers, body.clone());
-        match upstream.send(request).await {
-            Ok((answer, link)) => Ok(Self::relayed(answer, link, upstream.clone(), Some((permit, fault)))),
-            Err(error) => Err((error, permit, fault)),
+        place: Option<(Permit, StreamFault)>,
+    ) -> Result<Response<Self>, (RelayError, Option<Permit>)> {
+        match upstream.send(|| to_server(&upstream, (method, target), headers, body.clone())).await {
+            Ok((answer, link)) => Ok(Self::relayed(answer, link, upstream.clone(), place)),
+            Err(error) => Err((error, place.map(|(permit, _)| permit))),
         }
     }
-}
 
-impl AnswerBody {
     /// Ends the answer at this time, whatever is left of it.
     pub(crate) fn end_at(&mut self, time: Instant) {
         if let Content::Relayed(relayed) = &mut self.0 {
