@@ -24,11 +24,19 @@ use crate::plugin_files::scan;
 /// Most executables that are asked at a time: one that hangs takes ten seconds.
 const ASKED_AT_ONCE: usize = 16;
 
-/// Every problem with the options of the servers, in each profile, at the place where the option is written.
+/// What the builds of a configuration say of it.
+pub struct OptionReport {
+    /// Every problem with the options of the servers, in each profile, at the place where the option is written.
+    pub problems: Vec<ConfigProblem>,
+    /// The executables that answered, by the path or name that the servers have.
+    pub builds: Vec<Arc<BinaryProfile>>,
+}
+
+/// Asks each executable once, and compares its answer with what its servers are given.
 ///
 /// # Errors
 /// There is no fleet.
-pub async fn problems(inventory: &Inventory) -> Result<Vec<ConfigProblem>, CommandFailure> {
+pub async fn examine(inventory: &Inventory) -> Result<OptionReport, CommandFailure> {
     let LoadedConfig { configuration, .. } = &inventory.loaded;
     let dialects = scan::<Dialect>(&inventory.loaded).files;
     let fleet = inventory.loaded.fleet(None)?;
@@ -51,7 +59,8 @@ pub async fn problems(inventory: &Inventory) -> Result<Vec<ConfigProblem>, Comma
             }
         }
     }
-    Ok(check.found.problems)
+    let builds = check.binaries.into_values().filter(|build| build.options.is_some()).collect();
+    Ok(OptionReport { problems: check.found.problems, builds })
 }
 
 struct OptionCheck<'a> {

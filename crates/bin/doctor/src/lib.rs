@@ -12,6 +12,7 @@ use std::path::Path;
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_memory::{MemoryProbe, Reading, SystemMemoryProbe};
 
 use finding::Area;
 pub use finding::{Finding, Gravity};
@@ -43,8 +44,9 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     let daemon = checks::daemon::look(global, &inventory.loaded).await;
     findings.extend(checks::executables::look(&inventory, &fleet).await);
     findings.extend(checks::models::look(&inventory.models));
-    findings.extend(checks::memory::look(&inventory.loaded));
-    findings.extend(checks::gpus::look(&fleet));
+    let Reading { host, gpus, .. } = SystemMemoryProbe::new().read(&[]);
+    findings.extend(checks::memory::look(&inventory.loaded, host));
+    findings.extend(checks::gpus::look(&fleet, gpus));
     // The ports and locks of a daemon that answers are its own.
     if !daemon.answers {
         findings.extend(checks::ports::of_api(&inventory.loaded));

@@ -48,7 +48,7 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     warnings.extend(export_warnings());
     problems.0.extend(logging_problem());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
-    for problem in option_check::problems(&inventory).await? {
+    for problem in option_check::examine(&inventory).await?.problems {
         match problem.severity {
             Severity::Error => problems.0.push(problem),
             Severity::Warning => warnings.push(problem),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use llama_warden_config::{FlagOrigin, FlagValue, Fleet, ServerSpec};
-use llama_warden_memory::{Bytes, Gpus, MemoryProbe, SystemMemoryProbe};
+use llama_warden_memory::{Bytes, Gpus};
 use nix::unistd::{AccessFlags, access};
 
 use crate::finding::{Area, Finding};
@@ -14,7 +14,7 @@ const GPU_LAYERS: [&str; 3] = ["n-gpu-layers", "gpu-layers", "ngl"];
 /// The device files that a program opens to use a GPU: NVIDIA's, AMD's, and those of Vulkan.
 const DEVICES: [&str; 4] = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dri/renderD128"];
 
-pub(crate) fn look(fleet: &Fleet) -> Vec<Finding> {
+pub(crate) fn look(fleet: &Fleet, gpus: Gpus) -> Vec<Finding> {
     let mut findings = Vec::new();
     for device in DEVICES.map(Path::new) {
         if device.exists() && access(device, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
@@ -24,7 +24,7 @@ pub(crate) fn look(fleet: &Fleet) -> Vec<Finding> {
             ));
         }
     }
-    match SystemMemoryProbe::new().read(&[]).gpus {
+    match gpus {
         Gpus::Measured(gpus) => findings.extend(
             gpus.iter().map(|gpu| Area::Gpu.good(format!("{}: {} are free", gpu.name, Bytes(gpu.free)))),
         ),

@@ -2,12 +2,12 @@
 
 use llama_warden_builds::memory_report::MemoryReport;
 use llama_warden_daemon::LoadedConfig;
-use llama_warden_memory::{Bound, Bytes, MemoryProbe, SystemMemoryProbe};
+use llama_warden_memory::{Available, Bound, Bytes};
 
 use crate::finding::{Area, Finding};
 
-pub(crate) fn look(loaded: &LoadedConfig) -> Vec<Finding> {
-    let Some(available) = SystemMemoryProbe::new().read(&[]).host else {
+pub(crate) fn look(loaded: &LoadedConfig, available: Option<Available>) -> Vec<Finding> {
+    let Some(available) = available else {
         return vec![Area::Memory.warning(
             "the kernel does not say how much memory is available",
             "mount /proc; until then servers start without a look at the memory",
