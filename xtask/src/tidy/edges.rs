@@ -84,9 +84,9 @@ const TABLE: &str = "
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
-    connect: terminal daemon events config api-types client
+    connect: terminal daemon events config api-types client + state component-kit
     top: connect terminal daemon events state support api-types client + component-kit
-    doctor: connect builds terminal daemon procfs memory config client
+    doctor: connect builds terminal daemon dialects procfs memory config client
     import:
     cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
         detectors dialects launcher readiness terminator hooks telemetry tiny-gguf

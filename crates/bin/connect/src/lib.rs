@@ -8,4 +8,4 @@ mod servers;
 pub use daemon::{no_answer, request_failure, to_daemon, within};
 pub use global_args::{GlobalArgs, path};
 pub use next_daemon::{EndNotice, StreamEnd, await_daemon};
-pub use servers::{ServerSelector, keep_named};
+pub use servers::{ServerSelector, keep_named, retain_named};

@@ -52,15 +52,34 @@ pub fn keep_named(mut report: StatusReport, selectors: &[ServerSelector]) -> Res
     if let Some(unknown) = selectors.iter().find(|selector| !ids().any(|id| selector.matches(id))) {
         return Err(CommandFailure::unknown_server(&unknown.text, ids().map(ServerId::as_str)));
     }
+    retain_named(&mut report, selectors);
+    Ok(report)
+}
+
+/// Leaves only the named servers that there are; all if none is named.
+pub fn retain_named(report: &mut StatusReport, selectors: &[ServerSelector]) {
     if !selectors.is_empty() {
         report.servers.retain(|server| selectors.iter().any(|selector| selector.matches(&server.model_id)));
     }
-    Ok(report)
 }
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_api_types::ServerReport;
+    use llama_warden_component_kit::{card, server};
+    use llama_warden_events::{BootId, Uptime};
+    use llama_warden_state::{ServerRecord, Snapshot};
+
     use super::*;
+
+    fn report(ids: &[&str]) -> StatusReport {
+        let servers = ids.iter().map(|id| {
+            let record = ServerRecord::new(card(&server(id)).into(), Uptime::default());
+            ServerReport::of(&server(id), &record, Uptime::default())
+        });
+        let nothing = StatusReport::of(&Snapshot::new(BootId::from_random(1)), Uptime::default());
+        StatusReport { servers: servers.collect(), ..nothing }
+    }
 
     #[test]
     fn a_name_is_an_id_or_a_glob() {
@@ -72,5 +91,17 @@ mod tests {
         }
         assert!(!selector("co*").matches(&id("embed")) && selector("a.b-c_d").is_id());
         assert!("".parse::<ServerSelector>().is_err() && "[".parse::<ServerSelector>().is_err());
+    }
+
+    #[test]
+    fn a_named_server_that_is_gone_leaves_the_other_named_ones() {
+        let selectors = ["a", "gone"].map(|text| text.parse::<ServerSelector>().expect("valid"));
+        let names = |selectors: &[ServerSelector]| {
+            let mut report = report(&["a", "b"]);
+            retain_named(&mut report, selectors);
+            report.servers.into_iter().map(|server| server.model_id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!((names(&selectors), names(&[])), (vec!["a".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+        assert!(keep_named(report(&["a", "b"]), &selectors).is_err());
     }
 }

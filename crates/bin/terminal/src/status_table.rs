@@ -84,7 +84,7 @@ impl<'a> StatusTable<'a> {
         } else if room == 0 {
             Default::default()
         } else {
-            servers.sort_by_key(|server| urgency(server));
+            servers.sort_by(|left, right| by_trouble(left, right));
             // A third of the window at most explains what is wrong, and one line counts the servers that are left out.
             let (_, details) = self.rows(&servers[..room], limit / 3);
             let shown = room.saturating_sub(details.len() + 1);
@@ -249,12 +249,17 @@ pub fn failure_and_age(failure: &FailureReport, now: Timestamp) -> String {
     format!("{} {number}{unit} ago", failure.reason)
 }
 
+/// Those in trouble first, and those alike by name.
+pub fn by_trouble(left: &ServerReport, right: &ServerReport) -> Ordering {
+    urgency(left).cmp(&urgency(right)).then_with(|| by_name(left, right))
+}
+
 fn by_name(left: &ServerReport, right: &ServerReport) -> Ordering {
     natural_order::compare(left.model_id.as_str(), right.model_id.as_str())
 }
 
 /// A lower number is shown first where not every server fits.
-pub const fn urgency(server: &ServerReport) -> u8 {
+const fn urgency(server: &ServerReport) -> u8 {
     match server.phase {
         PhaseName::Failed | PhaseName::Unready => 0,
         PhaseName::BackingOff => 1,
@@ -291,8 +296,8 @@ fn style_of(phase: PhaseName) -> Style {
 mod tests {
     use llama_warden_api_types::FailureReport;
     use llama_warden_component_kit::{card, server};
-    use llama_warden_events::{BootId, FailureReason, Seq, ServerId, Uptime};
-    use llama_warden_state::ServerRecord;
+    use llama_warden_events::{BootId, FailureReason, ServerId, Uptime};
+    use llama_warden_state::{ServerRecord, Snapshot};
 
     use jiff::SignedDuration;
     use unicode_width::UnicodeWidthStr;
@@ -335,18 +340,8 @@ mod tests {
     }
 
     fn report_of(servers: Vec<ServerReport>) -> StatusReport {
-        StatusReport {
-            total_servers: servers.len(),
-            ready_servers: 0,
-            running_servers: 0,
-            profile: None,
-            version: String::new(),
-            configuration_refused: None,
-            guardian: None,
-            boot: BootId::from_random(1),
-            seq: Seq::default(),
-            servers,
-        }
+        let nothing = StatusReport::of(&Snapshot::new(BootId::from_random(1)), Uptime::default());
+        StatusReport { total_servers: servers.len(), servers, ..nothing }
     }
 
     fn shown(report: &StatusReport, columns: Option<usize>, limit: Option<usize>) -> Vec<String> {

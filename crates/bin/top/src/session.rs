@@ -7,7 +7,7 @@ use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
 use llama_warden_api_types::{EventRecord, LogRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, CommandOptions, EventRange, LogOptions, Records, ServerAction};
-use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named};
+use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named, retain_named};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::ServerId;
 use llama_warden_terminal::interruption::interruption;
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
         let report = self.client.status().await;
         self.fetched = Instant::now();
         self.due = self.fetched + LONGEST_INTERVAL;
-        let report = match report {
+        let mut report = match report {
             Ok(report) => report,
             Err(error) => {
                 (self.changes, self.log) = (None, None);
@@ -151,7 +151,7 @@ impl<'a> Session<'a> {
             self.state.message.clear();
         }
         // Servers that are named and no longer configured leave the others.
-        let report = keep_named(report.clone(), self.ids).unwrap_or(report);
+        retain_named(&mut report, self.ids);
         let request = self.state.update(report);
         if request.is_none() && self.log.is_none() && is_back {
             return self.state.chosen().cloned().map(Request::ShowLog);

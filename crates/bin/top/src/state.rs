@@ -1,14 +1,12 @@
 //! What is shown, and what a key does to it. No terminal, no daemon, no clock.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use llama_warden_api_types::{LogRecord, ServerReport, StatusReport};
 use llama_warden_client::ServerAction;
 use llama_warden_events::{Incarnation, ServerId};
-use llama_warden_terminal::natural_order;
-use llama_warden_terminal::status_table::urgency;
+use llama_warden_terminal::status_table::by_trouble;
 
 /// Lines of one server's log that are kept.
 const MOST_LINES: usize = 1000;
@@ -237,16 +235,11 @@ impl ShownLog {
     }
 }
 
-fn by_trouble(left: &ServerReport, right: &ServerReport) -> Ordering {
-    let names = || natural_order::compare(left.model_id.as_str(), right.model_id.as_str());
-    urgency(left).cmp(&urgency(right)).then_with(names)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use llama_warden_component_kit::{card, server};
-    use llama_warden_events::{BootId, Seq, StreamName, Timestamp, Uptime};
-    use llama_warden_state::{PhaseName, ServerRecord};
+    use llama_warden_events::{BootId, StreamName, Timestamp, Uptime};
+    use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
     use super::*;
 
@@ -255,18 +248,8 @@ pub(crate) mod tests {
             let record = ServerRecord::new(card(&server(id)).into(), Uptime::default());
             ServerReport { phase: *phase, ..ServerReport::of(&server(id), &record, Uptime::default()) }
         });
-        StatusReport {
-            total_servers: 0,
-            ready_servers: 0,
-            running_servers: 0,
-            profile: None,
-            version: String::new(),
-            configuration_refused: None,
-            guardian: None,
-            boot: BootId::from_random(1),
-            seq: Seq::default(),
-            servers: servers.collect(),
-        }
+        let nothing = StatusReport::of(&Snapshot::new(BootId::from_random(1)), Uptime::default());
+        StatusReport { servers: servers.collect(), ..nothing }
     }
 
     fn press(state: &mut TopState, keys: &str) -> Option<Request> {
