@@ -61,14 +61,14 @@ pub fn run(options: &DistOptions) -> Result<PathBuf, Error> {
     let version = package(&metadata, PACKAGE).and_then(|package| package["version"].as_str()).unwrap_or_default();
     let name = format!("{PACKAGE}-{version}-{}-linux", std::env::consts::ARCH);
     let stage = out.join(&name);
-    remove(&stage)?;
+    paths::remove(&stage)?;
     stage_program(&program, &stage)?;
     stage_files(&stage)?;
     let third_party = third_party(&metadata)?;
     let path = stage.join("THIRD-PARTY.md");
     fs::write(&path, third_party).on("write", &path)?;
     let archive = pack(&out, &name)?;
-    remove(&stage)?;
+    paths::remove(&stage)?;
     Ok(archive)
 }
 
@@ -231,13 +231,6 @@ fn licence_texts(manifest: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(texts.into_iter().collect())
-}
-
-fn remove(folder: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).on("remove", folder),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl CachedPart {
     /// # Errors
     /// When the folder cannot be created.
     pub fn draft(&self) -> Result<PartDraft<'_>, Error> {
-        remove(&self.scratch)?;
+        paths::remove(&self.scratch)?;
         fs::create_dir_all(&self.scratch).on("create", &self.scratch)?;
         Ok(PartDraft { part: self })
     }
@@ -96,7 +96,7 @@ impl PartDraft<'_> {
 
 impl Drop for PartDraft<'_> {
     fn drop(&mut self) {
-        if let Err(error) = remove(self.folder()) {
+        if let Err(error) = paths::remove(self.folder()) {
             eprintln!("warning: {error}: the folder may be removed by hand");
         }
     }
@@ -123,13 +123,6 @@ pub fn link(to: &Path, link: &Path) -> Result<(), Error> {
     let fresh = link.with_file_name(format!(".link-{}", std::process::id()));
     std::os::unix::fs::symlink(to, &fresh).on("link", &fresh)?;
     fs::rename(&fresh, link).on("link", link)
-}
-
-fn remove(folder: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).on("remove", folder),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

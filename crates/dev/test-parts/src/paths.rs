@@ -2,7 +2,10 @@
 
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use crate::error::{Error, OnPath};
 
 /// The root of the checkout: the folder with `Cargo.lock` above the package that runs.
 pub fn root() -> PathBuf {
@@ -32,6 +35,17 @@ pub fn cache() -> PathBuf {
         .filter(|folder| folder.is_absolute())
         .find(|folder| is_writable(folder))
         .unwrap_or_else(|| target().join("parts"))
+}
+
+/// Removes a folder with everything in it, if it is there.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub fn remove(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).on("remove", folder),
+        _ => Ok(()),
+    }
 }
 
 fn is_writable(folder: &Path) -> bool {
