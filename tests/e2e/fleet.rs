@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llama_warden_tests::{Endpoint, Sandbox, TestFleet, TestRequest};
+use llama_warden_tests::{Endpoint, Sandbox, TestDaemon, TestFleet, TestRequest};
 use llama_warden_tiny_gguf::TinyModel;
 
 /// A fleet whose servers run `llama_server`.
@@ -30,6 +30,18 @@ pub fn three(sandbox: &Sandbox, llama_server: &Path) -> TestFleet {
         add(&mut fleet, id, "");
     }
     fleet
+}
+
+/// A daemon with a small server `a` that is ready, and one called `missing` that has failed, since its model is not there.
+pub async fn one_ready_and_one_failed(sandbox: &Sandbox, llama_server: &Path) -> (TestFleet, TestDaemon) {
+    let mut fleet = real_fleet(sandbox, llama_server);
+    fleet.section(SMALL);
+    add(&mut fleet, "a", "");
+    fleet.server_of("missing", &sandbox.file("missing.gguf"), "");
+    let daemon = sandbox.up(&fleet).await;
+    daemon.ready("a").await;
+    daemon.failure("missing").await;
+    (fleet, daemon)
 }
 
 /// Flags of a small server, so that three of them fit on any machine.

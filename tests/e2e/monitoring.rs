@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::fleet::{SMALL, add, complete, real_fleet};
+use crate::fleet::{complete, one_ready_and_one_failed};
 use crate::packaging::config;
 use crate::prometheus::{scrape_config, start};
 
@@ -104,13 +104,7 @@ fn every_panel_and_every_rule_has_data_while_a_server_answers() {
         return;
     };
     sandbox(async |sandbox| {
-        let mut fleet = real_fleet(sandbox, &llama_server);
-        fleet.section(SMALL);
-        add(&mut fleet, "a", "");
-        fleet.server_of("missing", &sandbox.file("missing.gguf"), "");
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.failure("missing").await;
+        let (fleet, daemon) = one_ready_and_one_failed(sandbox, &llama_server).await;
         let folder = config("prometheus");
         let files = format!("rule_files: ['{0}/alerts.yaml', '{0}/rules.yaml']\n", folder.display());
         let prometheus = start(sandbox, &program, &scrape_config(&fleet, &files)).await;

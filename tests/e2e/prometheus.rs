@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 
-use crate::fleet::{SMALL, THREE, add, complete, real_fleet, three};
+use crate::fleet::{SMALL, THREE, add, complete, one_ready_and_one_failed, real_fleet, three};
 
 /// The configuration of a Prometheus that scrapes the daemon of `fleet` every second, with further sections.
 pub fn scrape_config(fleet: &TestFleet, more: &str) -> String {
@@ -115,13 +115,7 @@ fn promtool_finds_nothing_to_criticise() {
         return;
     };
     sandbox(async |sandbox| {
-        let mut fleet = real_fleet(sandbox, &llama_server);
-        fleet.section(SMALL);
-        add(&mut fleet, "a", "");
-        fleet.server_of("missing", &sandbox.file("missing.gguf"), "");
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.failure("missing").await;
+        let (_, daemon) = one_ready_and_one_failed(sandbox, &llama_server).await;
         daemon.command("a", "restart?wait=50s").await.expect(200);
         let text = TestRequest::get("/metrics").send(daemon.http()).await.unwrap().expect(200).text();
         let checked = promtool(sandbox.program(program.with_file_name("promtool")), &text).await.expect(0);

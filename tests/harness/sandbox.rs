@@ -100,6 +100,19 @@ impl Sandbox {
         self.up_with(fleet, &DaemonOptions::default()).await
     }
 
+    /// Starts a daemon with a server for each id, and waits until all of them are ready.
+    pub async fn up_ready(&self, ids: &[&str]) -> (TestFleet, TestDaemon) {
+        let mut fleet = self.fleet();
+        for id in ids {
+            fleet.server(id, Script::default());
+        }
+        let daemon = self.up(&fleet).await;
+        for id in ids {
+            daemon.ready(id).await;
+        }
+        (fleet, daemon)
+    }
+
     /// As [`Self::up`], with options.
     pub async fn up_with(&self, fleet: &TestFleet, options: &DaemonOptions) -> TestDaemon {
         let daemon = self.launch(fleet, options);

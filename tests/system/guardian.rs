@@ -47,11 +47,7 @@ fn pids(status: &StatusReport) -> BTreeMap<String, Option<u32>> {
 #[test]
 fn a_killed_guardian_is_replaced_and_shown_while_servers_stay_ready() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.ready("b").await;
+        let (fleet, daemon) = sandbox.up_ready(&["a", "b"]).await;
         let (servers, mut before) = (pids(&daemon.status().await), guardian(&daemon).await);
         assert_eq!(before.restarts, 0);
         assert_eq!(ProcessInfo::of(before.pid).expect("it runs").parent, daemon.pid());
@@ -76,11 +72,7 @@ fn a_killed_guardian_is_replaced_and_shown_while_servers_stay_ready() {
 #[test]
 fn a_stopped_guardian_is_replaced_once_a_launch_needs_it() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.ready("b").await;
+        let (_, daemon) = sandbox.up_ready(&["a", "b"]).await;
         let (servers, before) = (pids(&daemon.status().await), guardian(&daemon).await);
         send(before.pid, Signal::SIGSTOP);
         // By the shim that it has forked in advance.

@@ -176,10 +176,7 @@ fn a_control_socket_that_answers_nonsense_gets_no_daemon_beside_it() {
 #[test]
 fn a_daemon_goes_on_if_the_next_one_could_not_listen_or_read_its_files() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
+        let (fleet, daemon) = sandbox.up_ready(&["a"]).await;
         let pid = daemon.report("a").await.pid;
         let toml = fs::read_to_string(daemon.config()).expect("it was written");
         let own = format!("127.0.0.1:{}", fleet.listen());

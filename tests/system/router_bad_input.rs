@@ -1,7 +1,7 @@
 //! Bad requests to the router: each gets a typed error in the dialect of its path, and starts no server.
 
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{Endpoint, Port, TestDaemon, TestRequest, WAIT_LIMIT, eventually, sandbox};
+use llama_warden_tests::{Endpoint, Port, Sandbox, TestDaemon, TestRequest, WAIT_LIMIT, eventually, sandbox};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,6 +21,18 @@ fn post(path: &str, fields: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let mut bytes = head(path, &format!("{fields}Content-Length: {}\r\n", body.len())).into_bytes();
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A daemon with a router for small bodies and two servers that only a request starts.
+async fn up_with_router(sandbox: &Sandbox) -> (Port, TestDaemon) {
+    let router = Port::lease();
+    let mut fleet = sandbox.fleet();
+    fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{}\"\nmax-body = \"1MiB\"", router.number()));
+    for id in ["a", "b"] {
+        fleet.server_with(id, Script::default(), "enabled = false");
+    }
+    let daemon = sandbox.up(&fleet).await;
+    (router, daemon)
 }
 
 /// Sends bytes and reads the answer to its end.
@@ -57,21 +69,19 @@ async fn started_nothing(daemon: &TestDaemon, router: u16) {
             assert_eq!(daemon.count(id, kind).await, 0, "{kind} of {id}");
         }
     }
-    let running = TestRequest::get("/running").send(&Endpoint::Tcp(router)).await.unwrap().expect(200).json();
-    assert_eq!(running["running"], json!([]));
+    assert_eq!(running(router).await, json!([]));
+}
+
+/// What the router says of the servers that run.
+async fn running(router: u16) -> Value {
+    TestRequest::get("/running").send(&Endpoint::Tcp(router)).await.unwrap().expect(200).json()["running"].take()
 }
 
 #[test]
 fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothing() {
     sandbox(async |sandbox| {
-        let router = Port::lease();
+        let (router, daemon) = up_with_router(sandbox).await;
         let port = router.number();
-        let mut fleet = sandbox.fleet();
-        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{port}\"\nmax-body = \"1MiB\""));
-        for id in ["a", "b"] {
-            fleet.server_with(id, Script::default(), "enabled = false");
-        }
-        let daemon = sandbox.up(&fleet).await;
         let form = "Content-Type: multipart/form-data; boundary=x\r\n";
         let file = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\nRIFF\r\n--x--\r\n";
         let too_long = head(CHAT, "Content-Length: 104857601\r\n").into_bytes();
@@ -139,14 +149,8 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
 #[test]
 fn a_request_whose_framing_is_ambiguous_reaches_no_server() {
     sandbox(async |sandbox| {
-        let router = Port::lease();
+        let (router, daemon) = up_with_router(sandbox).await;
         let port = router.number();
-        let mut fleet = sandbox.fleet();
-        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{port}\"\nmax-body = \"1MiB\""));
-        for id in ["a", "b"] {
-            fleet.server_with(id, Script::default(), "enabled = false");
-        }
-        let daemon = sandbox.up(&fleet).await;
         let body = r#"{"model":"a"}"#;
         for (case, bytes) in [
             ("two lengths", format!("{}{body}", head(CHAT, "Content-Length: 13\r\nContent-Length: 14\r\n"))),
@@ -172,14 +176,8 @@ fn a_request_whose_framing_is_ambiguous_reaches_no_server() {
 #[test]
 fn a_body_without_end_is_refused_at_the_limit_and_one_that_breaks_off_starts_nothing() {
     sandbox(async |sandbox| {
-        let router = Port::lease();
+        let (router, daemon) = up_with_router(sandbox).await;
         let port = router.number();
-        let mut fleet = sandbox.fleet();
-        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{port}\"\nmax-body = \"1MiB\""));
-        for id in ["a", "b"] {
-            fleet.server_with(id, Script::default(), "enabled = false");
-        }
-        let daemon = sandbox.up(&fleet).await;
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (mut reading, mut writing) = stream.into_split();
         let endless = async {
@@ -215,9 +213,8 @@ fn a_body_without_end_is_refused_at_the_limit_and_one_that_breaks_off_starts_not
 
 /// How many requests the router counts for a server: those at work, and those that wait.
 async fn counted(router: u16) -> (u64, u64) {
-    let running = TestRequest::get("/running").send(&Endpoint::Tcp(router)).await.unwrap().expect(200).json();
-    let number =
-        |key: &str| running["running"].as_array().unwrap().iter().filter_map(|entry| entry[key].as_u64()).sum();
+    let running = running(router).await;
+    let number = |key: &str| running.as_array().unwrap().iter().filter_map(|entry| entry[key].as_u64()).sum();
     (number("in_flight"), number("waiting"))
 }
 

@@ -75,10 +75,7 @@ fn quit_kills_at_once() {
 #[test]
 fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
         let pid = daemon.report("a").await.pid;
         daemon.signal(Signal::SIGPIPE);
         (0..500).for_each(|_| daemon.signal(Signal::SIGCHLD));
@@ -99,10 +96,7 @@ async fn send(daemon: &TestDaemon, number: i32) {
 #[test]
 fn signals_without_a_meaning_are_ignored_with_a_warning() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
         let pid = daemon.report("a").await.pid;
         // TRAP, ALRM, STKFLT, XCPU, XFSZ, VTALRM, PROF, IO, and some real-time signals.
         for number in [5, 14, 16, 24, 25, 26, 27, 29, 36, 40, 64] {
@@ -167,10 +161,7 @@ fn a_second_signal_is_not_told_as_a_grace_that_is_over() {
 #[test]
 fn a_hang_up_without_a_terminal_is_a_reload() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
         let pid = daemon.report("a").await.pid;
         daemon.signal(Signal::SIGHUP);
         let reloaded = |event: &Envelope| matches!(&event.event, Event::ConfigurationReloaded { trigger } if trigger == "signal HUP");

@@ -240,11 +240,7 @@ fn a_port_that_another_llama_warden_holds_is_named_with_its_pid() {
 #[test]
 fn events_are_sentences_of_the_named_servers_in_the_given_time() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.ready("b").await;
+        let (_, daemon) = sandbox.up_ready(&["a", "b"]).await;
         let events = sandbox.run(daemon.config(), ["events", "a", "--since", "1h"]).await.expect(0).stdout;
         assert!(events.lines().all(|line| line.contains(" a ") || line.contains(" a#1 ")), "{events}");
         assert!(events.lines().any(|line| line.contains(" a#1 server is ready: via ")), "{events}");

@@ -66,11 +66,7 @@ impl Top {
 #[test]
 fn keys_stop_and_start_the_chosen_server_and_leave_it_as_it_is() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.ready("b").await;
+        let (_, daemon) = sandbox.up_ready(&["a", "b"]).await;
         let mut top = Top::start(sandbox, &daemon, (100, 24));
         top.shows("2 of 2 ready").await;
         top.shows("q leave").await;
@@ -92,10 +88,7 @@ fn keys_stop_and_start_the_chosen_server_and_leave_it_as_it_is() {
 #[test]
 fn a_small_window_and_the_end_of_the_daemon_are_survived() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
         let mut small = Top::start(sandbox, &daemon, (20, 5));
         let large = Top::start(sandbox, &daemon, (80, 24));
         small.shows("ready").await;

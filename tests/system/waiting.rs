@@ -6,11 +6,7 @@ use llama_warden_tests::{ProgramRun, daemon_program, sandbox};
 #[test]
 fn a_wait_for_a_server_that_was_stopped_by_hand_ends_and_says_so() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
-        daemon.ready("b").await;
+        let (_, daemon) = sandbox.up_ready(&["a", "b"]).await;
         // Without a wait: its stop may still be under way.
         sandbox.run(daemon.config(), ["stop", "a"]).await.expect(0);
         for arguments in [&["wait", "a"][..], &["wait", "a", "b"], &["wait", "--all"]] {
@@ -28,10 +24,7 @@ fn a_wait_for_a_server_that_was_stopped_by_hand_ends_and_says_so() {
 #[test]
 fn a_command_that_waits_says_once_how_it_ended() {
     sandbox(async |sandbox| {
-        let mut fleet = sandbox.fleet();
-        fleet.server("a", Script::default());
-        let daemon = sandbox.up(&fleet).await;
-        daemon.ready("a").await;
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
         let lines = async |arguments: &[&str], text: &str| {
             let told = sandbox.run(daemon.config(), arguments).await.expect(0).stdout;
             (told.lines().filter(|line| line.starts_with(text)).count(), told)
