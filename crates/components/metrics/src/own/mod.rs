@@ -12,7 +12,7 @@ mod families;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Shared};
@@ -21,6 +21,7 @@ use llama_warden_bus::Bus;
 use llama_warden_config::Fleet;
 use llama_warden_events::ServerId;
 use llama_warden_state::{Snapshot, Tally};
+use llama_warden_support::lock;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -78,14 +79,14 @@ impl ScrapeOutcome {
 pub struct OwnAnswers {
     answers: Arc<Mutex<BTreeMap<ServerId, ServerAnswer>>>,
     counts: Arc<Mutex<BTreeMap<ServerId, ScrapeCounts>>>,
-    /// The servers that were ready when the round began.
+    /// The servers that were ready when the round began, in order.
     asked: Arc<[ServerId]>,
 }
 
 impl OwnAnswers {
     /// What came of the look at a server; `None` for one that was not ready when the round began.
     pub fn outcome(&self, server: &str) -> Option<ScrapeOutcome> {
-        self.asked.iter().find(|asked| asked.as_str() == server)?;
+        self.asked.binary_search_by(|asked| asked.as_str().cmp(server)).ok()?;
         Some(lock(&self.answers).get(server).map_or(ScrapeOutcome::TimedOut, |answer| answer.outcome))
     }
 }
@@ -192,9 +193,4 @@ impl OwnAnswers {
         drop(counts);
         lock(&self.answers).insert(server, answer);
     }
-}
-
-/// What is locked is whole at any time.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
