@@ -3,6 +3,7 @@
 use llama_warden_api::Api;
 use llama_warden_canary::Canaries;
 use llama_warden_component::{CompositionError, Context, Host};
+use llama_warden_event_log::EventLog;
 use llama_warden_events::BootId;
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
@@ -12,7 +13,7 @@ use llama_warden_readiness::Readiness;
 use llama_warden_router::Router;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
 use llama_warden_systemd::Systemd;
-use llama_warden_telemetry::{EventLog, ExportRecorder, Telemetry};
+use llama_warden_telemetry::{ExportRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 
 use crate::config_watch::ConfigWatch;

@@ -14,13 +14,14 @@ use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_canary::BuildOverrides;
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_event_log::{EventLog, LogReopener};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
 use llama_warden_inventory::{Inventory, PortFile};
 use llama_warden_metrics::{Exemplars, Metrics};
 use llama_warden_router::Router;
 use llama_warden_support::fail_point;
-use llama_warden_telemetry::{EventLog, ExportSettings, Exports, LogReopener};
+use llama_warden_telemetry::{ExportSettings, Exports};
 use tokio::sync::watch;
 
 use crate::compose::{ComponentSettings, compose};

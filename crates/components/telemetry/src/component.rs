@@ -71,7 +71,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::recorded::RecordedLog;
+    use llama_warden_component_kit::RecordedLog;
 
     fn stopping(trigger: &str) -> EventDraft {
         EventDraft::daemon(Event::DaemonStopping { trigger: trigger.to_owned() })

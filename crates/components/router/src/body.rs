@@ -1,9 +1,5 @@
 //! Request bodies: read whole, with a limit and a deadline, and looked through for the model while they come.
 
-mod edit;
-mod multipart;
-mod scan;
-
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,12 +11,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use llama_warden_body_scan::{Scanner, edited, multipart};
 use llama_warden_config::JsonObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::answers::{Fault, RouteFaultCode};
-use scan::Scanner;
 
 /// Longest pause of a client that sends a body.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -151,8 +147,8 @@ impl HeldBody {
 
     /// With members of its top level removed and set.
     pub(crate) fn edited(self, strip: &[String], set: &JsonObject) -> Self {
-        let edited = edit::edited(&self.concatenated(), strip, set);
-        Self { length: edited.len() as u64, chunks: VecDeque::from([edited]), _room: self._room }
+        let body = edited(&self.concatenated(), strip, set);
+        Self { length: body.len() as u64, chunks: VecDeque::from([body]), _room: self._room }
     }
 }
 
