@@ -43,6 +43,8 @@ const TABLE: &str = "
     support:
     http-server: support
     body-scan:
+    keys: located-toml support
+    traffic: events state support
     procfs:
     processes: events procfs support
     state-files: events support
