@@ -74,7 +74,7 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types + component-kit
     telemetry: events state bus component support + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan + component-kit
+    router: events state bus component support config probe http-server body-scan keys traffic + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{Scanner, edited, multipart};
 use llama_warden_config::JsonObject;
+use llama_warden_traffic::{Counted, Traffic};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -35,18 +36,26 @@ const STEP: u64 = 1 << 20;
 pub(crate) struct BodyLimits {
     most: u64,
     memory: Arc<Semaphore>,
+    traffic: Arc<Traffic>,
+}
+
+/// Room that a body takes.
+#[derive(Debug)]
+struct BodyRoom {
+    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl BodyLimits {
-    pub(crate) fn new(most: u64, memory: u64) -> Self {
+    pub(crate) fn new(most: u64, memory: u64, traffic: Arc<Traffic>) -> Self {
         let units = usize::try_from(memory / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { most, memory: Arc::new(Semaphore::new(units)) }
+        Self { most, memory: Arc::new(Semaphore::new(units)), traffic }
     }
 
-    async fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
+    async fn reserve(&self, bytes: u64) -> Result<BodyRoom, Fault> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         match timeout(ROOM, self.memory.clone().acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(permit),
+            Ok(Ok(permit)) => Ok(BodyRoom { _permit: permit, _counted: self.traffic.hold_body(bytes) }),
             _ => Err(Fault::new(RouteFaultCode::Overloaded, "the memory for bodies of requests is taken: try again")
                 .retry_after(5)),
         }
@@ -59,7 +68,7 @@ pub(crate) struct HeldBody {
     chunks: VecDeque<Bytes>,
     length: u64,
     /// The room that it takes, given back with the last copy.
-    _room: Option<Arc<Vec<OwnedSemaphorePermit>>>,
+    _room: Option<Arc<Vec<BodyRoom>>>,
 }
 
 /// What a body says about where it goes.

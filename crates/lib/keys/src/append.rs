@@ -141,7 +141,8 @@ mod tests {
         let [one, two] = [(); 2].map(|()| NewKey::random().expect("random"));
         assert_eq!((one.text().len(), one.text() == two.text()), (3 + 64, false));
         append_key(&path, &grant("one"), &one).expect("the file is made");
-        let narrow = KeyGrant { models: vec!["a*".into(), "it's".into()], max_in_flight: 2, is_admin: true, ..grant("two") };
+        let narrow =
+            KeyGrant { models: vec!["a*".into(), "it's".into()], max_in_flight: 2, is_admin: true, ..grant("two") };
         append_key(&path, &narrow, &two).expect("appended");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
         let text = fs::read_to_string(&path).expect("readable");
@@ -154,7 +155,10 @@ mod tests {
         };
         assert_eq!((holder(&one), holder(&two)), (Some("one".to_owned()), Some("two".to_owned())));
         let known = ring.sorted()[1].clone();
-        assert_eq!((known.models().collect::<Vec<_>>(), known.max_in_flight, known.is_admin), (vec!["a*", "it's"], 2, true));
+        assert_eq!(
+            (known.models().collect::<Vec<_>>(), known.max_in_flight, known.is_admin),
+            (vec!["a*", "it's"], 2, true)
+        );
     }
 
     #[test]

@@ -52,7 +52,9 @@ impl KeysUnusable {
             Self::Unreadable { path, source } if source.kind() == io::ErrorKind::NotFound => {
                 format!("`llama-warden key new NAME --file {}` makes a key and the file", path.display())
             }
-            Self::Unreadable { path, .. } => format!("look at {}: the daemon's user has to be able to read it", path.display()),
+            Self::Unreadable { path, .. } => {
+                format!("look at {}: the daemon's user has to be able to read it", path.display())
+            }
             Self::OpenToOthers { path, .. } => format!("`chmod 600 {}`", path.display()),
             Self::Invalid(problems) => {
                 let help = problems.0.iter().find_map(|problem| problem.help.clone());
@@ -126,7 +128,11 @@ impl KeysReader {
             let Some(read) = self.key(key) else { continue };
             let taken = self.ring.keys.values().any(|other| other.name == read.name);
             if taken {
-                self.problem(&key.location, format!("there are two keys `{}`", read.name), "give each key a name of its own");
+                self.problem(
+                    &key.location,
+                    format!("there are two keys `{}`", read.name),
+                    "give each key a name of its own",
+                );
             } else if self.ring.keys.contains_key(&read.hash) {
                 let message = format!("the key of `{}` is that of another entry", read.name);
                 self.problem(&key.location, message, "`llama-warden key new NAME` makes a key of its own");
@@ -194,7 +200,11 @@ impl KeysReader {
                 None
             }
             None => {
-                self.problem(&node.location, format!("a key has no `{key}`"), "`llama-warden key new NAME` writes a whole entry");
+                self.problem(
+                    &node.location,
+                    format!("a key has no `{key}`"),
+                    "`llama-warden key new NAME` writes a whole entry",
+                );
                 None
             }
         }
@@ -247,7 +257,11 @@ mod tests {
             HASH.replace('e', "A")
         );
         let ring = parse_keys("keys", &text).expect("valid");
-        let keys: Vec<_> = ring.sorted().into_iter().map(|key| (&*key.name, key.models().collect::<Vec<_>>(), key.max_in_flight, key.is_admin)).collect();
+        let keys: Vec<_> = ring
+            .sorted()
+            .into_iter()
+            .map(|key| (&*key.name, key.models().collect::<Vec<_>>(), key.max_in_flight, key.is_admin))
+            .collect();
         assert_eq!(keys, [("ci", vec!["*"], 0, false), ("ops@home", vec!["qwen*"], 3, true)]);
         assert!(parse_keys("keys", "").expect("a file without keys").is_empty());
     }
@@ -265,7 +279,10 @@ mod tests {
             (entry("models = ['[']"), "k:4:11: this is no id, alias or glob"),
             (entry("max-in-flight = -1"), "k:4:1: `max-in-flight` is no number of requests"),
             (entry("admin = 'yes'"), "k:4:1: `admin` is not true or false"),
-            (format!("{}{}", entry(""), entry("").replace("'a'", "'b'")), "k:4:1: the key of `b` is that of another entry"),
+            (
+                format!("{}{}", entry(""), entry("").replace("'a'", "'b'")),
+                "k:4:1: the key of `b` is that of another entry",
+            ),
             (format!("{}{}", entry(""), entry("").replace("e3", "e4")), "k:4:1: there are two keys `a`"),
             ("keys = 1".to_owned(), "k:1:1: `keys` is an integer"),
         ] {

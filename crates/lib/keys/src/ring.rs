@@ -72,7 +72,8 @@ impl ClientKey {
 
     /// Begins a request; `None` where as many are under way as may be.
     pub fn enter(&self) -> Option<KeyInUse> {
-        let next = |count: u32| (self.max_in_flight == 0 || count < self.max_in_flight).then(|| count.saturating_add(1));
+        let next =
+            |count: u32| (self.max_in_flight == 0 || count < self.max_in_flight).then(|| count.saturating_add(1));
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
         Some(KeyInUse(self.in_flight.clone()))
     }
@@ -160,7 +161,8 @@ mod tests {
     }
 
     fn holds(ring: &KeyRing, headers: &[(&'static str, &'static str)]) -> bool {
-        let pairs = headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let pairs =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(name, value);

@@ -154,7 +154,10 @@ fn id(texts: [&[u8]; 2]) -> Option<String> {
     // An answer of many items has the ids of messages too, and its own comes first.
     let ids = |text: &[u8]| -> Vec<String> {
         let places = memmem::find_iter(text, key);
-        places.filter_map(|place| value(&text[place + key.len()..])?.as_str().map(str::to_owned)).filter(is_answer).collect()
+        places
+            .filter_map(|place| value(&text[place + key.len()..])?.as_str().map(str::to_owned))
+            .filter(is_answer)
+            .collect()
     };
     let [tail, first] = texts.map(ids);
     let all = || first.iter().chain(&tail);
@@ -162,7 +165,9 @@ fn id(texts: [&[u8]; 2]) -> Option<String> {
 }
 
 fn has_error_event(tail: &[u8]) -> bool {
-    [&b"\ndata: {\"error\":"[..], b"\nerror: {", b"\nevent: error\n"].iter().any(|mark| memmem::find(tail, mark).is_some())
+    [&b"\ndata: {\"error\":"[..], b"\nerror: {", b"\nevent: error\n"]
+        .iter()
+        .any(|mark| memmem::find(tail, mark).is_some())
         || tail.starts_with(b"data: {\"error\":")
         || tail.starts_with(b"error: {")
         || tail.starts_with(b"event: error\n")
@@ -227,11 +232,15 @@ mod tests {
             finish_reason: Some(reason.to_owned()),
         };
         assert_eq!(
-            facts(r#"{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{"id":"call_1"}]}}],"model":"a","id":"chatcmpl-1"}"#),
+            facts(
+                r#"{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{"id":"call_1"}]}}],"model":"a","id":"chatcmpl-1"}"#
+            ),
             named("a", "chatcmpl-1", "stop")
         );
         assert_eq!(
-            facts("data: {\"id\":\"chatcmpl-2\",\"choices\":[{\"finish_reason\":null}],\"model\":\"a\"}\n\ndata: {\"choices\":[{\"finish_reason\":\"length\"}],\"id\":\"chatcmpl-2\",\"model\":\"a\"}\n\ndata: [DONE]\n\n"),
+            facts(
+                "data: {\"id\":\"chatcmpl-2\",\"choices\":[{\"finish_reason\":null}],\"model\":\"a\"}\n\ndata: {\"choices\":[{\"finish_reason\":\"length\"}],\"id\":\"chatcmpl-2\",\"model\":\"a\"}\n\ndata: [DONE]\n\n"
+            ),
             named("a", "chatcmpl-2", "length")
         );
         assert_eq!(

@@ -21,7 +21,8 @@ const RETRIES: usize = RetryCause::ALL.len();
 const EVICTIONS: usize = EvictedFor::ALL.len();
 
 /// Seconds of waits, requests and first tokens: a cached answer takes milliseconds, a long one behind a load many minutes.
-const SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// Seconds of our own work on a request.
 const OVERHEAD: &[f64] = &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1];
@@ -114,7 +115,8 @@ impl Traffic {
     /// The servers that had requests, and under `None` the requests that came to no server.
     pub fn servers(&self) -> Vec<(Option<ServerId>, Arc<ServerTraffic>)> {
         let servers = self.servers.read();
-        let servers = servers.iter().flat_map(|servers| servers.iter()).map(|(id, own)| (Some(id.clone()), own.clone()));
+        let servers =
+            servers.iter().flat_map(|servers| servers.iter()).map(|(id, own)| (Some(id.clone()), own.clone()));
         std::iter::once((None, self.unnamed.clone())).chain(servers).collect()
     }
 
@@ -184,7 +186,8 @@ impl ServerTraffic {
 
     /// Requests by route and outcome; those that did not occur are left out.
     pub fn requests(&self) -> impl Iterator<Item = (TrafficRoute, RequestOutcome, u64)> {
-        let pairs = TrafficRoute::ALL.iter().flat_map(|route| RequestOutcome::ALL.iter().map(|outcome| (*route, *outcome)));
+        let pairs =
+            TrafficRoute::ALL.iter().flat_map(|route| RequestOutcome::ALL.iter().map(|outcome| (*route, *outcome)));
         pairs.filter_map(|(route, outcome)| {
             let count = self.requests[route.place()][outcome.place()].load(Ordering::Relaxed);
             (count > 0).then_some((route, outcome, count))
@@ -378,7 +381,8 @@ mod tests {
         server.room_is_made();
         tokio::time::advance(Duration::from_secs(2)).await;
         drop(eviction);
-        let sums = WaitedFor::ALL.iter().map(|what| (what.as_str(), server.waits(*what).read().sum())).collect::<Vec<_>>();
+        let sums =
+            WaitedFor::ALL.iter().map(|what| (what.as_str(), server.waits(*what).read().sum())).collect::<Vec<_>>();
         assert_eq!(sums, [("start", 1.0), ("eviction", 3.0), ("slot", 1.0)]);
         assert_eq!(server.gauges(), [0, 0, 0]);
     }

@@ -53,6 +53,7 @@ struct RequestNotes {
     reading: Duration,
     answer_began: Option<Instant>,
     outcome: Option<RequestOutcome>,
+    is_ignored: bool,
     /// Given back at the end of the request.
     held: Vec<Box<dyn std::any::Any + Send>>,
 }
@@ -93,6 +94,7 @@ impl TrackedRequest {
             reading: Duration::ZERO,
             answer_began: None,
             outcome: None,
+            is_ignored: false,
             held: Vec::new(),
         };
         Self { traffic: traffic.clone(), begun: Instant::now(), notes: Mutex::new(notes) }
@@ -105,6 +107,11 @@ impl TrackedRequest {
     /// Keeps a value until the request has ended.
     pub fn hold(&self, value: impl Send + 'static) {
         self.note(|notes| notes.held.push(Box::new(value)));
+    }
+
+    /// It is in no count and no log: a look whether the router is alive.
+    pub fn ignore(&self) {
+        self.note(|notes| notes.is_ignored = true);
     }
 
     /// Its client has a key.
@@ -125,11 +132,15 @@ impl TrackedRequest {
         });
     }
 
+    /// It has waited at the gate of its server for so long.
+    pub fn waited(&self, time: Duration) {
+        self.note(|notes| notes.record.waited += time);
+    }
+
     /// It may go to this launch now.
-    pub fn admitted(&self, incarnation: Incarnation, waited_for: Option<WaitedFor>, waited: Duration) {
+    pub fn admitted(&self, incarnation: Incarnation, waited_for: Option<WaitedFor>) {
         self.note(|notes| {
             notes.record.incarnation = Some(incarnation);
-            notes.record.waited += waited;
             notes.record.waited_for_launch |= matches!(waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
         });
     }
@@ -169,13 +180,18 @@ impl TrackedRequest {
         let status = answer.status();
         let is_plain = !answer.headers().contains_key(header::CONTENT_ENCODING);
         let media_type = answer.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-        let starts_with = |text: &str| media_type.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()));
+        let starts_with =
+            |text: &str| media_type.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()));
         let is_stream = starts_with("text/event-stream");
         let notes = lock(&self.notes);
         let takes_slot = !matches!(notes.record.route, TrafficRoute::Light | TrafficRoute::Other);
         let by_router = notes.outcome.is_some();
         drop(notes);
-        let looks = is_plain && status.is_success() && takes_slot && !by_router && (is_stream || starts_with("application/json"));
+        let looks = is_plain
+            && status.is_success()
+            && takes_slot
+            && !by_router
+            && (is_stream || starts_with("application/json"));
         let ended = match status.as_u16() {
             500.. => RequestOutcome::ServerError,
             400.. => RequestOutcome::ClientError,
@@ -192,6 +208,10 @@ impl Drop for TrackedRequest {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         let notes = self.notes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        notes.held.clear();
+        if notes.is_ignored {
+            return;
+        }
         let (record, server) = (&mut notes.record, &notes.server);
         record.took = took;
         record.outcome = notes.outcome.unwrap_or(RequestOutcome::Cancelled);
@@ -204,7 +224,6 @@ impl Drop for TrackedRequest {
             server.use_tokens(TokenKind::Cached, tokens.cached);
             server.use_tokens(TokenKind::Output, tokens.output);
         }
-        notes.held.clear();
         if self.traffic.is_logged() {
             self.traffic.finish(record.clone());
         }
@@ -313,7 +332,10 @@ mod tests {
         type Data = Bytes;
         type Error = &'static str;
 
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
             Poll::Ready(self.0.pop_front())
         }
     }
@@ -406,7 +428,8 @@ mod tests {
         let (traffic, _finished, request) = begin(&HeaderMap::new());
         tokio::time::advance(Duration::from_secs(7)).await;
         request.body_read(1, Duration::from_secs(2));
-        request.admitted(Incarnation::new(1), Some(WaitedFor::Slot), Duration::from_secs(4));
+        request.waited(Duration::from_secs(4));
+        request.admitted(Incarnation::new(1), Some(WaitedFor::Slot));
         request.sent();
         assert_eq!((traffic.overhead().read().count(), traffic.overhead().read().sum()), (1, 1.0));
     }
