@@ -50,6 +50,7 @@ mod reload;
 mod resource_exhaustion;
 mod restarts;
 mod router;
+mod router_bad_input;
 mod secrets;
 mod side_by_side;
 mod signals;

@@ -57,7 +57,7 @@ fn a_ready_server_that_ends_with_0_comes_back_and_nobody_is_said_to_have_crashed
             let report = daemon.report("a").await;
             let failure = report.last_failure.expect("it ended");
             assert_eq!((failure.reason, &*failure.detail), (FailureReason::Ended, "ended by itself with exit code 0"));
-            assert_eq!(report.note.as_deref(), Some("started again after ended: ended by itself with exit code 0"));
+            assert_eq!(report.note.as_deref(), Some("started again after it ended by itself with exit code 0"));
         }
         let metrics = daemon.metrics().await;
         let ended = [("server", "a"), ("outcome", "ended")];

@@ -56,6 +56,8 @@ fn what_a_client_gets_into_the_log_of_a_ready_server_changes_nothing() {
         daemon.ready("a").await;
         // A server that became ready has more series.
         daemon.ready("aborts").await;
+        // What happens to the other one is counted in series of its own.
+        daemon.failure("aborts").await;
         let before = series(&daemon.metrics().await);
         let pid = daemon.report("a").await.pid.expect("it runs");
         eventually("all is said", WAIT_LIMIT, async || daemon.output("a").await.contains("that was all")).await;

@@ -340,7 +340,10 @@ fn a_full_state_directory_is_survived_at_start_and_later() {
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
         assert!(daemon.log().contains("cannot write the event log"), "{}", daemon.log());
-        sandbox.up(&fleet).await.ready("a").await;
+        // A person stopped it, and the daemon that was killed has not brought it back.
+        let daemon = sandbox.up(&fleet).await;
+        assert!(!daemon.report("a").await.is_running);
+        daemon.command("a", "start?wait=30s").await.expect(200);
     });
 }
 

@@ -126,7 +126,7 @@ impl PreparedDaemon {
         let resolver = Arc::new(resolver.rereading(token_file.clone()).overriding(builds));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
-        let exemplars = if export_settings.exports_traces() { Exemplars::Traces } else { Exemplars::None };
+        let exemplars = if export_settings.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"), exemplars)
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;

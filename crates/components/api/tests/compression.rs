@@ -55,16 +55,12 @@ async fn a_short_answer_a_refusal_and_a_stream_stay_as_they_are() {
     for path in ["GET /metrics?lines=1", "GET /livez", "GET /nothing"] {
         assert_eq!(daemon.ask(path, &[ACCEPTS]).await.header("content-encoding"), None, "{path}");
     }
-    let followed = tokio::spawn({
-        let address = daemon.tcp;
-        async move {
-            let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-            let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {address}\r\n{ACCEPTS}\r\n\r\n");
-            tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
-            common::RawResponse::read(stream).await
-        }
-    });
-    tokio::task::yield_now().await;
-    daemon.end().await;
-    assert_eq!(followed.await.expect("no panic").header("content-encoding"), None);
+    let address = daemon.tcp;
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {address}\r\n{ACCEPTS}\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
+    // The answer has begun; the end of the daemon ends it.
+    stream.readable().await.expect("is answered");
+    let (followed, ()) = tokio::join!(common::RawResponse::read(stream), daemon.end());
+    assert_eq!(followed.header("content-encoding"), None);
 }

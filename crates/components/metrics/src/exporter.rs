@@ -39,7 +39,7 @@ pub enum Exemplars {
     #[default]
     None,
     /// With the ids of the traces of launches.
-    Traces,
+    TraceIds,
 }
 
 impl Exporter {

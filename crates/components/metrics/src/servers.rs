@@ -156,7 +156,7 @@ pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, momen
     let processes = if is_any_running { ProcessTree::read() } else { ProcessTree::default() };
     let Moment { now, exemplars } = moment;
     let servers = snapshot.servers.iter().map(|(id, record)| {
-        let ready_exemplar = ready_exemplar(snapshot, id, record).filter(|_| exemplars == Exemplars::Traces);
+        let ready_exemplar = ready_exemplar(snapshot, id, record).filter(|_| exemplars == Exemplars::TraceIds);
         ServerReading { ready_exemplar, ..ServerReading::read(id, record, lane, &processes) }
     });
     let servers: Vec<_> = servers.collect();
@@ -255,13 +255,13 @@ mod tests {
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
-        let found = exemplars(Format::OpenMetrics, Exemplars::Traces);
+        let found = exemplars(Format::OpenMetrics, Exemplars::TraceIds);
         let trace = LaunchTraceId::of(&snapshot.boot, &SnapshotBuilder::id("a"), Incarnation::new(1));
         let value = snapshot.servers["a"].ready.expect("is ready").startup_seconds;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("llama_warden_server_ready_seconds_bucket{server=\"a\",le="), "{found:?}");
         assert!(found[0].ends_with(&format!(" 1 # {{trace_id=\"{trace}\"}} {value}")), "{found:?}");
-        for (format, wanted) in [(Format::Text, Exemplars::Traces), (Format::OpenMetrics, Exemplars::None)] {
+        for (format, wanted) in [(Format::Text, Exemplars::TraceIds), (Format::OpenMetrics, Exemplars::None)] {
             assert_eq!(exemplars(format, wanted), Vec::<String>::new());
         }
     }

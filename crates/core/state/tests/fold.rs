@@ -334,7 +334,7 @@ fn a_hook_that_something_waits_for_is_kept_with_its_launch_and_may_outlive_it() 
 
 #[test]
 fn a_stop_by_hand_is_known_also_where_its_launch_begins_after_it_and_a_start_takes_it_back() {
-    let accepted = |command| Event::CommandAccepted { command };
+    let accepted = |command| Event::CommandAccepted { command, trace: None };
     let stop = || accepted(CommandSummary::Stop { force: false });
     let mut crossed = Story { snapshot: Snapshot::new(boot()) };
     crossed.tell(0, [configured(), stop()]);

@@ -78,15 +78,19 @@ impl ChildProcess {
     pub(crate) async fn run(mut shim: UnixStream, order: SpawnOrder, block: &[u8]) -> io::Result<Answer> {
         let frame = wire::encode(&ShimOrder::Spawn(order), block)?;
         match shim.write_all(&frame).await {
-            Err(error) if is_end(&error) => return Ok(Answer::Lost),
+            // It has ended, and may have said why: the guardian answers for a shim that it cannot fork.
+            Err(error) if is_end(&error) => {}
             written => written?,
         }
         let mut frames = FrameReader::default();
         let frame = loop {
             match frames.next::<ShimReport>()? {
                 Some(frame) => break frame,
-                None if poll_fn(|context| poll_receive(&shim, &mut frames, context)).await? => {}
-                None => return Ok(Answer::Lost),
+                None => match poll_fn(|context| poll_receive(&shim, &mut frames, context)).await {
+                    Ok(true) => {}
+                    Err(error) if !is_end(&error) => return Err(error),
+                    _ => return Ok(Answer::Lost),
+                },
             }
         };
         Ok(match (frame.message, <[_; 2]>::try_from(frame.descriptors)) {

@@ -34,7 +34,10 @@ const ON_THE_WAY: usize = 16;
 const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Descriptors that have to be free for a program to be run: for its pipes, and for connections, probes and files of the daemon.
-const HEADROOM: u64 = 10;
+const HEADROOM: u64 = 16;
+
+/// Descriptors that a program on its way still needs: for its output, and for a first connection to it.
+const STILL_TO_COME: u64 = 3;
 
 /// Time for a shim to run a program. A guardian that gives none is replaced. Long, because one that is merely slow, on a busy machine,
 /// must not be killed.
@@ -185,13 +188,18 @@ impl Spawner {
         })
     }
 
+    /// How many programs beside this one are being run.
+    fn others_on_the_way(&self) -> u64 {
+        (ON_THE_WAY - self.0.on_the_way.available_permits()).saturating_sub(1) as u64
+    }
+
     fn link(&self) -> Arc<GuardianLink> {
         Arc::clone(&self.0.guardian.borrow())
     }
 
     async fn try_spawn(&self, guardian: &GuardianLink, request: &SpawnRequest) -> Result<Spawned, SpawnFailure> {
         let refused = SpawnFailure::Refused;
-        let shim = UnixStream::from_std(guardian.shim()?).map_err(refused)?;
+        let shim = UnixStream::from_std(guardian.shim(self.others_on_the_way())?).map_err(refused)?;
         let (order, block) = request.order();
         let answer = tokio::select! {
             answer = timeout(SPAWN_TIMEOUT, ChildProcess::run(shim, order, &block)) => answer.map_err(|_| SpawnFailure::Silent)?,
@@ -233,21 +241,21 @@ impl GuardianLink {
         Ok(link)
     }
 
-    /// A shim without a program: the spare, in whose place another one is made.
-    fn shim(&self) -> Result<StdUnixStream, SpawnFailure> {
-        let mut shim = self.exchange_spare()?;
+    /// A shim without a program: the spare, in whose place another one is made. `others` are on their way.
+    fn shim(&self, others: u64) -> Result<StdUnixStream, SpawnFailure> {
+        let mut shim = self.exchange_spare(others)?;
         // The spare has nothing to say before it is asked, unless the kernel gave it no process; or somebody has killed it.
         if has_spoken_or_ended(&shim) {
-            shim = self.exchange_spare()?;
+            shim = self.exchange_spare(others)?;
         }
         Ok(shim)
     }
 
-    fn exchange_spare(&self) -> Result<StdUnixStream, SpawnFailure> {
+    fn exchange_spare(&self, others: u64) -> Result<StdUnixStream, SpawnFailure> {
         let refused = SpawnFailure::Refused;
         let (near, far) = StdUnixStream::pair().map_err(refused)?;
         near.set_nonblocking(true).map_err(refused)?;
-        require_headroom(far.as_raw_fd()).map_err(refused)?;
+        require_headroom(far.as_raw_fd(), others).map_err(refused)?;
         match wire::send(&self.socket, &[0], &[far.as_fd()]) {
             Ok(_) => Ok(std::mem::replace(&mut *lock(&self.spare), near)),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SpawnFailure::Lost),
@@ -298,11 +306,12 @@ fn has_spoken_or_ended(socket: impl AsFd) -> bool {
     !matches!(peeked, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
 }
 
-/// Refuses where fewer than [`HEADROOM`] descriptors are free. The kernel gives a new descriptor the lowest free number, so that one
-/// near the limit tells that no other is free below it.
-fn require_headroom(newest: RawFd) -> io::Result<()> {
+/// Refuses where fewer than [`HEADROOM`] descriptors are free, beside what `others` that are on their way still need. The kernel gives a
+/// new descriptor the lowest free number, so that one near the limit tells that no other is free below it.
+fn require_headroom(newest: RawFd, others: u64) -> io::Result<()> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if u64::from(newest.unsigned_abs()) + HEADROOM >= limit { Err(Errno::EMFILE.into()) } else { Ok(()) }
+    let needed = HEADROOM + others * STILL_TO_COME;
+    if u64::from(newest.unsigned_abs()) + needed >= limit { Err(Errno::EMFILE.into()) } else { Ok(()) }
 }
 
 impl Drop for GuardianLink {

@@ -31,7 +31,7 @@ const LONGEST_ANSWER: usize = 1 << 20;
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exported {
-    /// Spans.
+    /// Spans of commands and launches.
     Spans,
     /// Exports of metrics.
     Metrics,
