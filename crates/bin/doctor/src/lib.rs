@@ -1,6 +1,6 @@
 //! `doctor`: looks for everything that keeps the servers of a configuration from running on this machine, and says what to do.
 //!
-//! Each module of [`checks`] looks at one thing and changes nothing. Whether a configuration is right is known to the same code as
+//! Each module of `checks` looks at one thing and changes nothing. Whether a configuration is right is known to the same code as
 //! `check` uses; what the machine lacks is known here alone.
 
 mod checks;

@@ -37,7 +37,7 @@ pub(crate) enum AlertSeverity {
     Info,
 }
 
-/// The page of the reason for which a server failed, or [`GIVEN_UP`] where the policy has not counted one.
+/// The page of the reason for which a server failed, or the page for servers that were given up where the policy has not counted one.
 pub(crate) const REASON: &str = "{{ or $labels.reason \"given-up\" }}";
 
 /// The page for a failed server whose reason is not in the labels.

@@ -2,7 +2,7 @@
 //! the checks of `Host` and `Origin`.
 //!
 //! * `listen`: [`Listeners`] are bound before anything is launched, so that an address in use fails the start.
-//! * `serve`: [`serve`] accepts connections and hands each request to an [`HttpService`].
+//! * `serve`: [`serve()`] accepts connections and hands each request to an [`HttpService`].
 //! * `places`: which connections give way when there are too many.
 //! * `host`: the hosts that a request names, and the origin of the page that makes it.
 

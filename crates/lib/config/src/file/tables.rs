@@ -207,7 +207,7 @@ table! {
         "keys-file" => keys_file: SingleLine,
         /// Whether clients on other machines need no key.
         "open" => open: bool,
-        /// Origins of browser pages that may call, such as "https://chat.example.org"; "*" = any.
+        /// Origins of browser pages that may call, such as `https://chat.example.org`; "*" = any.
         "cors-origins" => cors_origins: Vec<Located<PageOrigin>>,
         /// The id, alias or variant for requests that name no model; "" = the only server there is.
         "default-model" => default_model: String,
