@@ -71,8 +71,8 @@ const TABLE: &str = "
     hooks: events state bus component support processes config dialects + component-kit
     dashboard: api-types
     api: events state bus component support procfs memory api-types http-server + component-kit client
-    metrics: events state requests bus component support procfs config probe api-types + component-kit
-    telemetry: events state bus component support + component-kit
+    metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
+    telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
     router: events state bus component support config probe http-server body-scan keys traffic + component-kit
     systemd: events state bus component + component-kit

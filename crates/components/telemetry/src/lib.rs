@@ -7,6 +7,7 @@
 //!   are sent too; without an endpoint in the environment nothing of it exists.
 //! * [`sentence()`] is what the log says about an event, for whoever shows events elsewhere.
 
+mod access;
 mod component;
 mod journal;
 mod line;
@@ -15,7 +16,7 @@ mod otel;
 mod queue;
 mod sentence;
 
-pub use component::Telemetry;
+pub use component::{RequestRecords, Telemetry};
 pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging, start_logging_to};
 pub use otel::{ExportError, ExportRecorder, ExportSettings, ExportSource, Exported, Exports, VariableProblem};
 pub use sentence::{Sentence, sentence};

@@ -36,6 +36,13 @@ pub struct TrackedHead<'a> {
     pub client: Option<IpAddr>,
 }
 
+/// Longest text of a client that is kept, in bytes: a line of the log stays a line.
+const LONGEST: usize = 256;
+
+fn shortened(text: &str) -> String {
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned()
+}
+
 /// A request, from its head to its last byte. Dropping it before that means that the client has left.
 #[derive(Debug)]
 pub struct TrackedRequest {
@@ -63,11 +70,11 @@ impl TrackedRequest {
     pub fn begin(traffic: &Arc<Traffic>, head: &TrackedHead<'_>) -> Self {
         let parent = head.headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
         let record = FinishedRequest {
-            id: head.id.to_owned(),
+            id: shortened(head.id),
             at: SystemTime::now(),
             took: Duration::ZERO,
             method: head.method.clone(),
-            path: head.path.to_owned(),
+            path: shortened(head.path),
             route: head.route,
             client: head.client,
             key: None,
@@ -128,7 +135,7 @@ impl TrackedRequest {
     pub fn named(&self, server: &ServerId, model: Option<&str>) {
         self.note(|notes| {
             notes.server = self.traffic.server(server);
-            (notes.record.server, notes.record.model) = (Some(server.clone()), model.map(str::to_owned));
+            (notes.record.server, notes.record.model) = (Some(server.clone()), model.map(shortened));
         });
     }
 
