@@ -84,7 +84,7 @@ const TABLE: &str = "
         plugin-files detectors dialects api telemetry event-log component-kit
     fuzz: fuzz-targets
     daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry event-log + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry event-log keys traffic + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
@@ -93,7 +93,7 @@ const TABLE: &str = "
     doctor: connect builds terminal daemon procfs memory config client
     import:
     cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
-        detectors dialects launcher readiness terminator hooks telemetry event-log tiny-gguf
+        detectors dialects launcher readiness terminator hooks telemetry event-log keys tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf test-parts

@@ -112,6 +112,16 @@ impl KeyRing {
         keys
     }
 
+    /// Whether another ring has the same keys with the same rights.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self.sorted().into_iter().zip(other.sorted()).all(|(one, other)| {
+                (&one.name, one.hash, one.max_in_flight, one.is_admin)
+                    == (&other.name, other.hash, other.max_in_flight, other.is_admin)
+                    && one.models().eq(other.models())
+            })
+    }
+
     /// The number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
