@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use http_body_util::BodyExt;
 use llama_warden_stand_in::{Script, Wedge};
 use llama_warden_tests::{Endpoint, Port, TestRequest, TestResponse, WAIT_LIMIT, eventually, sandbox};
 
@@ -33,6 +34,8 @@ fn keys_say_who_may_ask_for_what_and_a_key_that_is_taken_back_opens_nothing() {
         let config = fleet.write();
         let refused = sandbox.run(&config, ["up", "--plain"]).await.expect(2);
         assert!(refused.stderr.contains("key new NAME --file"), "{}", refused.stderr);
+        let checked = sandbox.run(&config, ["check"]).await.expect(2);
+        assert!(checked.stderr.contains("key new NAME --file"), "{}", checked.stderr);
         let new = async |options: &[&str]| {
             let run = sandbox.run(&config, ["key", "new"].iter().chain(options)).await.expect(0);
             run.stdout.trim().to_owned()
@@ -44,6 +47,7 @@ fn keys_say_who_may_ask_for_what_and_a_key_that_is_taken_back_opens_nothing() {
         assert!(taken.stderr.contains("there is a key `single` already"), "{}", taken.stderr);
         let listed = sandbox.run(&config, ["key", "list"]).await.expect(0);
         assert!(listed.stdout.contains("narrow") && !listed.stdout.contains(&narrow), "{}", listed.stdout);
+        sandbox.run(&config, ["check"]).await.expect(0);
         let daemon = sandbox.up(&fleet).await;
         for server in ["a", "b", "stuck"] {
             daemon.ready(server).await;
@@ -148,5 +152,43 @@ fn requests_through_the_router_are_counted_and_without_a_router_nothing_is() {
         let off = sandbox.fleet_named("off");
         let daemon = sandbox.up(&off).await;
         assert!(!daemon.metrics().await.contains("llama_warden_router_"));
+    });
+}
+
+/// With `X-Conversation-Id`, llama-server goes on when the client leaves, so that it can resume the stream.
+#[test]
+fn a_stream_that_can_be_resumed_stays_in_flight_without_its_client() {
+    sandbox(async |sandbox| {
+        let port = Port::lease();
+        let router = Endpoint::Tcp(port.number());
+        let mut fleet = sandbox.fleet();
+        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{}\"", port.number()));
+        fleet.server("a", Script { token_ms: 20, ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let leave = async |tokens: i32, id: Option<&str>| {
+            let body = format!(r#"{{"model":"a","messages":[],"stream":true,"max_tokens":{tokens}}}"#);
+            let request = TestRequest::post(CHAT).body(body);
+            let request = id.into_iter().fold(request, |request, id| request.header("x-conversation-id", id));
+            let mut answer = request.open(&router).await.unwrap();
+            answer.body_mut().frame().await.unwrap().unwrap();
+        };
+        let becomes = async |what: &str, samples: &[&str]| {
+            let is_so = async || {
+                let page = daemon.metrics().await;
+                samples.iter().all(|sample| page.contains(&format!("llama_warden_router_requests_{sample}\n")))
+            };
+            eventually(what, WAIT_LIMIT, is_so).await;
+        };
+        let cancelled = |count| format!("total{{server=\"a\",route=\"chat\",outcome=\"cancelled\"}} {count}");
+        leave(150, Some("c1")).await;
+        becomes(
+            "nobody reads it, and it goes on",
+            &["detached{server=\"a\"} 1", "in_flight{server=\"a\"} 1", &cancelled(1)],
+        )
+        .await;
+        becomes("it has ended", &["detached{server=\"a\"} 0", "in_flight{server=\"a\"} 0"]).await;
+        leave(-1, None).await;
+        becomes("another stream ends with its client", &["in_flight{server=\"a\"} 0", &cancelled(2)]).await;
     });
 }

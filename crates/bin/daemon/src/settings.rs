@@ -30,7 +30,7 @@ use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{ExportSettings, ExportSource, Exports, RequestRecords};
-use llama_warden_traffic::Traffic;
+use llama_warden_traffic::RouterTraffic;
 use nix::unistd::geteuid;
 use tokio::sync::watch;
 
@@ -161,14 +161,17 @@ pub fn keys_file(router: &RouterSettings) -> Result<Option<KeysFile>, CommandFai
 }
 
 /// The counters of the router, where it listens, and its finished requests, where they are logged or exported.
-pub fn traffic(router: &RouterSettings, exports: &ExportSettings) -> Option<(Arc<Traffic>, Option<RequestRecords>)> {
+pub fn traffic(
+    router: &RouterSettings,
+    exports: &ExportSettings,
+) -> Option<(Arc<RouterTraffic>, Option<RequestRecords>)> {
     if router.listen == RouterAddress::Off {
         return None;
     }
     if !router.access_log && !exports.exports_traces() {
         return Some((Arc::default(), None));
     }
-    let (traffic, finished) = Traffic::logged();
+    let (traffic, finished) = RouterTraffic::logged();
     Some((Arc::new(traffic), Some(RequestRecords { finished, logged: router.access_log })))
 }
 

@@ -6,7 +6,7 @@ use llama_warden_api_types::ExtraRoute;
 use llama_warden_bus::BusClosed;
 use llama_warden_component::{Component, Context, Ports};
 use llama_warden_events::NoCommand;
-use llama_warden_traffic::Traffic;
+use llama_warden_traffic::RouterTraffic;
 
 use crate::route::MetricsHandler;
 use crate::{Exemplars, Exporter, METRICS_ROUTE, ServerScraper};
@@ -31,7 +31,7 @@ impl Metrics {
 
     /// Adds what the router counts, where it is on.
     #[must_use]
-    pub fn with_traffic(mut self, traffic: Option<Arc<Traffic>>) -> Self {
+    pub fn with_traffic(mut self, traffic: Option<Arc<RouterTraffic>>) -> Self {
         self.handler.exporter = self.handler.exporter.with_traffic(traffic);
         self
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use llama_warden_bus::{Bus, OutputLane};
-use llama_warden_traffic::Traffic;
+use llama_warden_traffic::RouterTraffic;
 use prometheus::core::{Collector, Desc};
 use prometheus::{Registry, proto};
 
@@ -33,7 +33,7 @@ pub struct Exporter {
     bus: Bus,
     lane: OutputLane,
     exemplars: Exemplars,
-    traffic: Option<Arc<Traffic>>,
+    traffic: Option<Arc<RouterTraffic>>,
 }
 
 /// Whether observations come with the trace that shows how they came about, in the format that has exemplars.
@@ -59,7 +59,7 @@ impl Exporter {
 
     /// Adds what the router counts.
     #[must_use]
-    pub fn with_traffic(self, traffic: Option<Arc<Traffic>>) -> Self {
+    pub fn with_traffic(self, traffic: Option<Arc<RouterTraffic>>) -> Self {
         Self { traffic, ..self }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use llama_warden_events::ServerId;
 use llama_warden_state::Snapshot;
 use llama_warden_traffic::{
-    ConnectionSide, EvictedFor, RetryCause, ServerTraffic, TokenKind, Traffic, TrafficRoute, WaitedFor,
+    ConnectionSide, EvictedFor, RetryCause, RouterTraffic, ServerTraffic, TokenKind, TrafficRoute, WaitedFor,
 };
 
 use crate::Family;
@@ -19,7 +19,7 @@ use crate::catalogue::{
 use crate::text::{Page, SeriesWriter};
 
 /// Adds what the router counts.
-pub(crate) fn add(page: &mut Page, traffic: &Traffic, snapshot: &Snapshot) {
+pub(crate) fn add(page: &mut Page, traffic: &RouterTraffic, snapshot: &Snapshot) {
     let mut servers = traffic.servers();
     servers.retain(|(id, _)| id.as_ref().is_none_or(|id| snapshot.servers.contains_key(id)));
     let mut families = RouterFamilies { page, servers: &servers };
@@ -99,7 +99,7 @@ mod tests {
     use crate::builder::SnapshotBuilder;
     use crate::catalogue::catalogue;
 
-    fn page(traffic: &Traffic) -> String {
+    fn page(traffic: &RouterTraffic) -> String {
         let mut builder = SnapshotBuilder::default();
         builder.configure("a");
         let mut page = Page::new(Format::Text, 0);
@@ -107,7 +107,7 @@ mod tests {
         page.finish()
     }
 
-    fn request(traffic: &Arc<Traffic>, route: TrafficRoute) -> TrackedRequest {
+    fn request(traffic: &Arc<RouterTraffic>, route: TrafficRoute) -> TrackedRequest {
         let (method, headers) = (Method::POST, HeaderMap::new());
         let head = TrackedHead { id: "r", method: &method, path: "/x", headers: &headers, route, client: None };
         TrackedRequest::begin(traffic, &head)
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn requests_have_the_documented_names_and_labels() {
-        let traffic = Arc::new(Traffic::default());
+        let traffic = Arc::new(RouterTraffic::default());
         let id = SnapshotBuilder::id("a");
         let server = traffic.server(&id);
         let _in_flight = server.begin();

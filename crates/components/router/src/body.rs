@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{Scanner, edited, multipart};
 use llama_warden_config::JsonObject;
-use llama_warden_traffic::{Counted, Traffic};
+use llama_warden_traffic::{Counted, RouterTraffic};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -36,7 +36,7 @@ const STEP: u64 = 1 << 20;
 pub(crate) struct BodyLimits {
     most: u64,
     memory: Arc<Semaphore>,
-    traffic: Arc<Traffic>,
+    traffic: Arc<RouterTraffic>,
 }
 
 /// Room that a body takes.
@@ -47,7 +47,7 @@ struct BodyRoom {
 }
 
 impl BodyLimits {
-    pub(crate) fn new(most: u64, memory: u64, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
         let units = usize::try_from(memory / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self { most, memory: Arc::new(Semaphore::new(units)), traffic }
     }

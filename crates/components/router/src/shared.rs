@@ -12,7 +12,7 @@ use llama_warden_config::RouterSettings;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 use llama_warden_keys::{ClientKey, KeyRing};
 use llama_warden_support::lock;
-use llama_warden_traffic::{Counted, Traffic, WaitedFor};
+use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::Fault;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) limits: BodyLimits,
     pub(crate) bus: Bus,
     /// Counts the requests.
-    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) traffic: Arc<RouterTraffic>,
     /// The keys of clients, where they need one.
     keys: Option<watch::Receiver<Arc<KeyRing>>>,
     clock: Clock,
@@ -118,7 +118,7 @@ pub struct RouterClients {
     /// Their keys, as they are now; `None` where they need none.
     pub keys: Option<watch::Receiver<Arc<KeyRing>>>,
     /// Counts their requests, and hands finished ones on.
-    pub traffic: Arc<Traffic>,
+    pub traffic: Arc<RouterTraffic>,
 }
 
 /// Why a request was not admitted.

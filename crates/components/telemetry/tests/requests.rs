@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use llama_warden_component_kit::{RecordedLog, TestBus, server};
 use llama_warden_events::{Event, Incarnation, ReadyVia};
 use llama_warden_telemetry::{RequestRecords, Telemetry};
-use llama_warden_traffic::{TrackedHead, TrackedRequest, Traffic, TrafficRoute, WaitedFor};
+use llama_warden_traffic::{RouterTraffic, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor};
 
 use common::{AMPLE, Collector, Run, attribute, failed};
 
@@ -25,7 +25,7 @@ const ANSWER: &str = r#"{"choices":[{"finish_reason":"stop","message":{"content"
     "usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}}"#;
 
 /// A chat that waited for the first launch of `a`, and one that the router refused.
-async fn ask(traffic: &Arc<Traffic>) {
+async fn ask(traffic: &Arc<RouterTraffic>) {
     let mut headers = HeaderMap::new();
     headers.insert("traceparent", HeaderValue::from_static(PARENT));
     headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
@@ -48,8 +48,8 @@ async fn ask(traffic: &Arc<Traffic>) {
     drop(refused.answer(Response::builder().status(404).body(Full::from("{}")).expect("valid")));
 }
 
-fn records(logged: bool) -> (Arc<Traffic>, RequestRecords) {
-    let (traffic, finished) = Traffic::logged();
+fn records(logged: bool) -> (Arc<RouterTraffic>, RequestRecords) {
+    let (traffic, finished) = RouterTraffic::logged();
     (Arc::new(traffic), RequestRecords { finished, logged })
 }
 

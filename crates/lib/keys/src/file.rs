@@ -126,18 +126,16 @@ impl KeysReader {
         };
         for key in keys {
             let Some(read) = self.key(key) else { continue };
-            let taken = self.ring.keys.values().any(|other| other.name == read.name);
-            if taken {
-                self.problem(
-                    &key.location,
-                    format!("there are two keys `{}`", read.name),
-                    "give each key a name of its own",
-                );
-            } else if self.ring.keys.contains_key(&read.hash) {
-                let message = format!("the key of `{}` is that of another entry", read.name);
+            let same_name = self.ring.keys.values().any(|other| other.name == read.name);
+            let name = read.name.clone();
+            let same_key = self.ring.keys.insert(read.hash, Arc::new(read)).is_some();
+            // A ring with a problem is not used.
+            if same_name {
+                let message = format!("there are two keys `{name}`");
+                self.problem(&key.location, message, "give each key a name of its own");
+            } else if same_key {
+                let message = format!("the key of `{name}` is that of another entry");
                 self.problem(&key.location, message, "`llama-warden key new NAME` makes a key of its own");
-            } else {
-                self.ring.keys.insert(read.hash, Arc::new(read));
             }
         }
     }

@@ -19,7 +19,7 @@ pub struct TokenUse {
     pub input: u64,
     /// Of the prompt, and in the cache already.
     pub cached: u64,
-    /// Generated.
+    /// Tokens that were generated.
     pub output: u64,
 }
 

@@ -29,7 +29,7 @@ const OVERHEAD: &[f64] = &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.0
 
 /// The requests through the router, in numbers.
 #[derive(Debug)]
-pub struct Traffic {
+pub struct RouterTraffic {
     servers: RwLock<BTreeMap<ServerId, Arc<ServerTraffic>>>,
     /// Of requests that came to no server.
     unnamed: Arc<ServerTraffic>,
@@ -58,7 +58,7 @@ pub struct ServerTraffic {
     made_room: Mutex<Option<Instant>>,
 }
 
-impl Default for Traffic {
+impl Default for RouterTraffic {
     fn default() -> Self {
         Self {
             servers: RwLock::default(),
@@ -93,7 +93,7 @@ impl Default for ServerTraffic {
     }
 }
 
-impl Traffic {
+impl RouterTraffic {
     /// Counters, and the queue of finished requests for whoever logs them.
     pub fn logged() -> (Self, FinishedRequests) {
         let (sender, receiver) = FinishedRequests::queue();
@@ -370,7 +370,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_counted_by_what_it_was_for() {
-        let traffic = Traffic::default();
+        let traffic = RouterTraffic::default();
         let server = traffic.server(&id("a"));
         server.room_is_made();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_forgotten_begins_anew() {
-        let traffic = Traffic::default();
+        let traffic = RouterTraffic::default();
         traffic.server(&id("a")).evict(EvictedFor::Idle);
         assert_eq!(traffic.server(&id("a")).evictions(EvictedFor::Idle), 1);
         traffic.forget(&id("a"));

@@ -4,7 +4,7 @@
 //! the metrics page reads, and a finished one goes into a bounded queue, which telemetry reads. What does not fit there is counted as
 //! lost, and no request waits for it.
 //!
-//! * [`Traffic`] has the counters, those of each server in its [`ServerTraffic`].
+//! * [`RouterTraffic`] has the counters, those of each server in its [`ServerTraffic`].
 //! * [`TrackedRequest`] is one request, from its head to its last byte; [`TrackedBody`] looks at the answer as it passes.
 //! * [`FinishedRequest`] is what is known of it at its end.
 
@@ -15,7 +15,7 @@ mod tracked;
 mod words;
 
 pub use answer_ends::{AnswerFacts, TokenUse};
-pub use counters::{Counted, ServerTraffic, TimeCounts, Traffic, WaitGuard};
+pub use counters::{Counted, RouterTraffic, ServerTraffic, TimeCounts, WaitGuard};
 pub use finished::{FinishedRequest, FinishedRequests};
 pub use tracked::{TrackedBody, TrackedHead, TrackedRequest};
 pub use words::{ConnectionSide, EvictedFor, RequestOutcome, RetryCause, TokenKind, TrafficRoute, WaitedFor};

@@ -15,7 +15,7 @@ use memchr::memmem;
 use tokio::time::Instant;
 
 use crate::answer_ends::{AnswerEnds, AnswerFacts};
-use crate::counters::{ServerTraffic, Traffic};
+use crate::counters::{RouterTraffic, ServerTraffic};
 use crate::finished::FinishedRequest;
 use crate::words::{RequestOutcome, RetryCause, TokenKind, TrafficRoute, WaitedFor};
 
@@ -46,7 +46,7 @@ fn shortened(text: &str) -> String {
 /// A request, from its head to its last byte. Dropping it before that means that the client has left.
 #[derive(Debug)]
 pub struct TrackedRequest {
-    traffic: Arc<Traffic>,
+    traffic: Arc<RouterTraffic>,
     begun: Instant,
     /// Locked for a moment, by the one task that serves the request.
     notes: Mutex<RequestNotes>,
@@ -67,7 +67,7 @@ struct RequestNotes {
 
 impl TrackedRequest {
     /// A request whose head was read just now.
-    pub fn begin(traffic: &Arc<Traffic>, head: &TrackedHead<'_>) -> Self {
+    pub fn begin(traffic: &Arc<RouterTraffic>, head: &TrackedHead<'_>) -> Self {
         let parent = head.headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
         let record = FinishedRequest {
             id: shortened(head.id),
@@ -351,8 +351,8 @@ mod tests {
         Frames(texts.iter().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))).collect())
     }
 
-    fn begin(headers: &HeaderMap) -> (Arc<Traffic>, FinishedRequests, TrackedRequest) {
-        let (traffic, finished) = Traffic::logged();
+    fn begin(headers: &HeaderMap) -> (Arc<RouterTraffic>, FinishedRequests, TrackedRequest) {
+        let (traffic, finished) = RouterTraffic::logged();
         let traffic = Arc::new(traffic);
         let head = TrackedHead {
             id: "r1",

@@ -90,7 +90,7 @@ words! {
         Input = "input",
         /// Of a prompt, and in the cache already.
         Cached = "cached",
-        /// Generated.
+        /// Tokens that were generated.
         Output = "output",
     }
 }

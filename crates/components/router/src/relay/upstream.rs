@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{ProbeAddress, Target};
 use llama_warden_support::lock;
-use llama_warden_traffic::{ConnectionSide, Traffic};
+use llama_warden_traffic::{ConnectionSide, RouterTraffic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ pub(crate) struct Upstream {
     pub(super) host: HeaderValue,
     pub(super) authorization: Option<HeaderValue>,
     idle: Mutex<Vec<Link>>,
-    pub(super) traffic: Arc<Traffic>,
+    pub(super) traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
     pub(crate) gone: Notify,
 }
@@ -45,7 +45,7 @@ impl Upstream {
         (server, incarnation): (ServerId, Incarnation),
         target: &Target,
         key: Option<String>,
-        traffic: Arc<Traffic>,
+        traffic: Arc<RouterTraffic>,
     ) -> Self {
         let host = match &target.address {
             ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
