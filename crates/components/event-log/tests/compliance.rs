@@ -1,7 +1,5 @@
 //! The compliance suite.
 
-#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
-
 use llama_warden_component_kit::compliance;
 use llama_warden_event_log::EventLog;
 

@@ -1,6 +1,6 @@
 //! Requests of the router as spans and as lines of the log.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 #![allow(dead_code, reason = "the collector is shared with other tests")]
 
 mod common;
