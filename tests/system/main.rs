@@ -51,6 +51,7 @@ mod resource_exhaustion;
 mod restarts;
 mod router;
 mod router_bad_input;
+mod router_keys;
 mod secrets;
 mod side_by_side;
 mod signals;

@@ -42,6 +42,9 @@ const TABLE: &str = "
     component: events state bus config + component-kit
     support:
     http-server: support
+    body-scan:
+    keys: located-toml support
+    traffic: events state support
     procfs:
     processes: events procfs support
     state-files: events support
@@ -58,7 +61,7 @@ const TABLE: &str = "
     memory: events procfs config catalog + tiny-gguf
     probe: support config
     room: events config memory
-    component-kit: events state bus component config
+    component-kit: events state bus component config support
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
@@ -68,19 +71,20 @@ const TABLE: &str = "
     hooks: events state bus component support processes config dialects + component-kit
     dashboard: api-types
     api: events state bus component support procfs memory api-types http-server + component-kit client
-    metrics: events state requests bus component support procfs config probe api-types + component-kit
-    telemetry: events state bus component support + component-kit
-    router: events state bus component support config probe http-server + component-kit
+    metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
+    telemetry: events state bus component support traffic + component-kit
+    event-log: events state bus component support + component-kit
+    router: events state bus component support config probe http-server body-scan keys traffic + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring
     stand-in: + tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
-        plugin-files detectors dialects api telemetry component-kit
+        plugin-files detectors dialects api telemetry event-log component-kit
     fuzz: fuzz-targets
     daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry event-log keys traffic + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
@@ -89,7 +93,7 @@ const TABLE: &str = "
     doctor: connect builds terminal daemon dialects procfs memory config client
     import:
     cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
-        detectors dialects launcher readiness terminator hooks telemetry tiny-gguf
+        detectors dialects launcher readiness terminator hooks telemetry event-log keys tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf test-parts

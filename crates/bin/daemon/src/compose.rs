@@ -3,6 +3,7 @@
 use llama_warden_api::Api;
 use llama_warden_canary::Canaries;
 use llama_warden_component::{CompositionError, Context, Host};
+use llama_warden_event_log::EventLog;
 use llama_warden_events::BootId;
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
@@ -12,12 +13,13 @@ use llama_warden_readiness::Readiness;
 use llama_warden_router::Router;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
 use llama_warden_systemd::Systemd;
-use llama_warden_telemetry::{EventLog, ExportRecorder, Telemetry};
+use llama_warden_telemetry::{ExportRecorder, RequestRecords, Telemetry};
 use llama_warden_terminator::Terminator;
 
 use crate::config_watch::ConfigWatch;
 use crate::extensions::Extension;
 use crate::heap::HeapTrimmer;
+use crate::keys_file::KeysFile;
 use crate::state_watch::StateWatch;
 use crate::token_file::TokenFile;
 
@@ -27,6 +29,8 @@ pub struct ComponentSettings {
     pub telemetry: Option<ExportRecorder>,
     /// Keeps events on disk, where `logs.event-log` says so.
     pub event_log: Option<EventLog>,
+    /// The finished requests of the router, where they are logged or exported.
+    pub requests: Option<RequestRecords>,
     /// Built already: its taps have to be on the output lane before the first line.
     pub readiness: Readiness,
     /// The id of this run.
@@ -45,6 +49,8 @@ pub struct ComponentSettings {
     pub metrics: Metrics,
     /// Keeps the API token up to date, where a file holds one.
     pub token_file: Option<TokenFile>,
+    /// Keeps the keys of the router's clients up to date, where a file holds them.
+    pub keys_file: Option<KeysFile>,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
     pub config_watch: Option<ConfigWatch>,
     /// Notices when the state directory is removed or replaced.
@@ -61,7 +67,7 @@ pub struct ComponentSettings {
 /// Two components have one name or own the same set of commands, a set that is sent has no owner, or a component cannot be built.
 pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) -> Result<(), CompositionError> {
     let (fleet, lane) = (context.fleet(), context.lane().clone());
-    host.add(Telemetry::new(settings.telemetry))?;
+    host.add(Telemetry::new(settings.telemetry).with_requests(settings.requests))?;
     settings.event_log.map_or(Ok(()), |event_log| host.add(event_log))?;
     host.add(settings.readiness)?;
     host.add(settings.launcher)?;
@@ -75,6 +81,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;
     settings.token_file.map_or(Ok(()), |token_file| host.add(token_file))?;
+    settings.keys_file.map_or(Ok(()), |keys_file| host.add(keys_file))?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
     host.add(settings.state_watch)?;
     settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;

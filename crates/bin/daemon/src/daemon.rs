@@ -14,19 +14,21 @@ use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_canary::BuildOverrides;
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_event_log::{EventLog, LogReopener};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
 use llama_warden_inventory::{Inventory, PortFile};
 use llama_warden_metrics::{Exemplars, Metrics};
-use llama_warden_router::Router;
+use llama_warden_router::{Router, RouterClients};
 use llama_warden_support::fail_point;
-use llama_warden_telemetry::{EventLog, ExportSettings, Exports, LogReopener};
+use llama_warden_telemetry::{ExportSettings, Exports};
 use tokio::sync::watch;
 
 use crate::compose::{ComponentSettings, compose};
 use crate::documents;
 use crate::extensions::Extensions;
 use crate::fleet_source::{self, FleetResolver};
+use crate::keys_file::KeysFile;
 use crate::settings;
 use crate::signals::Signals;
 use crate::sockets;
@@ -100,6 +102,7 @@ impl PreparedDaemon {
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.kept);
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
+        let keys_file = settings::keys_file(configuration.router())?;
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let route_listener = sockets::bind_router(configuration.router())?;
@@ -122,17 +125,20 @@ impl PreparedDaemon {
         let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
         let reopener = event_log.as_ref().map(EventLog::reopener);
         let resolver = FleetResolver::new(&inventory, profile, only, ports);
-        let resolver = Arc::new(resolver.rereading(token_file.clone()).overriding(builds));
+        let resolver = Arc::new(resolver.rereading(token_file.clone(), keys_file.clone()).overriding(builds));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let exemplars = if export_settings.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
+        let (traffic, requests) = settings::traffic(configuration.router(), &export_settings).unzip();
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"), exemplars)
-            .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
+            .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?
+            .with_traffic(traffic.clone());
         let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;
         let memory_probe = settings::memory_probe();
         let components = ComponentSettings {
             telemetry: exports.as_ref().map(Exports::recorder),
             event_log,
+            requests: requests.flatten(),
             token_file,
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             state_watch: StateWatch::new(state.clone(), boot, listeners.control_rebinder()),
@@ -149,7 +155,12 @@ impl PreparedDaemon {
             launcher,
             boot,
             spawner,
-            router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone()),
+            router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
+                .with_clients(RouterClients {
+                    keys: keys_file.as_ref().map(KeysFile::keys),
+                    traffic: traffic.unwrap_or_default(),
+                }),
+            keys_file,
             api: Api {
                 listeners,
                 bus: host.bus().clone(),

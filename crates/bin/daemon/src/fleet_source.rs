@@ -18,6 +18,7 @@ use llama_warden_supervisor::{Caution, Change, FleetSource, Resolved};
 use llama_warden_support::{fail_point, lock};
 use serde_json::Value;
 
+use crate::keys_file::KeysFile;
 use crate::token_file::TokenFile;
 
 /// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
@@ -31,6 +32,8 @@ pub struct FleetResolver {
     read: LatestText,
     /// Read again with each reload.
     token_file: Option<TokenFile>,
+    /// Read again with each reload.
+    keys_file: Option<KeysFile>,
     builds: Mutex<BuildOverrides>,
 }
 
@@ -79,14 +82,15 @@ impl FleetResolver {
             ports,
             read,
             token_file: None,
+            keys_file: None,
             builds: Mutex::new(BuildOverrides::none()),
         }
     }
 
-    /// With the file of the API token, which a reload reads too.
+    /// With the files of the API token and of the router's keys, which a reload reads too.
     #[must_use]
-    pub fn rereading(self, token_file: Option<TokenFile>) -> Self {
-        Self { token_file, ..self }
+    pub fn rereading(self, token_file: Option<TokenFile>, keys_file: Option<KeysFile>) -> Self {
+        Self { token_file, keys_file, ..self }
     }
 
     /// With these executables in place of configured ones.
@@ -138,6 +142,7 @@ impl FleetResolver {
             }
             Change::Reload(caution) => {
                 self.token_file.iter().for_each(TokenFile::reread);
+                self.keys_file.iter().for_each(KeysFile::reread);
                 let (next, resolved) = self.reload(&active, caution)?;
                 *active = next;
                 fail_point("reload-in-force");

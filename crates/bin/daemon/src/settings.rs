@@ -29,13 +29,15 @@ use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
-use llama_warden_telemetry::{ExportSettings, ExportSource, Exports};
+use llama_warden_telemetry::{ExportSettings, ExportSource, Exports, RequestRecords};
+use llama_warden_traffic::RouterTraffic;
 use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
+use crate::keys_file::{self, KeysFile};
 use crate::sockets;
 use crate::state_dir::StateDir;
 use crate::token_file::{TokenFile, read_token};
@@ -65,6 +67,9 @@ pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
     plugin_set::<Pack>(configuration.detectors_dir(), "readiness.detectors-dir")?;
     plugin_set::<Dialect>(configuration.dialects_dir(), "llama-server.dialects-dir")?;
     daemon.token_file.as_deref().map(read_token).transpose()?;
+    let router = configuration.router();
+    let keys_file = router.keys_file.as_deref().filter(|_| router.listen != RouterAddress::Off);
+    keys_file.map_or(Ok(()), keys_file::rehearse)?;
     daemon.listen.as_ref().map_or(Ok(()), sockets::require_free_or_ours)
 }
 
@@ -147,6 +152,27 @@ pub fn memory_probe() -> Arc<dyn MemoryProbe> {
 pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
     let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
     std::iter::once(metrics.route()).chain(dashboard).collect()
+}
+
+/// The keys of the router's clients, where it listens and needs some.
+pub fn keys_file(router: &RouterSettings) -> Result<Option<KeysFile>, CommandFailure> {
+    let path = router.keys_file.as_deref().filter(|_| router.listen != RouterAddress::Off);
+    path.map(KeysFile::open).transpose()
+}
+
+/// The counters of the router, where it listens, and its finished requests, where they are logged or exported.
+pub fn traffic(
+    router: &RouterSettings,
+    exports: &ExportSettings,
+) -> Option<(Arc<RouterTraffic>, Option<RequestRecords>)> {
+    if router.listen == RouterAddress::Off {
+        return None;
+    }
+    if !router.access_log && !exports.exports_traces() {
+        return Some((Arc::default(), None));
+    }
+    let (traffic, finished) = RouterTraffic::logged();
+    Some((Arc::new(traffic), Some(RequestRecords { finished, logged: router.access_log })))
 }
 
 /// `[router]`, where it listens. Where nothing measures the memory of a GPU, one server at a time is all that surely fits.

@@ -17,9 +17,9 @@ use std::io::IsTerminal;
 use std::task::Poll;
 
 use llama_warden_bus::CommandSender;
+use llama_warden_event_log::LogReopener;
 use llama_warden_events::{Signal, SuperviseCommand};
 use llama_warden_exit::CommandFailure;
-use llama_warden_telemetry::LogReopener;
 use nix::libc;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::watch;

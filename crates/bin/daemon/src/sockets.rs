@@ -9,7 +9,7 @@ use llama_warden_api::{BindError, Listeners};
 use llama_warden_config::{RouterSettings, TcpAddress};
 use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_procfs::{SocketAddress, listener, program_name};
-use llama_warden_router::{RouterListener, RouterUnavailable};
+use llama_warden_router::RouterListener;
 
 use crate::state_dir::StateDir;
 
@@ -70,13 +70,7 @@ fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
 /// Binds the address of the router, where it has one.
 pub fn bind_router(settings: &RouterSettings) -> Result<RouterListener, CommandFailure> {
     RouterListener::bind(settings).map_err(|error| {
-        let step = match &error {
-            RouterUnavailable::Tcp { .. } => "set another `listen` in [router] (\"\" is off)",
-            RouterUnavailable::KeysNotRead => {
-                "leave `keys-file` out, and set `listen` in [router] to a loopback address"
-            }
-        };
-        CommandFailure::failed(with_source(&error)).next_step(step)
+        CommandFailure::failed(with_source(&error)).next_step("set another `listen` in [router] (\"\" is off)")
     })
 }
 

@@ -124,6 +124,35 @@ families! {
     SERVER_KV_USED = Gauge "llama_warden_server_kv_used_ratio" ["server"]
         "Tokens in the slots of the server to the tokens that fit, where its build counts them. With ?servers=1.";
 
+    ROUTER_REQUESTS = Counter "llama_warden_router_requests_total" ["server", "route", "outcome"]
+        "Requests that ended, by what they were for and how they ended; the server is empty where they came to none. Without those for /health.";
+    ROUTER_IN_FLIGHT = Gauge "llama_warden_router_requests_in_flight" ["server"]
+        "Requests that a server has and has not answered to the end.";
+    ROUTER_WAITING = Gauge "llama_warden_router_requests_waiting" ["server"]
+        "Requests that wait for the start or for a slot of a server.";
+    ROUTER_DETACHED = Gauge "llama_warden_router_requests_detached" ["server"]
+        "Requests in flight whose client has left, and which go on because their stream can be resumed.";
+    ROUTER_REJECTIONS = Counter "llama_warden_router_rejections_total" ["code"]
+        "Errors that the router answered itself, by the code in the answer.";
+    ROUTER_WAIT_SECONDS = Histogram "llama_warden_router_wait_seconds" ["server", "for"]
+        "Time that a request waited, by what for: start, eviction (a start for which others had to stop) or slot.";
+    ROUTER_REQUEST_SECONDS = Histogram "llama_warden_router_request_seconds" ["server", "route"]
+        "Time from the head of a request to the last byte of its answer, waiting included.";
+    ROUTER_FIRST_TOKEN_SECONDS = Histogram "llama_warden_router_first_token_seconds" ["server"]
+        "Time from the head of a request to the first data of its stream.";
+    ROUTER_OVERHEAD_SECONDS = Histogram "llama_warden_router_overhead_seconds" []
+        "The router's own time: from the head of a request until it is sent, without waiting and without reading its body, and from the first byte of the answer until it is passed on.";
+    ROUTER_TOKENS = Counter "llama_warden_router_tokens_total" ["server", "kind"]
+        "Tokens that answers tell: input (of prompts, and read), cached (of prompts, not read again) and output; each is of one kind.";
+    ROUTER_RETRIES = Counter "llama_warden_router_retries_total" ["server", "cause"]
+        "Requests that were sent again, because of a closed connection, an answer that was lost before it began, or a crash.";
+    ROUTER_EVICTIONS = Counter "llama_warden_router_evictions_total" ["server", "because"]
+        "Times that the ready server was stopped for the router: memory, count, group, combination (room for others), idle or unload.";
+    ROUTER_BODY_BYTES = Gauge "llama_warden_router_body_bytes" []
+        "Bytes of request bodies that are held; router.body-memory is the most.";
+    ROUTER_CONNECTIONS = Gauge "llama_warden_router_connections" ["side"]
+        "Open connections of the router, to clients and to servers.";
+
     BUS_EVENTS = Counter "llama_warden_bus_events_total" ["kind"]
         "Events, by kind.";
     BUS_FACTS = Counter "llama_warden_bus_facts_total" ["kind"]
@@ -169,7 +198,8 @@ mod tests {
             assert!(name.starts_with("llama_warden_") || name.starts_with("process_"), "{name}");
             assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
             let server = name.starts_with("llama_warden_server_") || name.starts_with("llama_warden_request");
-            assert_eq!(labels.first() == Some(&"server"), server, "{name}");
+            let router = name.starts_with("llama_warden_router_");
+            assert!(router || server == (labels.first() == Some(&"server")), "{name}");
         }
     }
 

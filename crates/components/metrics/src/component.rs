@@ -1,9 +1,12 @@
 //! The exporter as a component: it owns its view of the bus and answers its own route.
 
+use std::sync::Arc;
+
 use llama_warden_api_types::ExtraRoute;
 use llama_warden_bus::BusClosed;
 use llama_warden_component::{Component, Context, Ports};
 use llama_warden_events::NoCommand;
+use llama_warden_traffic::RouterTraffic;
 
 use crate::route::MetricsHandler;
 use crate::{Exemplars, Exporter, METRICS_ROUTE, ServerScraper};
@@ -24,6 +27,13 @@ impl Metrics {
         let scraper = ServerScraper::new(context.bus().clone(), context.fleet());
         let servers_by_default = context.config().metrics().servers;
         Ok(Self { handler: MetricsHandler { exporter, scraper, servers_by_default } })
+    }
+
+    /// Adds what the router counts, where it is on.
+    #[must_use]
+    pub fn with_traffic(mut self, traffic: Option<Arc<RouterTraffic>>) -> Self {
+        self.handler.exporter = self.handler.exporter.with_traffic(traffic);
+        self
     }
 
     /// The route `/metrics`, for the component that serves HTTP.

@@ -1,6 +1,9 @@
 //! The exporter: a custom collector in a registry, the servers, and the answer to a scrape.
 
+use std::sync::Arc;
+
 use llama_warden_bus::{Bus, OutputLane};
+use llama_warden_traffic::RouterTraffic;
 use prometheus::core::{Collector, Desc};
 use prometheus::{Registry, proto};
 
@@ -8,7 +11,7 @@ use crate::accept::Format;
 use crate::collected::Collected;
 use crate::own::OwnAnswers;
 use crate::text::Page;
-use crate::{catalogue, daemon, own, servers};
+use crate::{catalogue, daemon, own, router, servers};
 
 /// Room that a page takes at first: what is about the daemon, and what is about one server.
 const DAEMON_BYTES: usize = 16 * 1024;
@@ -30,6 +33,7 @@ pub struct Exporter {
     bus: Bus,
     lane: OutputLane,
     exemplars: Exemplars,
+    traffic: Option<Arc<RouterTraffic>>,
 }
 
 /// Whether observations come with the trace that shows how they came about, in the format that has exemplars.
@@ -50,7 +54,13 @@ impl Exporter {
         let collector = DaemonCollector { bus: bus.clone(), version: version.into(), descriptions: descriptions()? };
         let registry = Registry::new();
         registry.register(Box::new(collector))?;
-        Ok(Self { registry, bus, lane, exemplars: Exemplars::None })
+        Ok(Self { registry, bus, lane, exemplars: Exemplars::None, traffic: None })
+    }
+
+    /// Adds what the router counts.
+    #[must_use]
+    pub fn with_traffic(self, traffic: Option<Arc<RouterTraffic>>) -> Self {
+        Self { traffic, ..self }
     }
 
     /// Sets the exemplars.
@@ -68,6 +78,9 @@ impl Exporter {
         page.add_gathered(&self.registry.gather());
         let moment = servers::Moment { now: self.bus.clock().now(), exemplars: self.exemplars };
         servers::add(&mut page, &snapshot, &self.lane, moment);
+        if let Some(traffic) = &self.traffic {
+            router::add(&mut page, traffic, &snapshot);
+        }
         if let Some(own) = own {
             own::add(&mut page, own);
         }
@@ -161,6 +174,8 @@ mod tests {
         for family in catalogue() {
             let is_absent = match family.labels {
                 ["server", ..] => !present.iter().any(|name| name == family.name),
+                // The router is off.
+                _ if family.name.starts_with("llama_warden_router_") => true,
                 _ => family.name == "llama_warden_bus_gaps_total",
             };
             let expected = (!is_absent).then(|| family.kind.to_string());

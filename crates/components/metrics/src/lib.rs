@@ -26,6 +26,7 @@ mod exporter;
 mod own;
 mod requests;
 mod route;
+mod router;
 mod servers;
 mod text;
 

@@ -27,6 +27,10 @@ pub(crate) enum RouteFaultCode {
     ForeignOrigin,
     ForeignHost,
     KeysMissing,
+    Unauthorized,
+    ModelNotAllowed,
+    NotAdmin,
+    KeyLimit,
     BadBody,
     BodyTooSlow,
     BodyTooLarge,
@@ -54,6 +58,14 @@ impl RouteFaultCode {
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin", INVALID, "permission_error"),
             Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", INVALID, "permission_error"),
             Self::KeysMissing => (StatusCode::FORBIDDEN, "keys_missing", "authentication_error", "permission_error"),
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "authentication_error", "authentication_error")
+            }
+            Self::ModelNotAllowed => {
+                (StatusCode::FORBIDDEN, "model_not_allowed", "authentication_error", "permission_error")
+            }
+            Self::NotAdmin => (StatusCode::FORBIDDEN, "not_admin", "authentication_error", "permission_error"),
+            Self::KeyLimit => (StatusCode::TOO_MANY_REQUESTS, "key_limit", "rate_limit_error", "rate_limit_error"),
             Self::BadBody => (StatusCode::BAD_REQUEST, "bad_body", INVALID, INVALID),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow", INVALID, INVALID),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", INVALID, "request_too_large"),
@@ -72,11 +84,22 @@ impl RouteFaultCode {
         }
     }
 
+    /// Its word in answers, metrics and logs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        self.shape().1
+    }
+
+    /// Whether the server is to blame, and not what was asked or when.
+    pub(crate) const fn is_of_server(self) -> bool {
+        matches!(self, Self::ServerFailed | Self::ServerCrashed | Self::UpstreamTimeout)
+    }
+
     /// Whether the same request, sent again at once, may succeed. Clients retry by themselves unless they are told not to.
     const fn may_retry(self) -> bool {
         matches!(
             self,
             Self::QueueFull
+                | Self::KeyLimit
                 | Self::QueueTimeout
                 | Self::Overloaded
                 | Self::TooManyConnections
@@ -125,6 +148,9 @@ impl Fault {
         let (status, ..) = self.code.shape();
         let mut response = json_response(status, &self.body(dialect, request));
         let headers = response.headers_mut();
+        if self.code == RouteFaultCode::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

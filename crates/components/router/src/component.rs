@@ -14,23 +14,26 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, Incarnation, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand, Uptime,
+    Event, EvictionCause, Incarnation, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand,
+    Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
 use llama_warden_state::Snapshot;
+use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::HeldBody;
+use crate::caller::Reach;
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
 use crate::machine::Action;
 use crate::names::Directory;
 use crate::relay::{AnswerBody, Upstream};
-use crate::service::{Reach, RouterService};
-use crate::shared::Shared;
+use crate::service::RouterService;
+use crate::shared::{RouterClients, Shared};
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {
@@ -53,6 +56,7 @@ pub struct Router {
     listener: RouterListener,
     fleet: watch::Receiver<Fleet>,
     bus: Bus,
+    clients: RouterClients,
 }
 
 /// The router ended.
@@ -75,15 +79,21 @@ pub enum RouterFailed {
 impl Router {
     /// A router of the servers of `fleet`, which listens where `listener` does.
     pub fn new(settings: RouterSettings, listener: RouterListener, fleet: watch::Receiver<Fleet>, bus: Bus) -> Self {
-        Self { settings, listener, fleet, bus }
+        Self { settings, listener, fleet, bus, clients: RouterClients::default() }
+    }
+
+    /// With keys of clients, and with counters that others read.
+    #[must_use]
+    pub fn with_clients(self, clients: RouterClients) -> Self {
+        Self { clients, ..self }
     }
 
     /// Follows the bus and serves requests in this runtime, at the place where its listener is.
     async fn run_at(self, place: ListeningPlace, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        let Self { settings, fleet, bus, .. } = self;
+        let Self { settings, fleet, bus, clients, .. } = self;
         let (notices, edges) = mpsc::unbounded_channel();
-        let open = settings.open;
-        let shared = Shared::new(settings, bus, notices);
+        let open = settings.open || clients.keys.is_some();
+        let shared = Shared::new(settings, bus, clients, notices);
         shared.set_directory(Directory::new(&fleet.borrow(), shared.settings.default_model.clone()));
         let worker = RouterWorker {
             launches: LaunchTracker::new(fleet.clone()),
@@ -195,6 +205,12 @@ impl Worker for RouterWorker {
             Delivery::Event(envelope) => {
                 let Some(server) = &envelope.server else { return Ok(()) };
                 match &envelope.event {
+                    Event::EvictionPlanned { victims, because } => {
+                        self.shared.traffic.server(server).room_is_made();
+                        victims.iter().for_each(|victim| self.evicted(victim, evicted_for(*because)));
+                    }
+                    Event::StopBegan { reason: StopReason::Idle, .. } => self.evicted(server, EvictedFor::Idle),
+                    Event::StopBegan { reason: StopReason::Unloaded, .. } => self.evicted(server, EvictedFor::Unload),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
@@ -279,6 +295,10 @@ impl Worker for RouterWorker {
 }
 
 impl RouterWorker {
+    fn evicted(&self, server: &ServerId, because: EvictedFor) {
+        self.shared.traffic.server(server).evict(because);
+    }
+
     /// Whether a person has stopped a server, and nobody has asked for it since.
     fn stays_stopped(&self, server: &ServerId) -> bool {
         self.shared.bus.snapshot().servers.get(server).is_none_or(|record| record.stopped_on_request)
@@ -298,6 +318,7 @@ impl RouterWorker {
                 Transition::Removed => {
                     let fault = Fault::new(RouteFaultCode::ModelNotFound, format!("`{server}` is configured no more"));
                     self.shared.remove(&server, &fault);
+                    self.shared.traffic.forget(&server);
                 }
                 Transition::Began | Transition::Spawned(_) | Transition::HookCompleted(..) => {}
             }
@@ -314,13 +335,14 @@ impl RouterWorker {
             tracing::warn!(%server, "speaks TLS, which the router does not: no request goes to it");
             return;
         }
+        let traffic = self.shared.traffic.clone();
         if target.key.is_none() {
-            let upstream = Arc::new(Upstream::new(server, incarnation, &target, None));
+            let upstream = Arc::new(Upstream::new((server, incarnation), &target, None, traffic));
             return self.open(upstream);
         }
         self.tasks.spawn(async move {
             let key = target.read_key().await;
-            TaskResult::Reachable(Arc::new(Upstream::new(server, incarnation, &target, key)))
+            TaskResult::Reachable(Arc::new(Upstream::new((server, incarnation), &target, key, traffic)))
         });
     }
 
@@ -377,6 +399,15 @@ impl RouterWorker {
             Action::Admit(..) | Action::Rearm => return Ok(()),
         };
         self.events.publish(draft).await
+    }
+}
+
+const fn evicted_for(because: EvictionCause) -> EvictedFor {
+    match because {
+        EvictionCause::Memory => EvictedFor::Memory,
+        EvictionCause::Count => EvictedFor::Count,
+        EvictionCause::Group => EvictedFor::Group,
+        EvictionCause::Combination => EvictedFor::Combination,
     }
 }
 

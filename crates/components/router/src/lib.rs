@@ -5,6 +5,7 @@
 //!
 //! * `machine`: the gates, pure: arrivals, launches, commands and the time go in, actions come out.
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
+//! * `caller`: who asks: the checks of host, origin and key.
 //! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
@@ -12,6 +13,7 @@
 
 mod answers;
 mod body;
+mod caller;
 mod component;
 mod listener;
 mod listing;
@@ -24,3 +26,4 @@ mod shared;
 
 pub use component::{Router, RouterFailed};
 pub use listener::{RouterListener, RouterUnavailable};
+pub use shared::RouterClients;

@@ -36,9 +36,6 @@ pub enum RouterUnavailable {
         /// The error of the kernel.
         source: io::Error,
     },
-    /// This version knows no keys of clients, and must not listen as if there were none.
-    #[error("`router.keys-file` is set, and this version does not read it")]
-    KeysNotRead,
 }
 
 impl RouterListener {
@@ -47,9 +44,6 @@ impl RouterListener {
     /// # Errors
     /// If it cannot be bound.
     pub fn bind(settings: &RouterSettings) -> Result<Self, RouterUnavailable> {
-        if settings.listen != RouterAddress::Off && settings.keys_file.is_some() {
-            return Err(RouterUnavailable::KeysNotRead);
-        }
         match &settings.listen {
             RouterAddress::Off => Ok(Self(None)),
             RouterAddress::Unix(path) => Ok(Self(Some(ListeningPlace::Unix(path.clone())))),

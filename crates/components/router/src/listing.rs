@@ -6,6 +6,7 @@ use llama_warden_state::{Phase, ServerRecord, Snapshot};
 use serde_json::{Value as Json, json};
 
 use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::caller::Caller;
 use crate::names::Named;
 use crate::relay::AnswerBody;
 use crate::routes::{Burden, OwnPath};
@@ -17,24 +18,28 @@ pub(crate) fn health() -> Response<AnswerBody> {
 }
 
 /// The answer to a path of the router's own.
-pub(crate) fn own(shared: &Shared, path: &OwnPath) -> Result<Response<AnswerBody>, Fault> {
+pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Response<AnswerBody>, Fault> {
     let snapshot = shared.bus.snapshot();
     let body = match path {
         OwnPath::Health => return Ok(health()),
         OwnPath::Models => {
-            let data: Vec<Json> = models(shared, &snapshot).collect();
+            let data: Vec<Json> = models(shared, &snapshot, caller).collect();
             json!({ "object": "list", "data": data, "models": [] })
         }
         OwnPath::Model(name) => {
             let directory = shared.directory();
-            let named = directory.find(Some(name)).ok();
+            let named = directory.find(Some(name)).ok().filter(|named| caller.may_use(named));
             let known = named.and_then(|named| Some((named, snapshot.servers.get(&named.spec.id)?)));
             let unknown = || Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`"));
             let (named, record) = known.ok_or_else(unknown)?;
             entry(named, record)
         }
         OwnPath::Running => {
-            let running = snapshot.servers.iter().filter(|(_, record)| record.is_running());
+            let directory = shared.directory();
+            let may_see = |id: &ServerId| {
+                caller.key.is_none() || directory.find(Some(id.as_str())).is_ok_and(|named| caller.may_use(named))
+            };
+            let running = snapshot.servers.iter().filter(|(id, record)| record.is_running() && may_see(id));
             let running: Vec<Json> = running.map(|(id, record)| running_entry(shared, id, record)).collect();
             json!({ "running": running })
         }
@@ -43,12 +48,12 @@ pub(crate) fn own(shared: &Shared, path: &OwnPath) -> Result<Response<AnswerBody
     Ok(json_response(StatusCode::OK, &body))
 }
 
-/// The shown servers.
-fn models(shared: &Shared, snapshot: &Snapshot) -> impl Iterator<Item = Json> {
+/// The shown servers that the caller may use.
+fn models(shared: &Shared, snapshot: &Snapshot, caller: &Caller) -> impl Iterator<Item = Json> {
     let directory = shared.directory();
     let entries = snapshot.servers.iter().filter_map(|(id, record)| {
         let named = directory.find(Some(id.as_str())).ok().filter(|named| named.spec.id == *id)?;
-        (!named.spec.router.is_hidden).then(|| entry(named, record))
+        (!named.spec.router.is_hidden && caller.may_use(named)).then(|| entry(named, record))
     });
     entries.collect::<Vec<_>>().into_iter()
 }

@@ -22,6 +22,13 @@ impl Named {
         set
     }
 
+    /// Every name of the server.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let router = &self.spec.router;
+        let others = router.aliases.iter().chain(router.variants.keys()).map(String::as_str);
+        std::iter::once(self.spec.id.as_str()).chain(others)
+    }
+
     /// Whether bodies are changed.
     pub(crate) fn edits(&self) -> bool {
         self.variant.is_some() || !self.spec.router.set.is_empty() || !self.spec.router.strip.is_empty()
@@ -80,9 +87,10 @@ impl Directory {
         }
     }
 
-    /// The names of the servers that lists show.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = &str> {
-        self.exact.iter().filter(|(_, named)| !named.spec.router.is_hidden).map(|(name, _)| name.as_str())
+    /// The names that lists show, of the servers that pass.
+    pub(crate) fn shown(&self, passes: impl Fn(&Named) -> bool) -> impl Iterator<Item = &str> {
+        let shown = self.exact.iter().filter(move |(_, named)| !named.spec.router.is_hidden && passes(named));
+        shown.map(|(name, _)| name.as_str())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a path means: whether it takes a slot, where its model is named, and in which dialect its errors are written.
 
 use http::Method;
+use llama_warden_traffic::TrafficRoute;
 
 /// The dialect of an error's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,11 +131,42 @@ pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
     }
 }
 
+/// Whether a request changes a server beside its work, for which a key has to be an admin's.
+pub(crate) fn changes_servers(method: &Method, path: &str) -> bool {
+    let rest = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/'));
+    // As llama-server decodes it.
+    let Some(path) = rest.map_or(Some(path.to_owned()), |(_, rest)| decoded(&format!("/{rest}"))) else { return true };
+    !method.is_safe() && (BY_QUERY.contains(&&*path) || path.starts_with("/slots/"))
+}
+
+/// What a request is counted as.
+pub(crate) fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
+    let path = match meaning {
+        PathMeaning::Body(Burden::Work) => path,
+        PathMeaning::Upstream { rest, burden: Burden::Work, .. } => rest,
+        PathMeaning::Body(_) | PathMeaning::Query | PathMeaning::Upstream { .. } => return TrafficRoute::Light,
+        _ => return TrafficRoute::Other,
+    };
+    match path.strip_prefix("/v1").unwrap_or(path) {
+        "/chat/completions" => TrafficRoute::Chat,
+        "/completions" | "/completion" => TrafficRoute::Completions,
+        "/responses" => TrafficRoute::Responses,
+        "/messages" => TrafficRoute::Messages,
+        "/embeddings" | "/embedding" => TrafficRoute::Embeddings,
+        "/rerank" | "/reranking" => TrafficRoute::Rerank,
+        "/infill" => TrafficRoute::Infill,
+        "/audio/transcriptions" => TrafficRoute::Audio,
+        _ => TrafficRoute::Other,
+    }
+}
+
 fn upstream(method: &Method, rest: &str) -> PathMeaning {
     let Some((model, rest)) = rest.split_once('/') else { return PathMeaning::Slash };
     let Some(model) = decoded(model).filter(|model| !model.is_empty()) else { return PathMeaning::Unknown };
     let rest = format!("/{rest}");
-    let burden = match find(method, &rest, "") {
+    // llama-server decodes the path before it looks for the route.
+    let Some(meant) = decoded(&rest) else { return PathMeaning::Unknown };
+    let burden = match find(method, &meant, "") {
         PathMeaning::Body(burden) => burden,
         PathMeaning::Refused => return PathMeaning::Refused,
         // Assets of a user interface, and what only looks at the server.
@@ -196,6 +228,7 @@ mod tests {
             ("GET", "/upstream/%zz/", "", PathMeaning::Unknown),
             ("POST", "/tools", "", PathMeaning::Refused),
             ("POST", "/upstream/a/tools", "", PathMeaning::Refused),
+            ("POST", "/upstream/a/%74ools", "", PathMeaning::Refused),
             ("DELETE", "/v1/chat/completions", "", PathMeaning::Unknown),
         ] {
             assert_eq!(find(&method.parse().expect("method"), path, query), expected, "{method} {path}?{query}");
@@ -206,6 +239,43 @@ mod tests {
         };
         assert_eq!(upstream("/upstream/a%2Fb/x.css", Method::GET), ("a/b".into(), "/x.css".into(), Burden::Glance));
         assert_eq!(upstream("/upstream/a/completion", Method::POST), ("a".into(), "/completion".into(), Burden::Work));
+    }
+
+    #[test]
+    fn what_changes_a_server_is_known_however_its_path_is_written() {
+        for (method, path, expected) in [
+            ("POST", "/props", true),
+            ("POST", "/slots/0", true),
+            ("POST", "/lora-adapters", true),
+            ("POST", "/upstream/a/props", true),
+            ("POST", "/upstream/a/%70rops", true),
+            ("POST", "/upstream/a/slots%2F0", true),
+            ("GET", "/props", false),
+            ("GET", "/upstream/a/slots", false),
+            ("POST", "/v1/chat/completions", false),
+            ("POST", "/upstream/a/completion", false),
+        ] {
+            assert_eq!(changes_servers(&method.parse().expect("method"), path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_counted_by_what_it_is_for() {
+        for (method, path, expected) in [
+            ("POST", "/v1/chat/completions", TrafficRoute::Chat),
+            ("POST", "/completion", TrafficRoute::Completions),
+            ("POST", "/v1/messages", TrafficRoute::Messages),
+            ("POST", "/v1/messages/count_tokens", TrafficRoute::Light),
+            ("POST", "/upstream/a/v1/embeddings", TrafficRoute::Embeddings),
+            ("GET", "/upstream/a/index.html", TrafficRoute::Light),
+            ("GET", "/slots", TrafficRoute::Light),
+            ("POST", "/v1/something/new", TrafficRoute::Other),
+            ("GET", "/v1/models", TrafficRoute::Other),
+            ("GET", "/nowhere", TrafficRoute::Other),
+        ] {
+            let meaning = find(&method.parse().expect("method"), path, "model=a");
+            assert_eq!(traffic_route(&meaning, path), expected, "{method} {path}");
+        }
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! One request, from its head to its answer.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use llama_warden_events::{Incarnation, ServerId};
-use llama_warden_http_server::{HttpService, Transport, has_foreign_origin, is_loopback, names_served_hosts};
+use llama_warden_http_server::{HttpService, Transport};
+use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::{BodyFacts, HeldBody};
+use crate::caller::{Caller, Reach, preflight};
 use crate::listing;
 use crate::machine::{Arrival, QueueClient};
 use crate::names::{Named, NoServer};
@@ -26,19 +29,6 @@ const LONGEST_REPLAYED: u64 = 16 << 20;
 
 /// Longest time from the loss of a connection to the fact that its launch has ended.
 const UNTIL_GONE: Duration = Duration::from_secs(5);
-
-/// Who may call, as far as the listener decides.
-#[derive(Debug, Clone)]
-pub(crate) enum Reach {
-    /// This machine alone: `Host` must name loopback, or the host that the configuration names.
-    Loopback { host: String },
-    /// Other machines too, and none of them has a key.
-    Closed,
-    /// Other machines too.
-    Open,
-    /// The daemon's user and root, over a unix socket.
-    Local,
-}
 
 /// Answers the requests of a listener.
 #[derive(Clone)]
@@ -54,7 +44,9 @@ struct Asked {
     /// The client's id of the request, else ours.
     id: HeaderValue,
     begun: Instant,
+    caller: Caller,
     client: QueueClient,
+    tracked: TrackedRequest,
 }
 
 impl Asked {
@@ -70,62 +62,97 @@ impl Asked {
 type Answer = Response<AnswerBody>;
 
 impl HttpService for RouterService {
-    type Body = AnswerBody;
+    type Body = TrackedBody<AnswerBody>;
 
-    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Response<Self::Body> {
         let (parts, body) = request.into_parts();
-        let dialect = ErrorDialect::of(parts.uri.path());
+        let path = parts.uri.path();
+        let dialect = ErrorDialect::of(path);
         let id = parts.headers.get("x-request-id").cloned().unwrap_or_else(next_id);
-        let client = match transport {
-            Transport::Tcp(ends) => QueueClient::Address(ends.peer.ip().to_canonical()),
-            Transport::Unix => QueueClient::Local,
+        let meaning = routes::find(&parts.method, path, parts.uri.query().unwrap_or_default());
+        let caller = Caller::of(&self.shared, &parts.headers);
+        let client = caller.queue_client(transport);
+        let head = TrackedHead {
+            id: id.to_str().unwrap_or_default(),
+            method: &parts.method,
+            path,
+            headers: &parts.headers,
+            route: routes::traffic_route(&meaning, path),
+            client: match transport {
+                Transport::Tcp(ends) => Some(ends.peer.ip().to_canonical()),
+                Transport::Unix => None,
+            },
         };
-        let asked = Asked { parts, dialect, id, begun: Instant::now(), client };
-        let answered = self.answer_asked(&asked, body).await;
-        let mut answer = answered.unwrap_or_else(|fault| fault.response(asked.dialect, asked.id()));
+        let tracked = TrackedRequest::begin(&self.shared.traffic, &head);
+        let asked = Asked { parts, dialect, id, begun: Instant::now(), caller, client, tracked };
+        let answered = self.answer_asked(&asked, meaning, body).await;
+        let mut answer = answered.unwrap_or_else(|fault| {
+            asked.tracked.rejected(fault.code.as_str(), fault.code.is_of_server());
+            fault.response(asked.dialect, asked.id())
+        });
         answer.headers_mut().entry("x-request-id").or_insert(asked.id.clone());
         self.permit_origin(&asked.parts, answer.headers_mut());
-        answer
+        asked.tracked.answer(answer)
+    }
+
+    fn connected(&self) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(self.shared.traffic.connect(ConnectionSide::Client)))
     }
 
     fn is_probe(&self, path: &str) -> bool {
         matches!(path, "/health" | "/v1/health")
     }
 
-    fn too_many_connections(&self, limit: usize) -> Answer {
+    fn too_many_connections(&self, limit: usize) -> Response<Self::Body> {
         let message = format!("{limit} connections are open, and only /health is answered beyond them");
-        Fault::new(RouteFaultCode::TooManyConnections, message).retry_after(5).response(ErrorDialect::OpenAi, "")
+        let fault = Fault::new(RouteFaultCode::TooManyConnections, message).retry_after(5);
+        let (method, headers) = (Method::GET, HeaderMap::new());
+        let head = TrackedHead {
+            id: "",
+            method: &method,
+            path: "",
+            headers: &headers,
+            route: TrafficRoute::Other,
+            client: None,
+        };
+        let tracked = TrackedRequest::begin(&self.shared.traffic, &head);
+        tracked.rejected(fault.code.as_str(), false);
+        tracked.answer(fault.response(ErrorDialect::OpenAi, ""))
     }
 }
 
 impl RouterService {
-    async fn answer_asked(&self, asked: &Asked, body: Incoming) -> Result<Answer, Fault> {
+    async fn answer_asked(&self, asked: &Asked, route: PathMeaning, body: Incoming) -> Result<Answer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
-        let route = routes::find(&asked.parts.method, asked.path(), query);
         if route == PathMeaning::Own(OwnPath::Health) {
+            asked.tracked.ignore();
             return Ok(listing::health());
         }
-        self.check_caller(&asked.parts)?;
+        self.check_origin(&asked.parts)?;
         if let Some(preflight) = preflight(&asked.parts) {
             return Ok(preflight);
+        }
+        asked.caller.check(&self.shared, routes::changes_servers(&asked.parts.method, asked.path()))?;
+        if let Some(key) = &asked.caller.key {
+            asked.tracked.keyed(&key.name);
         }
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
-            PathMeaning::Own(path) => listing::own(&self.shared, &path),
+            PathMeaning::Own(path) => listing::own(&self.shared, &path, &asked.caller),
             PathMeaning::Body(burden) => {
-                let (held, facts) = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
-                let named = self.named(facts.model.as_deref())?;
+                let (held, facts) = self.read(asked, body).await?;
+                let named = self.named(asked, facts.model.as_deref())?;
                 self.relay(asked, &named, (burden, path_and_query), (held, facts)).await
             }
             PathMeaning::Query => {
-                let named = self.named(query_value(query, "model").as_deref())?;
-                let held = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
+                let named = self.named(asked, query_value(query, "model").as_deref())?;
+                let held = self.read(asked, body).await?;
                 self.relay(asked, &named, (Burden::Glance, path_and_query), held).await
             }
             PathMeaning::Upstream { model, rest, burden } => {
-                let named = self.named(Some(&model))?;
-                let held = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
+                let named = self.named(asked, Some(&model))?;
+                let held = self.read(asked, body).await?;
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
                 self.relay(asked, &named, (burden, &target), held).await
             }
@@ -137,21 +164,32 @@ impl RouterService {
         }
     }
 
-    fn named(&self, name: Option<&str>) -> Result<Named, Fault> {
+    async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
+        let begun = Instant::now();
+        let read = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
+        asked.tracked.body_read(read.0.len(), begun.elapsed());
+        Ok(read)
+    }
+
+    fn named(&self, asked: &Asked, name: Option<&str>) -> Result<Named, Fault> {
         let directory = self.shared.directory();
-        directory.find(name).cloned().map_err(|missing| {
-            let known: Vec<&str> = directory.shown().collect();
-            let known =
-                if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", known.join(", ")) };
-            match missing {
-                NoServer::Missing => {
-                    Fault::new(RouteFaultCode::ModelMissing, format!("the request names no model; {known}"))
-                }
-                NoServer::Unknown(name) => {
-                    Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`; {known}"))
-                }
-            }
-        })
+        let found = directory.find(name);
+        if let Ok(named) = found {
+            asked.tracked.named(&named.spec.id, name);
+        }
+        let (code, message) = match found {
+            Ok(named) if asked.caller.may_use(named) => return Ok(named.clone()),
+            Ok(named) => (
+                RouteFaultCode::ModelNotAllowed,
+                format!("this key may not use `{}`", name.unwrap_or(named.spec.id.as_str())),
+            ),
+            Err(NoServer::Missing) => (RouteFaultCode::ModelMissing, "the request names no model".to_owned()),
+            Err(NoServer::Unknown(name)) => (RouteFaultCode::ModelNotFound, format!("there is no model `{name}`")),
+        };
+        let known: Vec<&str> = directory.shown(|named| asked.caller.may_use(named)).collect();
+        let known =
+            if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", known.join(", ")) };
+        Err(Fault::new(code, format!("{message}; {known}")))
     }
 
     /// Waits for the server and relays the request; once more where its first answer was lost before it began.
@@ -162,6 +200,9 @@ impl RouterService {
         (burden, target): (Burden, &str),
         (mut body, facts): (HeldBody, BodyFacts),
     ) -> Result<Answer, Fault> {
+        if burden != Burden::Glance {
+            asked.tracked.hold(asked.caller.enter()?);
+        }
         if named.edits() && facts.is_json {
             body = body.edited(&named.spec.router.strip, &named.set());
         }
@@ -170,16 +211,18 @@ impl RouterService {
         let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
         let (mut was_repeated, mut crashes) = (false, 0);
         loop {
-            let Admitted { upstream, permit } = admitted;
+            let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
             let place = Some((permit, stream_fault(asked, &server, self.shared.settings.request_timeout)));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
+            asked.tracked.sent();
             let relayed = async {
                 let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, body.clone(), place);
                 let mut answer = sent.await?;
                 // What cannot be sent again is passed on as it comes.
                 if may_replay {
                     answer.body_mut().begin().await?;
+                    asked.tracked.answer_began();
                 }
                 Ok(answer)
             };
@@ -207,7 +250,8 @@ impl RouterService {
             let is_there = self.shared.upstream(&server, incarnation).is_some();
             if let Some(permit) = permit.filter(|_| !was_repeated && is_there && (may_replay || !was_taken)) {
                 was_repeated = true;
-                admitted = Admitted { upstream, permit };
+                asked.tracked.retried(if was_taken { RetryCause::Lost } else { RetryCause::Connection });
+                admitted = Admitted { upstream, permit, waited_for: None };
                 continue;
             }
             let fault = |what: &str| {
@@ -223,6 +267,7 @@ impl RouterService {
             if !may_replay || !self.shared.is_gone(&upstream, UNTIL_GONE).await {
                 return Err(fault("").retry_after(1));
             }
+            asked.tracked.retried(RetryCause::Crash);
             admitted = self.admit(asked, named, burden, Some(incarnation)).await?;
         }
     }
@@ -251,7 +296,12 @@ impl RouterService {
             return Err(fault);
         }
         let longest = settings.queue_timeout;
+        let begun = Instant::now();
         let admitted = self.shared.admit(&spec.id, arrival, longest).await;
+        asked.tracked.waited(begun.elapsed());
+        if let Ok(Admitted { upstream, waited_for, .. }) = &admitted {
+            asked.tracked.admitted(upstream.incarnation, *waited_for);
+        }
         admitted.map_err(|refused| match refused {
             NotAdmitted::Refused(fault) => fault,
             NotAdmitted::QueueFull => {
@@ -265,65 +315,6 @@ impl RouterService {
             }
         })
     }
-
-    fn check_caller(&self, request: &Parts) -> Result<(), Fault> {
-        match &self.reach {
-            Reach::Loopback { host } => {
-                let is_served = |asked: &str| is_loopback(asked) || asked.eq_ignore_ascii_case(host);
-                if !names_served_hosts(request, is_served) {
-                    let message = "the Host header names no loopback address: a page may have rebound its name";
-                    return Err(Fault::new(RouteFaultCode::ForeignHost, message));
-                }
-            }
-            Reach::Closed => {
-                let message = "other machines reach this address, and there is no `keys-file` in [router]; set it, or open = true";
-                return Err(Fault::new(RouteFaultCode::KeysMissing, message));
-            }
-            Reach::Open | Reach::Local => {}
-        }
-        let origin = request.headers.get(header::ORIGIN);
-        let is_allowed = origin.is_some_and(|origin| self.allows(origin));
-        // A program that fetches sends no origin, and says of itself what a page would; only what a browser cannot leave out counts.
-        let cross_site =
-            origin.is_none() && request.headers.get_all("sec-fetch-site").iter().any(|site| site == "cross-site");
-        let changes = !request.method.is_safe();
-        if !is_allowed && (has_foreign_origin(request) || cross_site && changes) {
-            let message = "a web page of another origin asks; name its origin in `cors-origins` of [router]";
-            return Err(Fault::new(RouteFaultCode::ForeignOrigin, message));
-        }
-        Ok(())
-    }
-
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        let origins = &self.shared.settings.cors_origins;
-        origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
-    }
-
-    /// Lets a page of an allowed origin read the answer.
-    fn permit_origin(&self, request: &Parts, headers: &mut HeaderMap) {
-        let Some(origin) = request.headers.get(header::ORIGIN).filter(|origin| self.allows(origin)) else { return };
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
-    }
-}
-
-/// The answer to a browser that asks whether it may ask.
-fn preflight(request: &Parts) -> Option<Answer> {
-    const ASKED_HEADERS: HeaderName = header::ACCESS_CONTROL_REQUEST_HEADERS;
-    let asks = request.method == Method::OPTIONS && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    asks.then(|| {
-        let mut answer = Response::new(AnswerBody::empty());
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        let headers = answer.headers_mut();
-        let any = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, any);
-        if let Some(asked) = request.headers.get(ASKED_HEADERS) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
-        }
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        answer
-    })
 }
 
 fn slash(path: &str) -> Answer {

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::HeaderMap;
 use llama_warden_bus::{Bus, Clock};
 use llama_warden_config::RouterSettings;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
+use llama_warden_keys::{ClientKey, KeyRing};
 use llama_warden_support::lock;
-use tokio::sync::{mpsc, oneshot};
+use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::Fault;
 use crate::body::BodyLimits;
@@ -22,6 +25,10 @@ pub(crate) struct Shared {
     pub(crate) settings: RouterSettings,
     pub(crate) limits: BodyLimits,
     pub(crate) bus: Bus,
+    /// Counts the requests.
+    pub(crate) traffic: Arc<RouterTraffic>,
+    /// The keys of clients, where they need one.
+    keys: Option<watch::Receiver<Arc<KeyRing>>>,
     clock: Clock,
     state: Mutex<State>,
     /// What the component has to tell others. Few: edges, not requests.
@@ -49,6 +56,7 @@ struct Waiter {
 pub(crate) struct Admitted {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) permit: Permit,
+    pub(crate) waited_for: Option<WaitedFor>,
 }
 
 /// A place at a gate. Dropping it gives it back.
@@ -59,6 +67,7 @@ pub(crate) struct Permit {
     admitted_as: AdmittedAs,
     /// Its answer has begun.
     began: bool,
+    _in_flight: Counted,
 }
 
 impl std::fmt::Debug for Permit {
@@ -103,6 +112,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// What the router is told about its clients.
+#[derive(Debug, Default)]
+pub struct RouterClients {
+    /// Their keys, as they are now; `None` where they need none.
+    pub keys: Option<watch::Receiver<Arc<KeyRing>>>,
+    /// Counts their requests, and hands finished ones on.
+    pub traffic: Arc<RouterTraffic>,
+}
+
 /// Why a request was not admitted.
 #[derive(Debug)]
 pub(crate) enum NotAdmitted {
@@ -112,9 +130,26 @@ pub(crate) enum NotAdmitted {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: RouterSettings, bus: Bus, notices: mpsc::UnboundedSender<Action>) -> Arc<Self> {
-        let limits = BodyLimits::new(settings.max_body, settings.body_memory);
-        Arc::new(Self { limits, clock: bus.clock(), state: Mutex::default(), settings, bus, notices })
+    pub(crate) fn new(
+        settings: RouterSettings,
+        bus: Bus,
+        clients: RouterClients,
+        notices: mpsc::UnboundedSender<Action>,
+    ) -> Arc<Self> {
+        let RouterClients { keys, traffic } = clients;
+        let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
+        let (clock, state) = (bus.clock(), Mutex::default());
+        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, notices })
+    }
+
+    /// Whether clients need a key.
+    pub(crate) const fn needs_key(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Whose key a request has.
+    pub(crate) fn key(&self, headers: &HeaderMap) -> Option<Arc<ClientKey>> {
+        self.keys.as_ref().and_then(|keys| keys.borrow().holder(headers).cloned())
     }
 
     pub(crate) fn directory(&self) -> Arc<Directory> {
@@ -215,7 +250,7 @@ impl Shared {
         for (answer, server, incarnation, admitted_as, upstream) in admitted {
             let permit = self.permit(&server, incarnation, admitted_as);
             if let Some(upstream) = upstream {
-                let _ = answer.send(Ok(Admitted { upstream, permit }));
+                let _ = answer.send(Ok(Admitted { upstream, permit, waited_for: None }));
             }
         }
     }
@@ -229,7 +264,7 @@ impl Shared {
     ) -> Result<Admitted, NotAdmitted> {
         let (granted, answer) = oneshot::channel();
         // The waiter is known before its demand is told.
-        let arrived = {
+        let (arrived, is_open) = {
             let mut state = lock(&self.state);
             let (result, actions) = state.gates.arrive(server, arrival, self.clock.now());
             if let Arrived::Waits(ticket) = result {
@@ -239,19 +274,20 @@ impl Shared {
                 );
             }
             actions.into_iter().for_each(|action| drop(self.notices.send(action)));
-            result
+            (result, state.gates.is_open(server))
         };
         match arrived {
             Arrived::QueueFull => Err(NotAdmitted::QueueFull),
             Arrived::Admitted(incarnation) => {
                 let permit = self.permit(server, incarnation, arrival.admitted_as());
                 let upstream = self.upstream(server, incarnation);
-                upstream.map(|upstream| Admitted { upstream, permit }).ok_or(NotAdmitted::TimedOut)
+                upstream.map(|upstream| Admitted { upstream, permit, waited_for: None }).ok_or(NotAdmitted::TimedOut)
             }
             Arrived::Waits(ticket) => {
                 let _waiting = Waiting { shared: self, server, ticket };
+                let wait = self.traffic.server(server).wait(is_open);
                 match tokio::time::timeout(longest, answer).await {
-                    Ok(Ok(Ok(admitted))) => Ok(admitted),
+                    Ok(Ok(Ok(admitted))) => Ok(Admitted { waited_for: Some(wait.waited_for()), ..admitted }),
                     Ok(Ok(Err(fault))) => Err(NotAdmitted::Refused(fault)),
                     Ok(Err(_)) | Err(_) => Err(NotAdmitted::TimedOut),
                 }
@@ -260,6 +296,8 @@ impl Shared {
     }
 
     fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, admitted_as: AdmittedAs) -> Permit {
-        Permit { shared: self.clone(), server: server.clone(), incarnation, admitted_as, began: false }
+        let in_flight = self.traffic.server(server).begin();
+        let (shared, server) = (self.clone(), server.clone());
+        Permit { shared, server, incarnation, admitted_as, began: false, _in_flight: in_flight }
     }
 }

@@ -5,20 +5,51 @@ use std::convert::Infallible;
 use llama_warden_bus::Delivery;
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
+use llama_warden_traffic::{FinishedRequest, FinishedRequests};
 
-use crate::line;
 use crate::otel::ExportRecorder;
+use crate::{access, line};
 
 /// Turns each event into one log line, and hands it to the recorder of what is exported.
 #[derive(Debug)]
 pub struct Telemetry {
     exports: Option<ExportRecorder>,
+    requests: Option<RequestRecords>,
+}
+
+/// The finished requests of the router, for spans and for the log.
+#[derive(Debug)]
+pub struct RequestRecords {
+    /// The queue of them.
+    pub finished: FinishedRequests,
+    /// Whether each is a line of the log.
+    pub logged: bool,
 }
 
 impl Telemetry {
     /// A component that logs, and exports what it is given a recorder for.
     pub const fn new(exports: Option<ExportRecorder>) -> Self {
-        Self { exports }
+        Self { exports, requests: None }
+    }
+
+    /// Also with the requests of the router.
+    #[must_use]
+    pub fn with_requests(self, requests: Option<RequestRecords>) -> Self {
+        Self { requests, ..self }
+    }
+
+    fn on_request(&mut self, request: &FinishedRequest) {
+        if let Some(exports) = &self.exports {
+            exports.record_request(request);
+        }
+        let Some(requests) = &mut self.requests else { return };
+        if requests.logged {
+            access::log(request);
+        }
+        let lost = requests.finished.newly_lost();
+        if lost > 0 {
+            tracing::warn!(lost, "requests ended too fast; some are in no line of the log and no span");
+        }
     }
 
     fn on_delivery(&mut self, delivery: &Delivery) {
@@ -48,18 +79,37 @@ impl Component for Telemetry {
     async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
         let (mut subscription, _) = ports.inbox.split();
         loop {
-            let delivery = tokio::select! {
-                delivery = subscription.next() => delivery,
+            tokio::select! {
+                // Events before requests: a request has a link to the launch that it waited for.
+                biased;
                 () = ports.cancel.cancelled() => break,
-            };
-            let Some(delivery) = delivery else { return Ok(()) };
-            self.on_delivery(&delivery);
+                delivery = subscription.next() => match delivery {
+                    Some(delivery) => self.on_delivery(&delivery),
+                    None => return Ok(()),
+                },
+                request = next_request(&mut self.requests) => self.on_request(&request),
+            }
         }
         // Log the events that were queued when the daemon cancelled: they say how it ended.
         while let Some(delivery) = subscription.try_next() {
             self.on_delivery(&delivery);
         }
+        while let Some(request) = self.requests.as_mut().and_then(|requests| requests.finished.try_next()) {
+            self.on_request(&request);
+        }
         Ok(())
+    }
+}
+
+/// The next request; never where there will be none.
+async fn next_request(requests: &mut Option<RequestRecords>) -> FinishedRequest {
+    let next = match requests {
+        Some(requests) => requests.finished.next().await,
+        None => None,
+    };
+    match next {
+        Some(request) => request,
+        None => std::future::pending().await,
     }
 }
 
@@ -71,7 +121,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::recorded::RecordedLog;
+    use llama_warden_component_kit::RecordedLog;
 
     fn stopping(trigger: &str) -> EventDraft {
         EventDraft::daemon(Event::DaemonStopping { trigger: trigger.to_owned() })

@@ -250,7 +250,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::recorded::RecordedLog;
+    use llama_warden_component_kit::RecordedLog;
 
     fn recorded(event: Event) -> (Level, String) {
         let envelope = Envelope {

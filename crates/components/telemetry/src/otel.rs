@@ -11,6 +11,7 @@ mod ids;
 mod logs;
 mod metrics;
 mod recorder;
+mod requests;
 mod settings;
 mod spans;
 

@@ -29,6 +29,14 @@ impl Histogram {
         Self { bounds, ..Self::default() }
     }
 
+    /// One that was counted elsewhere: a count for each bound, and one for what is above.
+    pub fn of_buckets(bounds: &'static [f64], counts: &[u64], sum: f64) -> Self {
+        let mut histogram = Self { bounds, sum, count: counts.iter().sum(), ..Self::default() };
+        let occurred = counts.iter().take(bounds.len()).enumerate().filter(|(_, count)| **count > 0);
+        occurred.for_each(|(bucket, count)| histogram.buckets.add(bucket, *count));
+        histogram
+    }
+
     /// Counts one value; one that is negative or not finite counts as zero.
     pub fn observe(&mut self, seconds: f64) {
         let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };

@@ -4,7 +4,9 @@
 
 mod builders;
 pub mod compliance;
+mod recorded;
 mod test_bus;
 
 pub use builders::{card, configuration, fleet, server, spec};
+pub use recorded::RecordedLog;
 pub use test_bus::{PATIENCE, RunningComponent, TestBus, next_command};

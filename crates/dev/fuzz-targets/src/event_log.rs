@@ -1,9 +1,10 @@
 //! The event log: an envelope is read, written and read again to the same, and every sequence of events folds.
 
 use llama_warden_api_types::{ServerDetail, StatusReport};
+use llama_warden_event_log::replay;
 use llama_warden_events::Envelope;
 use llama_warden_state::Snapshot;
-use llama_warden_telemetry::{replay, sentence};
+use llama_warden_telemetry::sentence;
 
 /// Reads the input as an event log.
 pub(crate) fn check(input: &[u8]) {

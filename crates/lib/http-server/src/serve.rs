@@ -5,6 +5,7 @@
 //! user may read as late as it likes. A new connection never waits: it takes the place of one that says nothing. Each connection has
 //! a task, so a stuck one delays no other.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -57,6 +58,11 @@ pub trait HttpService: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         transport: Transport,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Called once for each connection, at its beginning. What it returns is dropped when the connection has ended.
+    fn connected(&self) -> Option<Box<dyn Any + Send>> {
+        None
+    }
 
     /// Whether the path is one that is also answered beyond the limit of connections.
     fn is_probe(&self, path: &str) -> bool;
@@ -259,6 +265,7 @@ where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: HttpService,
 {
+    let _connected = service.connected();
     let asked = AtomicBool::new(false);
     let Client { transport, place, serves } = client;
     let answer = service_fn(|request: Request<Incoming>| {

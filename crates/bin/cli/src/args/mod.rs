@@ -3,6 +3,7 @@
 pub mod detector;
 pub mod dialect;
 pub mod fleet;
+pub mod key;
 mod values;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use llama_warden_events::{ServerId, StreamName};
 use detector::DetectorCommand;
 use dialect::DialectCommand;
 use fleet::{ProfileCommand, ReloadArgs};
+use key::KeyCommand;
 pub use values::EventsSince;
 use values::{duration, earlier_run, since, stream};
 
@@ -134,6 +136,9 @@ pub enum CliCommand {
     },
     /// Look for what keeps the servers from running on this machine: executables, ports, memory, GPUs, limits
     Doctor,
+    /// Keys of the clients of the router
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Make a configuration of one of llama-swap, or of the presets of llama-server's own router
     #[command(subcommand)]
     Import(ImportCommand),

@@ -1,7 +1,9 @@
 //! `check`: validates the configuration, its plug-in files, command lines, models and memory, and tells everything at once.
 //! Needs no daemon.
 
-use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location, Severity};
+use llama_warden_config::{
+    ConfigProblem, ConfigProblems, Configuration, Location, RouterAddress, RouterSettings, Severity,
+};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
@@ -17,6 +19,7 @@ use super::up::searched;
 use llama_warden_builds::memory_report::MemoryReport;
 use llama_warden_builds::option_check;
 use llama_warden_builds::plugin_files;
+use llama_warden_keys::read_keys;
 use llama_warden_terminal::output::{print_json, print_line};
 
 /// Most files, and most servers without enough memory, that are told.
@@ -27,7 +30,7 @@ struct Findings {
     inventory: Inventory,
     problems: ConfigProblems,
     warnings: Vec<ConfigProblem>,
-    /// Plug-in files that the daemon would refuse.
+    /// Plug-in files and a file of keys that the daemon would refuse.
     refused_files: Vec<String>,
     memory: Option<MemoryReport>,
 }
@@ -47,7 +50,8 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
     warnings.extend(export_warnings());
     problems.0.extend(logging_problem());
-    let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
+    let mut refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
+    refused_files.extend(refused_keys(loaded.configuration.router()));
     for problem in option_check::examine(&inventory).await?.problems {
         match problem.severity {
             Severity::Error => problems.0.push(problem),
@@ -107,6 +111,12 @@ impl Findings {
         }
         exit
     }
+}
+
+/// Why the router cannot listen with its file of keys, and what to do.
+fn refused_keys(router: &RouterSettings) -> Option<String> {
+    let path = router.keys_file.as_deref().filter(|_| router.listen != RouterAddress::Off)?;
+    read_keys(path).err().map(|error| format!("{error}\n  next: {}", error.next_step()))
 }
 
 /// What `up` warns of in the variables of OpenTelemetry.

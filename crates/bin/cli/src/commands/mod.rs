@@ -15,6 +15,7 @@ mod down;
 mod events;
 mod health;
 mod import;
+mod key;
 mod logs;
 mod man;
 mod models;
@@ -66,6 +67,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(check::run(&named, &extensions))
         }
         CliCommand::Check { file: None } => on_runtime(check::run(global, &extensions)),
+        CliCommand::Key(command) => key::run(global, command),
         CliCommand::Import(command) => import::run(global, command),
         CliCommand::Doctor => on_runtime(llama_warden_doctor::run(global)),
         CliCommand::Config(command) => config::run(global, *command),

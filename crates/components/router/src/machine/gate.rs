@@ -107,6 +107,11 @@ impl ServerGate {
         Some(GateAdmission { incarnation, begins_use })
     }
 
+    /// Whether its launch is ready, so that only a slot is waited for.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.passage, Passage::Open(_))
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }
@@ -163,8 +168,7 @@ impl ServerGate {
     }
 
     fn demanded_since(&self) -> Option<Uptime> {
-        let is_ready = matches!(self.passage, Passage::Open(_));
-        self.queue.oldest().filter(|_| !is_ready)
+        self.queue.oldest().filter(|_| !self.is_open())
     }
 
     /// Whether the supervisor is to be told that nothing is in flight any more.

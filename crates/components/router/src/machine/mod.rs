@@ -234,6 +234,11 @@ impl Gates {
         self.gates.remove(server).map(|mut gate| gate.dismiss()).unwrap_or_default()
     }
 
+    /// Whether a launch of the server takes requests, so that only a slot is waited for.
+    pub(crate) fn is_open(&self, server: &ServerId) -> bool {
+        self.gates.get(server).is_some_and(ServerGate::is_open)
+    }
+
     /// How a server stands.
     pub(crate) fn standing(&self, server: &ServerId) -> Standing {
         self.gates.get(server).map(ServerGate::standing).unwrap_or_default()

@@ -14,6 +14,8 @@ pub(crate) enum QueueClient {
     #[default]
     Local,
     Address(IpAddr),
+    /// By the number of its key.
+    Key(u64),
 }
 
 #[derive(Debug, Clone, Copy)]

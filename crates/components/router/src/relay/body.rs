@@ -50,6 +50,8 @@ struct RelayedBody {
     first: Option<Frame<Bytes>>,
     /// When the answer has to be at its end.
     until: Option<Pin<Box<Sleep>>>,
+    /// llama-server goes on without the client: the stream can be resumed.
+    goes_on: bool,
     /// The place at the gate, where it has one, given back when the body is dropped.
     permit: Option<Permit>,
 }
@@ -78,8 +80,17 @@ impl AnswerBody {
         let (parts, body) = answer.into_parts();
         let (permit, fault) = place.unzip();
         let fault = fault.filter(|_| is_event_stream(&parts.headers));
-        let relayed =
-            RelayedBody { body, link: Some(link), upstream, fault, is_over: false, first: None, until: None, permit };
+        let relayed = RelayedBody {
+            body,
+            link: Some(link),
+            upstream,
+            fault,
+            is_over: false,
+            first: None,
+            until: None,
+            goes_on: false,
+            permit,
+        };
         Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
     }
 
@@ -93,7 +104,14 @@ impl AnswerBody {
         place: Option<(Permit, StreamFault)>,
     ) -> Result<Response<Self>, (RelayError, Option<Permit>)> {
         match upstream.send(|| to_server(&upstream, (method, target), headers, body.clone())).await {
-            Ok((answer, link)) => Ok(Self::relayed(answer, link, upstream.clone(), place)),
+            Ok((answer, link)) => {
+                let can_resume = headers.contains_key("x-conversation-id") && is_event_stream(answer.headers());
+                let mut answer = Self::relayed(answer, link, upstream.clone(), place);
+                if let Content::Relayed(relayed) = &mut answer.body_mut().0 {
+                    relayed.goes_on = can_resume;
+                }
+                Ok(answer)
+            }
             Err(error) => Err((error, place.map(|(permit, _)| permit))),
         }
     }
@@ -171,6 +189,33 @@ impl RelayedBody {
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled
+    }
+}
+
+impl RelayedBody {
+    /// Reads the rest for nobody, so that the request stays in flight as long as its server works on it.
+    async fn discard(mut self: Box<Self>) {
+        let _detached = self.upstream.traffic.server(&self.upstream.server).detach();
+        while let Some(Ok(_)) = poll_fn(|context| self.poll(context)).await {}
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        let goes_on = match &self.0 {
+            Content::Relayed(relayed) => relayed.goes_on && !relayed.is_over && !relayed.body.is_end_stream(),
+            Content::Whole(_) => false,
+        };
+        if !goes_on {
+            return;
+        }
+        // No runtime: the daemon has ended.
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (Content::Relayed(relayed), Ok(runtime)) =
+            (std::mem::replace(&mut self.0, Content::Whole(None)), runtime)
+        {
+            runtime.spawn(relayed.discard());
+        }
     }
 }
 

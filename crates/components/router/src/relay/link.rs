@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use llama_warden_probe::ProbeAddress;
+use llama_warden_traffic::Counted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
@@ -40,13 +41,14 @@ pub(super) struct Link {
     is_over: bool,
     pub(super) uses: u32,
     pub(super) idle_since: Instant,
+    _counted: Counted,
 }
 
 impl Link {
-    pub(super) async fn connect(address: &ProbeAddress) -> Result<Self, RelayError> {
+    pub(super) async fn connect(address: &ProbeAddress, counted: Counted) -> Result<Self, RelayError> {
         let stream = ServerStream::connect(address).await.map_err(RelayError::Connect)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(RelayError::Lost)?;
-        Ok(Self { sender, connection, is_over: false, uses: 0, idle_since: Instant::now() })
+        Ok(Self { sender, connection, is_over: false, uses: 0, idle_since: Instant::now(), _counted: counted })
     }
 
     /// Lets the connection read and write.

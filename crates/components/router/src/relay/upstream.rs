@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{ProbeAddress, Target};
 use llama_warden_support::lock;
+use llama_warden_traffic::{ConnectionSide, RouterTraffic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -34,12 +35,18 @@ pub(crate) struct Upstream {
     pub(super) host: HeaderValue,
     pub(super) authorization: Option<HeaderValue>,
     idle: Mutex<Vec<Link>>,
+    pub(super) traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
     pub(crate) gone: Notify,
 }
 
 impl Upstream {
-    pub(crate) fn new(server: ServerId, incarnation: Incarnation, target: &Target, key: Option<String>) -> Self {
+    pub(crate) fn new(
+        (server, incarnation): (ServerId, Incarnation),
+        target: &Target,
+        key: Option<String>,
+        traffic: Arc<RouterTraffic>,
+    ) -> Self {
         let host = match &target.address {
             ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
             ProbeAddress::Unix(_) => "localhost".to_owned(),
@@ -53,6 +60,7 @@ impl Upstream {
             host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
             authorization: bearer,
             idle: Mutex::default(),
+            traffic,
             gone: Notify::new(),
         }
     }
@@ -70,7 +78,7 @@ impl Upstream {
                 Err(error) => return Err(error),
             }
         }
-        let mut link = Link::connect(&self.address).await?;
+        let mut link = Link::connect(&self.address, self.traffic.connect(ConnectionSide::Server)).await?;
         let answer = link.send(request()).await?;
         Ok((answer, link))
     }

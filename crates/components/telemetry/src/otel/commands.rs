@@ -112,7 +112,7 @@ impl OpenCommand {
     }
 }
 
-fn remote(parent: TraceParent) -> SpanContext {
+pub(super) fn remote(parent: TraceParent) -> SpanContext {
     SpanContext::new(
         TraceId::from(parent.trace_id()),
         SpanId::from(parent.span_id()),

@@ -1,6 +1,7 @@
 //! Hands each event to what is exported.
 
 use llama_warden_events::Envelope;
+use llama_warden_traffic::FinishedRequest;
 
 use super::logs::LogRecorder;
 use super::metrics::MetricRecorder;
@@ -28,6 +29,13 @@ impl ExportRecorder {
         if let Some(logs) = &self.logs {
             let after = self.spans.as_ref().and_then(|spans| spans.context_of(envelope));
             logs.record(envelope, after.or(before));
+        }
+    }
+
+    /// Records a request that has ended.
+    pub(crate) fn record_request(&self, request: &FinishedRequest) {
+        if let Some(spans) = &self.spans {
+            spans.record_request(request);
         }
     }
 

@@ -18,6 +18,7 @@ use llama_warden_events::{
     ArgumentList, Envelope, Event, FailureReason, Incarnation, LaunchTraceId, ProcessEnd, Rung, ServerId, Signal,
     Uptime,
 };
+use llama_warden_traffic::FinishedRequest;
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer, TracerProvider,
 };
@@ -30,7 +31,7 @@ use super::collector::{self, DeliveryCount, Exported, SpanCount};
 use super::commands::{CommandAim, CommandSpans};
 use super::ids::LaunchIds;
 use super::settings::{BatchSettings, SignalSettings};
-use super::{Export, SCOPE};
+use super::{Export, SCOPE, requests};
 
 pub(super) fn export(
     signal: &SignalSettings,
@@ -134,6 +135,15 @@ impl SpanRecorder {
             is_same.then(|| launch.start.span().span_context().clone())
         };
         self.commands.context_of(envelope).or_else(launch)
+    }
+
+    /// Makes the spans of a request that has ended.
+    pub(super) fn record_request(&self, request: &FinishedRequest) {
+        let launch = request.server.as_ref().and_then(|server| self.launches.get(server));
+        let launch =
+            launch.filter(|launch| request.waited_for_launch && request.incarnation == Some(launch.incarnation));
+        let link = launch.map(|launch| Link::with_context(launch.start.span().span_context().clone()));
+        requests::record(&self.tracer, request, link);
     }
 
     /// Ends all open spans and marks them as incomplete, because the events that would have ended them were missed.

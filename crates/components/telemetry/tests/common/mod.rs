@@ -15,7 +15,7 @@ use axum::routing::post;
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, server};
 use llama_warden_events::{Event, Incarnation, Seq};
-use llama_warden_telemetry::{ExportError, ExportSettings, ExportSource, Exports, Telemetry};
+use llama_warden_telemetry::{ExportError, ExportSettings, ExportSource, Exports, RequestRecords, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -122,8 +122,19 @@ impl Run {
     }
 
     /// Plays events about the first launch of the server `a` to the component, lets it end, and closes the connection.
-    pub async fn play(mut self, events: impl IntoIterator<Item = Event>, bound: Duration) -> Vec<ExportError> {
-        let component = self.bus.run(Telemetry::new(Some(self.exports.recorder())));
+    pub async fn play(self, events: impl IntoIterator<Item = Event>, bound: Duration) -> Vec<ExportError> {
+        self.play_with(events, None, std::future::ready(()), bound).await
+    }
+
+    /// The same with requests, which `ask` makes behind the events.
+    pub async fn play_with(
+        mut self,
+        events: impl IntoIterator<Item = Event>,
+        requests: Option<RequestRecords>,
+        ask: impl Future<Output = ()>,
+        bound: Duration,
+    ) -> Vec<ExportError> {
+        let component = self.bus.run(Telemetry::new(Some(self.exports.recorder())).with_requests(requests));
         let server = server("a");
         self.bus.configure(&server).await;
         let mut command = None::<Seq>;
@@ -137,6 +148,7 @@ impl Run {
             let seq = self.bus.publish(draft).await;
             command = command.or(is_command.then_some(seq));
         }
+        ask.await;
         component.end().await;
         self.exports.finish(bound).await
     }

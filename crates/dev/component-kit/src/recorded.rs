@@ -9,15 +9,17 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 /// Level and fields of every event.
-#[derive(Clone, Default)]
-pub(crate) struct RecordedLog(Arc<Mutex<Vec<(Level, String)>>>);
+#[derive(Debug, Clone, Default)]
+pub struct RecordedLog(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl RecordedLog {
-    pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + 'static {
+    /// A subscriber that records.
+    pub fn subscriber(&self) -> impl Subscriber + Send + Sync + 'static {
         Registry::default().with(self.clone())
     }
 
-    pub(crate) fn take(&self) -> Vec<(Level, String)> {
+    /// Takes what was recorded so far.
+    pub fn take(&self) -> Vec<(Level, String)> {
         std::mem::take(&mut *lock(&self.0))
     }
 }

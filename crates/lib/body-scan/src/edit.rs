@@ -1,13 +1,12 @@
 //! Removes and sets members of the top level of a JSON body. Everything else stays byte for byte.
 
+use crate::Members;
+use crate::scan::Scanner;
 use bytes::Bytes;
-use llama_warden_config::JsonObject;
-
-use super::scan::Scanner;
 
 /// The body with the members of `strip` removed and those of `set` in place of its own. One that is no whole object stays as it is:
 /// llama-server says what is wrong with it.
-pub(super) fn edited(body: &Bytes, strip: &[String], set: &JsonObject) -> Bytes {
+pub fn edited(body: &Bytes, strip: &[String], set: &Members) -> Bytes {
     let mut scanner = Scanner::of_members();
     scanner.feed(body);
     let Some((members, end)) = scanner.members() else { return body.clone() };
@@ -53,7 +52,7 @@ mod tests {
             members.extend(set.clone());
             assert_eq!(serde_json::from_slice::<Json>(&edited).expect("valid"), expected, "{body}");
         }
-        let exact = edited(&Bytes::from_static(br#"{"a": 1.50 , "top_p":1}"#), &strip, &JsonObject::new());
+        let exact = edited(&Bytes::from_static(br#"{"a": 1.50 , "top_p":1}"#), &strip, &Members::new());
         assert_eq!(exact, br#"{"a": 1.50}"#.as_slice(), "numbers are not written anew");
     }
 

@@ -12,7 +12,7 @@ const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// A scanner of one body.
 #[derive(Debug, Default)]
-pub(crate) struct Scanner {
+pub struct Scanner {
     state: State,
     /// Bytes before the present chunk.
     offset: usize,
@@ -32,10 +32,10 @@ pub(crate) struct Scanner {
 
 /// A member of the top level.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) key: String,
+pub(crate) struct Member {
+    pub(crate) key: String,
     /// From the quote of its key to the last byte of its value.
-    pub(super) range: Range<usize>,
+    pub(crate) range: Range<usize>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -66,28 +66,28 @@ enum State {
 
 impl Scanner {
     /// One that also remembers where the members stand.
-    pub(super) fn of_members() -> Self {
+    pub(crate) fn of_members() -> Self {
         Self { members: Some(Vec::new()), ..Self::default() }
     }
 
     /// The members of the top level, and the place of the brace that ends it; `None` where it does not end.
-    pub(super) fn members(self) -> Option<(Vec<Member>, usize)> {
+    pub(crate) fn members(self) -> Option<(Vec<Member>, usize)> {
         let is_whole = self.is_object && self.state == State::Over && self.end > 0;
         self.members.filter(|_| is_whole).map(|members| (members, self.end))
     }
 
     /// The model, if the bytes so far name one.
-    pub(crate) fn model(&self) -> Option<String> {
+    pub fn model(&self) -> Option<String> {
         self.model.clone()
     }
 
     /// Whether the bytes begin an object.
-    pub(crate) const fn is_object(&self) -> bool {
+    pub const fn is_object(&self) -> bool {
         self.is_object
     }
 
     /// Looks at the next bytes.
-    pub(crate) fn feed(&mut self, chunk: &[u8]) {
+    pub fn feed(&mut self, chunk: &[u8]) {
         let mut at = 0;
         while at < chunk.len() {
             at = self.step(chunk, at);

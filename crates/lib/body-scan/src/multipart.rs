@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 use memchr::memmem;
 
 /// The boundary that a content type names; `None` where the body is no multipart form.
-pub(super) fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
+pub fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
     let media_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let (essence, parameters) = media_type.split_once(';')?;
     if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -14,7 +14,7 @@ pub(super) fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// The value of a field, without surrounding blanks.
-pub(super) fn field(body: &[u8], boundary: &[u8], name: &str) -> Option<String> {
+pub fn field(body: &[u8], boundary: &[u8], name: &str) -> Option<String> {
     let delimiter = [b"--", boundary].concat();
     let mut places = memmem::find_iter(body, &delimiter).peekable();
     while let Some(start) = places.next() {

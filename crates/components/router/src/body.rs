@@ -1,9 +1,5 @@
 //! Request bodies: read whole, with a limit and a deadline, and looked through for the model while they come.
 
-mod edit;
-mod multipart;
-mod scan;
-
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,12 +11,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use llama_warden_body_scan::{Scanner, edited, multipart};
 use llama_warden_config::JsonObject;
+use llama_warden_traffic::{Counted, RouterTraffic};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::answers::{Fault, RouteFaultCode};
-use scan::Scanner;
 
 /// Longest pause of a client that sends a body.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -39,18 +36,26 @@ const STEP: u64 = 1 << 20;
 pub(crate) struct BodyLimits {
     most: u64,
     memory: Arc<Semaphore>,
+    traffic: Arc<RouterTraffic>,
+}
+
+/// Room that a body takes.
+#[derive(Debug)]
+struct BodyRoom {
+    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl BodyLimits {
-    pub(crate) fn new(most: u64, memory: u64) -> Self {
+    pub(crate) fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
         let units = usize::try_from(memory / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { most, memory: Arc::new(Semaphore::new(units)) }
+        Self { most, memory: Arc::new(Semaphore::new(units)), traffic }
     }
 
-    async fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
+    async fn reserve(&self, bytes: u64) -> Result<BodyRoom, Fault> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         match timeout(ROOM, self.memory.clone().acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(permit),
+            Ok(Ok(permit)) => Ok(BodyRoom { _permit: permit, _counted: self.traffic.hold_body(bytes) }),
             _ => Err(Fault::new(RouteFaultCode::Overloaded, "the memory for bodies of requests is taken: try again")
                 .retry_after(5)),
         }
@@ -63,7 +68,7 @@ pub(crate) struct HeldBody {
     chunks: VecDeque<Bytes>,
     length: u64,
     /// The room that it takes, given back with the last copy.
-    _room: Option<Arc<Vec<OwnedSemaphorePermit>>>,
+    _room: Option<Arc<Vec<BodyRoom>>>,
 }
 
 /// What a body says about where it goes.
@@ -151,8 +156,8 @@ impl HeldBody {
 
     /// With members of its top level removed and set.
     pub(crate) fn edited(self, strip: &[String], set: &JsonObject) -> Self {
-        let edited = edit::edited(&self.concatenated(), strip, set);
-        Self { length: edited.len() as u64, chunks: VecDeque::from([edited]), _room: self._room }
+        let body = edited(&self.concatenated(), strip, set);
+        Self { length: body.len() as u64, chunks: VecDeque::from([body]), _room: self._room }
     }
 }
 

@@ -16,7 +16,7 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_events::{Envelope, NoCommand};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::file::RotatedFile;
+use crate::file::RotatedFile;
 
 /// Events that wait for the disk. When it is full, the component waits; its subscription then yields a gap in time.
 const QUEUE: usize = 1024;
@@ -217,7 +217,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::recorded::RecordedLog;
+    use llama_warden_component_kit::RecordedLog;
 
     fn event(seq: u64) -> Arc<Envelope> {
         Arc::new(Envelope {

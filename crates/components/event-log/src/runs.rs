@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use llama_warden_events::{BootId, Envelope};
 use llama_warden_support::open_regular;
 
-use super::file::LONGEST_LINE;
+use crate::file::LONGEST_LINE;
 
 /// Why the events of a run cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, server};
+use llama_warden_event_log::{EventLog, replay};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, ServerId, Signal, StopReason, Warning,
 };
 use llama_warden_state::Snapshot;
-use llama_warden_telemetry::{EventLog, replay};
 
 const LIMIT: u64 = 1 << 20;
 

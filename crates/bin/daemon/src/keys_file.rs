@@ -1,0 +1,223 @@
+//! The file of the keys of the router's clients, as it is now.
+//!
+//! It is read again when it changes and with each reload, so that keys can be given out and taken back while servers run. A file
+//! that is not valid changes nothing, and is told once. An editor writes in several steps, and half a file may be valid with half of
+//! its keys, so the file is read once it has come to rest.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use llama_warden_bus::{BusClosed, Delivery};
+use llama_warden_component::{Component, Ports, Worker};
+use llama_warden_events::{NoCommand, Uptime};
+use llama_warden_exit::CommandFailure;
+use llama_warden_keys::{KeyRing, KeysUnusable, read_keys};
+use llama_warden_support::{blocking, lock};
+use tokio::sync::{Notify, watch};
+
+use crate::file_watch::FileWatch;
+
+/// Time without a notice before the file is read.
+const REST: Duration = Duration::from_millis(200);
+
+/// Longest time from a notice to a look, in a folder that never comes to rest.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// The keys of a running daemon, kept up to date with their file. As a component it reads the file again when it changes.
+#[derive(Debug, Clone)]
+pub struct KeysFile(Arc<KeysFileState>);
+
+#[derive(Debug)]
+struct KeysFileState {
+    path: PathBuf,
+    keys: watch::Sender<Arc<KeyRing>>,
+    watch: Mutex<FileWatch>,
+    /// Notified on each change.
+    changes: Arc<Notify>,
+    /// What was wrong with the file when it was read last, so that it is told once.
+    told: Mutex<Option<String>>,
+}
+
+impl KeysFile {
+    /// Reads the file and watches it.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn open(path: &Path) -> Result<Self, CommandFailure> {
+        let ring = read_keys(path).map_err(|error| unusable(&error))?;
+        if ring.is_empty() {
+            tracing::warn!(path = %path.display(), "the file of keys has none: every request to the router gets 401");
+        }
+        let warn = |_: &Path, error: &notify::Error| {
+            tracing::warn!(%error, "the file of keys is not watched; send HUP after a change");
+        };
+        let watch = FileWatch::new(path.to_owned(), warn);
+        let (changes, keys) = (watch.changes(), watch::Sender::new(Arc::new(ring)));
+        let (path, watch) = (path.to_owned(), Mutex::new(watch));
+        Ok(Self(Arc::new(KeysFileState { path, keys, watch, changes, told: Mutex::default() })))
+    }
+
+    /// The keys in force, for whoever checks requests.
+    pub fn keys(&self) -> watch::Receiver<Arc<KeyRing>> {
+        self.0.keys.subscribe()
+    }
+
+    /// Reads the file again. Blocks on the file.
+    pub fn reread(&self) {
+        lock(&self.0.watch).arm();
+        let mut told = lock(&self.0.told);
+        match read_keys(&self.0.path) {
+            Ok(ring) => {
+                *told = None;
+                let changed = self.0.keys.send_if_modified(|known| {
+                    let changed = !ring.is_same(known);
+                    if changed {
+                        *known = Arc::new(ring.succeeding(known));
+                    }
+                    changed
+                });
+                if changed {
+                    let keys = self.0.keys.borrow().len();
+                    tracing::info!(path = %self.0.path.display(), keys, "new keys of the router's clients are in force");
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if told.as_ref() != Some(&text) {
+                    let next = error.next_step();
+                    tracing::warn!(
+                        error = text,
+                        next,
+                        "the file of keys cannot be used; the former keys stay in force"
+                    );
+                    *told = Some(text);
+                }
+            }
+        }
+    }
+}
+
+/// The failure of a start.
+fn unusable(error: &KeysUnusable) -> CommandFailure {
+    CommandFailure::usage(error).next_step(error.next_step())
+}
+
+/// Fails where a daemon could not start with this file.
+pub fn rehearse(path: &Path) -> Result<(), CommandFailure> {
+    read_keys(path).map(drop).map_err(|error| unusable(&error))
+}
+
+impl Component for KeysFile {
+    const NAME: &'static str = "keys-file";
+
+    type Command = NoCommand;
+    type Error = BusClosed;
+
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
+        ports.drive(KeysWorker { file: self, changed_at: None, look_at: None }).await
+    }
+}
+
+struct KeysWorker {
+    file: KeysFile,
+    /// The first notice since the latest look.
+    changed_at: Option<Uptime>,
+    look_at: Option<Uptime>,
+}
+
+impl Worker for KeysWorker {
+    type Command = NoCommand;
+    type Error = BusClosed;
+    type Input = ();
+
+    async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
+        Ok(())
+    }
+
+    async fn next_input(&mut self) {
+        self.file.0.changes.notified().await;
+    }
+
+    async fn on_input(&mut self, (): (), now: Uptime) -> Result<(), BusClosed> {
+        let first = *self.changed_at.get_or_insert(now);
+        self.look_at = Some((now + REST).min(first + LONGEST));
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Uptime> {
+        self.look_at
+    }
+
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
+        if self.look_at.take_if(|due| *due <= now).is_some() {
+            self.changed_at = None;
+            let file = self.file.clone();
+            // Fails only when the runtime ends.
+            let _ = blocking(move || file.reread()).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use llama_warden_component_kit::{PATIENCE, RecordedLog, TestBus};
+    use llama_warden_keys::{KeyGrant, NewKey, append_key};
+
+    use super::*;
+
+    fn add(path: &Path, name: &str) {
+        let grant = KeyGrant { name: name.to_owned(), ..KeyGrant::default() };
+        append_key(path, &grant, &NewKey::random().expect("random")).expect("writable");
+    }
+
+    #[tokio::test]
+    async fn keys_come_and_go_with_the_file_and_a_file_that_is_not_valid_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("keys.toml");
+        add(&path, "one");
+        let file = KeysFile::open(&path).expect("a key");
+        let mut keys = file.keys();
+        let mut bus = TestBus::new();
+        let running = bus.run(file.clone());
+        let mut become_ = async |what: &str, expected: usize| {
+            let changed = tokio::time::timeout(PATIENCE, keys.wait_for(|ring| ring.len() == expected)).await;
+            drop(changed.expect(what).expect("the file is open"));
+        };
+        become_("as it was", 1).await;
+        add(&path, "two");
+        become_("appended", 2).await;
+        running.end().await;
+        let recorded = RecordedLog::default();
+        tracing::subscriber::with_default(recorded.subscriber(), || {
+            let valid = fs::read_to_string(&path).expect("readable");
+            fs::write(&path, "[[keys]]\nname = 'x'").expect("writable");
+            file.reread();
+            file.reread();
+            assert_eq!(file.keys().borrow().len(), 2, "what is not valid changes nothing");
+            let warned = recorded.take();
+            assert_eq!(warned.len(), 1, "told once: {warned:?}");
+            fs::write(&path, &valid).expect("writable");
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("our own");
+            file.reread();
+            assert_eq!((file.keys().borrow().len(), recorded.take().len()), (2, 1), "open to others");
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("our own");
+            file.reread();
+            assert_eq!((file.keys().borrow().len(), recorded.take().len()), (2, 0), "as before");
+            fs::write(&path, "").expect("writable");
+            file.reread();
+            assert!(file.keys().borrow().is_empty(), "every key was taken back");
+        });
+    }
+
+    #[test]
+    fn a_start_with_a_file_that_cannot_be_used_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let failure = KeysFile::open(&folder.path().join("none")).expect_err("missing");
+        assert!(format!("{failure:?}").contains("key new NAME --file"), "{failure:?}");
+    }
+}
