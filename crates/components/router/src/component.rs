@@ -29,11 +29,11 @@ use crate::body::HeldBody;
 use crate::caller::Reach;
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
-use crate::machine::Action;
 use crate::names::Directory;
 use crate::relay::{AnswerBody, Upstream};
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
+use llama_warden_gates::GateAction;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {
@@ -166,7 +166,7 @@ struct RouterWorker {
     shared: Arc<Shared>,
     events: Publisher,
     commands: CommandSender,
-    edges: mpsc::UnboundedReceiver<Action>,
+    edges: mpsc::UnboundedReceiver<GateAction>,
     /// What takes a while: keys are read, slots are asked for, commands are answered.
     tasks: JoinSet<TaskResult>,
 }
@@ -182,7 +182,7 @@ enum TaskResult {
 
 /// Wakes the component, like events.
 enum RouterInput {
-    Edge(Action),
+    Edge(GateAction),
     Task(Result<TaskResult, JoinError>),
     FleetChanged,
 }
@@ -375,28 +375,28 @@ impl RouterWorker {
     }
 
     /// Tells others what the gates say.
-    async fn tell(&mut self, edge: Action) -> Result<(), BusClosed> {
+    async fn tell(&mut self, edge: GateAction) -> Result<(), BusClosed> {
         let draft = match edge {
-            Action::Want { server, oldest, priority } => {
+            GateAction::Want { server, oldest, priority } => {
                 let reply =
                     self.commands.post(SuperviseCommand::WantServer { server: server.clone(), oldest, priority });
                 self.tasks.spawn(async move { TaskResult::Wanted(server, reply.await.map(drop)) });
                 return Ok(());
             }
-            Action::Unwant(server) => {
+            GateAction::Unwant(server) => {
                 // Refused where the server is gone, and then nobody is interested.
                 drop(self.commands.post(SuperviseCommand::UnwantServer { server }));
                 return Ok(());
             }
-            Action::Released { server, incarnation, left } => {
+            GateAction::Released { server, incarnation, left } => {
                 EventDraft::incarnation(server, incarnation, Event::ServerReleased { left })
             }
-            Action::UseBegan(server, incarnation) => EventDraft::incarnation(server, incarnation, Event::UseBegan),
-            Action::UseEnded(server, incarnation, last_used) => {
+            GateAction::UseBegan(server, incarnation) => EventDraft::incarnation(server, incarnation, Event::UseBegan),
+            GateAction::UseEnded(server, incarnation, last_used) => {
                 EventDraft::incarnation(server, incarnation, Event::UseEnded { last_used })
             }
             // The next deadline is asked for after each input.
-            Action::Admit(..) | Action::Rearm => return Ok(()),
+            GateAction::Admit(..) | GateAction::Rearm => return Ok(()),
         };
         self.events.publish(draft).await
     }

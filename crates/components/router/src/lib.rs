@@ -3,7 +3,6 @@
 //! The router owns requests: who waits, what is in flight, whether the way to a server is open. It never decides what runs: it tells
 //! the supervisor for which servers requests wait (`WantServer`), and closes the way to one when the supervisor asks (`ReleaseServer`).
 //!
-//! * `machine`: the gates, pure: arrivals, launches, commands and the time go in, actions come out.
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
 //! * `caller`: who asks: the checks of host, origin and key.
 //! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
@@ -17,7 +16,6 @@ mod caller;
 mod component;
 mod listener;
 mod listing;
-mod machine;
 mod names;
 mod relay;
 mod routes;

@@ -18,11 +18,11 @@ use crate::answers::{Fault, RouteFaultCode};
 use crate::body::{BodyFacts, HeldBody};
 use crate::caller::{Caller, Reach, preflight};
 use crate::listing;
-use crate::machine::{Arrival, QueueClient};
 use crate::names::{Named, NoServer};
 use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
 use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
+use llama_warden_gates::{Arrival, QueueClient};
 
 /// Bodies up to this length are sent again where their first answer was lost.
 const LONGEST_REPLAYED: u64 = 16 << 20;

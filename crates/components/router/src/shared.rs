@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::Fault;
 use crate::body::BodyLimits;
-use crate::machine::{Action, AdmittedAs, Arrival, Arrived, Gates, Standing, Ticket};
 use crate::names::Directory;
 use crate::relay::Upstream;
+use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
 
 pub(crate) struct Shared {
     pub(crate) settings: RouterSettings,
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     clock: Clock,
     state: Mutex<State>,
     /// What the component has to tell others. Few: edges, not requests.
-    notices: mpsc::UnboundedSender<Action>,
+    notices: mpsc::UnboundedSender<GateAction>,
 }
 
 #[derive(Default)]
@@ -134,7 +134,7 @@ impl Shared {
         settings: RouterSettings,
         bus: Bus,
         clients: RouterClients,
-        notices: mpsc::UnboundedSender<Action>,
+        notices: mpsc::UnboundedSender<GateAction>,
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
@@ -160,7 +160,7 @@ impl Shared {
         lock(&self.state).directory = Arc::new(directory);
     }
 
-    pub(crate) fn standing(&self, server: &ServerId) -> Standing {
+    pub(crate) fn standing(&self, server: &ServerId) -> GateStanding {
         lock(&self.state).gates.standing(server)
     }
 
@@ -224,18 +224,18 @@ impl Shared {
     }
 
     /// Changes the gates, lets requests go, and leaves the rest to the component.
-    pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates, Uptime) -> Vec<Action>) {
+    pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates, Uptime) -> Vec<GateAction>) {
         let mut state = lock(&self.state);
         let actions = change(&mut state.gates, self.clock.now());
         // The component waits for the deadline that it knows, unless it is woken.
         if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
             state.armed = Some(next);
-            let _ = self.notices.send(Action::Rearm);
+            let _ = self.notices.send(GateAction::Rearm);
         }
         let mut admitted = Vec::new();
         for action in actions {
             match action {
-                Action::Admit(ticket, incarnation) => {
+                GateAction::Admit(ticket, incarnation) => {
                     let Some(Waiter { server, admitted_as, answer }) = state.waiters.remove(&ticket) else { continue };
                     let upstream =
                         state.launches.get(&server).filter(|upstream| upstream.incarnation == incarnation).cloned();

@@ -18,7 +18,7 @@ const WORK: Arrival =
     Arrival { works: true, concurrency: None, queue: 2, priority: 3, client: QueueClient::Local, lost_with: None };
 const LIGHT: Arrival = Arrival { works: false, ..WORK };
 
-fn waits((arrived, actions): (Arrived, Vec<Action>)) -> (Ticket, Vec<Action>) {
+fn waits((arrived, actions): (Arrived, Vec<GateAction>)) -> (Ticket, Vec<GateAction>) {
     match arrived {
         Arrived::Waits(ticket) => (ticket, actions),
         other => unreachable!("{other:?}"),
@@ -29,13 +29,13 @@ fn waits((arrived, actions): (Arrived, Vec<Action>)) -> (Ticket, Vec<Action>) {
 fn demand_is_told_with_the_first_waiter_and_taken_back_with_the_last() {
     let mut gates = Gates::default();
     let (first, actions) = waits(gates.arrive(&server(), WORK, at(1)));
-    assert_eq!(actions, [Action::Want { server: server(), oldest: at(1), priority: 3 }]);
+    assert_eq!(actions, [GateAction::Want { server: server(), oldest: at(1), priority: 3 }]);
     let (second, actions) = waits(gates.arrive(&server(), WORK, at(2)));
     assert_eq!(actions, []);
     assert_eq!(gates.arrive(&server(), WORK, at(3)), (Arrived::QueueFull, vec![]));
-    let again = Action::Want { server: server(), oldest: at(2), priority: 3 };
+    let again = GateAction::Want { server: server(), oldest: at(2), priority: 3 };
     assert_eq!(gates.leave(&server(), first, at(3)), [again]);
-    assert_eq!(gates.leave(&server(), second, at(3)), [Action::Unwant(server())]);
+    assert_eq!(gates.leave(&server(), second, at(3)), [GateAction::Unwant(server())]);
 }
 
 #[test]
@@ -44,10 +44,10 @@ fn a_gate_that_opens_lets_as_many_work_as_there_are_slots_and_one() {
     let arrival = Arrival { queue: 9, ..WORK };
     let tickets: Vec<Ticket> = (0..4).map(|_| waits(gates.arrive(&server(), arrival, at(1))).0).collect();
     let actions = gates.open(&server(), launch(1), at(1));
-    let admitted = |ticket: usize| Action::Admit(tickets[ticket], launch(1));
+    let admitted = |ticket: usize| GateAction::Admit(tickets[ticket], launch(1));
     assert_eq!(
         actions,
-        [Action::UseBegan(server(), launch(1)), admitted(0), admitted(1), Action::Unwant(server())],
+        [GateAction::UseBegan(server(), launch(1)), admitted(0), admitted(1), GateAction::Unwant(server())],
         "one slot and one until the number is known"
     );
     let slots = NonZeroU32::new(2).expect("not zero");
@@ -55,7 +55,7 @@ fn a_gate_that_opens_lets_as_many_work_as_there_are_slots_and_one() {
     let (light, _) = gates.arrive(&server(), LIGHT, at(2));
     assert!(matches!(light, Arrived::Admitted(..)), "light requests pass the queue");
     assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(3)), [admitted(3)]);
-    assert_eq!(gates.standing(&server()), Standing { in_flight: 4, waiting: 0 });
+    assert_eq!(gates.standing(&server()), GateStanding { in_flight: 4, waiting: 0 });
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn a_server_with_a_request_in_flight_is_not_released_at_once() {
     assert_eq!(gates.release(&server(), launch(1), Duration::from_secs(5), at(2)), Ok(vec![]));
     let (ticket, _) = waits(gates.arrive(&server(), WORK, at(2)));
     assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(3)), []);
-    let released = Action::Released { server: server(), incarnation: launch(1), left: 0 };
+    let released = GateAction::Released { server: server(), incarnation: launch(1), left: 0 };
     assert_eq!(gates.finish(&server(), launch(1), AdmittedAs::Work, at(4)), [released]);
-    assert_eq!(gates.reopen(&server(), launch(1), at(1))[0], Action::Admit(ticket, launch(1)));
+    assert_eq!(gates.reopen(&server(), launch(1), at(1))[0], GateAction::Admit(ticket, launch(1)));
 }
 
 #[test]
@@ -84,14 +84,14 @@ fn a_drain_ends_at_its_time_with_what_is_left() {
     gates.arrive(&server(), WORK, at(1));
     assert_eq!(gates.release(&server(), launch(1), Duration::from_secs(5), at(2)), Ok(vec![]));
     assert_eq!(gates.next_deadline(), Some(at(7)));
-    assert_eq!(gates.on_deadline(at(7)), [Action::Released { server: server(), incarnation: launch(1), left: 1 }]);
+    assert_eq!(gates.on_deadline(at(7)), [GateAction::Released { server: server(), incarnation: launch(1), left: 1 }]);
     assert_eq!(gates.next_deadline(), None);
 }
 
 #[test]
 fn an_unknown_launch_is_released_at_once() {
     let mut gates = Gates::default();
-    let released = Action::Released { server: server(), incarnation: launch(1), left: 0 };
+    let released = GateAction::Released { server: server(), incarnation: launch(1), left: 0 };
     assert_eq!(gates.release(&server(), launch(1), Duration::ZERO, at(1)), Ok(vec![]));
     assert_eq!(gates.release(&server(), launch(1), Duration::from_secs(1), at(1)), Ok(vec![released]));
 }
@@ -113,12 +113,12 @@ fn requests_of_an_earlier_launch_take_no_place_of_the_next() {
 fn the_end_of_a_use_is_told_once_it_has_lasted() {
     let mut gates = Gates::default();
     gates.open(&server(), launch(1), at(1));
-    assert_eq!(gates.arrive(&server(), WORK, at(1)).1, [Action::UseBegan(server(), launch(1))]);
+    assert_eq!(gates.arrive(&server(), WORK, at(1)).1, [GateAction::UseBegan(server(), launch(1))]);
     gates.finish(&server(), launch(1), AdmittedAs::Work, at(2));
     assert_eq!(gates.arrive(&server(), WORK, at(3)).1, [], "no second fact within the hysteresis");
     gates.finish(&server(), launch(1), AdmittedAs::Work, at(4));
     assert_eq!(gates.on_deadline(at(13)), []);
-    assert_eq!(gates.on_deadline(at(14)), [Action::UseEnded(server(), launch(1), at(4))]);
+    assert_eq!(gates.on_deadline(at(14)), [GateAction::UseEnded(server(), launch(1), at(4))]);
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn a_paused_launch_gets_nothing_until_it_answers_again() {
     gates.open(&server(), launch(1), at(1));
     gates.pause(&server(), launch(1), at(1));
     let (ticket, _) = waits(gates.arrive(&server(), WORK, at(1)));
-    assert!(gates.open(&server(), launch(1), at(1)).contains(&Action::Admit(ticket, launch(1))));
+    assert!(gates.open(&server(), launch(1), at(1)).contains(&GateAction::Admit(ticket, launch(1))));
 }
 
 #[test]
 fn the_demand_is_told_again_at_most_once_a_second_when_its_oldest_waiter_changes() {
     let mut gates = Gates::default();
-    let want = |since| Action::Want { server: server(), oldest: at(since), priority: 3 };
+    let want = |since| GateAction::Want { server: server(), oldest: at(since), priority: 3 };
     let arrival = Arrival { queue: 9, ..WORK };
     let (first, actions) = waits(gates.arrive(&server(), arrival, at(10)));
     assert_eq!(actions, [want(10)]);
@@ -144,7 +144,7 @@ fn the_demand_is_told_again_at_most_once_a_second_when_its_oldest_waiter_changes
     assert_eq!(gates.next_deadline(), Some(at(41)));
     assert_eq!(gates.on_deadline(at(41)), [want(30)]);
     assert_eq!(gates.next_deadline(), None);
-    assert_eq!(gates.leave(&server(), third, at(41)), [Action::Unwant(server())]);
+    assert_eq!(gates.leave(&server(), third, at(41)), [GateAction::Unwant(server())]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn who_waits_for_a_slot_of_a_launch_that_ends_wants_the_next_one() {
     gates.arrive(&server(), one, at(1));
     let (_, actions) = waits(gates.arrive(&server(), one, at(2)));
     assert_eq!(actions, []);
-    let want = Action::Want { server: server(), oldest: at(2), priority: 3 };
+    let want = GateAction::Want { server: server(), oldest: at(2), priority: 3 };
     assert_eq!(gates.close(&server(), launch(1), at(3)), [want]);
 }
 
@@ -171,8 +171,8 @@ fn clients_take_turns_and_each_is_served_in_its_order() {
     let mut ask = |last| waits(gates.arrive(&server(), from(last), at(1))).0;
     let [a1, a2, a3, b1, c1] = [ask(1), ask(1), ask(1), ask(2), ask(3)];
     let (light, _) = waits(gates.arrive(&server(), Arrival { works: false, ..from(1) }, at(1)));
-    let admitted = |actions: Vec<Action>| -> Vec<Ticket> {
-        let ticket = |action| if let Action::Admit(ticket, _) = action { Some(ticket) } else { None };
+    let admitted = |actions: Vec<GateAction>| -> Vec<Ticket> {
+        let ticket = |action| if let GateAction::Admit(ticket, _) = action { Some(ticket) } else { None };
         actions.into_iter().filter_map(ticket).collect()
     };
     assert_eq!(admitted(gates.open(&server(), launch(1), at(2))), [light, a1]);
@@ -188,9 +188,9 @@ fn requests_that_a_crash_has_lost_go_to_the_next_launch_one_at_a_time() {
     gates.open(&server(), launch(1), at(1));
     let tickets: Vec<Ticket> = (0..3).map(|_| waits(gates.arrive(&server(), lost, at(1))).0).collect();
     gates.close(&server(), launch(1), at(2));
-    let admit = |ticket: usize| Action::Admit(tickets[ticket], launch(2));
+    let admit = |ticket: usize| GateAction::Admit(tickets[ticket], launch(2));
     let actions = gates.open(&server(), launch(2), at(3));
-    assert_eq!(actions.iter().filter(|action| matches!(action, Action::Admit(..))).count(), 1);
+    assert_eq!(actions.iter().filter(|action| matches!(action, GateAction::Admit(..))).count(), 1);
     assert!(actions.contains(&admit(0)), "{actions:?}");
     assert!(matches!(gates.arrive(&server(), WORK, at(3)).0, Arrived::Admitted(..)), "the others go on");
     gates.finish(&server(), launch(2), AdmittedAs::Work, at(3));

@@ -5,29 +5,30 @@ use std::net::IpAddr;
 
 use llama_warden_events::{Incarnation, Uptime};
 
-use super::{Arrival, Ticket};
+use crate::gates::{Arrival, Ticket};
 
 /// Whose turn a request takes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum QueueClient {
+pub enum QueueClient {
     /// Over a unix socket: the daemon's user or root.
     #[default]
     Local,
+    /// By its address.
     Address(IpAddr),
     /// By the number of its key.
     Key(u64),
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Waiter {
-    pub(super) ticket: Ticket,
-    pub(super) since: Uptime,
-    pub(super) arrival: Arrival,
+pub(crate) struct Waiter {
+    pub(crate) ticket: Ticket,
+    pub(crate) since: Uptime,
+    pub(crate) arrival: Arrival,
 }
 
 /// The requests that wait for one server.
 #[derive(Debug, Default)]
-pub(super) struct WaitQueue {
+pub(crate) struct WaitQueue {
     /// Light requests take no slot, so none of them waits for a turn.
     light: VecDeque<Waiter>,
     /// Requests that were lost with a launch.
@@ -38,11 +39,11 @@ pub(super) struct WaitQueue {
 }
 
 impl WaitQueue {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.light.len() + self.replays.len() + self.work.values().map(VecDeque::len).sum::<usize>()
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter) {
+    pub(crate) fn push(&mut self, waiter: Waiter) {
         let Arrival { works, lost_with, client, .. } = waiter.arrival;
         match (works, lost_with) {
             (false, _) => self.light.push_back(waiter),
@@ -57,7 +58,7 @@ impl WaitQueue {
         }
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) {
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
         self.light.retain(|waiter| waiter.ticket != ticket);
         self.replays.retain(|waiter| waiter.ticket != ticket);
         self.work.values_mut().for_each(|queue| queue.retain(|waiter| waiter.ticket != ticket));
@@ -66,7 +67,7 @@ impl WaitQueue {
     }
 
     /// Takes everybody out.
-    pub(super) fn drain(&mut self) -> Vec<Ticket> {
+    pub(crate) fn drain(&mut self) -> Vec<Ticket> {
         let Self { light, replays, work, .. } = std::mem::take(self);
         let mut waiters: Vec<Waiter> = light.into_iter().chain(replays).chain(work.into_values().flatten()).collect();
         waiters.sort_by_key(|waiter| waiter.ticket);
@@ -74,28 +75,28 @@ impl WaitQueue {
     }
 
     /// Since when the one waits that has waited longest.
-    pub(super) fn oldest(&self) -> Option<Uptime> {
+    pub(crate) fn oldest(&self) -> Option<Uptime> {
         let fronts = self.work.values().filter_map(VecDeque::front);
         // A replay waits since its first arrival, and may have come after one that is younger.
         self.light.iter().chain(&self.replays).chain(fronts).map(|waiter| waiter.since).min()
     }
 
-    pub(super) fn pop_light(&mut self) -> Option<Waiter> {
+    pub(crate) fn pop_light(&mut self) -> Option<Waiter> {
         self.light.pop_front()
     }
 
     /// The next request that was lost with another launch than this.
-    pub(super) fn next_replay(&self, to: Incarnation) -> Option<Waiter> {
+    pub(crate) fn next_replay(&self, to: Incarnation) -> Option<Waiter> {
         self.replays.iter().find(|waiter| waiter.arrival.lost_with != Some(to)).copied()
     }
 
     /// The next request whose client's turn it is.
-    pub(super) fn next_work(&self) -> Option<Waiter> {
+    pub(crate) fn next_work(&self) -> Option<Waiter> {
         self.work.get(self.turns.front()?)?.front().copied()
     }
 
     /// Takes out the one that `next_work` gave; its client's next turn comes after those of the others.
-    pub(super) fn pop_work(&mut self) {
+    pub(crate) fn pop_work(&mut self) {
         let Some(client) = self.turns.pop_front() else { return };
         let Some(queue) = self.work.get_mut(&client) else { return };
         queue.pop_front();

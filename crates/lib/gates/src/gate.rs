@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 
-use super::queue::{WaitQueue, Waiter};
-use super::{Action, Arrival, TELL_AGAIN, Ticket};
+use crate::gates::{Arrival, GateAction, TELL_AGAIN, Ticket};
+use crate::queue::{WaitQueue, Waiter};
 
 /// Requests at work at a time before the number of slots is known.
 const UNKNOWN_SLOTS: u32 = 1;
 
 #[derive(Debug, Default)]
-pub(super) struct ServerGate {
+pub(crate) struct ServerGate {
     passage: Passage,
     /// Requests at work, and light ones, of the launch that the gate leads to.
     working: u32,
     light: u32,
     slots: Option<NonZeroU32>,
-    pub(super) concurrency: Option<NonZeroU32>,
-    pub(super) priority: i32,
+    pub(crate) concurrency: Option<NonZeroU32>,
+    pub(crate) priority: i32,
     queue: WaitQueue,
     /// A request that a crash has lost is at work, and whether it ends this launch too is not known yet.
     replaying: bool,
@@ -69,9 +69,11 @@ pub(crate) struct GateAdmission {
 
 /// A gate in numbers, for lists.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) in_flight: u32,
-    pub(crate) waiting: usize,
+pub struct GateStanding {
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub waiting: usize,
 }
 
 impl Passage {
@@ -85,7 +87,7 @@ impl Passage {
 
 impl ServerGate {
     /// Lets a request that has just come go, where it may.
-    pub(super) fn arrive(&mut self, arrival: &Arrival) -> Option<GateAdmission> {
+    pub(crate) fn arrive(&mut self, arrival: &Arrival) -> Option<GateAdmission> {
         // One that was lost takes its turn among its like.
         arrival.lost_with.is_none().then(|| self.admit(arrival.works)).flatten()
     }
@@ -108,29 +110,29 @@ impl ServerGate {
     }
 
     /// Whether its launch is ready, so that only a slot is waited for.
-    pub(super) const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         matches!(self.passage, Passage::Open(_))
     }
 
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    pub(super) fn wait(&mut self, ticket: Ticket, arrival: Arrival, since: Uptime) {
+    pub(crate) fn wait(&mut self, ticket: Ticket, arrival: Arrival, since: Uptime) {
         self.queue.push(Waiter { ticket, since, arrival });
     }
 
-    pub(super) fn forget(&mut self, ticket: Ticket) {
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
         self.queue.remove(ticket);
     }
 
-    pub(super) fn dismiss(&mut self) -> Vec<Ticket> {
+    pub(crate) fn dismiss(&mut self) -> Vec<Ticket> {
         self.told = None;
         self.queue.drain()
     }
 
     /// The next waiter that may go: light ones, those that a crash has lost one at a time, then the clients in turn.
-    pub(super) fn next_admission(&mut self) -> Option<(Ticket, GateAdmission)> {
+    pub(crate) fn next_admission(&mut self) -> Option<(Ticket, GateAdmission)> {
         let Passage::Open(incarnation) = self.passage else { return None };
         if let Some(waiter) = self.queue.pop_light() {
             return self.admit(false).map(|admission| (waiter.ticket, admission));
@@ -149,22 +151,22 @@ impl ServerGate {
     }
 
     /// The request that a crash had lost has its answer, or has ended.
-    pub(super) fn replay_ended(&mut self, incarnation: Incarnation) {
+    pub(crate) fn replay_ended(&mut self, incarnation: Incarnation) {
         if self.passage.incarnation() == Some(incarnation) {
             self.replaying = false;
         }
     }
 
     /// What has changed about the demand. Those that only wait for a slot of a ready launch demand nothing.
-    pub(super) fn demand(&mut self, server: &ServerId, now: Uptime) -> Option<Action> {
+    pub(crate) fn demand(&mut self, server: &ServerId, now: Uptime) -> Option<GateAction> {
         let Some(oldest) = self.demanded_since() else {
-            return self.told.take().map(|_| Action::Unwant(server.clone()));
+            return self.told.take().map(|_| GateAction::Unwant(server.clone()));
         };
         if self.told.is_some_and(|told| told.oldest == oldest || told.at + TELL_AGAIN > now) {
             return None;
         }
         self.told = Some(ToldDemand { oldest, at: now });
-        Some(Action::Want { server: server.clone(), oldest, priority: self.priority })
+        Some(GateAction::Want { server: server.clone(), oldest, priority: self.priority })
     }
 
     fn demanded_since(&self) -> Option<Uptime> {
@@ -172,7 +174,7 @@ impl ServerGate {
     }
 
     /// Whether the supervisor is to be told that nothing is in flight any more.
-    pub(super) fn finish(&mut self, incarnation: Incarnation, works: bool, now: Uptime, hysteresis: Duration) -> bool {
+    pub(crate) fn finish(&mut self, incarnation: Incarnation, works: bool, now: Uptime, hysteresis: Duration) -> bool {
         // One of an earlier launch is in no count any more.
         if self.passage.incarnation() != Some(incarnation) {
             return false;
@@ -194,7 +196,7 @@ impl ServerGate {
         self.working + self.light
     }
 
-    pub(super) fn open(&mut self, incarnation: Incarnation) {
+    pub(crate) fn open(&mut self, incarnation: Incarnation) {
         match self.passage {
             // The supervisor reopens these itself.
             Passage::Draining(to, _) | Passage::Released(to) if to == incarnation => {}
@@ -207,14 +209,14 @@ impl ServerGate {
         }
     }
 
-    pub(super) fn pause(&mut self, incarnation: Incarnation) {
+    pub(crate) fn pause(&mut self, incarnation: Incarnation) {
         if matches!(self.passage, Passage::Open(to) if to == incarnation) {
             self.passage = Passage::Paused(incarnation);
         }
     }
 
     /// How many requests are left in flight, where the supervisor waits to be told.
-    pub(super) fn close(&mut self, incarnation: Incarnation) -> Option<u32> {
+    pub(crate) fn close(&mut self, incarnation: Incarnation) -> Option<u32> {
         if self.passage.incarnation() != Some(incarnation) {
             return None;
         }
@@ -224,20 +226,20 @@ impl ServerGate {
     }
 
     /// When the use ended that a launch has at its end.
-    pub(super) fn use_ended(&mut self) -> Option<Uptime> {
+    pub(crate) fn use_ended(&mut self) -> Option<Uptime> {
         let Usage::Ending(at, _) = self.usage else { return None };
         self.usage = Usage::Idle;
         Some(at)
     }
 
-    pub(super) fn set_slots(&mut self, incarnation: Incarnation, slots: NonZeroU32) {
+    pub(crate) fn set_slots(&mut self, incarnation: Incarnation, slots: NonZeroU32) {
         if self.passage.incarnation() == Some(incarnation) {
             self.slots = Some(slots);
         }
     }
 
     /// Whether nothing is in flight; an error with how many are, where that is refused.
-    pub(super) fn release(&mut self, incarnation: Incarnation, drain: Duration, now: Uptime) -> Result<bool, u32> {
+    pub(crate) fn release(&mut self, incarnation: Incarnation, drain: Duration, now: Uptime) -> Result<bool, u32> {
         if self.passage.incarnation() != Some(incarnation) {
             return Ok(true);
         }
@@ -258,17 +260,17 @@ impl ServerGate {
         Ok(false)
     }
 
-    pub(super) fn reopen(&mut self, incarnation: Incarnation) {
+    pub(crate) fn reopen(&mut self, incarnation: Incarnation) {
         if matches!(self.passage, Passage::Draining(to, _) | Passage::Released(to) if to == incarnation) {
             self.passage = Passage::Open(incarnation);
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        Standing { in_flight: self.in_flight(), waiting: self.queue.len() }
+    pub(crate) fn standing(&self) -> GateStanding {
+        GateStanding { in_flight: self.in_flight(), waiting: self.queue.len() }
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Uptime> {
+    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         let drain = match self.passage {
             Passage::Draining(_, until) => until,
             _ => None,
@@ -283,7 +285,7 @@ impl ServerGate {
     }
 
     /// The launch whose time to drain is over, and what is left in flight.
-    pub(super) fn drained(&mut self, now: Uptime) -> Option<(Incarnation, u32)> {
+    pub(crate) fn drained(&mut self, now: Uptime) -> Option<(Incarnation, u32)> {
         let Passage::Draining(incarnation, Some(until)) = self.passage else { return None };
         if until > now {
             return None;
@@ -293,7 +295,7 @@ impl ServerGate {
     }
 
     /// The launch that is idle for long enough that it is told, and since when.
-    pub(super) fn idle_since(&mut self, now: Uptime) -> Option<(Incarnation, Uptime)> {
+    pub(crate) fn idle_since(&mut self, now: Uptime) -> Option<(Incarnation, Uptime)> {
         let Usage::Ending(at, told_at) = self.usage else { return None };
         if told_at > now {
             return None;

@@ -1,0 +1,15 @@
+//! The gates of the router: one per server, through which requests go to one launch of it.
+//!
+//! Pure: arrivals, launches, commands and the time go in, and [`GateAction`]s come out. The router is the shell that carries them out.
+//!
+//! * [`Gates`]: every gate, and what each input changes.
+//! * `gate`: one of them: the launch that it leads to, what is in flight there, and who waits.
+//! * `queue`: who waits, and whose turn it is.
+
+mod gate;
+mod gates;
+mod queue;
+
+pub use gate::GateStanding;
+pub use gates::{AdmittedAs, Arrival, Arrived, GateAction, Gates, Ticket};
+pub use queue::QueueClient;
