@@ -33,6 +33,7 @@ mod identity;
 mod import;
 mod inference;
 mod inheritance;
+mod kept_cache;
 mod launching;
 mod memory;
 mod metrics;

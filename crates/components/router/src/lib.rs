@@ -8,12 +8,14 @@
 //! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
+//! * `slots`: when the slots of a launch are saved and restored, and what is told of it; `keeping` asks the server and has the files.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
 
 mod answers;
 mod body;
 mod caller;
 mod component;
+mod keeping;
 mod listener;
 mod listing;
 mod names;
@@ -21,6 +23,7 @@ mod relay;
 mod routes;
 mod service;
 mod shared;
+mod slots;
 
 pub use component::{Router, RouterFailed};
 pub use listener::{RouterListener, RouterUnavailable};

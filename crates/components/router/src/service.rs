@@ -207,6 +207,14 @@ impl RouterService {
             body = body.edited(&named.spec.router.strip, &named.set());
         }
         let mut admitted = self.admit(asked, named, burden, None).await?;
+        // After the wait: what was restored meanwhile may be what it continues.
+        if let Some(keeper) = &self.shared.keeper
+            && named.spec.router.keeps_cache
+            && burden == Burden::Work
+            && facts.is_json
+        {
+            keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
+        }
         let waited = asked.begun.elapsed();
         let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
         let (mut was_repeated, mut crashes) = (false, 0);

@@ -21,8 +21,8 @@ pub use extra_route::{Access, ExtraRoute, ExtraRouteParameter, ExtraRouteSpec, R
 pub use memory_report::{GpuRoom, HostRoom, MachineMemory};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
-    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, UseReport, WarningReport,
-    base_url,
+    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, SlotsReport, StatusReport, UseReport,
+    WarningReport, base_url,
 };
 pub use request_report::RequestReport;
 pub use wire::{

@@ -9,7 +9,7 @@ pub mod multipart;
 mod scan;
 
 pub use edit::edited;
-pub use scan::Scanner;
+pub use scan::{Scanner, member};
 
 /// Members of a JSON object.
 type Members = serde_json::Map<String, serde_json::Value>;

@@ -224,10 +224,7 @@ impl Gates {
         drain: Duration,
         now: Uptime,
     ) -> Result<Vec<GateAction>, u32> {
-        let Some(gate) = self.gates.get_mut(server) else {
-            let released = GateAction::Released { server: server.clone(), incarnation, left: 0 };
-            return Ok(if drain.is_zero() { Vec::new() } else { vec![released] });
-        };
+        let gate = self.gates.entry(server.clone()).or_default();
         let is_idle = gate.release(incarnation, drain, now)?;
         let released = (is_idle && !drain.is_zero()).then(|| GateAction::Released {
             server: server.clone(),
