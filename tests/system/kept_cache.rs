@@ -29,6 +29,7 @@ impl Swapping {
         let router = sandbox.file("router.sock");
         let mut fleet = sandbox.fleet();
         fleet.section(&format!("[router]\nlisten = '{}'\nmax-loaded = 1\nkeep-cache = true\n{keys}", router.display()));
+        fleet.section("[restart]\ninitial-delay = '20ms'");
         fleet.server_with("a", script.clone(), "enabled = false");
         fleet.server_with("b", Script { slots: Some(SlotsScript::default()), ..script }, "enabled = false");
         change(&mut fleet);
@@ -126,13 +127,13 @@ fn a_conversation_goes_on_after_an_eviction_without_its_prompt_being_read_again(
 
 #[test]
 fn a_restore_that_fails_costs_one_restart_and_is_never_tried_again() {
-    sandbox(async |sandbox| {
-        for (restore, told) in [
-            (SlotAnswer::Refuse, "slot 0 cannot be restored: the server answers 400"),
-            (SlotAnswer::Abort, "slot 0 cannot be restored: the connection broke off"),
-            (SlotAnswer::Hang, "slot 0 cannot be restored: no answer within"),
-            (SlotAnswer::Empty, "slot 0 was not restored whole"),
-        ] {
+    for (restore, told) in [
+        (SlotAnswer::Refuse, "slot 0 cannot be restored: the server answers 400"),
+        (SlotAnswer::Abort, "slot 0 cannot be restored: the connection broke off"),
+        (SlotAnswer::Hang, "slot 0 cannot be restored: no answer within"),
+        (SlotAnswer::Empty, "slot 0 was not restored whole"),
+    ] {
+        sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", restoring(restore)).await;
             assert_eq!(swapping.there_and_back().await, 0, "{restore:?}: a process of its own answers");
             let because = swapping.becomes(SlotsState::Off).await;
@@ -141,19 +142,19 @@ fn a_restore_that_fails_costs_one_restart_and_is_never_tried_again() {
             swapping.has_files(0).await;
             assert_eq!(swapping.there_and_back().await, 0);
             assert_eq!(swapping.counts(["LaunchBegan", "SlotsSaved", "SlotsLost"]).await, [4, 1, 1], "{restore:?}");
-        }
-    });
+        });
+    }
 }
 
 #[test]
 fn a_save_that_fails_delays_the_stop_a_little_and_is_never_tried_again() {
-    sandbox(async |sandbox| {
-        for (save, told) in [
-            (SlotAnswer::Refuse, "a slot cannot be saved: the server answers 400"),
-            (SlotAnswer::Abort, "a slot cannot be saved: the connection broke off"),
-            (SlotAnswer::Hang, "a slot cannot be saved: no answer within"),
-            (SlotAnswer::Pretend, "a slot was not saved whole: the file has 5000 bytes of 10000"),
-        ] {
+    for (save, told) in [
+        (SlotAnswer::Refuse, "a slot cannot be saved: the server answers 400"),
+        (SlotAnswer::Abort, "a slot cannot be saved: the connection broke off"),
+        (SlotAnswer::Hang, "a slot cannot be saved: no answer within"),
+        (SlotAnswer::Pretend, "a slot was not saved whole: the file has 5000 bytes of 10000"),
+    ] {
+        sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", saving(save)).await;
             assert_eq!(swapping.there_and_back().await, 0, "{save:?}");
             let because = swapping.becomes(SlotsState::Off).await;
@@ -161,24 +162,24 @@ fn a_save_that_fails_delays_the_stop_a_little_and_is_never_tried_again() {
             swapping.has_files(0).await;
             assert_eq!(swapping.there_and_back().await, 0);
             assert_eq!(swapping.counts(["SlotsSaved", "SlotsRestored", "SlotsLost"]).await, [0, 0, 1], "{save:?}");
-        }
-    });
+        });
+    }
 }
 
 #[test]
 fn slots_that_hold_little_are_not_saved_and_it_is_no_failure() {
-    sandbox(async |sandbox| {
-        for slots in [
-            saving(SlotAnswer::Empty),
-            SlotsScript { prompt_tokens: 200, ..SlotsScript::default() },
-            SlotsScript { is_sleeping: true, ..SlotsScript::default() },
-        ] {
+    for slots in [
+        saving(SlotAnswer::Empty),
+        SlotsScript { prompt_tokens: 200, ..SlotsScript::default() },
+        SlotsScript { is_sleeping: true, ..SlotsScript::default() },
+    ] {
+        sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", slots.clone()).await;
             assert_eq!(swapping.there_and_back().await, 0);
             assert_eq!(swapping.counts(["SlotsSaved", "SlotsLost", "LaunchBegan"]).await, [0, 0, 2], "{slots:?}");
             swapping.has_files(0).await;
-        }
-    });
+        });
+    }
 }
 
 #[test]
@@ -197,29 +198,29 @@ fn a_build_that_restores_and_computes_everything_again_is_found_out_by_its_first
 
 #[test]
 fn files_are_not_used_after_a_change_of_the_model_or_of_themselves() {
-    sandbox(async |sandbox| {
-        let changes: [(&dyn Fn(&Swapping), &str); 3] = [
-            (
-                &|swapping| {
-                    let model = swapping.fleet.model("a");
-                    let bytes = fs::read(&model).expect("is there");
-                    fs::write(&model, bytes).expect("writable");
-                },
-                "the executable, the model or the arguments have changed",
-            ),
-            (
-                &|swapping| {
-                    let file = fs::File::options().write(true).open(&swapping.files()[0]).expect("is there");
-                    file.set_len(5000).expect("can be cut");
-                },
-                "the file has 5000 bytes of 10000",
-            ),
-            (
-                &|swapping| fs::write(&swapping.files()[0], [1; 10_000]).expect("writable"),
-                "the content of the file has changed",
-            ),
-        ];
-        for (change, told) in changes {
+    let changes: [(&dyn Fn(&Swapping), &str); 3] = [
+        (
+            &|swapping| {
+                let model = swapping.fleet.model("a");
+                let bytes = fs::read(&model).expect("is there");
+                fs::write(&model, bytes).expect("writable");
+            },
+            "the executable, the model or the arguments have changed",
+        ),
+        (
+            &|swapping| {
+                let file = fs::File::options().write(true).open(&swapping.files()[0]).expect("is there");
+                file.set_len(5000).expect("can be cut");
+            },
+            "the file has 5000 bytes of 10000",
+        ),
+        (
+            &|swapping| fs::write(&swapping.files()[0], [1; 10_000]).expect("writable"),
+            "the content of the file has changed",
+        ),
+    ];
+    for (change, told) in changes {
+        sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", SlotsScript::default()).await;
             swapping.ask("a").await;
             swapping.ask("b").await;
@@ -231,8 +232,8 @@ fn files_are_not_used_after_a_change_of_the_model_or_of_themselves() {
             // It is no fault of the build.
             swapping.ask("b").await;
             swapping.becomes(SlotsState::Saved).await;
-        }
-    });
+        });
+    }
 }
 
 #[test]
@@ -276,7 +277,9 @@ fn files_stay_within_their_size_and_leftovers_are_deleted() {
         let mut swapping = Swapping::begin_with(sandbox, "keep-cache-size = '9KiB'", script, |fleet| {
             let folder = fleet.state_dir().join("slots/gone");
             fs::create_dir_all(&folder).expect("makable");
+            // As an earlier run has left it.
             fs::set_permissions(fleet.state_dir(), fs::Permissions::from_mode(0o700)).expect("ours");
+            fs::write(fleet.state_dir().join("daemon.lock"), b"").expect("writable");
             left = folder.join("1-0.bin");
             fs::write(&left, b"an earlier conversation").expect("writable");
         })

@@ -22,7 +22,6 @@ use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
 use llama_warden_slot_cache::clear;
 use llama_warden_state::Snapshot;
-use llama_warden_support::blocking;
 use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -98,9 +97,11 @@ impl Router {
         Self { clients, ..self }
     }
 
-    /// With a folder that has one for the slots of each server, for those whose cache is kept.
+    /// With a folder that has one for the slots of each server, for those whose cache is kept. What an earlier run has left there is
+    /// deleted, whether or not it is kept from now on: the files are conversations.
     #[must_use]
     pub fn keeping_slots_in(self, slot_folders: PathBuf) -> Self {
+        clear(&slot_folders, &[]);
         Self { slot_folders: Some(slot_folders), ..self }
     }
 
@@ -155,10 +156,6 @@ impl Component for Router {
     type Error = RouterFailed;
 
     async fn run(mut self, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        // What an earlier run has left are conversations, whether or not they are kept from now on.
-        if let Some(folders) = self.slot_folders.clone() {
-            let _ = blocking(move || clear(&folders, &[])).await;
-        }
         let Some(place) = self.listener.take_place() else {
             release_all(ports).await;
             return Ok(());
