@@ -9,6 +9,7 @@ mod dist;
 mod eras;
 mod failures;
 mod fleet;
+mod kept_cache;
 mod kubernetes;
 mod monitoring;
 mod outliving;
