@@ -93,8 +93,9 @@ const TABLE: &str = "
     top: connect terminal daemon events state support api-types client + component-kit
     doctor: connect builds terminal daemon dialects procfs memory config client
     import:
-    cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
-        detectors dialects launcher readiness terminator hooks telemetry event-log keys tiny-gguf
+    plugin-commands: builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
+    cli: connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
+        detectors dialects launcher event-log keys tiny-gguf telemetry
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf test-parts
