@@ -52,7 +52,8 @@ const TABLE: &str = "
     located-toml:
     config-source: located-toml support
     fleet: events support
-    config: events located-toml config-source fleet support
+    config-file: events located-toml config-source fleet
+    config: events located-toml config-source config-file fleet support
     plugin-files: events support
     dialects: events support config plugin-files
     detectors: events requests plugin-files
