@@ -286,6 +286,7 @@ impl RouterService {
             concurrency: router.concurrency,
             queue: router.queue,
             priority: router.priority,
+            ttl: router.ttl,
             client: asked.client,
             lost_with,
         };
