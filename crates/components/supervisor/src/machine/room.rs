@@ -270,7 +270,7 @@ impl SupervisorMachine {
         let own = self.demands.get(server).map(|demand| demand.oldest);
         let stays = state.stays_until(own);
         match own {
-            Some(own) if own < waits_since => stays.max(state.patience_ends()),
+            Some(own) if own < waits_since => stays.max(state.patience_ends(own)),
             _ => stays,
         }
     }

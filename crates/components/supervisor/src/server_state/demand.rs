@@ -131,13 +131,15 @@ impl ServerState {
     pub(crate) fn stays_until(&self, waits_since: Option<Uptime>) -> Uptime {
         let load = self.load_times.first().copied().unwrap_or_default();
         let least = self.ready_at + load.clamp(SHORTEST_STAY, LONGEST_STAY);
-        let is_served = waits_since.is_none_or(|since| since > self.ready_at);
-        if is_served { least } else { self.patience_ends() }
+        match waits_since {
+            Some(since) if since <= self.ready_at => self.patience_ends(since),
+            _ => least,
+        }
     }
 
-    /// Until when requests that have waited longer than those for another server keep it.
-    pub(crate) fn patience_ends(&self) -> Uptime {
-        self.ready_at + LONGEST_STAY
+    /// Until when requests of which the oldest waits since then, longer than those for another server, keep it.
+    pub(crate) fn patience_ends(&self, since: Uptime) -> Uptime {
+        self.ready_at.max(since) + LONGEST_STAY
     }
 
     /// What its eviction costs: its load time, less the longer it is idle. `weights` is the size of its model in bytes.
