@@ -10,13 +10,13 @@
 
 use std::time::Duration;
 
+use llama_warden_backoff::{Backoff, FaultyFile};
 use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, LeftFailure, Seq, ServerId, StopReason, Uptime,
 };
 use llama_warden_room::ReservationStage;
 
-use crate::action::{Actions, FaultyFile, SupervisorAction};
-use crate::backoff::Backoff;
+use crate::action::{Actions, SupervisorAction};
 use crate::policy::ServerPolicy;
 
 mod commands;

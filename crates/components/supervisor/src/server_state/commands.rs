@@ -3,11 +3,11 @@
 //! `id` is the command to answer. It is `None` for the start of the daemon, a change of the configuration, and a shutdown,
 //! which are answered for the whole fleet.
 
+use llama_warden_backoff::Backoff;
 use llama_warden_events::{CommandOutcome, Event, Incarnation, RefusalReason, Seq, StopReason};
 
 use super::{Goal, LaunchState, PendingCommand, ServerState, StartReason, StopRequest};
 use crate::action::{Actions, SupervisorAction};
-use crate::backoff::Backoff;
 
 impl ServerState {
     /// Requests that the server runs. Joins the launch under way, unless that one is ending.

@@ -9,7 +9,12 @@ use super::*;
 /// What happens to one of a few servers. Numbers of requests and launches wrap around.
 #[derive(Debug, Clone)]
 enum Happening {
-    Arrive { works: bool, ttl: Option<u64>, concurrency: Option<u32>, lost: bool },
+    Arrive {
+        works: bool,
+        ttl: Option<u64>,
+        concurrency: Option<u32>,
+        lost: bool,
+    },
     Leave(usize),
     Finish(usize),
     AnswerBegan,
