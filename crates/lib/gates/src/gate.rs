@@ -6,7 +6,7 @@ use std::time::Duration;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 
 use crate::gates::{Arrival, GateAction, TELL_AGAIN, Ticket};
-use crate::pace::WorkPace;
+use crate::pace::{LoadPace, WorkPace};
 use crate::queue::{WaitQueue, Waiter};
 
 /// Requests at work at a time before the number of slots is known.
@@ -30,6 +30,7 @@ pub(crate) struct ServerGate {
     patience: Duration,
     queue: WaitQueue,
     pace: WorkPace,
+    loads: LoadPace,
     /// A request that a crash has lost is at work, and whether it ends this launch too is not known yet.
     replaying: bool,
     told: Option<ToldDemand>,
@@ -195,6 +196,13 @@ impl ServerGate {
         Some(GateAction::Want { server: server.clone(), oldest, priority: self.priority })
     }
 
+    /// Has those that wait told again.
+    pub(crate) fn forget_told(&mut self) {
+        if self.waiting() > 0 {
+            self.told = None;
+        }
+    }
+
     /// When the supervisor is to be told who waits longest, where it does not know. Those that wait for a slot of a ready launch launch
     /// nothing; they are told so that requests for other servers which came later do not go first. Most of them go within a moment, of
     /// which nobody hears.
@@ -245,10 +253,13 @@ impl ServerGate {
         }
     }
 
-    pub(crate) fn pause(&mut self, incarnation: Incarnation) {
-        if matches!(self.passage, Passage::Open(to) if to == incarnation) {
+    /// Whether it was open.
+    pub(crate) fn pause(&mut self, incarnation: Incarnation) -> bool {
+        let was_open = matches!(self.passage, Passage::Open(to) if to == incarnation);
+        if was_open {
             self.passage = Passage::Paused(incarnation);
         }
+        was_open
     }
 
     /// Whether it was paused, and is open again.
@@ -314,6 +325,15 @@ impl ServerGate {
     /// A request has worked for so long.
     pub(crate) fn note_work(&mut self, took: Duration) {
         self.pace.note(took);
+    }
+
+    /// A launch took so long to become ready.
+    pub(crate) fn note_load(&mut self, took: Duration) {
+        self.loads.note(took);
+    }
+
+    pub(crate) fn expected_load(&self) -> Option<Duration> {
+        self.loads.median()
     }
 
     /// How long a request that comes now waits for its turn, by how long earlier ones worked. `None` before the first.

@@ -55,6 +55,8 @@ pub enum GateAction {
     },
     /// Tell it that none do.
     Unwant(ServerId),
+    /// Ask health for a look at a launch, and resume it once that is well.
+    Look(ServerId, Incarnation),
     /// Publish `ServerReleased`.
     Released {
         /// The server whose gate is closed.
@@ -199,6 +201,22 @@ impl Gates {
         })
     }
 
+    /// A launch that is ready has answered as if it were not: nothing goes to it before health has looked.
+    pub fn doubt(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<GateAction> {
+        self.change(server, |gate| {
+            let look = gate.pause(incarnation).then(|| GateAction::Look(server.clone(), incarnation));
+            look.into_iter().chain(gate.demand(server, now)).collect()
+        })
+    }
+
+    /// The supervisor has decided about a launch otherwise than those that wait may think: it is told of them again.
+    pub fn tell_again(&mut self, server: &ServerId, now: Uptime) -> Vec<GateAction> {
+        self.change(server, |gate| {
+            gate.forget_told();
+            gate.demand(server, now).into_iter().collect()
+        })
+    }
+
     /// A launch that was paused answers.
     pub fn resume(&mut self, server: &ServerId, incarnation: Incarnation, now: Uptime) -> Vec<GateAction> {
         self.change(server, |gate| if gate.resume(incarnation) { Self::step(server, gate, now) } else { Vec::new() })
@@ -280,6 +298,16 @@ impl Gates {
         if let Some(gate) = self.gates.get_mut(server) {
             gate.note_work(took);
         }
+    }
+
+    /// A launch of a server became ready after so long.
+    pub fn note_load(&mut self, server: &ServerId, took: Duration) {
+        self.change_or_new(server, |gate| gate.note_load(took));
+    }
+
+    /// How long a launch of a server takes to become ready, as the latest ones did; `None` before the first.
+    pub fn expected_load(&self, server: &ServerId) -> Option<Duration> {
+        self.gates.get(server).and_then(ServerGate::expected_load)
     }
 
     /// How long a request that comes now waits for its turn once the server is ready; `None` where none has worked yet.

@@ -20,6 +20,8 @@ enum Happening {
     AnswerBegan,
     Spawn,
     Pause,
+    Doubt,
+    TellAgain,
     Resume,
     Close,
     Slots(u32),
@@ -43,6 +45,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(AnswerBegan),
         3 => Just(Spawn),
         1 => Just(Pause),
+        1 => Just(Doubt),
+        1 => Just(TellAgain),
         1 => Just(Resume),
         1 => Just(Close),
         1 => (1_u32..4).prop_map(Slots),
@@ -81,6 +85,7 @@ impl Played {
                 }
                 GateAction::Unwant(server) => assert!(self.wanted.remove(&server).is_some(), "never told"),
                 GateAction::Released { .. }
+                | GateAction::Look(..)
                 | GateAction::UseBegan(..)
                 | GateAction::UseEnded(..)
                 | GateAction::Rearm => {}
@@ -128,6 +133,11 @@ impl Played {
                 self.gates.open(server, incarnation.next(), now)
             }
             Happening::Pause => self.gates.pause(server, incarnation, now),
+            Happening::Doubt => self.gates.doubt(server, incarnation, now),
+            Happening::TellAgain => {
+                self.wanted.remove(server);
+                self.gates.tell_again(server, now)
+            }
             Happening::Resume => self.gates.resume(server, incarnation, now),
             Happening::Close => self.gates.close(server, incarnation, now),
             Happening::Slots(slots) => {

@@ -203,6 +203,25 @@ fn who_is_dismissed_is_demand_no_more() {
 }
 
 #[test]
+fn a_launch_that_is_doubted_is_looked_at_once_and_takes_nothing_before() {
+    let mut gates = Gates::default();
+    gates.open(&server(), launch(1), at(1));
+    assert_eq!(gates.doubt(&server(), launch(1), at(1)), [GateAction::Look(server(), launch(1))]);
+    assert_eq!(gates.doubt(&server(), launch(1), at(1)), [], "the look is under way");
+    let (ticket, _) = waits(gates.arrive(&server(), WORK, at(1)));
+    assert!(gates.resume(&server(), launch(1), at(2)).contains(&GateAction::Admit(ticket, launch(1))));
+}
+
+#[test]
+fn a_decision_of_the_supervisor_has_it_told_again_who_waits() {
+    let mut gates = Gates::default();
+    assert_eq!(gates.tell_again(&server(), at(1)), []);
+    let want = GateAction::Want { server: server(), oldest: at(1), priority: 3 };
+    let (_, told) = waits(gates.arrive(&server(), WORK, at(1)));
+    assert_eq!((told, gates.tell_again(&server(), at(1))), (vec![want.clone()], vec![want]));
+}
+
+#[test]
 fn a_paused_launch_that_answers_again_takes_requests_and_another_one_does_not() {
     let mut gates = Gates::default();
     gates.open(&server(), launch(1), at(1));
