@@ -65,6 +65,7 @@ pub(crate) struct Permit {
     server: ServerId,
     incarnation: Incarnation,
     admitted_as: AdmittedAs,
+    since: Uptime,
     /// Its answer has begun.
     began: bool,
     _in_flight: Counted,
@@ -92,7 +93,12 @@ impl Drop for Permit {
             AdmittedAs::Replay if self.began => AdmittedAs::Work,
             other => other,
         };
-        self.shared.act(|gates, now| gates.finish(&self.server, self.incarnation, admitted_as, now));
+        self.shared.act(|gates, now| {
+            if admitted_as != AdmittedAs::Light {
+                gates.note_work(&self.server, now.since(self.since));
+            }
+            gates.finish(&self.server, self.incarnation, admitted_as, now)
+        });
     }
 }
 
@@ -159,6 +165,21 @@ impl Shared {
 
     pub(crate) fn set_directory(&self, directory: Directory) {
         lock(&self.state).directory = Arc::new(directory);
+    }
+
+    /// A launch of a server became ready after so long.
+    pub(crate) fn note_load(&self, server: &ServerId, took: Duration) {
+        lock(&self.state).gates.note_load(server, took);
+    }
+
+    /// How long a launch of a server loads, and how long a request waits for its turn, as far as that is known.
+    pub(crate) fn paces(&self, server: &ServerId) -> (Option<Duration>, Option<Duration>) {
+        let gates = &lock(&self.state).gates;
+        (gates.expected_load(server), gates.expected_turn(server))
+    }
+
+    pub(crate) fn now(&self) -> Uptime {
+        self.clock.now()
     }
 
     pub(crate) fn standing(&self, server: &ServerId) -> GateStanding {
@@ -304,7 +325,7 @@ impl Shared {
 
     fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, admitted_as: AdmittedAs) -> Permit {
         let in_flight = self.traffic.server(server).begin();
-        let (shared, server) = (self.clone(), server.clone());
-        Permit { shared, server, incarnation, admitted_as, began: false, _in_flight: in_flight }
+        let (shared, server, since) = (self.clone(), server.clone(), self.clock.now());
+        Permit { shared, server, incarnation, admitted_as, since, began: false, _in_flight: in_flight }
     }
 }
