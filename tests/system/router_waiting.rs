@@ -224,7 +224,9 @@ fn a_request_that_waits_for_a_slot_is_served_before_a_younger_one_for_another_se
                 send(plain("b", 1), &router).await
             }
         );
-        [first, second, other].map(|answer| drop(answer.expect(200)));
+        for answer in [first, second, other] {
+            answer.expect(200);
+        }
         assert_eq!(daemon.count("a", "LaunchBegan").await, 1, "its second request did not wait for a second load");
     });
 }

@@ -14,8 +14,8 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, EvictionCause, FailureReason, HealthCommand, Incarnation, ReadyVia, RefusalReason, Refused, RouteCommand,
-    ServerId, StopReason, SuperviseCommand, Uptime,
+    Event, EvictionCause, HealthCommand, Incarnation, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId,
+    StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
@@ -228,10 +228,8 @@ impl Worker for RouterWorker {
                             self.shared.act(|gates, now| gates.resume(server, incarnation, now));
                         }
                     }
-                    // It may be for want of room, which the answer to the demand tells.
-                    Event::ServerFailed { reason: FailureReason::Refused, .. } => {
-                        self.shared.act(|gates, now| gates.tell_again(server, now));
-                    }
+                    // Whether another launch follows, the answer to the demand tells.
+                    Event::ServerFailed { .. } => self.shared.act(|gates, now| gates.tell_again(server, now)),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
@@ -333,8 +331,10 @@ impl RouterWorker {
                 Transition::ReadyLost => {
                     self.shared.act(|gates, now| gates.pause(&server, incarnation, now));
                 }
-                Transition::StopBegan(_) | Transition::Failed(_) | Transition::Ended { .. } => {
+                Transition::StopBegan(_) | Transition::Failed(_) => self.shared.close(&server, incarnation),
+                Transition::Ended { .. } => {
                     self.shared.close(&server, incarnation);
+                    self.shared.act(|gates, now| gates.tell_again(&server, now));
                 }
                 Transition::Removed => {
                     let fault = Fault::new(RouteFaultCode::ModelNotFound, format!("`{server}` is configured no more"));
