@@ -57,7 +57,7 @@ mod tests {
             (Phase::Loading { progress: Some(0.25) }, None, Some(seconds(30))),
             (Phase::Loading { progress: Some(0.25) }, load, Some(seconds(20))),
             (Phase::Loading { progress: None }, None, None),
-            (backing_off.clone(), load, Some(seconds(37))),
+            (backing_off, load, Some(seconds(37))),
             (backing_off, None, Some(seconds(7))),
             (Phase::Idle, load, load),
         ] {
@@ -69,7 +69,7 @@ mod tests {
                 spawned: at(90),
                 age: Duration::ZERO,
             };
-            let record = ServerRecord { phase: phase.clone(), process: Some(process), ..ServerRecord::default() };
+            let record = ServerRecord { phase, process: Some(process), ..ServerRecord::default() };
             assert_eq!(until_ready(&record, load, at(100)), expected, "{phase:?} {load:?}");
         }
     }
