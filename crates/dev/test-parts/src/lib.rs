@@ -1,6 +1,7 @@
 //! Shared by chores, tests and benchmarks: the paths of the checkout, and the programs of others that the tests need: a real
 //! llama-server of any year, Prometheus, a browser, and those that judge what `config` ships.
 
+pub mod api_clients;
 pub mod browser;
 mod build_log;
 pub mod cargo;
