@@ -11,6 +11,7 @@ pub mod llama_server;
 mod parts;
 pub mod paths;
 pub mod prometheus;
+pub mod proxies;
 pub mod python;
 mod sdist;
 pub mod shell;
