@@ -88,8 +88,10 @@ impl Chaos {
         let end = Instant::now() + time;
         while Instant::now() < end && lock(&seen.violations).is_empty() {
             self.act().await;
-            // The pause is part of the randomness, not a wait for something.
-            sleep(Duration::from_millis(self.rng.u64(20..400))).await;
+            // The pause is part of the randomness, not a wait for something. A server makes room only after it was ready for five
+            // seconds, for which some pauses are long.
+            let pause = if self.rng.u8(..20) == 0 { 5_000..7_000 } else { 20..400 };
+            sleep(Duration::from_millis(self.rng.u64(pause))).await;
         }
         is_over.store(true, Ordering::Relaxed);
         for client in clients {
