@@ -7,6 +7,7 @@
 
 mod adoption;
 mod canary;
+mod chaos;
 mod clocks;
 mod command_line;
 mod completion;
