@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
 use llama_warden_fleet::{
-    Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress, is_host_name,
+    Confirm, InvalidPeerUrl, ListenAddress, ListenerPolicy, OnTimeout, PeerUrl, Progress, RestartPolicy, RouterAddress,
+    is_host_name,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -268,6 +269,20 @@ parsed!(ListenAddress, "HOST:PORT such as \"127.0.0.1:9888\", or \"\" for the un
 parsed!(RouterAddress, "HOST:PORT such as \"127.0.0.1:8080\", a path ending in .sock, or \"\" for off", |_: &mut _| {
     json_schema!({ "type": "string", "examples": ["127.0.0.1:8080", "/run/llama-warden/router.sock", ""] })
 });
+
+impl ConfigValue for PeerUrl {
+    const EXPECTED: &'static str = "a string such as \"http://gpu2:9888\"";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        // The text is not repeated: it may have a password in it.
+        text.parse().or_else(|error: InvalidPeerUrl| reader.refuse(node, error, error.help()).ok_or(error)).ok()
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[hH][tT][tT][pP]://[^/?#@]+/?$", "examples": ["http://gpu2:9888"] })
+    }
+}
 
 /// Declares a closed set of words.
 macro_rules! words {
