@@ -14,6 +14,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use crate::reader::{ConfigValue, ValueReader};
 use crate::toml_tree::{TomlData, TomlNode};
 use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
+use llama_warden_located_toml::ConfigProblem;
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -275,8 +276,14 @@ impl ConfigValue for PeerUrl {
 
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
+        let error: InvalidPeerUrl = match text.parse() {
+            Ok(url) => return Some(url),
+            Err(error) => error,
+        };
         // The text is not repeated: it may have a password in it.
-        text.parse().or_else(|error: InvalidPeerUrl| reader.refuse(node, error, error.help()).ok_or(error)).ok()
+        let problem = ConfigProblem::error(&node.location, format!("`{}` {error}", node.path), error.help());
+        reader.problems.push(if text.contains('@') { problem.without_excerpt() } else { problem });
+        None
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
