@@ -26,7 +26,7 @@ async fn listener() -> (TcpListener, String) {
 /// Answers every request with this, for as long as the test runs.
 async fn answering(body: &'static str) -> String {
     let (listener, url) = listener().await;
-    tokio::task::spawn_local(async move {
+    tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 4096];
             // A client that is gone needs no answer.
@@ -182,6 +182,7 @@ fn the_targets_of_all_machines_are_named_and_stay_while_one_is_down() {
         let of_peer = format!("\"gpu2\" \"127.0.0.1:{}\"", fleet.port("b"));
         assert_eq!(targets("/api/v1/sd").await, [own.clone()]);
         assert_eq!(targets("/api/v1/sd?all=1").await, [own.clone(), of_peer.clone()]);
+        assert_eq!(reason(&all(&daemon).await, "gpu2"), None);
         gpu2.signal(Signal::SIGKILL);
         gpu2.exit().await;
         eventually("the daemon is seen to be gone", WAIT_LIMIT, async || {
