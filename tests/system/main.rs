@@ -43,6 +43,7 @@ mod on_demand;
 mod options;
 mod out_of_memory;
 mod output;
+mod peers;
 mod pipes_in_the_way;
 mod process_one;
 mod profiles;
