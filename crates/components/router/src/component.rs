@@ -12,11 +12,13 @@ use http_body_util::{BodyExt, Limited};
 use llama_warden_bus::{
     Bus, BusClosed, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, LaunchChange, LaunchReadiness, LaunchTracker, Ports, Transition, Worker, next_task};
+use llama_warden_component::{
+    Component, LaunchChange, LaunchReadiness, LaunchTracker, Ports, Transition, Worker, next_task,
+};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, EvictionCause, Incarnation, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand,
-    Uptime,
+    Event, EvictionCause, HealthCommand, Incarnation, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId,
+    StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
@@ -49,6 +51,9 @@ const LIMITS: ServeLimits = ServeLimits {
 
 /// Time before KILL for a server whose slots could not be restored: no request has reached it.
 const SPOILT_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a launch that nobody checks gets no request after it has answered as if it were not ready.
+const UNCHECKED: Duration = Duration::from_secs(1);
 
 /// Longest wait for the number of slots.
 const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -150,7 +155,8 @@ impl Router {
 
 impl Component for Router {
     const NAME: &'static str = "router";
-    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<SuperviseCommand>(), CommandSetId::of::<HealthCommand>()];
 
     type Command = RouteCommand;
     type Error = RouterFailed;
@@ -209,6 +215,10 @@ pub(crate) enum TaskResult {
     Slots(ServerId, Incarnation, Option<NonZeroU32>),
     /// The supervisor's answer to the demand for a server.
     Wanted(ServerId, Result<(), Refused>),
+    /// Health checks a launch; an event tells what it finds.
+    Checked,
+    /// Health does not check a launch.
+    Unchecked(ServerId, Incarnation),
 }
 
 /// Wakes the component, like events.
@@ -246,6 +256,17 @@ impl Worker for RouterWorker {
                     }
                     Event::StopBegan { reason: StopReason::Idle, .. } => self.evicted(server, EvictedFor::Idle),
                     Event::StopBegan { reason: StopReason::Unloaded, .. } => self.evicted(server, EvictedFor::Unload),
+                    Event::ReadyReached { via, startup_seconds } if *via != ReadyVia::Adopted => {
+                        let took = Duration::try_from_secs_f64(*startup_seconds).unwrap_or_default();
+                        self.shared.note_load(server, took);
+                    }
+                    Event::HealthProbed { ok: true, .. } => {
+                        if let Some(incarnation) = envelope.incarnation {
+                            self.shared.act(|gates, now| gates.resume(server, incarnation, now));
+                        }
+                    }
+                    // Whether another launch follows, the answer to the demand tells.
+                    Event::ServerFailed { .. } => self.shared.act(|gates, now| gates.tell_again(server, now)),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
@@ -285,7 +306,9 @@ impl Worker for RouterWorker {
                 // With a time to drain, the event says when it is released.
                 match &mut self.slots {
                     Some(slots) if drain.is_zero() => {
-                        slots.save((&server, incarnation), AfterSave::Answer(Box::new(accept)), &mut self.tasks).await?;
+                        slots
+                            .save((&server, incarnation), AfterSave::Answer(Box::new(accept)), &mut self.tasks)
+                            .await?;
                     }
                     _ => accept(),
                 }
@@ -380,6 +403,7 @@ impl RouterWorker {
                     if let Some(slots) = &mut self.slots {
                         slots.on_ended(&server, incarnation);
                     }
+                    self.shared.act(|gates, now| gates.tell_again(&server, now));
                 }
                 Transition::Removed => {
                     if let Some(slots) = &self.slots {
@@ -458,7 +482,13 @@ impl RouterWorker {
                 self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
-            TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) | TaskResult::Replaced => {}
+            TaskResult::Unchecked(server, incarnation) => {
+                self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
+            }
+            TaskResult::Slots(_, _, None)
+            | TaskResult::Checked
+            | TaskResult::Wanted(_, Ok(()))
+            | TaskResult::Replaced => {}
         }
         Ok(())
     }
@@ -489,6 +519,17 @@ impl RouterWorker {
             GateAction::Unwant(server) => {
                 // Refused where the server is gone, and then nobody is interested.
                 drop(self.commands.post(SuperviseCommand::UnwantServer { server }));
+                return Ok(());
+            }
+            GateAction::Look(server, incarnation) => {
+                let reply = self.commands.post(HealthCommand::CheckServer { server: server.clone(), incarnation });
+                self.tasks.spawn(async move {
+                    if reply.await.is_ok() {
+                        return TaskResult::Checked;
+                    }
+                    tokio::time::sleep(UNCHECKED).await;
+                    TaskResult::Unchecked(server, incarnation)
+                });
                 return Ok(());
             }
             GateAction::Released { server, incarnation, left } => {
@@ -527,6 +568,10 @@ fn refusal(server: &ServerId, refused: &Refused) -> Fault {
         RefusalReason::StoppedByHand => stopped(server),
         RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
             Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
+        }
+        RefusalReason::NoMemory => {
+            let message = format!("`{server}` cannot be started: {}", refused.detail);
+            Fault::new(RouteFaultCode::NoMemory, message)
         }
         _ => failed(server, &refused.detail),
     }

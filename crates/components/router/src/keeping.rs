@@ -11,8 +11,8 @@ use std::time::Duration;
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{AskError, Question, Target, ask};
 use llama_warden_slot_cache::{
-    LaunchFingerprint, LaunchIdentity, PromptText, Proof, RestoreAnswer, SaveAnswer, SavedLaunch, SavedSlot, SlotStore,
-    Turn, TurnTokens, WrittenSlot, clear, judge, refused_before, remove,
+    AnsweredTurn, LaunchFingerprint, LaunchIdentity, PromptText, Proof, RestoreAnswer, SaveAnswer, SavedLaunch,
+    SavedSlot, SlotStore, TurnTokens, WrittenSlot, clear, judge, refused_before, remove,
 };
 use llama_warden_support::{blocking, lock};
 use llama_warden_traffic::{FinishedRequest, RequestOutcome, TrackedRequest};
@@ -47,7 +47,7 @@ pub(crate) struct CacheKeeper {
 pub(crate) struct EndedTurn {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
-    turn: Turn,
+    turn: AnsweredTurn,
     /// Whether it continues what was awaited when it came.
     continues: bool,
 }
@@ -70,9 +70,9 @@ pub(crate) struct KeptLaunch {
     key: Option<String>,
     folder: PathBuf,
     /// Its last request.
-    turn: Option<Turn>,
+    turn: Option<AnsweredTurn>,
     /// The last one of the launch that was restored, until an answer proves whether that was any use.
-    awaited: Option<Turn>,
+    awaited: Option<AnsweredTurn>,
 }
 
 /// What was done for a launch before its gate opens.
@@ -277,7 +277,7 @@ impl CacheKeeper {
             let (Some(server), Some(incarnation), Some(tokens)) = (server, incarnation, tokens) else { return };
             if *outcome == RequestOutcome::Ok {
                 let tokens = TurnTokens { read: tokens.input, cached: tokens.cached, generated: tokens.output };
-                let turn = Turn { text, tokens };
+                let turn = AnsweredTurn { text, tokens };
                 let (server, incarnation) = (server.clone(), *incarnation);
                 // Refused only when the component has ended.
                 drop(turns.send(EndedTurn { server, incarnation, turn, continues }));
@@ -300,7 +300,8 @@ impl KeptLaunch {
     /// The number of slots; `None` of a server that sleeps, which a question about slots would wake.
     async fn awake_slots(&self) -> Result<Option<u32>, String> {
         let question = Question::get("/props", PROPS_LIMIT).with_key(self.key.as_deref()).with_limit(4 << 20);
-        let reply = ask(&self.target, question).await.map_err(|error| format!("its properties are not known: {error}"))?;
+        let reply =
+            ask(&self.target, question).await.map_err(|error| format!("its properties are not known: {error}"))?;
         let props: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
         if props.get("is_sleeping").and_then(Json::as_bool) == Some(true) {
             return Ok(None);

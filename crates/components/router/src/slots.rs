@@ -69,7 +69,9 @@ impl SlotKeeping {
         let Delivery::Event(envelope) = delivery else { return };
         match (&envelope.event, &envelope.server) {
             (
-                Event::CommandAccepted { command: CommandSummary::Stop { .. } | CommandSummary::Restart { .. }, .. },
+                Event::CommandAccepted {
+                    command: CommandSummary::Stop { .. } | CommandSummary::Restart { .. }, ..
+                },
                 Some(server),
             ) => {
                 self.by_hand.insert(server.clone());

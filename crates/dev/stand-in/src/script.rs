@@ -240,6 +240,8 @@ pub enum Wedge {
     Idle,
     /// They hang while one thread computes.
     Busy,
+    /// So many of them, the first ones, are answered as during the load.
+    Loading(u32),
 }
 
 /// The only slot that holds anything. Every prompt continues the one before.

@@ -1,6 +1,11 @@
 //! Parses the command line as the builds do: an unknown option or a bad value is an error.
 
-use std::{collections::BTreeMap, io, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use crate::{
     arguments::Arguments,
@@ -32,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) reuse_port: bool,
     pub(crate) context_size: u64,
     pub(crate) slots: u64,
-    pub(crate) slot_folder: Option<PathBuf>,
+    pub(crate) slot_folder: Option<Box<Path>>,
     pub(crate) api_keys: Vec<String>,
     pub(crate) metrics: bool,
     /// Seconds between pings of a stream; negative for none.
@@ -126,7 +131,7 @@ impl Given {
             reuse_port: self.has("--reuse-port"),
             context_size: self.number("--ctx-size", 0),
             slots: self.number("--parallel", if era == Era::B11669 { 4 } else { 1 }),
-            slot_folder: self.text("--slot-save-path").map(PathBuf::from),
+            slot_folder: self.text("--slot-save-path").map(|folder| PathBuf::from(folder).into()),
             api_keys: self.api_keys()?,
             metrics: self.has("--metrics"),
             sse_ping_interval: self.number("--sse-ping-interval", 30),

@@ -59,7 +59,9 @@ fn save(server: &Server, script: &SlotsScript, slot: u64, path: &std::path::Path
     let mut content = tokens.to_le_bytes().to_vec();
     content.resize(usize::try_from(written).unwrap_or_default(), 0);
     std::fs::write(path, content)?;
-    Ok(json!({ "id_slot": slot, "filename": path.file_name().map(|name| name.to_string_lossy()), "n_saved": tokens, "n_written": bytes, "timings": {} }))
+    Ok(
+        json!({ "id_slot": slot, "filename": path.file_name().map(|name| name.to_string_lossy()), "n_saved": tokens, "n_written": bytes, "timings": {} }),
+    )
 }
 
 fn restore(server: &Server, script: &SlotsScript, slot: u64, path: &std::path::Path) -> Option<Value> {

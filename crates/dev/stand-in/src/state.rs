@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) slot_tokens: AtomicU64,
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// Completions that were asked for.
+    pub(crate) completions: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -50,6 +55,7 @@ impl Server {
             slot_tokens: AtomicU64::new(0),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
             changed: Condvar::new(),
+            completions: AtomicU32::new(0),
         }
     }
 

@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn an_empty_slot_and_a_file_that_was_not_written_are_not_worth_keeping() {
         let saved = |tokens, bytes| {
-            let body = format!(r#"{{"id_slot":0,"filename":"x","n_saved":{tokens},"n_written":{bytes},"timings":{{}}}}"#);
+            let body =
+                format!(r#"{{"id_slot":0,"filename":"x","n_saved":{tokens},"n_written":{bytes},"timings":{{}}}}"#);
             SaveAnswer::read(body.as_bytes()).expect("an answer")
         };
         for (tokens, bytes, expected) in [(0, 20, false), (255, 99, false), (300, 0, false), (256, 1, true)] {

@@ -193,9 +193,16 @@ mod tests {
         LaunchIdentity {
             pid: std::process::id(),
             started: SystemTime::now() + Duration::from_secs(3600),
-            argv: [program.to_str(), Some("--model"), model.to_str(), Some("--lora-scaled=adapter:0.5"), Some("-c"), Some("64")]
-                .map(|text| text.expect("UTF-8").to_owned())
-                .to_vec(),
+            argv: [
+                program.to_str(),
+                Some("--model"),
+                model.to_str(),
+                Some("--lora-scaled=adapter:0.5"),
+                Some("-c"),
+                Some("64"),
+            ]
+            .map(|text| text.expect("UTF-8").to_owned())
+            .to_vec(),
             version: Some("b1".to_owned()),
             environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
             directory: folder.to_owned(),
@@ -267,7 +274,8 @@ mod tests {
         let now = start_time(u64::MAX / 1000).expect("readable");
         assert!(now.elapsed().is_ok_and(|since| since < Duration::from_secs(5)), "a start in the future is now");
         let stat = fs::read_to_string("/proc/self/stat").expect("readable");
-        let ticks: u64 = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(19)?.parse().ok()).expect("field 22");
+        let ticks: u64 =
+            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(19)?.parse().ok()).expect("field 22");
         let started = start_time(ticks).expect("readable");
         assert!(started.elapsed().is_ok_and(|age| age < Duration::from_secs(600)), "this test has just begun");
     }

@@ -34,7 +34,7 @@ pub struct TurnTokens {
 
 /// The last request of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct AnsweredTurn {
     /// What it asked.
     pub text: PromptText,
     /// What its answer says.
@@ -75,7 +75,7 @@ fn hashed(text: &[u8]) -> u64 {
     hasher.finish()
 }
 
-impl Turn {
+impl AnsweredTurn {
     /// Whether a slot with this many tokens holds the request.
     pub const fn is_in(&self, slot_tokens: u64) -> bool {
         let TurnTokens { read, cached, generated } = self.tokens;
@@ -84,7 +84,7 @@ impl Turn {
 }
 
 /// What the tokens of an answer prove whose request continues `last`, which a restored slot holds; `None` where they prove nothing.
-pub fn judge(last: &Turn, next: TurnTokens) -> Option<Proof> {
+pub fn judge(last: &AnsweredTurn, next: TurnTokens) -> Option<Proof> {
     let prompt = last.tokens.read + last.tokens.cached;
     // Some builds do not say what was in the slot. The prompt has all of the last one, so that little to read says it.
     if next.cached * 2 >= prompt || next.read * 2 <= prompt {
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn an_answer_proves_what_was_measured_of_real_builds() {
         // A prompt of 195 tokens and 11 generated ones were saved: what was read and cached of the next request.
-        let last = Turn { text: PromptText { length: 0, hash: 0 }, tokens: tokens(195, 0, 11) };
+        let last = AnsweredTurn { text: PromptText { length: 0, hash: 0 }, tokens: tokens(195, 0, 11) };
         for (next, expected) in [
             (tokens(3, 206, 1), Some(Proof::Works)),
             (tokens(2, 195, 1), Some(Proof::Works)),

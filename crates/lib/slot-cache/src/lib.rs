@@ -9,7 +9,7 @@
 //! * [`refused_before`]: what is known to fail, or to give other answers, by the command line alone.
 //! * [`SavedLaunch`]: the files of one launch, each with its length and a checksum. They are used once.
 //! * [`SlotStore`]: those of all servers within a limit of size, and the launches for which it is off, each with the reason.
-//! * [`Turn`]: the last request of a launch, by which the next one is known to continue it; [`judge`] says whether that was any use.
+//! * [`AnsweredTurn`]: the last request of a launch, by which the next one is known to continue it; [`judge`] says whether that was any use.
 //!
 //! The manifest of a file is in memory: no file outlives the run of the daemon, and nothing on the disk is believed.
 
@@ -22,7 +22,7 @@ mod store;
 
 pub use answers::{RestoreAnswer, SaveAnswer};
 pub use fingerprint::{FingerprintError, LaunchFingerprint, LaunchIdentity, start_time};
-pub use judge::{Proof, PromptText, Turn, TurnTokens, judge};
+pub use judge::{AnsweredTurn, PromptText, Proof, TurnTokens, judge};
 pub use refusals::refused_before;
 pub use saved::{FileFault, SavedLaunch, SavedSlot, WrittenSlot};
 pub use store::{SlotStore, Stored, clear, remove};

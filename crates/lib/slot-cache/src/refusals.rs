@@ -32,9 +32,9 @@ pub fn refused_before(argv: &[String], environment: &BTreeMap<String, String>, f
     match argv.iter().rposition(|argument| name(argument).as_deref() == Some("slot-save-path")) {
         Some(at) if argv.get(at + 1).is_some_and(|value| Path::new(value) == folder) => None,
         Some(_) => Some("`slot-save-path` is set to a folder of others".to_owned()),
-        None => {
-            Some("its build does not save slots, or is one of those of before June 2025 that hang when they do".to_owned())
-        }
+        None => Some(
+            "its build does not save slots, or is one of those of before June 2025 that hang when they do".to_owned(),
+        ),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::answers::SaveAnswer;
 use crate::fingerprint::LaunchFingerprint;
-use crate::judge::Turn;
+use crate::judge::AnsweredTurn;
 
 /// A file that a server says it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct SavedLaunch {
     /// Its slots.
     pub slots: Vec<SavedSlot>,
     /// Its last request, where one of the slots holds it.
-    pub turn: Option<Turn>,
+    pub turn: Option<AnsweredTurn>,
 }
 
 /// A file is not what it was when it was saved.

@@ -11,8 +11,8 @@ use llama_warden_events::{
 use crate::fold::Fit::{self, Anomalous, Fitted};
 use crate::fold::may_be_late;
 use crate::{
-    ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, SlotsRecord,
-    SlotsState, StopRecord, UseRecord, WarningRecord,
+    ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
+    SlotsRecord, SlotsState, StopRecord, UseRecord, WarningRecord,
 };
 
 impl ServerRecord {
