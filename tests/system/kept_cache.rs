@@ -87,6 +87,9 @@ impl Swapping {
     }
 }
 
+/// What happens to files between two launches.
+type Change<'a> = &'a dyn Fn(&Swapping);
+
 fn saving(save: SlotAnswer) -> SlotsScript {
     SlotsScript { save, ..SlotsScript::default() }
 }
@@ -198,7 +201,7 @@ fn a_build_that_restores_and_computes_everything_again_is_found_out_by_its_first
 
 #[test]
 fn files_are_not_used_after_a_change_of_the_model_or_of_themselves() {
-    let changes: [(&dyn Fn(&Swapping), &str); 3] = [
+    let changes: [(Change<'_>, &str); 3] = [
         (
             &|swapping| {
                 let model = swapping.fleet.model("a");

@@ -91,7 +91,7 @@ impl LaunchFingerprint {
         let arguments = (1..launch.argv.len()).filter(is_read).map(|at| &launch.argv[at]);
         paths.extend(arguments.flat_map(|argument| named_files(argument, &launch.directory)));
         let files = paths.into_iter().map(|path| {
-            let identity = FileIdentity::of(&path).and_then(|identity| identity.as_before(launch.started));
+            let identity = FileIdentity::of(&path).and_then(|identity| identity.unchanged_since(launch.started));
             identity.map_err(|error| FingerprintError { path, error })
         });
         let files = files.collect::<Result<_, _>>()?;
@@ -114,7 +114,7 @@ pub fn start_time(start_ticks: u64) -> io::Result<SystemTime> {
 
 impl FileIdentity {
     /// An error where the file has changed since the process was started: it may have read what was there before.
-    fn as_before(self, started: SystemTime) -> io::Result<Self> {
+    fn unchanged_since(self, started: SystemTime) -> io::Result<Self> {
         let (seconds, nanoseconds) = self.changed;
         let since = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
         if SystemTime::UNIX_EPOCH + since + TICKS < started {
