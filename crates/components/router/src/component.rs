@@ -22,7 +22,7 @@ use llama_warden_events::{
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
-use llama_warden_slot_cache::clear;
+use llama_warden_slot_keeper::{AfterSave, CacheKeeper, EndedTurn, Prepared, SaveResult, SlotKeeping, clear};
 use llama_warden_state::Snapshot;
 use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,14 +31,12 @@ use tokio::task::{JoinError, JoinSet};
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::HeldBody;
 use crate::caller::Reach;
-use crate::keeping::{CacheKeeper, EndedTurn, Prepared};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
 use crate::names::Directory;
 use crate::relay::{AnswerBody, Upstream};
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
-use crate::slots::{AfterSave, SaveResult, SlotKeeping};
 use llama_warden_gates::GateAction;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
@@ -49,11 +47,11 @@ const LIMITS: ServeLimits = ServeLimits {
     drain: Duration::from_secs(5),
 };
 
-/// Time before KILL for a server whose slots could not be restored: no request has reached it.
-const SPOILT_GRACE: Duration = Duration::from_secs(2);
-
 /// How long a launch that nobody checks gets no request after it has answered as if it were not ready.
 const UNCHECKED: Duration = Duration::from_secs(1);
+
+/// Time before KILL for a server whose slots could not be restored: no request has reached it.
+const SPOILT_GRACE: Duration = Duration::from_secs(2);
 
 /// Longest wait for the number of slots.
 const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,7 +125,7 @@ impl Router {
             events: ports.events.clone(),
             commands: ports.commands.clone(),
             edges,
-            slots: keeper.map(|keeper| SlotKeeping::new(keeper, shared.clone(), ports.events.clone())),
+            slots: keeper.map(|keeper| SlotKeeping::new(keeper, shared.bus.clone(), ports.events.clone())),
             turns,
             tasks: JoinSet::new(),
         };
@@ -203,7 +201,7 @@ struct RouterWorker {
 }
 
 /// What a task found out.
-pub(crate) enum TaskResult {
+enum TaskResult {
     /// A launch can be asked.
     Reachable(Arc<Upstream>),
     /// A launch whose cache is kept can be asked, unless its restore has spoilt it.
@@ -304,11 +302,9 @@ impl Worker for RouterWorker {
                 }
                 let accept = move || answer(Ok(llama_warden_bus::Accepted { id: None }));
                 // With a time to drain, the event says when it is released.
-                match &mut self.slots {
-                    Some(slots) if drain.is_zero() => {
-                        slots
-                            .save((&server, incarnation), AfterSave::Answer(Box::new(accept)), &mut self.tasks)
-                            .await?;
+                match self.slots {
+                    Some(_) if drain.is_zero() => {
+                        self.save(&server, incarnation, AfterSave::Answer(Box::new(accept))).await?;
                     }
                     _ => accept(),
                 }
@@ -368,7 +364,7 @@ impl Worker for RouterWorker {
         let fleet = self.fleet.borrow().clone();
         fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
         if let Some(slots) = &self.slots {
-            slots.keeper.clear().await;
+            slots.clear().await;
         }
         Ok(())
     }
@@ -400,10 +396,10 @@ impl RouterWorker {
                 Transition::StopBegan(_) | Transition::Failed(_) => self.shared.close(&server, incarnation),
                 Transition::Ended { .. } => {
                     self.shared.close(&server, incarnation);
+                    self.shared.act(|gates, now| gates.tell_again(&server, now));
                     if let Some(slots) = &mut self.slots {
                         slots.on_ended(&server, incarnation);
                     }
-                    self.shared.act(|gates, now| gates.tell_again(&server, now));
                 }
                 Transition::Removed => {
                     if let Some(slots) = &self.slots {
@@ -430,7 +426,11 @@ impl RouterWorker {
         }
         let traffic = self.shared.traffic.clone();
         if let Some(slots) = self.slots.as_ref().filter(|_| spec.router.keeps_cache) {
-            slots.prepare((server, incarnation), &spec, process, &mut self.tasks);
+            let prepared = slots.prepare((server.clone(), incarnation), &spec, process);
+            self.tasks.spawn(async move {
+                let (key, prepared) = prepared.await;
+                TaskResult::Prepared(Arc::new(Upstream::new((server, incarnation), &target, key, traffic)), prepared)
+            });
             return;
         }
         if target.key.is_none() {
@@ -507,6 +507,17 @@ impl RouterWorker {
         }
     }
 
+    /// Saves the slots of a launch that no request can reach; then what follows.
+    async fn save(&mut self, server: &ServerId, incarnation: Incarnation, then: AfterSave) -> Result<(), BusClosed> {
+        let Some(slots) = &mut self.slots else { return Ok(()) };
+        if let Some(saved) = slots.save((server, incarnation), then).await? {
+            let id = server.clone();
+            let task = self.tasks.spawn(async move { TaskResult::Saved(id, incarnation, saved.await) });
+            slots.is_saved_by(server, incarnation, task);
+        }
+        Ok(())
+    }
+
     /// Tells others what the gates say.
     async fn tell(&mut self, edge: GateAction) -> Result<(), BusClosed> {
         let draft = match edge {
@@ -534,8 +545,8 @@ impl RouterWorker {
             }
             GateAction::Released { server, incarnation, left } => {
                 let draft = EventDraft::incarnation(server.clone(), incarnation, Event::ServerReleased { left });
-                if let Some(slots) = self.slots.as_mut().filter(|_| left == 0) {
-                    return slots.save((&server, incarnation), AfterSave::Tell(draft), &mut self.tasks).await;
+                if self.slots.is_some() && left == 0 {
+                    return self.save(&server, incarnation, AfterSave::Tell(draft)).await;
                 }
                 draft
             }

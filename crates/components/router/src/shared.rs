@@ -11,13 +11,13 @@ use llama_warden_bus::{Bus, Clock};
 use llama_warden_config::RouterSettings;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 use llama_warden_keys::{ClientKey, KeyRing};
+use llama_warden_slot_keeper::CacheKeeper;
 use llama_warden_support::lock;
 use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::Fault;
 use crate::body::BodyLimits;
-use crate::keeping::CacheKeeper;
 use crate::names::Directory;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};

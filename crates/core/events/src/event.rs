@@ -166,7 +166,7 @@ pub enum Event {
     },
     /// What the slots of a server held could not be kept. (router)
     SlotsLost {
-        /// Why.
+        /// What failed, or was found out.
         because: String,
         /// Whether it is not tried again with this executable, model and arguments.
         off: bool,

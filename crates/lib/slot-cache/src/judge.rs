@@ -28,7 +28,7 @@ pub struct TurnTokens {
     pub read: u64,
     /// Of the prompt, and in the slot already.
     pub cached: u64,
-    /// Generated.
+    /// Of the answer.
     pub generated: u64,
 }
 
@@ -43,7 +43,7 @@ pub struct AnsweredTurn {
 
 /// What an answer proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub enum SlotProof {
     /// The restored tokens were used.
     Works,
     /// Everything was computed again.
@@ -84,15 +84,15 @@ impl AnsweredTurn {
 }
 
 /// What the tokens of an answer prove whose request continues `last`, which a restored slot holds; `None` where they prove nothing.
-pub fn judge(last: &AnsweredTurn, next: TurnTokens) -> Option<Proof> {
+pub fn judge(last: &AnsweredTurn, next: TurnTokens) -> Option<SlotProof> {
     let prompt = last.tokens.read + last.tokens.cached;
     // Some builds do not say what was in the slot. The prompt has all of the last one, so that little to read says it.
     if next.cached * 2 >= prompt || next.read * 2 <= prompt {
-        return Some(Proof::Works);
+        return Some(SlotProof::Works);
     }
     let is_all_read = next.cached == 0 && next.read * 10 >= prompt * 9;
     // A long addition is read whether or not the slot was used.
-    (is_all_read && next.read * 2 <= prompt * 3).then_some(Proof::NoUse)
+    (is_all_read && next.read * 2 <= prompt * 3).then_some(SlotProof::NoUse)
 }
 
 #[cfg(test)]
@@ -131,13 +131,13 @@ mod tests {
         // A prompt of 195 tokens and 11 generated ones were saved: what was read and cached of the next request.
         let last = AnsweredTurn { text: PromptText { length: 0, hash: 0 }, tokens: tokens(195, 0, 11) };
         for (next, expected) in [
-            (tokens(3, 206, 1), Some(Proof::Works)),
-            (tokens(2, 195, 1), Some(Proof::Works)),
-            (tokens(101, 98, 1), Some(Proof::Works)),
+            (tokens(3, 206, 1), Some(SlotProof::Works)),
+            (tokens(2, 195, 1), Some(SlotProof::Works)),
+            (tokens(101, 98, 1), Some(SlotProof::Works)),
             // Builds that do not say what was cached.
-            (tokens(1, 0, 1), Some(Proof::Works)),
-            (tokens(209, 0, 1), Some(Proof::NoUse)),
-            (tokens(197, 0, 1), Some(Proof::NoUse)),
+            (tokens(1, 0, 1), Some(SlotProof::Works)),
+            (tokens(209, 0, 1), Some(SlotProof::NoUse)),
+            (tokens(197, 0, 1), Some(SlotProof::NoUse)),
             // A long addition, which says nothing where the build does not say what was cached.
             (tokens(900, 0, 1), None),
             (tokens(150, 60, 1), None),

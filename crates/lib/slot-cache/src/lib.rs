@@ -22,7 +22,7 @@ mod store;
 
 pub use answers::{RestoreAnswer, SaveAnswer};
 pub use fingerprint::{FingerprintError, LaunchFingerprint, LaunchIdentity, start_time};
-pub use judge::{AnsweredTurn, PromptText, Proof, TurnTokens, judge};
+pub use judge::{AnsweredTurn, PromptText, SlotProof, TurnTokens, judge};
 pub use refusals::refused_before;
 pub use saved::{FileFault, SavedLaunch, SavedSlot, WrittenSlot};
 pub use store::{SlotStore, Stored, clear, remove};

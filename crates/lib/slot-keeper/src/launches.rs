@@ -6,29 +6,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use llama_warden_bus::{BusClosed, Delivery, EventDraft, Publisher};
+use llama_warden_bus::{Bus, BusClosed, Delivery, EventDraft, Publisher};
 use llama_warden_component::LaunchedProcess;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{CommandSummary, Event, Incarnation, ServerId};
 use llama_warden_probe::Target;
-use llama_warden_slot_cache::{LaunchIdentity, Proof, SavedSlot, remove, start_time};
+use llama_warden_slot_cache::{LaunchIdentity, SavedSlot, SlotProof, remove, start_time};
 use llama_warden_state::{SlotsState, Snapshot};
 use llama_warden_support::blocking;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
-use crate::component::TaskResult;
-use crate::keeping::{CacheKeeper, EndedTurn, Kept, KeptLaunch, Prepared, ReadyLaunch, Restored, SaveOutcome};
-use crate::relay::Upstream;
-use crate::shared::Shared;
+use crate::keeper::{CacheKeeper, EndedTurn, Kept, KeptLaunch, Prepared, ReadyLaunch, Restored, SaveOutcome};
 
 /// Why slots are not kept of a launch that did not use what it was given.
 const NO_USE: &str = "the whole prompt was computed again although its slots were restored; a model with a sliding window needs \
                       `swa-full` on builds of 2026";
 
 /// The launches whose slots can be saved, and those that are being saved.
-pub(crate) struct SlotKeeping {
-    pub(crate) keeper: Arc<CacheKeeper>,
-    shared: Arc<Shared>,
+#[derive(Debug)]
+pub struct SlotKeeping {
+    keeper: Arc<CacheKeeper>,
+    bus: Bus,
     events: Publisher,
     kept: BTreeMap<ServerId, (Incarnation, KeptLaunch)>,
     saving: BTreeMap<ServerId, (Incarnation, AbortHandle)>,
@@ -38,7 +36,7 @@ pub(crate) struct SlotKeeping {
 }
 
 /// What follows when the slots are saved, or cannot be.
-pub(crate) enum AfterSave {
+pub enum AfterSave {
     /// The command is answered.
     Answer(Box<dyn FnOnce() + Send>),
     /// The event is published.
@@ -46,17 +44,27 @@ pub(crate) enum AfterSave {
 }
 
 /// What became of the slots of a launch.
-pub(crate) enum SaveResult {
+#[derive(Debug)]
+pub enum SaveResult {
+    /// They are in these files.
     Saved(Vec<SavedSlot>),
+    /// They held too little.
     Nothing,
-    Lost { because: String, for_good: bool },
+    /// They could not be saved.
+    Lost {
+        /// What failed.
+        because: String,
+        /// Whether it is not tried again.
+        for_good: bool,
+    },
 }
 
 impl SlotKeeping {
-    pub(crate) fn new(keeper: Arc<CacheKeeper>, shared: Arc<Shared>, events: Publisher) -> Self {
+    /// Follows the launches on a bus.
+    pub fn new(keeper: Arc<CacheKeeper>, bus: Bus, events: Publisher) -> Self {
         Self {
             keeper,
-            shared,
+            bus,
             events,
             kept: BTreeMap::new(),
             saving: BTreeMap::new(),
@@ -65,7 +73,8 @@ impl SlotKeeping {
         }
     }
 
-    pub(crate) fn on_event(&mut self, delivery: &Delivery) {
+    /// Gives up saves for which there is no time any more.
+    pub fn on_event(&mut self, delivery: &Delivery) {
         let Delivery::Event(envelope) = delivery else { return };
         match (&envelope.event, &envelope.server) {
             (
@@ -87,22 +96,19 @@ impl SlotKeeping {
         }
     }
 
-    /// Restores what an equal launch has saved, before the gate opens.
-    pub(crate) fn prepare(
+    /// Restores what an equal launch has saved, before the gate opens; with the key of the server, which is read for it.
+    pub fn prepare(
         &self,
         (server, incarnation): (ServerId, Incarnation),
         spec: &ServerSpec,
         process: LaunchedProcess,
-        tasks: &mut JoinSet<TaskResult>,
-    ) {
-        let (keeper, shared, target) = (self.keeper.clone(), self.shared.clone(), Target::new(spec, process.port));
+    ) -> impl Future<Output = (Option<String>, Prepared)> + Send + 'static {
+        let (keeper, bus, target) = (self.keeper.clone(), self.bus.clone(), Target::new(spec, process.port));
         let folder = spec.slots_folder().map(ToOwned::to_owned);
         let (environment, directory) = ((*spec.env).clone(), spec.directory.to_path_buf());
-        tasks.spawn(async move {
+        async move {
             let key = target.read_key().await;
-            let traffic = shared.traffic.clone();
-            let upstream = Upstream::new((server.clone(), incarnation), &target, key.clone(), traffic);
-            let snapshot = shared.bus.snapshot();
+            let snapshot = bus.snapshot();
             let record = snapshot.servers.get(&server).filter(|record| record.incarnation == incarnation);
             let identity = record.zip(start_time(process.start_ticks).ok()).map(|(record, started)| LaunchIdentity {
                 pid: process.pid,
@@ -112,16 +118,20 @@ impl SlotKeeping {
                 environment,
                 directory,
             });
-            let prepared = match identity {
-                Some(identity) => keeper.prepare(ReadyLaunch { server, folder, identity, target, key }).await,
-                None => Prepared::Off { because: "its start is not known".to_owned(), for_good: false },
+            let Some(identity) = identity else {
+                let because = "its start is not known".to_owned();
+                return (key, Prepared::Off { because, for_good: false });
             };
-            TaskResult::Prepared(Arc::new(upstream), prepared)
-        });
+            let launch = ReadyLaunch { server, folder, identity, target, key: key.clone() };
+            (key, keeper.prepare(launch).await)
+        }
     }
 
     /// Whether the launch can be asked; otherwise another one has to take its place.
-    pub(crate) async fn on_prepared(
+    ///
+    /// # Errors
+    /// The bus is closed.
+    pub async fn on_prepared(
         &mut self,
         (server, incarnation): (&ServerId, Incarnation),
         prepared: Prepared,
@@ -139,7 +149,7 @@ impl SlotKeeping {
                 }
             }
             // A stop that came meanwhile ends the connection too.
-            Prepared::Spoilt { .. } if is_stopped(&self.shared.bus.snapshot(), server, incarnation) => {}
+            Prepared::Spoilt { .. } if is_stopped(&self.bus.snapshot(), server, incarnation) => {}
             Prepared::Spoilt { launch: kept, because } => {
                 self.keeper.switch_off(&kept, &because);
                 self.lost(launch, because, true).await?;
@@ -149,45 +159,58 @@ impl SlotKeeping {
         Ok(true)
     }
 
-    /// Saves the slots of a launch that no request can reach, where they are kept. Then, and in any case, what follows.
-    pub(crate) async fn save(
+    /// Saves the slots of a launch that no request can reach, where they are kept. Then, and in any case, what follows. What takes a while
+    /// is handed out; its owner spawns it, and says so by [`Self::is_saved_by`].
+    ///
+    /// # Errors
+    /// The bus is closed.
+    pub async fn save(
         &mut self,
         (server, incarnation): (&ServerId, Incarnation),
         then: AfterSave,
-        tasks: &mut JoinSet<TaskResult>,
-    ) -> Result<(), BusClosed> {
+    ) -> Result<Option<impl Future<Output = SaveResult> + Send + 'static>, BusClosed> {
         let is_saving = self.saving.get(server).is_some_and(|(saving, _)| *saving == incarnation);
         let launch = self.kept.get(server).filter(|(known, _)| *known == incarnation);
-        let (keeper, shared, events) = (self.keeper.clone(), self.shared.clone(), self.events.clone());
+        let (keeper, bus, events) = (self.keeper.clone(), self.bus.clone(), self.events.clone());
         let launch = match launch {
             Some((_, launch)) if !is_saving && !self.is_ending && !self.by_hand.contains(server) => launch.clone(),
             // The save that is under way tells it.
-            _ if is_saving && matches!(then, AfterSave::Tell(_)) => return Ok(()),
-            _ => return then.go_on(&events).await,
+            _ if is_saving && matches!(then, AfterSave::Tell(_)) => return Ok(None),
+            _ => return then.go_on(&events).await.map(|()| None),
         };
-        let id = server.clone();
-        let task = tasks.spawn(async move {
+        let server = server.clone();
+        Ok(Some(async move {
             let outcome = keeper.save(&launch).await;
             // Before the answer, which leads to the stop: one that is there already has cut it short.
-            let was_cut = is_stopped(&shared.bus.snapshot(), &id, incarnation);
+            let was_cut = is_stopped(&bus.snapshot(), &server, incarnation);
             // The component hears of a bus that is closed too.
             let _ = then.go_on(&events).await;
-            let result = match outcome {
+            match outcome {
                 SaveOutcome::Written(written) => match CacheKeeper::seal(written).await {
                     Ok(slots) => SaveResult::Saved(slots),
                     Err(because) => SaveResult::Lost { because, for_good: false },
                 },
                 SaveOutcome::Nothing => SaveResult::Nothing,
                 SaveOutcome::Failed(because) => SaveResult::Lost { because, for_good: !was_cut },
-            };
-            TaskResult::Saved(id, incarnation, result)
-        });
+            }
+        }))
+    }
+
+    /// The task that saves a launch. It is given up where there is no time for it any more.
+    pub fn is_saved_by(&mut self, server: &ServerId, incarnation: Incarnation, task: AbortHandle) {
         self.saving.insert(server.clone(), (incarnation, task));
-        Ok(())
+    }
+
+    /// Deletes every file, at the end of the daemon.
+    pub async fn clear(&self) {
+        self.keeper.clear().await;
     }
 
     /// The slots of a launch were saved, or not.
-    pub(crate) async fn on_saved(
+    ///
+    /// # Errors
+    /// The bus is closed.
+    pub async fn on_saved(
         &mut self,
         server: &ServerId,
         incarnation: Incarnation,
@@ -229,7 +252,10 @@ impl SlotKeeping {
     }
 
     /// A request has its whole answer.
-    pub(crate) async fn on_turn(&mut self, ended: &EndedTurn) -> Result<(), BusClosed> {
+    ///
+    /// # Errors
+    /// The bus is closed.
+    pub async fn on_turn(&mut self, ended: &EndedTurn) -> Result<(), BusClosed> {
         let Some((incarnation, launch)) = self.kept.get_mut(&ended.server) else { return Ok(()) };
         if *incarnation != ended.incarnation {
             return Ok(());
@@ -238,8 +264,8 @@ impl SlotKeeping {
         let launch = (&ended.server, ended.incarnation);
         match proof {
             None => Ok(()),
-            Some((Proof::Works, cached)) => self.tell(launch, Event::SlotsUsed { cached }).await,
-            Some((Proof::NoUse, _)) => {
+            Some((SlotProof::Works, cached)) => self.tell(launch, Event::SlotsUsed { cached }).await,
+            Some((SlotProof::NoUse, _)) => {
                 if let Some((_, kept)) = self.kept.remove(&ended.server) {
                     self.keeper.switch_off(&kept, NO_USE);
                 }
@@ -249,7 +275,7 @@ impl SlotKeeping {
     }
 
     /// The process has ended. A save that it has left may go on to read its files.
-    pub(crate) fn on_ended(&mut self, server: &ServerId, incarnation: Incarnation) {
+    pub fn on_ended(&mut self, server: &ServerId, incarnation: Incarnation) {
         let is_saving = self.saving.get(server).is_some_and(|(saving, _)| *saving == incarnation);
         if !is_saving && self.kept.get(server).is_some_and(|(known, _)| *known == incarnation) {
             self.kept.remove(server);
@@ -258,7 +284,7 @@ impl SlotKeeping {
     }
 
     /// What is kept of a server is of no use: it runs on, or is configured no more.
-    pub(crate) fn forget(&self, server: &ServerId) {
+    pub fn forget(&self, server: &ServerId) {
         let files = self.keeper.forget(server);
         if !files.is_empty() {
             delete(move || remove(&files));
@@ -267,7 +293,7 @@ impl SlotKeeping {
 
     /// The same reason is not told with each launch.
     async fn lost(&self, launch: (&ServerId, Incarnation), because: String, off: bool) -> Result<(), BusClosed> {
-        let snapshot = self.shared.bus.snapshot();
+        let snapshot = self.bus.snapshot();
         let told = snapshot.servers.get(launch.0).and_then(|record| record.slots.as_deref());
         if off && told.is_some_and(|told| told.state == SlotsState::Off && told.because.as_ref() == Some(&because)) {
             return Ok(());

@@ -11,8 +11,8 @@ use std::time::Duration;
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{AskError, Question, Target, ask};
 use llama_warden_slot_cache::{
-    AnsweredTurn, LaunchFingerprint, LaunchIdentity, PromptText, Proof, RestoreAnswer, SaveAnswer, SavedLaunch,
-    SavedSlot, SlotStore, TurnTokens, WrittenSlot, clear, judge, refused_before, remove,
+    AnsweredTurn, LaunchFingerprint, LaunchIdentity, PromptText, RestoreAnswer, SaveAnswer, SavedLaunch, SavedSlot,
+    SlotProof, SlotStore, TurnTokens, WrittenSlot, clear, judge, refused_before, remove,
 };
 use llama_warden_support::{blocking, lock};
 use llama_warden_traffic::{FinishedRequest, RequestOutcome, TrackedRequest};
@@ -33,7 +33,8 @@ const SLOWEST_DISK: u64 = 100 << 20;
 const PROPS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Keeps the slots of all servers.
-pub(crate) struct CacheKeeper {
+#[derive(Debug)]
+pub struct CacheKeeper {
     /// Has a folder for each server.
     folders: PathBuf,
     store: Mutex<SlotStore>,
@@ -44,7 +45,7 @@ pub(crate) struct CacheKeeper {
 
 /// A request that has its whole answer.
 #[derive(Debug)]
-pub(crate) struct EndedTurn {
+pub struct EndedTurn {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     turn: AnsweredTurn,
@@ -64,7 +65,7 @@ pub(crate) struct ReadyLaunch {
 
 /// A launch whose slots can be saved.
 #[derive(Debug, Clone)]
-pub(crate) struct KeptLaunch {
+pub struct KeptLaunch {
     fingerprint: LaunchFingerprint,
     target: Target,
     key: Option<String>,
@@ -77,18 +78,35 @@ pub(crate) struct KeptLaunch {
 
 /// What was done for a launch before its gate opens.
 #[derive(Debug)]
-pub(crate) enum Prepared {
+pub enum Prepared {
     /// Nothing is tried for it, nor, where that is so for good, for its like.
-    Off { because: String, for_good: bool },
-    /// Its slots can be saved. `lost`: why something that was saved is not used.
-    Kept { launch: Box<KeptLaunch>, restored: Option<Restored>, lost: Option<String> },
+    Off {
+        /// What speaks against it.
+        because: String,
+        /// Whether it is off for every such launch.
+        for_good: bool,
+    },
+    /// Its slots can be saved.
+    Kept {
+        /// The launch.
+        launch: Box<KeptLaunch>,
+        /// What was restored.
+        restored: Option<Restored>,
+        /// What became of what was saved and is not used.
+        lost: Option<String>,
+    },
     /// A restore failed, and what the server holds now is not known: another process has to take its place.
-    Spoilt { launch: Box<KeptLaunch>, because: String },
+    Spoilt {
+        /// The launch.
+        launch: Box<KeptLaunch>,
+        /// How the restore failed.
+        because: String,
+    },
 }
 
 /// What was restored.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Restored {
+pub struct Restored {
     pub(crate) slots: u32,
     pub(crate) tokens: u64,
 }
@@ -113,12 +131,12 @@ pub(crate) enum Kept {
 
 impl CacheKeeper {
     /// A keeper of files of this many bytes below `folders`. Requests that have ended go to `turns`.
-    pub(crate) fn new(folders: PathBuf, limit: u64, turns: mpsc::UnboundedSender<EndedTurn>) -> Self {
+    pub fn new(folders: PathBuf, limit: u64, turns: mpsc::UnboundedSender<EndedTurn>) -> Self {
         Self { folders, store: Mutex::new(SlotStore::new(limit)), awaited: Mutex::default(), turns }
     }
 
     /// Deletes what earlier runs have left, or everything at the end of this one.
-    pub(crate) async fn clear(&self) {
+    pub async fn clear(&self) {
         let folders = self.folders.clone();
         let _ = blocking(move || clear(&folders, &[])).await;
     }
@@ -268,7 +286,7 @@ impl CacheKeeper {
     }
 
     /// Notes a request, so that its answer can be seen to continue an earlier one.
-    pub(crate) fn follow(&self, tracked: &TrackedRequest, server: &ServerId, body: &[u8]) {
+    pub fn follow(&self, tracked: &TrackedRequest, server: &ServerId, body: &[u8]) {
         let Some(text) = PromptText::of(body) else { return };
         let continues = lock(&self.awaited).get(server).is_some_and(|awaited| awaited.is_continued_by(body));
         let turns = self.turns.clone();
@@ -286,7 +304,7 @@ impl CacheKeeper {
     }
 
     /// Takes a request that has ended; what it proves of what was restored.
-    pub(crate) fn on_turn(&self, launch: &mut KeptLaunch, ended: &EndedTurn) -> Option<(Proof, u64)> {
+    pub(crate) fn on_turn(&self, launch: &mut KeptLaunch, ended: &EndedTurn) -> Option<(SlotProof, u64)> {
         launch.turn = Some(ended.turn);
         let awaited = launch.awaited.filter(|_| ended.continues)?;
         let proof = judge(&awaited, ended.turn.tokens)?;
