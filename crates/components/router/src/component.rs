@@ -2,42 +2,35 @@
 //!
 //! The daemon's one thread would share its time between large bodies and the promise of readiness, so requests have another.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
-use http_body_util::{BodyExt, Limited};
 use llama_warden_bus::{
     Bus, BusClosed, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{
-    Component, LaunchChange, LaunchReadiness, LaunchTracker, Ports, Transition, Worker, next_task,
-};
+use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, EvictionCause, HealthCommand, Incarnation, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId,
-    StopReason, SuperviseCommand, Uptime,
+    Event, EvictionCause, HealthCommand, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId, StopReason,
+    SuperviseCommand, Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
-use llama_warden_probe::Target;
-use llama_warden_slot_keeper::{AfterSave, CacheKeeper, EndedTurn, Prepared, SaveResult, SlotKeeping, clear};
+use llama_warden_slot_keeper::{AfterSave, CacheKeeper, EndedTurn, SlotKeeping, clear};
 use llama_warden_state::Snapshot;
 use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::body::HeldBody;
 use crate::caller::Reach;
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
 use crate::names::Directory;
-use crate::relay::{AnswerBody, Upstream};
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
 use llama_warden_gates::GateAction;
+use tasks::TaskResult;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {
@@ -49,15 +42,6 @@ const LIMITS: ServeLimits = ServeLimits {
 
 /// How long a launch that nobody checks gets no request after it has answered as if it were not ready.
 const UNCHECKED: Duration = Duration::from_secs(1);
-
-/// Time before KILL for a server whose slots could not be restored: no request has reached it.
-const SPOILT_GRACE: Duration = Duration::from_secs(2);
-
-/// Longest wait for the number of slots.
-const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest answer that tells it.
-const PROPS_LIMIT: usize = 4 << 20;
 
 /// Relays requests to servers, by the model that they name.
 #[derive(Debug)]
@@ -198,25 +182,6 @@ struct RouterWorker {
     turns: mpsc::UnboundedReceiver<EndedTurn>,
     /// What takes a while: keys are read, slots are asked for, commands are answered.
     tasks: JoinSet<TaskResult>,
-}
-
-/// What a task found out.
-enum TaskResult {
-    /// A launch can be asked.
-    Reachable(Arc<Upstream>),
-    /// A launch whose cache is kept can be asked, unless its restore has spoilt it.
-    Prepared(Arc<Upstream>, Prepared),
-    /// The slots of a launch were saved, or not.
-    Saved(ServerId, Incarnation, SaveResult),
-    /// A launch that was spoilt is replaced.
-    Replaced,
-    Slots(ServerId, Incarnation, Option<NonZeroU32>),
-    /// The supervisor's answer to the demand for a server.
-    Wanted(ServerId, Result<(), Refused>),
-    /// Health checks a launch; an event tells what it finds.
-    Checked,
-    /// Health does not check a launch.
-    Unchecked(ServerId, Incarnation),
 }
 
 /// Wakes the component, like events.
@@ -414,110 +379,6 @@ impl RouterWorker {
         }
     }
 
-    /// Opens the gate of a ready launch, at once where it needs no key that a file holds.
-    fn reach(&mut self, server: ServerId, incarnation: Incarnation) {
-        let launch =
-            self.launches.get(&server).filter(|launch| launch.incarnation == incarnation && launch.stop.is_none());
-        let Some((spec, process)) = launch.and_then(|launch| launch.spec.clone().zip(launch.process)) else { return };
-        let target = Target::new(&spec, process.port);
-        if target.encrypted {
-            tracing::warn!(%server, "speaks TLS, which the router does not: no request goes to it");
-            return;
-        }
-        let traffic = self.shared.traffic.clone();
-        if let Some(slots) = self.slots.as_ref().filter(|_| spec.router.keeps_cache) {
-            let prepared = slots.prepare((server.clone(), incarnation), &spec, process);
-            self.tasks.spawn(async move {
-                let (key, prepared) = prepared.await;
-                TaskResult::Prepared(Arc::new(Upstream::new((server, incarnation), &target, key, traffic)), prepared)
-            });
-            return;
-        }
-        if target.key.is_none() {
-            let upstream = Arc::new(Upstream::new((server, incarnation), &target, None, traffic));
-            return self.open(upstream);
-        }
-        self.tasks.spawn(async move {
-            let key = target.read_key().await;
-            TaskResult::Reachable(Arc::new(Upstream::new((server, incarnation), &target, key, traffic)))
-        });
-    }
-
-    fn open(&mut self, upstream: Arc<Upstream>) {
-        self.shared.open(upstream.clone());
-        // Whoever stops it meanwhile has closed the gate; a stop that came first is seen by its tracker.
-        self.tasks.spawn(async move {
-            let slots = tokio::time::timeout(PROPS_TIMEOUT, total_slots(upstream.clone())).await.ok().flatten();
-            TaskResult::Slots(upstream.server.clone(), upstream.incarnation, slots)
-        });
-    }
-
-    async fn on_task(&mut self, result: TaskResult) -> Result<(), BusClosed> {
-        match result {
-            TaskResult::Reachable(upstream) => self.open_ready(upstream),
-            TaskResult::Prepared(upstream, prepared) => {
-                let Some(slots) = &mut self.slots else { return Ok(()) };
-                if slots.on_prepared((&upstream.server, upstream.incarnation), prepared).await? {
-                    self.open_ready(upstream);
-                    return Ok(());
-                }
-                let (server, grace) = (upstream.server.clone(), Some(SPOILT_GRACE));
-                let reply = self.commands.post(SuperviseCommand::RestartServer { server, grace, force: false });
-                self.tasks.spawn(async move {
-                    match reply.await {
-                        Ok(_) => TaskResult::Replaced,
-                        Err(refused) => {
-                            tracing::warn!(server = %upstream.server, %refused, "it is not restarted after a failed restore");
-                            TaskResult::Reachable(upstream)
-                        }
-                    }
-                });
-            }
-            TaskResult::Saved(server, incarnation, result) => {
-                if let Some(slots) = &mut self.slots {
-                    slots.on_saved(&server, incarnation, result).await?;
-                }
-            }
-            TaskResult::Slots(server, incarnation, Some(slots)) => {
-                self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
-            }
-            TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
-            TaskResult::Unchecked(server, incarnation) => {
-                self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
-            }
-            TaskResult::Slots(_, _, None)
-            | TaskResult::Checked
-            | TaskResult::Wanted(_, Ok(()))
-            | TaskResult::Replaced => {}
-        }
-        Ok(())
-    }
-
-    /// Opens the gate of a launch that could not be asked at once, where it still runs.
-    fn open_ready(&mut self, upstream: Arc<Upstream>) {
-        let Some(launch) = self.launches.get(&upstream.server) else { return };
-        if launch.incarnation != upstream.incarnation || launch.stop.is_some() || launch.is_over {
-            return;
-        }
-        let is_lost = launch.readiness == LaunchReadiness::Lost;
-        let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-        self.open(upstream);
-        if is_lost {
-            self.shared.act(|gates, now| gates.pause(&server, incarnation, now));
-        }
-    }
-
-    /// Saves the slots of a launch that no request can reach; then what follows.
-    async fn save(&mut self, server: &ServerId, incarnation: Incarnation, then: AfterSave) -> Result<(), BusClosed> {
-        let Some(slots) = &mut self.slots else { return Ok(()) };
-        if let Some(saved) = slots.save((server, incarnation), then).await? {
-            let id = server.clone();
-            let task = self.tasks.spawn(async move { TaskResult::Saved(id, incarnation, saved.await) });
-            slots.is_saved_by(server, incarnation, task);
-        }
-        Ok(())
-    }
-
     /// Tells others what the gates say.
     async fn tell(&mut self, edge: GateAction) -> Result<(), BusClosed> {
         let draft = match edge {
@@ -574,29 +435,6 @@ fn failed(server: &ServerId, because: &str) -> Fault {
     Fault::new(RouteFaultCode::ServerFailed, format!("`{server}` cannot be started: {because}"))
 }
 
-fn refusal(server: &ServerId, refused: &Refused) -> Fault {
-    match refused.reason {
-        RefusalReason::StoppedByHand => stopped(server),
-        RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
-            Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
-        }
-        RefusalReason::NoMemory => {
-            let message = format!("`{server}` cannot be started: {}", refused.detail);
-            Fault::new(RouteFaultCode::NoMemory, message)
-        }
-        _ => failed(server, &refused.detail),
-    }
-}
-
-/// The slots of a server, as its `/props` tells them.
-async fn total_slots(upstream: Arc<Upstream>) -> Option<NonZeroU32> {
-    let no_headers = HeaderMap::new();
-    let asked = AnswerBody::relay(upstream, (&Method::GET, "/props"), &no_headers, HeldBody::default(), None);
-    let answer = asked.await.ok()?;
-    let body = Limited::new(answer.into_body(), PROPS_LIMIT).collect().await.ok()?.to_bytes();
-    let props: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    NonZeroU32::new(u32::try_from(props.get("total_slots")?.as_u64()?).ok()?)
-}
-
+mod tasks;
 #[cfg(test)]
 mod tests;
