@@ -34,7 +34,10 @@ impl Swapping {
         fleet.server_with("b", Script { slots: Some(SlotsScript::default()), ..script }, "enabled = false");
         change(&mut fleet);
         let daemon = sandbox.up(&fleet).await;
-        Self { fleet, daemon, router: Endpoint::Unix(router), turns: [0; 2] }
+        let router = Endpoint::Unix(router);
+        let listens = async || TestRequest::get("/health").send(&router).await.is_ok();
+        eventually("the router listens", WAIT_LIMIT, listens).await;
+        Self { fleet, daemon, router, turns: [0; 2] }
     }
 
     /// The next turn of a conversation; what its answer says.
