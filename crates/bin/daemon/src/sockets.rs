@@ -9,7 +9,7 @@ use llama_warden_api::{BindError, Listeners};
 use llama_warden_config::{RouterSettings, TcpAddress};
 use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_procfs::{SocketAddress, listener, program_name};
-use llama_warden_router::RouterListener;
+use llama_warden_router::{RouterListener, RouterUnavailable};
 
 use crate::state_dir::StateDir;
 
@@ -36,6 +36,21 @@ pub fn bind(
         };
         failure(&error, holder)
     })
+}
+
+/// As [`require_free_or_ours`], for the address of the router.
+pub fn require_router_free_or_ours(settings: &RouterSettings) -> Result<(), CommandFailure> {
+    match RouterListener::bind(settings) {
+        Err(RouterUnavailable::Tcp { host, port, source }) => {
+            let is_taken = source.kind() == ErrorKind::AddrInUse;
+            let holder = holder(&host, port).filter(|_| is_taken);
+            if holder.as_ref().is_some_and(|holder| holder.program == PROGRAM) {
+                return Ok(());
+            }
+            Err(router_failure(&RouterUnavailable::Tcp { host, port, source }, holder))
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Fails where another program than a llama-warden listens on the address, before a running daemon gives way to one that could not
@@ -70,8 +85,18 @@ fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
 /// Binds the address of the router, where it has one.
 pub fn bind_router(settings: &RouterSettings) -> Result<RouterListener, CommandFailure> {
     RouterListener::bind(settings).map_err(|error| {
-        CommandFailure::failed(with_source(&error)).next_step("set another `listen` in [router] (\"\" is off)")
+        let RouterUnavailable::Tcp { host, port, source } = &error;
+        let holder = (source.kind() == ErrorKind::AddrInUse).then(|| holder(host, *port)).flatten();
+        router_failure(&error, holder)
     })
+}
+
+fn router_failure(error: &RouterUnavailable, holder: Option<Holder>) -> CommandFailure {
+    let message = match holder {
+        Some(Holder { pid, program }) => format!("{error}: a {program} (pid {pid}) listens there"),
+        None => with_source(error),
+    };
+    CommandFailure::failed(message).next_step("end that program, or set another `listen` in [router] (\"\" is off)")
 }
 
 /// The name of this program's executable.

@@ -49,7 +49,7 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     findings.extend(checks::gpus::look(&fleet, gpus));
     // The ports and locks of a daemon that answers are its own.
     if !daemon.answers {
-        findings.extend(checks::ports::of_api(&inventory.loaded));
+        findings.extend(checks::ports::of_daemon(&inventory.loaded));
         findings.extend(checks::state_directory::look(&inventory.loaded));
     }
     findings.extend(checks::ports::of_servers(&fleet, daemon.answers));

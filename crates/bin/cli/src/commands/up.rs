@@ -51,7 +51,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
             is_up = true;
             let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
             let control = daemon.control_socket();
-            let router = daemon.router.clone();
+            let router = daemon.router.as_ref().map(|router| router.base_url.clone());
             tracing::info!(%http, router = router.as_deref(), control = %control.display(), servers = daemon.servers, "llama-warden is up");
             if daemon.servers == 0 {
                 tracing::warn!("no server is configured{}", searched(from_file));
@@ -68,9 +68,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
                     FleetViewKind::Json
                 } else {
                     let address = if http.is_empty() { format!("unix:{}", control.display()) } else { http };
-                    let routed =
-                        router.map_or_else(String::new, |url| format!("requests for every model go to {url}\n"));
-                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n{routed}"))?;
+                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n"))?;
                     FleetViewKind::Table
                 };
                 // A terminal that takes no more is no reason to end: if it is gone, HUP comes.
