@@ -9,18 +9,24 @@
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
+//! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
+//! * `asking`, `streams`: the router's own questions to servers, and streams that a client resumes.
 
 mod answers;
+mod asking;
 mod body;
 mod caller;
 mod component;
 mod listener;
 mod listing;
+mod managing;
+mod models;
 mod names;
 mod relay;
 mod routes;
 mod service;
 mod shared;
+mod streams;
 
 pub use component::{Router, RouterFailed};
 pub use listener::{RouterListener, RouterUnavailable};

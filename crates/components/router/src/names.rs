@@ -87,6 +87,11 @@ impl Directory {
         }
     }
 
+    /// Every server once.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Named> {
+        self.exact.iter().filter(|(name, named)| **name == *named.spec.id.as_str()).map(|(_, named)| named)
+    }
+
     /// The names that lists show, of the servers that pass.
     pub(crate) fn shown(&self, passes: impl Fn(&Named) -> bool) -> impl Iterator<Item = &str> {
         let shown = self.exact.iter().filter(move |(_, named)| !named.spec.router.is_hidden && passes(named));

@@ -23,6 +23,10 @@ pub(crate) enum PathMeaning {
         rest: String,
         burden: Burden,
     },
+    /// About streams that can be resumed; starts nothing and is no use.
+    Streams(StreamQuestion),
+    /// Changes which servers run.
+    Manage(ModelChange),
     /// Answered with a redirect to the path with a slash at its end.
     Slash,
     /// Answered by the router itself.
@@ -30,6 +34,28 @@ pub(crate) enum PathMeaning {
     /// Refused: its only protection is the check of the origin, which a proxy removes.
     Refused,
     Unknown,
+}
+
+/// A question about streams that can be resumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StreamQuestion {
+    /// About the stream of this conversation.
+    Of(Option<String>),
+    /// Which of several there are, or all.
+    List,
+}
+
+/// A change of what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ModelChange {
+    /// Start the server that the body names.
+    Load,
+    /// Stop it once its requests have ended.
+    Unload,
+    /// Stop every server so.
+    UnloadAll,
+    /// The same, asked for by a method that must not change anything.
+    Misasked,
 }
 
 /// What a request is to its server.
@@ -49,6 +75,7 @@ pub(crate) enum OwnPath {
     Health,
     Models,
     Model(String),
+    ModelEvents,
     Running,
     Props,
 }
@@ -104,12 +131,26 @@ pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
         "/health" | "/v1/health" if reads => return PathMeaning::Own(OwnPath::Health),
         "/v1/models" | "/models" if reads => return PathMeaning::Own(OwnPath::Models),
         "/running" if reads => return PathMeaning::Own(OwnPath::Running),
+        "/models/sse" if reads => return PathMeaning::Own(OwnPath::ModelEvents),
+        "/models/load" if *method == Method::POST => return PathMeaning::Manage(ModelChange::Load),
+        "/models/unload" if *method == Method::POST => return PathMeaning::Manage(ModelChange::Unload),
+        "/unload" if *method == Method::POST => return PathMeaning::Manage(ModelChange::UnloadAll),
+        "/models/load" | "/models/unload" | "/unload" => return PathMeaning::Manage(ModelChange::Misasked),
+        "/v1/streams" if reads => return PathMeaning::Streams(StreamQuestion::List),
+        "/v1/streams/lookup" if *method == Method::POST => return PathMeaning::Streams(StreamQuestion::List),
+        "/v1/stream" if reads || *method == Method::DELETE => {
+            return PathMeaning::Streams(StreamQuestion::Of(query_value(query, "conv_id").filter(|id| !id.is_empty())));
+        }
         "/props" if reads && !names_model(query) => return PathMeaning::Own(OwnPath::Props),
         "/tools" | "/cors-proxy" => return PathMeaning::Refused,
         _ => {}
     }
     if let Some(name) = path.strip_prefix("/v1/models/").or_else(|| path.strip_prefix("/models/")).filter(|_| reads) {
         return decoded(name).map_or(PathMeaning::Unknown, |name| PathMeaning::Own(OwnPath::Model(name)));
+    }
+    if let Some(id) = path.strip_prefix("/v1/stream/").filter(|_| reads || *method == Method::DELETE) {
+        let of = |id| PathMeaning::Streams(StreamQuestion::Of(Some(id)));
+        return decoded(id).map_or(PathMeaning::Unknown, of);
     }
     if let Some(rest) = path.strip_prefix("/upstream/") {
         return upstream(method, rest);
@@ -136,7 +177,8 @@ pub(crate) fn changes_servers(method: &Method, path: &str) -> bool {
     let rest = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/'));
     // As llama-server decodes it.
     let Some(path) = rest.map_or(Some(path.to_owned()), |(_, rest)| decoded(&format!("/{rest}"))) else { return true };
-    !method.is_safe() && (BY_QUERY.contains(&&*path) || path.starts_with("/slots/"))
+    let manages = rest.is_none() && matches!(&*path, "/models/load" | "/models/unload" | "/unload");
+    !method.is_safe() && (manages || BY_QUERY.contains(&&*path) || path.starts_with("/slots/"))
 }
 
 /// What a request is counted as.
@@ -144,7 +186,9 @@ pub(crate) fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
     let path = match meaning {
         PathMeaning::Body(Burden::Work) => path,
         PathMeaning::Upstream { rest, burden: Burden::Work, .. } => rest,
-        PathMeaning::Body(_) | PathMeaning::Query | PathMeaning::Upstream { .. } => return TrafficRoute::Light,
+        PathMeaning::Body(_) | PathMeaning::Query | PathMeaning::Streams(_) | PathMeaning::Upstream { .. } => {
+            return TrafficRoute::Light;
+        }
         _ => return TrafficRoute::Other,
     };
     match path.strip_prefix("/v1").unwrap_or(path) {
@@ -223,6 +267,14 @@ mod tests {
             ("GET", "/props", "", PathMeaning::Own(OwnPath::Props)),
             ("GET", "/props", "model=a", PathMeaning::Query),
             ("GET", "/v1/models/org%2Fname:tag", "", PathMeaning::Own(OwnPath::Model("org/name:tag".into()))),
+            ("GET", "/models/sse", "", PathMeaning::Own(OwnPath::ModelEvents)),
+            ("POST", "/models/load", "", PathMeaning::Manage(ModelChange::Load)),
+            ("POST", "/unload", "", PathMeaning::Manage(ModelChange::UnloadAll)),
+            ("GET", "/unload", "", PathMeaning::Manage(ModelChange::Misasked)),
+            ("GET", "/v1/stream", "conv_id=a%3A%3Ab", PathMeaning::Streams(StreamQuestion::Of(Some("a::b".into())))),
+            ("DELETE", "/v1/stream/c", "", PathMeaning::Streams(StreamQuestion::Of(Some("c".into())))),
+            ("GET", "/v1/stream", "", PathMeaning::Streams(StreamQuestion::Of(None))),
+            ("POST", "/v1/streams/lookup", "", PathMeaning::Streams(StreamQuestion::List)),
             ("GET", "/health", "", PathMeaning::Own(OwnPath::Health)),
             ("GET", "/upstream/a", "", PathMeaning::Slash),
             ("GET", "/upstream/%zz/", "", PathMeaning::Unknown),
@@ -250,6 +302,9 @@ mod tests {
             ("POST", "/upstream/a/props", true),
             ("POST", "/upstream/a/%70rops", true),
             ("POST", "/upstream/a/slots%2F0", true),
+            ("POST", "/models/load", true),
+            ("POST", "/unload", true),
+            ("DELETE", "/v1/stream/c", false),
             ("GET", "/props", false),
             ("GET", "/upstream/a/slots", false),
             ("POST", "/v1/chat/completions", false),

@@ -20,8 +20,9 @@ use crate::caller::{Caller, Reach, preflight};
 use crate::listing;
 use crate::names::{Named, NoServer};
 use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
-use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
+use crate::routes::{self, Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, StreamQuestion, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
+use crate::streams::no_content;
 use llama_warden_gates::{Arrival, QueueClient};
 
 /// Bodies up to this length are sent again where their first answer was lost.
@@ -139,6 +140,7 @@ impl RouterService {
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
+            PathMeaning::Own(OwnPath::ModelEvents) => Ok(self.model_events(&asked.caller)),
             PathMeaning::Own(path) => listing::own(&self.shared, &path, &asked.caller),
             PathMeaning::Body(burden) => {
                 let (held, facts) = self.read(asked, body).await?;
@@ -156,11 +158,48 @@ impl RouterService {
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
                 self.relay(asked, &named, (burden, &target), held).await
             }
-            PathMeaning::Slash => Ok(slash(asked.path())),
+            PathMeaning::Streams(question) => self.answer_stream(asked, question, body).await,
+            PathMeaning::Manage(ModelChange::UnloadAll) => self.unload_all(&asked.caller).await,
+            PathMeaning::Manage(ModelChange::Misasked) => {
+                let message = format!("{} changes which models run: send POST", asked.path());
+                Err(Fault::new(RouteFaultCode::MethodNotAllowed, message))
+            }
+            PathMeaning::Manage(change) => {
+                let (_, facts) = self.read(asked, body).await?;
+                let missing = || Fault::new(RouteFaultCode::ModelMissing, "the request names no model");
+                let named = self.named(asked, Some(&facts.model.ok_or_else(missing)?))?;
+                match change {
+                    ModelChange::Load => self.load(&named, asked.client),
+                    _ => self.unload(&named).await,
+                }
+            }
+            PathMeaning::Slash => Ok(slash(&asked.parts)),
             PathMeaning::Refused => {
                 Err(no_path(format!("`{}` is not served through the router: ask the server itself", asked.path())))
             }
             PathMeaning::Unknown => Err(no_path(format!("there is no {} {}", asked.parts.method, asked.path()))),
+        }
+    }
+
+    async fn answer_stream(&self, asked: &Asked, question: StreamQuestion, body: Incoming) -> Result<Answer, Fault> {
+        let (method, caller) = (&asked.parts.method, &asked.caller);
+        let held = self.read(asked, body).await?;
+        let StreamQuestion::Of(conversation) = question else {
+            return self.list_streams(caller, (method.clone(), asked.path()), held.0).await;
+        };
+        let missing = || Fault::new(RouteFaultCode::StreamMissing, "the request names no conversation: add `conv_id`");
+        let conversation = conversation.ok_or_else(missing)?;
+        match self.stream_owner(caller, &conversation).await {
+            Some(named) => {
+                asked.tracked.named(&named.spec.id, None);
+                let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+                self.relay(asked, &named, (Burden::Glance, target), held).await
+            }
+            None if *method == Method::DELETE => Ok(no_content()),
+            None => {
+                let message = format!("no ready server has a stream of `{conversation}`");
+                Err(Fault::new(RouteFaultCode::StreamNotFound, message))
+            }
         }
     }
 
@@ -317,10 +356,11 @@ impl RouterService {
     }
 }
 
-fn slash(path: &str) -> Answer {
+fn slash(request: &Parts) -> Answer {
     let mut answer = Response::new(AnswerBody::empty());
     *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    if let Ok(to) = HeaderValue::try_from(format!("{path}/")) {
+    let query = request.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    if let Ok(to) = HeaderValue::try_from(format!("{}/{query}", request.uri.path())) {
         answer.headers_mut().insert(header::LOCATION, to);
     }
     answer

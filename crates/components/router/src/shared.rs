@@ -7,19 +7,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
-use llama_warden_bus::{Bus, Clock};
+use llama_warden_bus::{Bus, Clock, CommandSender};
 use llama_warden_config::RouterSettings;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 use llama_warden_keys::{ClientKey, KeyRing};
 use llama_warden_support::lock;
 use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::answers::Fault;
+use crate::asking::ModelFacts;
 use crate::body::BodyLimits;
+use crate::models::ModelNotice;
 use crate::names::Directory;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
+
+/// Notices about models that a follower may be behind.
+const MODEL_NOTICES: usize = 256;
 
 pub(crate) struct Shared {
     pub(crate) settings: RouterSettings,
@@ -29,6 +34,10 @@ pub(crate) struct Shared {
     pub(crate) traffic: Arc<RouterTraffic>,
     /// The keys of clients, where they need one.
     keys: Option<watch::Receiver<Arc<KeyRing>>>,
+    /// To the supervisor.
+    pub(crate) commands: CommandSender,
+    /// What the followers of models are told. One that reads too slowly is told to read the list again.
+    pub(crate) models: broadcast::Sender<ModelNotice>,
     clock: Clock,
     state: Mutex<State>,
     /// What the component has to tell others. Few: edges, not requests.
@@ -40,6 +49,8 @@ struct State {
     gates: Gates,
     waiters: BTreeMap<Ticket, Waiter>,
     launches: BTreeMap<ServerId, Arc<Upstream>>,
+    /// What the latest launch of each server said of its model.
+    facts: BTreeMap<ServerId, Arc<ModelFacts>>,
     directory: Arc<Directory>,
     /// The deadline that the component waits for.
     armed: Option<Uptime>,
@@ -134,12 +145,13 @@ impl Shared {
         settings: RouterSettings,
         bus: Bus,
         clients: RouterClients,
-        notices: mpsc::UnboundedSender<GateAction>,
+        (notices, commands): (mpsc::UnboundedSender<GateAction>, CommandSender),
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
         let (clock, state) = (bus.clock(), Mutex::default());
-        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, notices })
+        let models = broadcast::Sender::new(MODEL_NOTICES);
+        Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, notices })
     }
 
     /// Whether clients need a key.
@@ -201,6 +213,20 @@ impl Shared {
         state.launches.get(server).filter(|upstream| upstream.incarnation == incarnation).cloned()
     }
 
+    /// Every launch that can be asked.
+    pub(crate) fn reachable(&self) -> Vec<Arc<Upstream>> {
+        lock(&self.state).launches.values().cloned().collect()
+    }
+
+    /// What the latest launch of a server said of its model.
+    pub(crate) fn facts(&self, server: &ServerId) -> Option<Arc<ModelFacts>> {
+        lock(&self.state).facts.get(server).cloned()
+    }
+
+    pub(crate) fn set_facts(&self, server: ServerId, facts: Arc<ModelFacts>) {
+        lock(&self.state).facts.insert(server, facts);
+    }
+
     /// Answers every request that waits for a server.
     pub(crate) fn refuse(&self, server: &ServerId, fault: &Fault) {
         self.answer_all(|gates| gates.dismiss(server), fault);
@@ -209,7 +235,9 @@ impl Shared {
     /// Forgets a server that is configured no more.
     pub(crate) fn remove(&self, server: &ServerId, fault: &Fault) {
         self.answer_all(|gates| gates.remove(server), fault);
-        lock(&self.state).launches.remove(server);
+        let mut state = lock(&self.state);
+        state.launches.remove(server);
+        state.facts.remove(server);
     }
 
     fn answer_all(&self, dismiss: impl FnOnce(&mut Gates) -> Vec<Ticket>, fault: &Fault) {
