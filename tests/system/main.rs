@@ -52,6 +52,7 @@ mod restarts;
 mod router;
 mod router_bad_input;
 mod router_keys;
+mod router_models;
 mod secrets;
 mod side_by_side;
 mod signals;

@@ -384,9 +384,12 @@ mod tests {
         let idle = ServerReport { enabled: false, ..report(PhaseName::Idle, None) };
         for (on_demand, expected) in [(true, "on demand"), (false, "not enabled")] {
             let report = StatusReport { router: Some(Box::new(router(on_demand))), ..report_of(vec![idle.clone()]) };
-            let text = StatusTable { screen: Screen { size: None, colours: false }, ..StatusTable::now(&report) }.text();
+            let text =
+                StatusTable { screen: Screen { size: None, colours: false }, ..StatusTable::now(&report) }.text();
             assert!(text.lines().nth(1).is_some_and(|row| row.ends_with(expected)), "{text}");
-            assert!(text.ends_with("one address for all models: http://127.0.0.1:8080/v1 (`model` is the server's id)"));
+            assert!(
+                text.ends_with("one address for all models: http://127.0.0.1:8080/v1 (`model` is the server's id)")
+            );
         }
     }
 

@@ -121,7 +121,10 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, burden: Burden) -> 
     if burden == Burden::Glance || !shared.settings.on_demand {
         let message = match &record.last_failure {
             Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
-            None => format!("`{id}` is not ready, and this request does not start it"),
+            None if shared.settings.on_demand => {
+                format!("`{id}` is not ready, and this request does not start it; POST /models/load does")
+            }
+            None => format!("`{id}` is not ready, and requests start nothing; `llama-warden start {id}` does"),
         };
         return Some(Fault::new(RouteFaultCode::ServerFailed, message));
     }

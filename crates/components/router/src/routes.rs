@@ -205,7 +205,10 @@ pub(crate) fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
 }
 
 fn upstream(method: &Method, rest: &str) -> PathMeaning {
-    let Some((model, rest)) = rest.split_once('/') else { return PathMeaning::Slash };
+    if !rest.is_empty() && !rest.contains('/') {
+        return PathMeaning::Slash;
+    }
+    let (model, rest) = rest.split_once('/').unwrap_or_default();
     let Some(model) = decoded(model).filter(|model| !model.is_empty()) else { return PathMeaning::Unknown };
     let rest = format!("/{rest}");
     // llama-server decodes the path before it looks for the route.
@@ -277,6 +280,8 @@ mod tests {
             ("POST", "/v1/streams/lookup", "", PathMeaning::Streams(StreamQuestion::List)),
             ("GET", "/health", "", PathMeaning::Own(OwnPath::Health)),
             ("GET", "/upstream/a", "", PathMeaning::Slash),
+            ("GET", "/upstream/", "", PathMeaning::Unknown),
+            ("GET", "/upstream//x", "", PathMeaning::Unknown),
             ("GET", "/upstream/%zz/", "", PathMeaning::Unknown),
             ("POST", "/tools", "", PathMeaning::Refused),
             ("POST", "/upstream/a/tools", "", PathMeaning::Refused),

@@ -190,10 +190,20 @@ impl RouterService {
         let missing = || Fault::new(RouteFaultCode::StreamMissing, "the request names no conversation: add `conv_id`");
         let conversation = conversation.ok_or_else(missing)?;
         match self.stream_owner(caller, &conversation).await {
-            Some(named) => {
-                asked.tracked.named(&named.spec.id, None);
+            // Not through the gate: the stream is in flight there, and its end is what a closing gate waits for.
+            Some(upstream) => {
+                let server = upstream.server.clone();
+                asked.tracked.named(&server, None);
+                asked.tracked.sent();
                 let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-                self.relay(asked, &named, (Burden::Glance, target), held).await
+                let sent = AnswerBody::relay(upstream, (method, target), &asked.parts.headers, held.0, None).await;
+                let mut answer = sent.map_err(|(error, _)| {
+                    let message = format!("`{server}` was lost before it answered: {error}");
+                    Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
+                })?;
+                let waited = asked.begun.elapsed();
+                to_client(answer.headers_mut(), &ModelServer { server: server.as_str(), request: &asked.id, waited });
+                Ok(answer)
             }
             None if *method == Method::DELETE => Ok(no_content()),
             None => {

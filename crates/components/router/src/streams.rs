@@ -13,25 +13,25 @@ use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::asking::ask;
 use crate::body::HeldBody;
 use crate::caller::Caller;
-use crate::names::Named;
 use crate::relay::{AnswerBody, Upstream};
 use crate::service::RouterService;
 
 const LOOKUP: &str = "/v1/streams/lookup";
 
 impl RouterService {
-    /// The server that has the stream of a conversation; `None` where none has it.
-    pub(crate) async fn stream_owner(&self, caller: &Caller, conversation: &str) -> Option<Named> {
+    /// The launch that has the stream of a conversation; `None` where none has it.
+    pub(crate) async fn stream_owner(&self, caller: &Caller, conversation: &str) -> Option<Arc<Upstream>> {
         let directory = self.shared.directory();
         let named = conversation.rsplit_once("::").and_then(|(_, model)| directory.find(Some(model)).ok());
         let reachable = self.reachable(caller);
-        if let Some(named) = named.filter(|named| reachable.iter().any(|upstream| upstream.server == named.spec.id)) {
-            return Some(named.clone());
+        let of = |server: &ServerId| reachable.iter().find(|upstream| upstream.server == *server).cloned();
+        if let Some(upstream) = named.and_then(|named| of(&named.spec.id)) {
+            return Some(upstream);
         }
         let body = HeldBody::whole(json!({ "conversation_ids": [conversation] }).to_string());
-        let found = self.ask_each(reachable, Method::POST, LOOKUP, &body).await;
+        let found = self.ask_each(reachable.clone(), Method::POST, LOOKUP, &body).await;
         let (owner, _) = found.into_iter().find(|(_, found)| found.as_array().is_some_and(|list| !list.is_empty()))?;
-        directory.find(Some(owner.as_str())).ok().cloned()
+        of(&owner)
     }
 
     /// What every server says of streams, as one list.

@@ -11,8 +11,8 @@ use strum::{IntoStaticStr, VariantNames};
 use crate::{
     ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, EvictionCause, FailureReason,
     FileRefusal, HookOutcome, HookPoint, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd,
-    ProfileCard, ReadyVia, RouterCard, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, TraceParent, Uptime,
-    Warning,
+    ProfileCard, ReadyVia, RouterCard, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan,
+    TraceParent, Uptime, Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, RouterCard, Seq, ServerId, StopReason,
-    Timestamp, Uptime, Warning,
+    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, RouterCard, Seq, ServerId,
+    StopReason, Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{
     FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot, UseRecord,
