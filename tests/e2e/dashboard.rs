@@ -19,7 +19,7 @@ fn checkout(folder: &str) -> PathBuf {
 }
 
 /// A command that runs a script in a browser; `None` where there is no browser.
-fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
+pub fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
     let browser = external_program(ExternalProgram::Browser)?;
     let mut command = sandbox.program("node");
     command.arg(checkout("tests/browser").join(name)).env("LLAMA_WARDEN_TEST_BROWSER", browser);
@@ -37,7 +37,7 @@ fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
 }
 
 /// Runs a script to its end. `perform` does what it asks for with a line `DO WHAT`.
-async fn run(mut command: Command, mut perform: impl AsyncFnMut(&str)) {
+pub async fn run(mut command: Command, mut perform: impl AsyncFnMut(&str)) {
     let mut child = command.spawn().expect("node runs");
     let (mut input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
     let mut errors = child.stderr.take().expect("piped");

@@ -16,4 +16,5 @@ mod packaging;
 mod prometheus;
 mod readiness;
 mod requests;
+mod router;
 mod stopping;
