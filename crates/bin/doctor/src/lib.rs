@@ -52,7 +52,7 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
         findings.extend(checks::ports::of_daemon(&inventory.loaded));
         findings.extend(checks::state_directory::look(&inventory.loaded));
     }
-    findings.extend(checks::ports::of_servers(&fleet, daemon.answers));
+    findings.extend(checks::ports::of_servers(&inventory.loaded, &fleet, daemon.answers));
     findings.extend(checks::limits::of_fleet(&fleet));
     findings.extend(checks::environment::look(&fleet));
     findings.extend(daemon.findings);

@@ -30,11 +30,13 @@ pub(crate) fn of_daemon(loaded: &LoadedConfig) -> Vec<Finding> {
 }
 
 /// The addresses of the servers. Those of a daemon that runs are taken by its own servers.
-pub(crate) fn of_servers(fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
+pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
+    let router = loaded.configuration.router();
+    let on_demand = router.listen != RouterAddress::Off && router.on_demand;
     let mut findings = Vec::new();
     let for_clients = client_ports();
     let mut free = 0_usize;
-    for spec in fleet.iter().filter(|spec| spec.enabled && !spec.host.ends_with(".sock")) {
+    for spec in fleet.iter().filter(|spec| (spec.enabled || on_demand) && !spec.host.ends_with(".sock")) {
         let (id, port) = (&spec.id, spec.port);
         if let Some(unusable) = Unusable::of(&spec.host, port).filter(|_| !daemon_answers) {
             findings.push(Area::Ports.fault(
@@ -57,8 +59,11 @@ pub(crate) fn of_servers(fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
         }
     }
     if free > 0 && findings.is_empty() && !daemon_answers {
-        let ports =
-            if free == 1 { "the port of the enabled server is" } else { "the ports of the enabled servers are" };
+        let ports = match (free, on_demand) {
+            (1, _) => "the port of the enabled server is",
+            (_, false) => "the ports of the enabled servers are",
+            (_, true) => "the ports of the servers, which requests start, are",
+        };
         findings.push(Area::Ports.good(format!("{ports} free")));
     }
     findings
