@@ -10,8 +10,8 @@ mod report;
 use std::path::Path;
 
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::Inventory;
 use llama_warden_memory::{MemoryProbe, Reading, SystemMemoryProbe};
 
 use finding::Area;

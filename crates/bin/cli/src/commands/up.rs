@@ -7,12 +7,11 @@ use llama_warden_api_types::base_url;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet, search_places};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{
-    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
-    inherited_sockets, print_warnings, set_up_heap,
-};
+use llama_warden_daemon::{Extensions, PreparedDaemon, UpOptions, build_runtime, inherited_sockets, set_up_heap};
 use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_exit::{CommandFailure, CommandResult};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::{LoadedConfig, print_warnings};
 use llama_warden_state::DaemonPhase;
 use llama_warden_telemetry::LogFormat;
 use llama_warden_terminal::daemon_log::{DaemonLog, LogPipe, log_settings};

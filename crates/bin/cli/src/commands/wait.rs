@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_state::PhaseName;
 
 use super::status;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
 use llama_warden_config::{Fleet, RouterAddress, TcpAddress};
-use llama_warden_daemon::LoadedConfig;
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_procfs::{SocketAddress, listener, program_name};
 
 use crate::finding::{Area, Finding};
