@@ -319,6 +319,21 @@ fn models_have_the_shapes_of_llama_servers_own_router() {
 }
 
 #[test]
+fn a_model_that_sleeps_is_said_to_and_looks_do_not_wake_it() {
+    sandbox(async |sandbox| {
+        let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+        let (_fleet, _daemon, port) = routed(sandbox, &llama_server, "sleep-idle-seconds = 1").await;
+        has_status(port.number(), "sleeping").await;
+        for _ in 0..3 {
+            assert_eq!(entry(port.number()).await["status"]["value"], "sleeping");
+        }
+        let body = json!({ "prompt": "hi", "n_predict": 2 });
+        assert_eq!(ask(port.number(), "POST", "/completion", &body).await.status, 200);
+        assert_eq!(entry(port.number()).await["status"]["value"], "loaded");
+    });
+}
+
+#[test]
 fn the_page_of_a_server_works_through_the_router() {
     sandbox(async |sandbox| {
         let Some(llama_server) = external_program(ExternalProgram::LlamaServer0_3_16) else { return };

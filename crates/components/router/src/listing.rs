@@ -1,5 +1,7 @@
 //! The paths that the router answers itself, from the snapshot, and what it says of servers that are not ready.
 
+use std::collections::BTreeSet;
+
 use http::{Response, StatusCode};
 use llama_warden_config::{MaxLoaded, ServerSpec};
 use llama_warden_events::ServerId;
@@ -20,12 +22,17 @@ pub(crate) fn health() -> Response<AnswerBody> {
 }
 
 /// The answer to a path of the router's own.
-pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Response<AnswerBody>, Fault> {
+pub(crate) fn own(
+    shared: &Shared,
+    path: &OwnPath,
+    caller: &Caller,
+    asleep: &BTreeSet<ServerId>,
+) -> Result<Response<AnswerBody>, Fault> {
     let snapshot = shared.bus.snapshot();
     let body = match path {
         OwnPath::Health => return Ok(health()),
         OwnPath::Models => {
-            json!({ "object": "list", "data": models(shared, &snapshot, caller) })
+            json!({ "object": "list", "data": models(shared, &snapshot, caller, asleep) })
         }
         OwnPath::Model(name) => {
             let directory = shared.directory();
@@ -33,7 +40,7 @@ pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Re
             let known = named.and_then(|named| Some((named, snapshot.servers.get(&named.spec.id)?)));
             let unknown = || Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`"));
             let (named, record) = known.ok_or_else(unknown)?;
-            models::entry(named, record, shared.facts(&named.spec.id).as_deref())
+            model(shared, named, record, asleep)
         }
         OwnPath::Running => {
             let directory = shared.directory();
@@ -54,14 +61,23 @@ pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Re
 }
 
 /// The shown servers that the caller may use.
-fn models(shared: &Shared, snapshot: &Snapshot, caller: &Caller) -> Vec<Json> {
+fn models(shared: &Shared, snapshot: &Snapshot, caller: &Caller, asleep: &BTreeSet<ServerId>) -> Vec<Json> {
     let directory = shared.directory();
     let shown = directory.servers().filter(|named| !named.spec.router.is_hidden && caller.may_use(named));
     let entry = |named: &Named| {
         let id = &named.spec.id;
-        Some(models::entry(named, snapshot.servers.get(id)?, shared.facts(id).as_deref()))
+        Some(model(shared, named, snapshot.servers.get(id)?, asleep))
     };
     shown.filter_map(entry).collect()
+}
+
+fn model(shared: &Shared, named: &Named, record: &ServerRecord, asleep: &BTreeSet<ServerId>) -> Json {
+    let id = &named.spec.id;
+    let mut entry = models::entry(named, record, shared.facts(id).as_deref());
+    if record.is_ready() && asleep.contains(id) {
+        entry["status"] = json!({ "value": "sleeping" });
+    }
+    entry
 }
 
 /// What llama-server's own router says of itself.

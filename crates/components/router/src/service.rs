@@ -1,6 +1,7 @@
 //! One request, from its head to its answer.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -141,7 +142,11 @@ impl RouterService {
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
             PathMeaning::Own(OwnPath::ModelEvents) => Ok(self.model_events(&asked.caller)),
-            PathMeaning::Own(path) => listing::own(&self.shared, &path, &asked.caller),
+            PathMeaning::Own(path) => {
+                let lists = matches!(path, OwnPath::Models | OwnPath::Model(_));
+                let asleep = if lists { self.asleep(&asked.caller).await } else { BTreeSet::new() };
+                listing::own(&self.shared, &path, &asked.caller, &asleep)
+            }
             PathMeaning::Body(burden) => {
                 let (held, facts) = self.read(asked, body).await?;
                 let named = self.named(asked, facts.model.as_deref())?;

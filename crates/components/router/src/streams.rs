@@ -1,7 +1,9 @@
 //! Streams that a client resumes by the id of its conversation: which server has one is in the id (`ID::MODEL`), else every server that
-//! is ready is asked.
+//! is ready is asked. So is, about its sleep, every server that sleeps by itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
@@ -15,6 +17,9 @@ use crate::body::HeldBody;
 use crate::caller::Caller;
 use crate::relay::{AnswerBody, Upstream};
 use crate::service::RouterService;
+
+/// Longest wait for what tells whether servers sleep: the list of models comes without it otherwise.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 const LOOKUP: &str = "/v1/streams/lookup";
 
@@ -48,6 +53,24 @@ impl RouterService {
             return Err(Fault::new(RouteFaultCode::PathNotFound, "no ready server lists its streams"));
         }
         Ok(json_response(StatusCode::OK, &Json::Array(lists.concat())))
+    }
+
+    /// The servers that sleep. Only those are asked that do so by an option, and a look at their properties does not wake them.
+    pub(crate) async fn asleep(&self, caller: &Caller) -> BTreeSet<ServerId> {
+        let directory = self.shared.directory();
+        let may_sleep = |upstream: &Arc<Upstream>| {
+            let named = directory.find(Some(upstream.server.as_str()));
+            named.is_ok_and(|named| named.spec.flags.contains_key("sleep-idle-seconds"))
+        };
+        let upstreams: Vec<_> = self.reachable(caller).into_iter().filter(may_sleep).collect();
+        if upstreams.is_empty() {
+            return BTreeSet::new();
+        }
+        let nothing = HeldBody::default();
+        let asked = self.ask_each(upstreams, Method::GET, "/props", &nothing);
+        let answers = tokio::time::timeout(LONGEST_LOOK, asked).await.unwrap_or_default();
+        let asleep = answers.into_iter().filter(|(_, props)| props["is_sleeping"].as_bool() == Some(true));
+        asleep.map(|(server, _)| server).collect()
     }
 
     /// The launches that can be asked and that the caller may use.
