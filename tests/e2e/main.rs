@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod dashboard;
 mod demo;
 mod discovery;
@@ -17,4 +18,5 @@ mod prometheus;
 mod readiness;
 mod requests;
 mod router;
+mod scripts;
 mod stopping;

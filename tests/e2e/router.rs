@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 
 use crate::dashboard;
 use crate::fleet::{add, real_fleet};
+use crate::scripts;
 
 /// A daemon with two servers behind a router: `a` runs, `b` starts with a request.
 async fn routed(sandbox: &Sandbox, llama_server: &Path, flags: &str) -> (TestFleet, TestDaemon, Port) {
@@ -343,6 +344,6 @@ fn the_page_of_a_server_works_through_the_router() {
         let Some(mut command) = dashboard::script(sandbox, "llama_page.mjs") else { return };
         let (_fleet, _daemon, port) = routed(sandbox, &llama_server, "").await;
         command.env("LLAMA_WARDEN_TEST_URL", format!("http://127.0.0.1:{}/", port.number()));
-        dashboard::run(command, async |what| panic!("nobody can {what}")).await;
+        scripts::run(command, async |what| panic!("nobody can {what}")).await;
     });
 }

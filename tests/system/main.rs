@@ -7,6 +7,7 @@
 
 mod adoption;
 mod canary;
+mod chaos;
 mod clocks;
 mod command_line;
 mod completion;
@@ -42,6 +43,7 @@ mod on_demand;
 mod options;
 mod out_of_memory;
 mod output;
+mod peers;
 mod pipes_in_the_way;
 mod process_one;
 mod profiles;
@@ -53,6 +55,7 @@ mod router;
 mod router_bad_input;
 mod router_keys;
 mod router_models;
+mod router_waiting;
 mod secrets;
 mod side_by_side;
 mod signals;

@@ -124,8 +124,11 @@ impl PreparedDaemon {
         let exports = settings::start_exports(&export_settings, host.bus().clone());
         let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
         let reopener = event_log.as_ref().map(EventLog::reopener);
+        let peers = settings::peers(&configuration);
         let resolver = FleetResolver::new(&inventory, profile, only, ports);
-        let resolver = Arc::new(resolver.rereading(token_file.clone(), keys_file.clone()).overriding(builds));
+        let resolver = Arc::new(
+            resolver.rereading(token_file.clone(), keys_file.clone()).telling(peers.clone()).overriding(builds),
+        );
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let exemplars = if export_settings.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
@@ -168,6 +171,7 @@ impl PreparedDaemon {
                 routes: settings::routes(daemon, &metrics),
                 memory: memory_probe,
                 models: Arc::new(move || resolver.models()),
+                peers,
                 configuration: loaded.place(),
                 description: documents::OPENAPI,
                 access,

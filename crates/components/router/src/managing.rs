@@ -44,6 +44,7 @@ impl RouterService {
             concurrency: router.concurrency,
             queue: router.queue,
             priority: router.priority,
+            ttl: router.ttl,
             client,
             lost_with: None,
         };

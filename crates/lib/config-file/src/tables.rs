@@ -7,7 +7,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
-use llama_warden_fleet::{Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress};
+use llama_warden_fleet::{
+    Confirm, ListenAddress, ListenerPolicy, OnTimeout, PeerUrl, Progress, RestartPolicy, RouterAddress,
+};
 
 use crate::flag_table::FlagTable;
 use crate::reader::{Located, table};
@@ -44,6 +46,8 @@ table! {
         "metrics" => metrics: Metrics,
         /// One address for all models.
         "router" => router: Router,
+        /// The daemons of other machines whose servers are shown too, by name; read only.
+        "peers" => peers: BTreeMap<String, Located<Peer>>,
         /// One server each.
         "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
@@ -355,6 +359,16 @@ table! {
         "health" => health: Health,
         /// How requests reach it; `ttl`, `concurrency`, `queue` and `progress` override those of `[router]`.
         "router" => router: ServerRouter,
+    }
+}
+
+table! {
+    /// The daemon of another machine.
+    Peer {
+        /// Where its API answers, as http://HOST:PORT; without a port 9888. Required.
+        "url" => url: PeerUrl,
+        /// File with its token; "" = none.
+        "token-file" => token_file: SingleLine,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::headers::is_event_stream;
 use super::link::{Link, RelayError};
-use super::{Upstream, to_server};
+use super::{EarlyBody, Upstream, to_server};
 use crate::body::HeldBody;
 use crate::shared::Permit;
 
@@ -27,6 +27,7 @@ enum Content {
     /// The router's own events, as they come.
     Told(mpsc::Receiver<Bytes>),
     Relayed(Box<RelayedBody>),
+    Early(Box<EarlyBody>),
 }
 
 /// The answer ended early.
@@ -76,6 +77,11 @@ impl AnswerBody {
 
     pub(crate) const fn told(events: mpsc::Receiver<Bytes>) -> Self {
         Self(Content::Told(events))
+    }
+
+    /// A stream whose head goes out before its request has an answer.
+    pub(crate) fn early(body: EarlyBody) -> Self {
+        Self(Content::Early(Box::new(body)))
     }
 
     fn relayed(
@@ -211,7 +217,7 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         let goes_on = match &self.0 {
             Content::Relayed(relayed) => relayed.goes_on && !relayed.is_over && !relayed.body.is_end_stream(),
-            Content::Whole(_) | Content::Told(_) => false,
+            Content::Whole(_) | Content::Told(_) | Content::Early(_) => false,
         };
         if !goes_on {
             return;
@@ -247,6 +253,7 @@ impl Body for AnswerBody {
             Content::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Content::Told(events) => events.poll_recv(context).map(|text| text.map(|text| Ok(Frame::data(text)))),
             Content::Relayed(relayed) => relayed.poll(context),
+            Content::Early(early) => early.poll(context),
         }
     }
 
@@ -254,6 +261,7 @@ impl Body for AnswerBody {
         match &self.0 {
             Content::Whole(text) => text.is_none(),
             Content::Told(_) => false,
+            Content::Early(early) => early.is_over(),
             // The end of a stream of events is known only when it is reached.
             Content::Relayed(relayed) => relayed.first.is_none() && (relayed.is_over || relayed.body.is_end_stream()),
         }
@@ -263,6 +271,7 @@ impl Body for AnswerBody {
         match &self.0 {
             Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
             Content::Told(_) => SizeHint::default(),
+            Content::Early(_) => SizeHint::default(),
             Content::Relayed(relayed) => match relayed.first.as_ref().and_then(Frame::data_ref) {
                 None => relayed.body.size_hint(),
                 Some(first) => {
