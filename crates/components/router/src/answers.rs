@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value as Json, json};
 
 use crate::relay::AnswerBody;
-use crate::routes::ErrorDialect;
+use llama_warden_targets::ErrorDialect;
 
 /// The bounds of `Retry-After`, in seconds: OpenAI's clients obey it up to two minutes.
 const SOONEST: u32 = 1;

@@ -9,11 +9,11 @@ use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names
 use llama_warden_keys::{ClientKey, KeyInUse};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::names::Named;
 use crate::relay::AnswerBody;
 use crate::service::RouterService;
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
+use llama_warden_targets::Named;
 
 /// Who may call, as far as the listener decides.
 #[derive(Debug, Clone)]

@@ -27,11 +27,11 @@ use crate::caller::Reach;
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
 use crate::models::{self, ModelNotice};
-use crate::names::Directory;
 use crate::relay::Upstream;
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
 use llama_warden_gates::GateAction;
+use llama_warden_targets::Directory;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {

@@ -5,7 +5,7 @@
 //!
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
 //! * `caller`: who asks: the checks of host, origin and key.
-//! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
+//! * `service`: one request from its head to its answer.
 //! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
@@ -24,9 +24,7 @@ mod listener;
 mod listing;
 mod managing;
 mod models;
-mod names;
 mod relay;
-mod routes;
 mod service;
 mod shared;
 mod streams;

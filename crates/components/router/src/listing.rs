@@ -11,10 +11,10 @@ use serde_json::{Value as Json, json};
 use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::caller::Caller;
 use crate::models;
-use crate::names::Named;
 use crate::relay::AnswerBody;
-use crate::routes::{Burden, OwnPath};
 use crate::shared::Shared;
+use llama_warden_targets::Named;
+use llama_warden_targets::{Burden, OwnPath};
 
 /// The answer of `/health`: the router listens.
 pub(crate) fn health() -> Response<AnswerBody> {

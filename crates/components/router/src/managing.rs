@@ -14,10 +14,10 @@ use crate::caller::Caller;
 use crate::component::refusal;
 use crate::listing;
 use crate::models::{self, ModelNotice};
-use crate::names::Named;
 use crate::relay::AnswerBody;
-use crate::routes::Burden;
 use crate::service::RouterService;
+use llama_warden_targets::Burden;
+use llama_warden_targets::Named;
 
 /// Events that wait for a client that reads slowly; the router goes on without one whose connection takes no more.
 const WAITING_EVENTS: usize = 64;

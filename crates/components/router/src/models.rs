@@ -6,7 +6,7 @@ use llama_warden_state::{Phase, ServerRecord};
 use serde_json::{Value as Json, json};
 
 use crate::asking::{ModelFacts, modalities};
-use crate::names::Named;
+use llama_warden_targets::Named;
 
 /// What the followers of models are told.
 #[derive(Debug, Clone)]

@@ -21,12 +21,15 @@ use crate::body::{BodyFacts, HeldBody};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::names::{Named, NoServer};
 use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
-use crate::routes::{self, Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, StreamQuestion, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 use crate::streams::no_content;
 use llama_warden_gates::{Arrival, QueueClient};
+use llama_warden_targets::{
+    Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, StreamQuestion, changes_servers, query_value,
+    traffic_route,
+};
+use llama_warden_targets::{Named, NoServer};
 
 /// Bodies up to this length are sent again where their first answer was lost.
 const LONGEST_REPLAYED: u64 = 16 << 20;
@@ -76,7 +79,7 @@ impl Asked {
     }
 }
 
-pub(crate) type Answer = Response<AnswerBody>;
+pub(crate) type RouterAnswer = Response<AnswerBody>;
 
 /// A request at the gate.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +99,10 @@ impl HttpService for RouterService {
         let path = parts.uri.path();
         let dialect = ErrorDialect::of(path);
         let id = parts.headers.get("x-request-id").cloned().unwrap_or_else(next_id);
-        let meaning = routes::find(&parts.method, path, parts.uri.query().unwrap_or_default());
+        let meaning = llama_warden_targets::find(&parts.method, path, parts.uri.query().unwrap_or_default());
         let caller = Caller::of(&self.shared, &parts.headers);
         let client = caller.queue_client(transport);
-        let route = routes::traffic_route(&meaning, path);
+        let route = traffic_route(&meaning, path);
         let head = TrackedHead {
             id: id.to_str().unwrap_or_default(),
             method: &parts.method,
@@ -151,7 +154,12 @@ impl HttpService for RouterService {
 }
 
 impl RouterService {
-    async fn answer_asked(&self, asked: &Arc<Asked>, route: PathMeaning, body: Incoming) -> Result<Answer, Fault> {
+    async fn answer_asked(
+        &self,
+        asked: &Arc<Asked>,
+        route: PathMeaning,
+        body: Incoming,
+    ) -> Result<RouterAnswer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
         if route == PathMeaning::Own(OwnPath::Health) {
             asked.tracked.ignore();
@@ -161,7 +169,7 @@ impl RouterService {
         if let Some(preflight) = preflight(&asked.parts) {
             return Ok(preflight);
         }
-        asked.caller.check(&self.shared, routes::changes_servers(&asked.parts.method, asked.path()))?;
+        asked.caller.check(&self.shared, changes_servers(&asked.parts.method, asked.path()))?;
         if let Some(key) = &asked.caller.key {
             asked.tracked.keyed(&key.name);
         }
@@ -213,7 +221,12 @@ impl RouterService {
         }
     }
 
-    async fn answer_stream(&self, asked: &Asked, question: StreamQuestion, body: Incoming) -> Result<Answer, Fault> {
+    async fn answer_stream(
+        &self,
+        asked: &Asked,
+        question: StreamQuestion,
+        body: Incoming,
+    ) -> Result<RouterAnswer, Fault> {
         let (method, caller) = (&asked.parts.method, &asked.caller);
         let held = self.read(asked, body).await?;
         let StreamQuestion::Of(conversation) = question else {
@@ -280,7 +293,7 @@ impl RouterService {
         named: &Named,
         (burden, target): (Burden, &str),
         (mut body, facts): (HeldBody, BodyFacts),
-    ) -> Result<Answer, Fault> {
+    ) -> Result<RouterAnswer, Fault> {
         if burden != Burden::Glance {
             asked.tracked.hold(asked.caller.enter()?);
         }
@@ -413,7 +426,7 @@ impl RouterService {
 }
 
 /// The answer, unless it says that the model is being loaded.
-async fn still_loading(answer: Answer) -> Option<Answer> {
+async fn still_loading(answer: RouterAnswer) -> Option<RouterAnswer> {
     let is_short = answer.body().size_hint().exact().is_some_and(|length| length <= LONGEST_UNREADY);
     if answer.status() != StatusCode::SERVICE_UNAVAILABLE || !is_short {
         return Some(answer);
@@ -424,7 +437,7 @@ async fn still_loading(answer: Answer) -> Option<Answer> {
     (!says_so).then(|| Response::from_parts(parts, AnswerBody::whole(text)))
 }
 
-fn slash(request: &Parts) -> Answer {
+fn slash(request: &Parts) -> RouterAnswer {
     let mut answer = Response::new(AnswerBody::empty());
     *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
     let query = request.uri.query().map_or_else(String::new, |query| format!("?{query}"));

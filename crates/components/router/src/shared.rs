@@ -19,9 +19,9 @@ use crate::answers::Fault;
 use crate::asking::ModelFacts;
 use crate::body::BodyLimits;
 use crate::models::ModelNotice;
-use crate::names::Directory;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
+use llama_warden_targets::Directory;
 
 /// Notices about models that a follower may be behind.
 const MODEL_NOTICES: usize = 256;

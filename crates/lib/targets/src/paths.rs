@@ -5,22 +5,27 @@ use llama_warden_traffic::TrafficRoute;
 
 /// The dialect of an error's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorDialect {
+pub enum ErrorDialect {
+    /// OpenAI's, which llama-server has too.
     OpenAi,
+    /// Anthropic's.
     Anthropic,
 }
 
 /// How a path is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PathMeaning {
+pub enum PathMeaning {
     /// Relayed to the server that the body names.
     Body(Burden),
     /// Relayed to the server that the query names in `model`; starts nothing and is no use.
     Query,
     /// Relayed to the server that the path names, with the rest of the path.
     Upstream {
+        /// As the path has it, decoded.
         model: String,
+        /// The path for the server.
         rest: String,
+        /// What it is to the server.
         burden: Burden,
     },
     /// About streams that can be resumed; starts nothing and is no use.
@@ -33,12 +38,13 @@ pub(crate) enum PathMeaning {
     Own(OwnPath),
     /// Refused: its only protection is the check of the origin, which a proxy removes.
     Refused,
+    /// No path of the router.
     Unknown,
 }
 
 /// A question about streams that can be resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamQuestion {
+pub enum StreamQuestion {
     /// About the stream of this conversation.
     Of(Option<String>),
     /// Which of several there are, or all.
@@ -47,7 +53,7 @@ pub(crate) enum StreamQuestion {
 
 /// A change of what runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ModelChange {
+pub enum ModelChange {
     /// Start the server that the body names.
     Load,
     /// Stop it once its requests have ended.
@@ -60,7 +66,7 @@ pub(crate) enum ModelChange {
 
 /// What a request is to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Burden {
+pub enum Burden {
     /// It takes a slot, starts the server, and counts as its use.
     Work,
     /// It passes the queue. It starts the server where a client asks for an answer of the model.
@@ -71,12 +77,18 @@ pub(crate) enum Burden {
 
 /// A path of the router's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OwnPath {
+pub enum OwnPath {
+    /// Whether the router listens.
     Health,
+    /// The list of models.
     Models,
+    /// One of them, by its name.
     Model(String),
+    /// The stream of what happens to them.
     ModelEvents,
+    /// Those that run, for clients of llama-swap.
     Running,
+    /// What the router says of itself.
     Props,
 }
 
@@ -117,7 +129,8 @@ const LIGHT: &[&str] = &[
 const BY_QUERY: &[&str] = &["/props", "/slots", "/metrics", "/lora-adapters"];
 
 impl ErrorDialect {
-    pub(crate) fn of(path: &str) -> Self {
+    /// The dialect of the errors of a path.
+    pub fn of(path: &str) -> Self {
         let path = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/')).map_or(path, |(_, rest)| rest);
         let is_messages = path.trim_start_matches('/').trim_start_matches("v1/").starts_with("messages");
         if is_messages { Self::Anthropic } else { Self::OpenAi }
@@ -125,7 +138,7 @@ impl ErrorDialect {
 }
 
 /// The route of a request. `query` is its query, without the question mark.
-pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
+pub fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/health" | "/v1/health" if reads => return PathMeaning::Own(OwnPath::Health),
@@ -173,7 +186,7 @@ pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
 }
 
 /// Whether a request changes a server beside its work, for which a key has to be an admin's.
-pub(crate) fn changes_servers(method: &Method, path: &str) -> bool {
+pub fn changes_servers(method: &Method, path: &str) -> bool {
     let rest = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/'));
     // As llama-server decodes it.
     let Some(path) = rest.map_or(Some(path.to_owned()), |(_, rest)| decoded(&format!("/{rest}"))) else { return true };
@@ -182,7 +195,7 @@ pub(crate) fn changes_servers(method: &Method, path: &str) -> bool {
 }
 
 /// What a request is counted as.
-pub(crate) fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
+pub fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
     let path = match meaning {
         PathMeaning::Body(Burden::Work) => path,
         PathMeaning::Upstream { rest, burden: Burden::Work, .. } => rest,
@@ -227,7 +240,7 @@ fn names_model(query: &str) -> bool {
 }
 
 /// The value of a parameter in a query.
-pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
+pub fn query_value(query: &str, name: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if key == name { decoded(&value.replace('+', " ")) } else { None }
@@ -235,7 +248,7 @@ pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
 }
 
 /// A percent-encoded text; `None` where it is not UTF-8 or not encoded so.
-pub(crate) fn decoded(text: &str) -> Option<String> {
+pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
