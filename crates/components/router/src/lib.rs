@@ -9,6 +9,7 @@
 //! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
+//! * `slots`: when the slots of a launch are saved and restored, and what is told of it; `keeping` asks the server and has the files.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
 //! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
 //! * `asking`, `streams`: the router's own questions to servers, and streams that a client resumes.
@@ -20,6 +21,7 @@ mod caller;
 mod component;
 mod early;
 mod expect;
+mod keeping;
 mod listener;
 mod listing;
 mod managing;
@@ -27,6 +29,7 @@ mod models;
 mod relay;
 mod service;
 mod shared;
+mod slots;
 mod streams;
 
 pub use component::{Router, RouterFailed};

@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::answers::Fault;
 use crate::asking::ModelFacts;
 use crate::body::BodyLimits;
+use crate::keeping::CacheKeeper;
 use crate::models::ModelNotice;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) models: broadcast::Sender<ModelNotice>,
     clock: Clock,
     state: Mutex<State>,
+    /// Where slots can be kept.
+    pub(crate) keeper: Option<Arc<CacheKeeper>>,
     /// What the component has to tell others. Few: edges, not requests.
     notices: mpsc::UnboundedSender<GateAction>,
 }
@@ -152,13 +155,14 @@ impl Shared {
         bus: Bus,
         clients: RouterClients,
         (notices, commands): (mpsc::UnboundedSender<GateAction>, CommandSender),
+        keeper: Option<Arc<CacheKeeper>>,
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
         let gates = Gates::new(settings.evict_busy_after);
         let (clock, state) = (bus.clock(), Mutex::new(State { gates, ..State::default() }));
         let models = broadcast::Sender::new(MODEL_NOTICES);
-        Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, notices })
+        Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, keeper, notices })
     }
 
     /// Whether clients need a key.

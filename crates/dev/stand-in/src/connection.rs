@@ -16,7 +16,7 @@ pub(crate) struct HttpRequest {
     pub(crate) method: String,
     /// The path without the query.
     pub(crate) path: String,
-    query: String,
+    pub(crate) query: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }

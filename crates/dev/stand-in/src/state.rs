@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU32},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) resumable: ResumableStreams,
     /// The bound port and its socket.
     listening: OnceLock<(u16, OwnedFd)>,
+    /// The tokens in the only slot that is used.
+    pub(crate) slot_tokens: AtomicU64,
     progress: Mutex<Progress>,
     changed: Condvar,
     /// Completions that were asked for.
@@ -49,6 +54,7 @@ impl Server {
             inherited,
             resumable: ResumableStreams::default(),
             listening: OnceLock::new(),
+            slot_tokens: AtomicU64::new(0),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
             changed: Condvar::new(),
             completions: AtomicU32::new(0),
