@@ -23,14 +23,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::answers::{Fault, RouteFaultCode};
+use crate::asking::ModelFacts;
 use crate::caller::Reach;
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
-use crate::names::Directory;
+use crate::models::{self, ModelNotice};
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
 use llama_warden_gates::GateAction;
+use llama_warden_targets::Directory;
 use tasks::TaskResult;
+pub(crate) use tasks::refusal;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {
@@ -100,7 +103,8 @@ impl Router {
         let keeper = slot_folders.map(|folders| CacheKeeper::new(folders, settings.keep_cache_size, turn_ended));
         let keeper = keeper.map(Arc::new);
         let open = settings.open || clients.keys.is_some();
-        let shared = Shared::new(settings, bus, clients, (notices, keeper.clone()));
+        let own = (notices, ports.commands.clone());
+        let shared = Shared::new(settings, bus, clients, own, keeper.clone());
         shared.set_directory(Directory::new(&fleet.borrow(), shared.settings.default_model.clone()));
         let worker = RouterWorker {
             launches: LaunchTracker::new(fleet.clone()),
@@ -209,6 +213,7 @@ impl Worker for RouterWorker {
             slots.on_event(&delivery);
         }
         self.on_changes(changes);
+        self.tell_models(&delivery);
         match &delivery {
             Delivery::Event(envelope) => {
                 let Some(server) = &envelope.server else { return Ok(()) };
@@ -328,6 +333,8 @@ impl Worker for RouterWorker {
         let fault = Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
         let fleet = self.fleet.borrow().clone();
         fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
+        // Fails where nobody follows.
+        let _ = self.shared.models.send(ModelNotice::End);
         if let Some(slots) = &self.slots {
             slots.clear().await;
         }
@@ -338,6 +345,31 @@ impl Worker for RouterWorker {
 impl RouterWorker {
     fn evicted(&self, server: &ServerId, because: EvictedFor) {
         self.shared.traffic.server(server).evict(because);
+    }
+
+    /// Tells those that follow models, where somebody does.
+    fn tell_models(&self, delivery: &Delivery) {
+        if self.shared.models.receiver_count() == 0 {
+            return;
+        }
+        let notice = match delivery {
+            Delivery::Gap { .. } => Some(models::reload()),
+            Delivery::Event(envelope) => {
+                let launch = envelope.server.as_ref().and_then(|server| self.launches.get(server));
+                models::notice(envelope, launch.is_some_and(|launch| launch.process.is_some()))
+            }
+        };
+        notice.map(|notice| self.shared.models.send(notice));
+    }
+
+    /// Tells them that a launch is ready, with what it said of itself.
+    fn tell_loaded(&self, server: &ServerId, facts: &ModelFacts) {
+        let (directory, snapshot) = (self.shared.directory(), self.shared.bus.snapshot());
+        let record = snapshot.servers.get(server);
+        if let (Ok(named), Some(record)) = (directory.find(Some(server.as_str())), record) {
+            // Fails where nobody follows.
+            let _ = self.shared.models.send(models::loaded(named, record, facts));
+        }
     }
 
     /// Whether a person has stopped a server, and nobody has asked for it since.

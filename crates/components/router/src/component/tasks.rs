@@ -1,11 +1,8 @@
 //! What takes a while, and what follows: keys are read, slots are restored and saved, commands are answered.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
-use http_body_util::{BodyExt, Limited};
 use llama_warden_bus::BusClosed;
 use llama_warden_component::LaunchReadiness;
 use llama_warden_events::{Incarnation, RefusalReason, Refused, ServerId, SuperviseCommand};
@@ -14,30 +11,25 @@ use llama_warden_slot_keeper::{AfterSave, Prepared, SaveResult};
 
 use super::{RouterWorker, failed};
 use crate::answers::{Fault, RouteFaultCode};
-use crate::body::HeldBody;
+use crate::asking::{LaunchFacts, learn};
 use crate::listing::stopped;
-use crate::relay::{AnswerBody, Upstream};
+use crate::relay::Upstream;
 
 /// Time before KILL for a server whose slots could not be restored: no request has reached it.
 const SPOILT_GRACE: Duration = Duration::from_secs(2);
-
-/// Longest wait for the number of slots.
-const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest answer that tells it.
-const PROPS_LIMIT: usize = 4 << 20;
 
 /// What a task found out.
 pub(super) enum TaskResult {
     /// A launch can be asked.
     Reachable(Arc<Upstream>),
+    /// What one has said of itself.
+    Learned(Arc<Upstream>, LaunchFacts),
     /// A launch whose cache is kept can be asked, unless its restore has spoilt it.
     Prepared(Arc<Upstream>, Prepared),
     /// The slots of a launch were saved, or not.
     Saved(ServerId, Incarnation, SaveResult),
     /// A launch that was spoilt is replaced.
     Replaced,
-    Slots(ServerId, Incarnation, Option<NonZeroU32>),
     /// The supervisor's answer to the demand for a server.
     Wanted(ServerId, Result<(), Refused>),
     /// Health checks a launch; an event tells what it finds.
@@ -80,8 +72,8 @@ impl RouterWorker {
         self.shared.open(upstream.clone());
         // Whoever stops it meanwhile has closed the gate; a stop that came first is seen by its tracker.
         self.tasks.spawn(async move {
-            let slots = tokio::time::timeout(PROPS_TIMEOUT, total_slots(upstream.clone())).await.ok().flatten();
-            TaskResult::Slots(upstream.server.clone(), upstream.incarnation, slots)
+            let facts = learn(upstream.clone()).await;
+            TaskResult::Learned(upstream, facts)
         });
     }
 
@@ -111,17 +103,21 @@ impl RouterWorker {
                     slots.on_saved(&server, incarnation, result).await?;
                 }
             }
-            TaskResult::Slots(server, incarnation, Some(slots)) => {
-                self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
+            TaskResult::Learned(upstream, LaunchFacts { slots, model }) => {
+                let (server, incarnation) = (&upstream.server, upstream.incarnation);
+                if let Some(slots) = slots {
+                    self.shared.act(|gates, now| gates.set_slots(server, incarnation, slots, now));
+                }
+                if self.shared.upstream(server, incarnation).is_some() {
+                    self.shared.set_facts(server.clone(), model.clone());
+                    self.tell_loaded(server, &model);
+                }
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
             TaskResult::Unchecked(server, incarnation) => {
                 self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
             }
-            TaskResult::Slots(_, _, None)
-            | TaskResult::Checked
-            | TaskResult::Wanted(_, Ok(()))
-            | TaskResult::Replaced => {}
+            TaskResult::Checked | TaskResult::Wanted(_, Ok(())) | TaskResult::Replaced => {}
         }
         Ok(())
     }
@@ -157,7 +153,7 @@ impl RouterWorker {
     }
 }
 
-fn refusal(server: &ServerId, refused: &Refused) -> Fault {
+pub(crate) fn refusal(server: &ServerId, refused: &Refused) -> Fault {
     match refused.reason {
         RefusalReason::StoppedByHand => stopped(server),
         RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
@@ -169,14 +165,4 @@ fn refusal(server: &ServerId, refused: &Refused) -> Fault {
         }
         _ => failed(server, &refused.detail),
     }
-}
-
-/// The slots of a server, as its `/props` tells them.
-async fn total_slots(upstream: Arc<Upstream>) -> Option<NonZeroU32> {
-    let no_headers = HeaderMap::new();
-    let asked = AnswerBody::relay(upstream, (&Method::GET, "/props"), &no_headers, HeldBody::default(), None);
-    let answer = asked.await.ok()?;
-    let body = Limited::new(answer.into_body(), PROPS_LIMIT).collect().await.ok()?.to_bytes();
-    let props: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    NonZeroU32::new(u32::try_from(props.get("total_slots")?.as_u64()?).ok()?)
 }
