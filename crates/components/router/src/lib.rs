@@ -6,7 +6,7 @@
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
 //! * `caller`: who asks: the checks of host, origin and key.
 //! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
-//! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
+//! * `body`: reading a request's body within the memory for all of them, and finding the model in it.
 //! * `relay`: the bytes to a llama-server and back.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
 

@@ -15,7 +15,7 @@ use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead,
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::body::{BodyFacts, HeldBody};
+use crate::body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use crate::caller::{Caller, Reach, preflight};
 use crate::listing;
 use crate::names::{Named, NoServer};
@@ -23,9 +23,6 @@ use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, t
 use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 use llama_warden_gates::{Arrival, QueueClient};
-
-/// Bodies up to this length are sent again where their first answer was lost.
-const LONGEST_REPLAYED: u64 = 16 << 20;
 
 /// Longest time from the loss of a connection to the fact that its launch has ended.
 const UNTIL_GONE: Duration = Duration::from_secs(5);
@@ -141,20 +138,21 @@ impl RouterService {
         match route {
             PathMeaning::Own(path) => listing::own(&self.shared, &path, &asked.caller),
             PathMeaning::Body(burden) => {
-                let (held, facts) = self.read(asked, body).await?;
-                let named = self.named(asked, facts.model.as_deref())?;
-                self.relay(asked, &named, (burden, path_and_query), (held, facts)).await
+                let mut reader = self.reader(asked, body, burden)?;
+                read(asked, &mut reader, ReadUntil::Named).await?;
+                let named = self.named(asked, reader.model())?;
+                self.relay(asked, &named, (burden, path_and_query), reader).await
             }
             PathMeaning::Query => {
                 let named = self.named(asked, query_value(query, "model").as_deref())?;
-                let held = self.read(asked, body).await?;
-                self.relay(asked, &named, (Burden::Glance, path_and_query), held).await
+                let reader = self.reader(asked, body, Burden::Glance)?;
+                self.relay(asked, &named, (Burden::Glance, path_and_query), reader).await
             }
             PathMeaning::Upstream { model, rest, burden } => {
                 let named = self.named(asked, Some(&model))?;
-                let held = self.read(asked, body).await?;
+                let reader = self.reader(asked, body, burden)?;
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
-                self.relay(asked, &named, (burden, &target), held).await
+                self.relay(asked, &named, (burden, &target), reader).await
             }
             PathMeaning::Slash => Ok(slash(asked.path())),
             PathMeaning::Refused => {
@@ -164,11 +162,10 @@ impl RouterService {
         }
     }
 
-    async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
-        let begun = Instant::now();
-        let read = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
-        asked.tracked.body_read(read.0.len(), begun.elapsed());
-        Ok(read)
+    fn reader(&self, asked: &Asked, body: Incoming, burden: Burden) -> Result<BodyReader, Fault> {
+        let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
+        // What only looks at a server wakes none, so that the server may say what it thinks of a body.
+        Ok(if burden == Burden::Glance { reader } else { reader.strict() })
     }
 
     fn named(&self, asked: &Asked, name: Option<&str>) -> Result<Named, Fault> {
@@ -198,8 +195,12 @@ impl RouterService {
         asked: &Asked,
         named: &Named,
         (burden, target): (Burden, &str),
-        (mut body, facts): (HeldBody, BodyFacts),
+        mut reader: BodyReader,
     ) -> Result<Answer, Fault> {
+        // What is to be changed has to be there as a whole.
+        let until = if named.edits() { ReadUntil::End } else { ReadUntil::Begun };
+        read(asked, &mut reader, until).await?;
+        let (mut body, facts): (HeldBody, BodyFacts) = reader.finish();
         if burden != Burden::Glance {
             asked.tracked.hold(asked.caller.enter()?);
         }
@@ -208,7 +209,7 @@ impl RouterService {
         }
         let mut admitted = self.admit(asked, named, burden, None).await?;
         let waited = asked.begun.elapsed();
-        let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
+        let may_replay = burden != Burden::Glance && body.is_whole();
         let (mut was_repeated, mut crashes) = (false, 0);
         loop {
             let Admitted { upstream, permit, .. } = admitted;
@@ -245,6 +246,9 @@ impl RouterService {
                 }
                 Err(lost) => lost,
             };
+            if let Some(fault) = body.rest_fault() {
+                return Err(fault);
+            }
             tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
             let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
             let is_there = self.shared.upstream(&server, incarnation).is_some();
@@ -315,6 +319,12 @@ impl RouterService {
             }
         })
     }
+}
+
+async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Result<(), Fault> {
+    reader.read(until).await?;
+    asked.tracked.body_read(reader.len(), asked.begun.elapsed());
+    Ok(())
 }
 
 fn slash(path: &str) -> Answer {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, log::ServerLog, script::Script, settings::Settings};
+use crate::{dump::Inherited, log::ServerLog, script::Script, settings::Settings, wire::WireFault};
 
 /// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,8 @@ struct Progress {
     phase: ServerPhase,
     loaded_at: Option<Instant>,
     streams: usize,
+    /// Completions that have met their fault.
+    faults: usize,
 }
 
 impl Server {
@@ -45,7 +47,7 @@ impl Server {
             log,
             inherited,
             listening: OnceLock::new(),
-            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
+            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0, faults: 0 }),
             changed: Condvar::new(),
         }
     }
@@ -93,6 +95,13 @@ impl Server {
     /// Waits for the end of the load.
     pub(crate) fn await_loaded(&self) {
         drop(self.changed.wait_while(self.progress(), |progress| progress.phase == ServerPhase::Loading));
+    }
+
+    /// The fault of the completion that has just come.
+    pub(crate) fn next_fault(&self) -> Option<WireFault> {
+        let mut progress = self.progress();
+        progress.faults += 1;
+        self.script.faults.get(progress.faults - 1).cloned()
     }
 
     /// Counts a stream to a client until the guard is dropped.

@@ -116,12 +116,24 @@ impl AsyncRead for ServerStream {
     }
 }
 
+/// A write that fails is one that waits: whoever closes a connection amid a request may have answered it before, and then the answer is
+/// still to be read. Behind it, or in its place, the read fails too, or comes to the end.
+fn written(result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    match result {
+        Poll::Ready(Err(error)) => {
+            tracing::debug!(%error, "llama-server takes no more of a request");
+            Poll::Pending
+        }
+        other => other,
+    }
+}
+
 impl AsyncWrite for ServerStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        written(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        })
     }
 
     fn poll_write_vectored(
@@ -129,10 +141,10 @@ impl AsyncWrite for ServerStream {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        written(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-        }
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
