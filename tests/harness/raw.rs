@@ -69,4 +69,3 @@ pub fn error_word(body: &Value) -> &str {
     assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
     error["code"].as_str().or(error["type"].as_str()).unwrap_or_else(|| panic!("no code: {body}"))
 }
-

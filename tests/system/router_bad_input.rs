@@ -76,9 +76,19 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
                 413,
                 "body_too_large",
             ),
-            ("another site", post_bytes(CHAT, "Origin: http://evil.example\r\n", r#"{"model":"a"}"#), 403, "foreign_origin"),
+            (
+                "another site",
+                post_bytes(CHAT, "Origin: http://evil.example\r\n", r#"{"model":"a"}"#),
+                403,
+                "foreign_origin",
+            ),
             ("an opaque page", post_bytes(CHAT, "Origin: null\r\n", r#"{"model":"a"}"#), 403, "foreign_origin"),
-            ("a site's form", post_bytes(CHAT, "Sec-Fetch-Site: cross-site\r\n", r#"{"model":"a"}"#), 403, "foreign_origin"),
+            (
+                "a site's form",
+                post_bytes(CHAT, "Sec-Fetch-Site: cross-site\r\n", r#"{"model":"a"}"#),
+                403,
+                "foreign_origin",
+            ),
             ("an unknown path", post_bytes("/v2/chat", "", r#"{"model":"a"}"#), 404, "path_not_found"),
             ("a tool", post_bytes("/tools", "", r#"{"model":"a"}"#), 404, "path_not_found"),
             ("a look at a server that is down", look, 503, "server_failed"),
@@ -195,9 +205,19 @@ fn a_request_whose_framing_is_ambiguous_reaches_no_server() {
                 format!("{}d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked, gzip\r\n")),
             ),
             ("a blank before the colon", format!("{}{body}", post_head(CHAT, "Content-Length : 13\r\n"))),
-            ("chunks of HTTP/1.0", format!("{}d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n")).replace("HTTP/1.1", "HTTP/1.0")),
-            ("a chunk's size with a sign", format!("{}+d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n"))),
-            ("a bare line feed in a chunk's size", format!("{}d\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n"))),
+            (
+                "chunks of HTTP/1.0",
+                format!("{}d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n"))
+                    .replace("HTTP/1.1", "HTTP/1.0"),
+            ),
+            (
+                "a chunk's size with a sign",
+                format!("{}+d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n")),
+            ),
+            (
+                "a bare line feed in a chunk's size",
+                format!("{}d\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n")),
+            ),
             ("no chunk size", format!("{}x\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n"))),
         ] {
             let answer = exchange_bytes(port, bytes.as_bytes()).await;

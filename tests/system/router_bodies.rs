@@ -157,7 +157,7 @@ fn bodies_that_have_to_be_held_share_the_memory_and_who_gets_none_is_told_so() {
 #[test]
 fn a_client_that_takes_the_room_and_sends_nothing_keeps_no_small_request_waiting() {
     sandbox(async |sandbox| {
-        let keys = "max-body = \"16MiB\"\nbody-memory = \"32MiB\"";
+        let keys = "max-body = \"16MiB\"\nbody-memory = \"48MiB\"";
         let routed = RoutedDaemon::up(sandbox, keys, &[("a", Script::default(), "")]).await;
         routed.daemon.ready("a").await;
         let mut silent = Vec::new();

@@ -129,7 +129,8 @@ impl BodyReader {
     /// Reads to the end, or so far that the rest can be passed through.
     pub(crate) async fn read(&mut self, until: ReadUntil) -> Result<(), Fault> {
         // The announced length is reserved at once, so that bodies which fit one by one do not wait for one another halfway.
-        if let Some(length) = self.announced.filter(|length| (1..=LONGEST_HELD).contains(length) && self.reserved == 0) {
+        if let Some(length) = self.announced.filter(|length| (1..=LONGEST_HELD).contains(length) && self.reserved == 0)
+        {
             self.reserve(length).await?;
         }
         while !self.is_at_end && !self.passes_through(until) {
@@ -239,7 +240,10 @@ impl Body for HeldBody {
     type Data = Bytes;
     type Error = RestFailed;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RestFailed>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RestFailed>>> {
         match (self.chunks.pop(), &self.rest) {
             (Some(chunk), _) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
             (None, None) => Poll::Ready(None),
@@ -255,3 +259,6 @@ impl Body for HeldBody {
         self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,10 +141,18 @@ impl Scanner {
             (State::Mark(2), byte) if byte == BOM[2] => State::Value,
             (State::Mark(seen), byte) if BOM.get(seen) == Some(&byte) => State::Mark(seen + 1),
             (State::Escape, byte) => {
-                if self.text.escape(byte).ok()? { State::Digits } else { State::InString }
+                if self.text.escape(byte).ok()? {
+                    State::Digits
+                } else {
+                    State::InString
+                }
             }
             (State::Digits, byte) => {
-                if self.text.digit(byte).ok()? { State::InString } else { State::Digits }
+                if self.text.digit(byte).ok()? {
+                    State::InString
+                } else {
+                    State::Digits
+                }
             }
             (State::InNumber(part), byte) => match part.next(byte) {
                 Some(next) => State::InNumber(next),
@@ -174,10 +182,16 @@ impl Scanner {
                 State::InString
             }
             (State::Colon, b':') => State::Value,
-            (State::AfterValue, b',') => if self.nesting.is_object() { State::Key } else { State::Value },
-            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => return Some(self.closes(at)),
-            (State::AfterValue, b'}') if self.nesting.is_object() => return Some(self.closes(at)),
-            (State::AfterValue, b']') if !self.nesting.is_object() => return Some(self.closes(at)),
+            (State::AfterValue, b',') => {
+                if self.nesting.is_object() {
+                    State::Key
+                } else {
+                    State::Value
+                }
+            }
+            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.closes(at),
+            (State::AfterValue, b'}') if self.nesting.is_object() => self.closes(at),
+            (State::AfterValue, b']') if !self.nesting.is_object() => self.closes(at),
             (State::Value | State::ValueOrEnd, byte) => return self.value_begins(byte),
             (State::Over, 0) => State::Ignored,
             _ => return None,
@@ -211,12 +225,13 @@ impl Scanner {
     }
 
     /// A brace or a bracket at `at` ends what is open.
-    fn closes(&mut self, at: usize) {
+    fn closes(&mut self, at: usize) -> State {
         self.nesting.close();
         if self.nesting.depth() == 0 {
             self.end = self.offset + at;
         }
         self.value_ends(at + 1);
+        self.state
     }
 
     /// A value ends before `end`.
@@ -328,7 +343,9 @@ mod tests {
             for length in 0..body.len() {
                 agrees(&body.as_bytes()[..length]);
             }
-            for (at, with) in (0..body.len()).flat_map(|at| b"\"\\{}[],:0-.e x\t\x07\x7f\xff\xc3\xed\xa0".map(|with| (at, with))) {
+            for (at, with) in
+                (0..body.len()).flat_map(|at| b"\"\\{}[],:0-.e x\t\x07\x7f\xff\xc3\xed\xa0".map(|with| (at, with)))
+            {
                 let mut changed = body.as_bytes().to_vec();
                 changed[at] = with;
                 agrees(&changed);
@@ -342,9 +359,10 @@ mod tests {
     /// Of bytes that come one by one, the place is known more exactly.
     fn same_place(fault: BodyFault, found: Option<BodyFault>) -> BodyFault {
         match (fault, found) {
-            (BodyFault::NotUtf8(_) | BodyFault::NotJson(_), Some(known @ (BodyFault::NotUtf8(_) | BodyFault::NotJson(_)))) => {
-                known
-            }
+            (
+                BodyFault::NotUtf8(_) | BodyFault::NotJson(_),
+                Some(known @ (BodyFault::NotUtf8(_) | BodyFault::NotJson(_))),
+            ) => known,
             (fault, _) => fault,
         }
     }
@@ -368,7 +386,9 @@ mod tests {
         for body in ["{\"model\":\"a\"}\0", "{\"model\":\"a\"} \0more", "{\"x\":1e999,\"model\":\"a\"}", &deep] {
             assert_eq!(scan([body.as_bytes()]), (Some("a".to_owned()), None), "{body:.40}");
         }
-        for body in [r#"{"x":"\ud800","model":"a"}"#, r#"{"x":"\udc00"}"#, r#"{"x":"\ud800\ud800"}"#, r#"{"x":"\ud800\n"}"#] {
+        for body in
+            [r#"{"x":"\ud800","model":"a"}"#, r#"{"x":"\udc00"}"#, r#"{"x":"\ud800\ud800"}"#, r#"{"x":"\ud800\n"}"#]
+        {
             assert!(matches!(scan([body.as_bytes()]).1, Some(BodyFault::NotJson(_))), "{body}");
         }
     }

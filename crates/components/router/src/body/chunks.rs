@@ -84,7 +84,11 @@ mod tests {
         let mut expected = Vec::new();
         let buffer = Bytes::from(vec![7; 100_000]);
         for (number, length) in [1, 2, LONG, 3, BUFFER - 2, 1, 1, LONG + 1, LONG, 5].into_iter().enumerate() {
-            let chunk = if length < LONG { buffer.slice(..length) } else { vec![u8::try_from(number).expect("small"); length].into() };
+            let chunk = if length < LONG {
+                buffer.slice(..length)
+            } else {
+                vec![u8::try_from(number).expect("small"); length].into()
+            };
             expected.extend_from_slice(&chunk);
             chunks.push(chunk);
         }

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -27,6 +27,9 @@ pub(crate) enum RelayError {
     /// The connection was closed before the request was taken.
     #[error("the connection was closed before the request was taken")]
     NotTaken,
+    /// The server left HTTP, which nobody has asked for.
+    #[error("the server switched to another protocol")]
+    Switched,
     /// It ended after that.
     #[error("the connection ended: {0}")]
     Lost(#[source] hyper::Error),
@@ -79,10 +82,11 @@ impl Link {
             }
             answer.as_mut().poll(context)
         });
-        answered.await.map_err(|mut error| match error.take_message() {
+        let answer = answered.await.map_err(|mut error| match error.take_message() {
             Some(_) => RelayError::NotTaken,
             None => RelayError::Lost(error.into_error()),
-        })
+        })?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS { Err(RelayError::Switched) } else { Ok(answer) }
     }
 }
 
