@@ -13,7 +13,7 @@ use crate::state::Server;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum WireFault {
-    /// Nothing.
+    /// The connection works as ever.
     None {},
     /// The connection is reset after so many bytes of the request's body, without an answer.
     ResetRequest {
