@@ -45,7 +45,7 @@ pub use daemon::TestDaemon;
 pub use event_stream::EventStream;
 pub use external_programs::{ExternalProgram, external_program, is_root, shell_on_path};
 pub use fleet::TestFleet;
-pub use http::{Endpoint, TestRequest, TestResponse};
+pub use http::{Endpoint, RequestFailure, TestRequest, TestResponse};
 pub use measure::measured;
 pub use options::{DaemonOptions, DaemonOutput, own_namespaces};
 pub use port::Port;
@@ -55,7 +55,7 @@ pub use procfs::{
 pub use program::{ProgramRun, TestTerminal, daemon_program, executable, stand_in_program};
 pub use raw::{connect, error_word, exchange_bytes, parsed_answer, post_bytes, post_head, read_answer};
 pub use routed::RoutedDaemon;
-pub use sandbox::{Sandbox, sandbox};
+pub use sandbox::{Sandbox, sandbox, sandbox_within};
 pub use scrape::sample;
 pub use terminal_screen::TerminalScreen;
 

@@ -224,6 +224,11 @@ impl HeldBody {
         }
     }
 
+    /// What is here of it, as one.
+    pub(crate) fn concatenated(&self) -> Bytes {
+        self.chunks.clone().concatenated()
+    }
+
     /// Why the client has not sent the rest.
     pub(crate) fn rest_fault(&self) -> Option<Fault> {
         self.rest.as_ref().and_then(SharedRest::fault)

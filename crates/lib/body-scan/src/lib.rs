@@ -8,6 +8,7 @@ mod edit;
 mod form;
 mod grammar;
 mod scan;
+mod stream;
 mod text;
 
 use http::HeaderMap;
@@ -16,6 +17,8 @@ use form::FormScanner;
 use scan::Scanner;
 
 pub use edit::edited;
+pub use scan::member;
+pub use stream::asks_for_stream;
 
 /// Members of a JSON object.
 type Members = serde_json::Map<String, serde_json::Value>;
