@@ -31,6 +31,8 @@ mod port;
 mod postconditions;
 mod procfs;
 mod program;
+mod raw;
+mod routed;
 mod sandbox;
 mod scrape;
 mod terminal_screen;
@@ -51,6 +53,8 @@ pub use procfs::{
     ProcessInfo, descendants, kill_with_guardian_and_shims, open_files, processes_with, programs_of, resident_bytes,
 };
 pub use program::{ProgramRun, TestTerminal, daemon_program, executable, stand_in_program};
+pub use raw::{connect, error_word, exchange_bytes, parsed_answer, post_bytes, post_head, read_answer};
+pub use routed::RoutedDaemon;
 pub use sandbox::{Sandbox, sandbox, sandbox_within};
 pub use scrape::sample;
 pub use terminal_screen::TerminalScreen;

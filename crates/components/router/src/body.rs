@@ -1,74 +1,66 @@
-//! Request bodies: read whole, with a limit and a deadline, and looked through for the model while they come.
+//! Request bodies: read with a limit and a deadline, and looked through for the model while they come.
+//!
+//! A body is read whole before its request goes anywhere, so that it takes no slot while it comes, is known to be one that llama-server
+//! reads, and can be sent again. A long one is read only until its model is known, and the rest passes through while it is sent.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
+mod chunks;
+mod rest;
+mod room;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use llama_warden_body_scan::{Scanner, edited, multipart};
+use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
 use llama_warden_config::JsonObject;
-use llama_warden_traffic::{Counted, RouterTraffic};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use llama_warden_traffic::RouterTraffic;
 use tokio::time::timeout;
 
 use crate::answers::{Fault, RouteFaultCode};
 
+use chunks::Chunks;
+pub(crate) use rest::RestFailed;
+use rest::SharedRest;
+use room::{BodyMemory, BodyRoom};
+
 /// Longest pause of a client that sends a body.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Longest wait for room in the memory of all bodies.
-const ROOM: Duration = Duration::from_secs(10);
+/// Bodies up to this length are read whole before they are sent, and can be sent again.
+const LONGEST_HELD: u64 = 16 << 20;
 
-/// The unit in which memory of bodies is counted.
-const UNIT: u64 = 4096;
-
-/// What is reserved at a time for a body of unknown length.
+/// What is reserved at a time for a long body, and for one of unknown length.
 const STEP: u64 = 1 << 20;
 
 /// The limits of bodies.
 #[derive(Debug, Clone)]
 pub(crate) struct BodyLimits {
     most: u64,
-    memory: Arc<Semaphore>,
-    traffic: Arc<RouterTraffic>,
-}
-
-/// Room that a body takes.
-#[derive(Debug)]
-struct BodyRoom {
-    _permit: OwnedSemaphorePermit,
-    _counted: Counted,
+    memory: Arc<BodyMemory>,
 }
 
 impl BodyLimits {
     pub(crate) fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
-        let units = usize::try_from(memory / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { most, memory: Arc::new(Semaphore::new(units)), traffic }
+        Self { most, memory: BodyMemory::new(memory, most, traffic) }
     }
 
-    async fn reserve(&self, bytes: u64) -> Result<BodyRoom, Fault> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        match timeout(ROOM, self.memory.clone().acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(BodyRoom { _permit: permit, _counted: self.traffic.hold_body(bytes) }),
-            _ => Err(Fault::new(RouteFaultCode::Overloaded, "the memory for bodies of requests is taken: try again")
-                .retry_after(5)),
-        }
+    fn exceeded(&self) -> Fault {
+        Fault::new(RouteFaultCode::BodyTooLarge, format!("the body is longer than {} bytes", self.most))
     }
 }
 
-/// A whole body, as its chunks came.
+/// A body as it is sent to a server: its chunks, and for a long one the rest that the client is still sending.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeldBody {
-    chunks: VecDeque<Bytes>,
-    length: u64,
+    chunks: Chunks,
+    rest: Option<SharedRest>,
     /// The room that it takes, given back with the last copy.
-    _room: Option<Arc<Vec<BodyRoom>>>,
+    _room: Option<Arc<BodyRoom>>,
 }
 
 /// What a body says about where it goes.
@@ -78,111 +70,205 @@ pub(crate) struct BodyFacts {
     pub(crate) is_json: bool,
 }
 
-impl HeldBody {
-    /// Reads a body to its end and finds the model in it.
-    pub(crate) async fn read(
-        mut body: Incoming,
-        headers: &HeaderMap,
-        limits: &BodyLimits,
-    ) -> Result<(Self, BodyFacts), Fault> {
-        let too_large =
-            || Fault::new(RouteFaultCode::BodyTooLarge, format!("the body is longer than {} bytes", limits.most));
-        let announced = body.size_hint().exact();
+/// How far a long body is read before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadUntil {
+    /// Its model is known.
+    Named,
+    /// It has begun: its model is known from elsewhere.
+    Begun,
+    /// Its end, as others.
+    End,
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+pub(crate) struct BodyReader {
+    incoming: Incoming,
+    announced: Option<u64>,
+    limits: BodyLimits,
+    room: BodyRoom,
+    reserved: u64,
+    scanner: BodyScanner,
+    /// What llama-server would refuse whatever it asks for is refused.
+    is_strict: bool,
+    chunks: Chunks,
+    is_at_end: bool,
+}
+
+impl BodyReader {
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, limits: &BodyLimits) -> Result<Self, Fault> {
+        let announced = incoming.size_hint().exact();
         if announced.is_some_and(|length| length > limits.most) {
-            return Err(too_large());
+            return Err(limits.exceeded());
         }
         let encoding = headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let message = "the body is compressed, and neither the router nor llama-server reads it: send it plain";
             return Err(Fault::new(RouteFaultCode::UnsupportedEncoding, message));
         }
-        let mut room = Vec::new();
-        let mut reserved = announced.unwrap_or(0);
-        if reserved > 0 {
-            room.push(limits.reserve(reserved).await?);
+        Ok(Self {
+            incoming,
+            announced,
+            limits: limits.clone(),
+            room: limits.memory.room(),
+            reserved: 0,
+            scanner: BodyScanner::new(headers),
+            is_strict: false,
+            chunks: Chunks::default(),
+            is_at_end: false,
+        })
+    }
+
+    /// Refuses what llama-server would refuse whatever it asks for: for a request that would start or wake a server.
+    #[must_use]
+    pub(crate) fn strict(self) -> Self {
+        Self { is_strict: true, ..self }
+    }
+
+    /// Reads to the end, or so far that the rest can be passed through.
+    pub(crate) async fn read(&mut self, until: ReadUntil) -> Result<(), Fault> {
+        // The announced length is reserved at once, so that bodies which fit one by one do not wait for one another halfway.
+        if let Some(length) = self.announced.filter(|length| (1..=LONGEST_HELD).contains(length) && self.reserved == 0)
+        {
+            self.reserve(length).await?;
         }
-        let boundary = multipart::boundary(headers);
-        let (mut held, mut scanner) = (Self::default(), Scanner::default());
-        loop {
-            let frame = match timeout(PAUSE, body.frame()).await {
-                Ok(None) => break,
+        while !self.is_at_end && !self.passes_through(until) {
+            let frame = match timeout(PAUSE, self.incoming.frame()).await {
+                Ok(None) => {
+                    self.is_at_end = true;
+                    break;
+                }
                 Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => {
-                    return Err(Fault::new(RouteFaultCode::BadBody, format!("the body ended early: {error}")));
-                }
-                Err(_) => {
-                    return Err(Fault::new(
-                        RouteFaultCode::BodyTooSlow,
-                        format!("no byte of the body came within {PAUSE:?}"),
-                    ));
-                }
+                Ok(Some(Err(error))) => return Err(broke_off(&error)),
+                Err(_) => return Err(too_slow()),
             };
             let Ok(chunk) = frame.into_data() else { continue };
-            held.length += chunk.len() as u64;
-            if held.length > limits.most {
-                return Err(too_large());
+            let length = self.chunks.len() + chunk.len() as u64;
+            if length > self.limits.most {
+                return Err(self.limits.exceeded());
             }
-            while held.length > reserved {
-                room.push(limits.reserve(STEP).await?);
-                reserved += STEP;
+            while length > self.reserved {
+                self.reserve(STEP).await?;
             }
-            if boundary.is_none() {
-                scanner.feed(&chunk);
-            }
-            held.chunks.push_back(chunk);
+            self.scanner.feed(&chunk);
+            self.chunks.push(chunk);
+            self.check(self.scanner.broken())?;
         }
-        held._room = Some(Arc::new(room));
-        let facts = match boundary {
-            Some(boundary) => {
-                BodyFacts { model: multipart::field(&held.concatenated(), &boundary, "model"), is_json: false }
-            }
-            None => BodyFacts { model: scanner.model(), is_json: scanner.is_object() },
-        };
-        Ok((held, facts))
+        self.check(if self.is_at_end { self.scanner.fault() } else { None })
     }
 
+    fn check(&self, fault: Option<BodyFault>) -> Result<(), Fault> {
+        let Some(fault) = fault.filter(|_| self.is_strict) else { return Ok(()) };
+        let message = format!("llama-server does not read this body: {fault}; no server was asked");
+        Err(Fault::new(RouteFaultCode::BadBody, message))
+    }
+
+    /// Whether what is read suffices: the body is long, and what has to be known of it is known.
+    fn passes_through(&self, until: ReadUntil) -> bool {
+        let is_long = self.announced.unwrap_or(self.chunks.len()) > LONGEST_HELD;
+        is_long
+            && match until {
+                ReadUntil::Named => self.scanner.model().is_some(),
+                ReadUntil::Begun => true,
+                ReadUntil::End => false,
+            }
+    }
+
+    async fn reserve(&mut self, bytes: u64) -> Result<(), Fault> {
+        self.room.grow(bytes).await?;
+        self.reserved += bytes;
+        Ok(())
+    }
+
+    /// The model, if what is read names one.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.scanner.model()
+    }
+
+    /// How much has come, or will come where that was announced.
+    pub(crate) fn len(&self) -> u64 {
+        self.announced.unwrap_or(self.chunks.len())
+    }
+
+    /// The body, and what it says.
+    pub(crate) fn finish(self) -> (HeldBody, BodyFacts) {
+        let Self { incoming, announced, limits, room, scanner, mut chunks, is_at_end, .. } = self;
+        room.is_read();
+        chunks.end_last();
+        let facts = BodyFacts { model: scanner.model().map(str::to_owned), is_json: scanner.is_object() };
+        let rest = (!is_at_end).then(|| SharedRest::new(incoming, (announced, chunks.len()), limits));
+        (HeldBody { chunks, rest, _room: Some(Arc::new(room)) }, facts)
+    }
+}
+
+fn broke_off(error: &hyper::Error) -> Fault {
+    Fault::new(RouteFaultCode::BadBody, format!("the body ended early: {error}"))
+}
+
+fn too_slow() -> Fault {
+    Fault::new(RouteFaultCode::BodyTooSlow, format!("no byte of the body came within {PAUSE:?}"))
+}
+
+impl HeldBody {
     /// A body of the router's own.
     pub(crate) fn whole(text: String) -> Self {
-        Self { length: text.len() as u64, chunks: VecDeque::from([text.into()]), _room: None }
+        Self { chunks: Chunks::from(Bytes::from(text)), rest: None, _room: None }
     }
 
-    pub(crate) const fn len(&self) -> u64 {
-        self.length
+    /// Whether all of it is here, so that it can be sent again.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.rest.is_none()
     }
 
-    pub(crate) fn concatenated(&self) -> Bytes {
-        if let [only] = self.chunks.as_slices().0 {
-            return only.clone();
+    /// What is left to send, where that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match &self.rest {
+            None => Some(self.chunks.len()),
+            Some(rest) => rest.left().map(|rest| rest + self.chunks.len()),
         }
-        let mut whole = BytesMut::with_capacity(usize::try_from(self.length).unwrap_or_default());
-        self.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
-        whole.freeze()
     }
 
-    /// With members of its top level removed and set.
+    /// What is here of it, as one.
+    pub(crate) fn concatenated(&self) -> Bytes {
+        self.chunks.clone().concatenated()
+    }
+
+    /// Why the client has not sent the rest.
+    pub(crate) fn rest_fault(&self) -> Option<Fault> {
+        self.rest.as_ref().and_then(SharedRest::fault)
+    }
+
+    /// With members of its top level removed and set. For a whole one.
     pub(crate) fn edited(self, strip: &[String], set: &JsonObject) -> Self {
-        let body = edited(&self.concatenated(), strip, set);
-        Self { length: body.len() as u64, chunks: VecDeque::from([body]), _room: self._room }
+        let body = edited(&self.chunks.concatenated(), strip, set);
+        Self { chunks: Chunks::from(body), ..self }
     }
 }
 
 impl Body for HeldBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = RestFailed;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.chunks.pop_front();
-        if let Some(chunk) = &chunk {
-            self.length -= chunk.len() as u64;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RestFailed>>> {
+        match (self.chunks.pop(), &self.rest) {
+            (Some(chunk), _) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            (None, None) => Poll::Ready(None),
+            (None, Some(rest)) => rest.poll(context).map_ok(Frame::data),
         }
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.len() == 0 && self.rest.as_ref().is_none_or(SharedRest::is_over)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.length)
+        self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests;

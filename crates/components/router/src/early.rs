@@ -125,7 +125,7 @@ impl Comments {
 impl Asked {
     /// Keeps what is sent, where its client may be told that it waits: whether it wants a stream is seen only then.
     pub(crate) fn keep(&self, body: &HeldBody) {
-        if self.may_be_told() {
+        if body.is_whole() && self.may_be_told() {
             *lock(&self.body) = Some(body.clone());
         }
     }

@@ -17,7 +17,7 @@ use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead,
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::body::{BodyFacts, HeldBody};
+use crate::body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
@@ -30,9 +30,6 @@ use llama_warden_targets::{
     traffic_route,
 };
 use llama_warden_targets::{Named, NoServer};
-
-/// Bodies up to this length are sent again where their first answer was lost.
-const LONGEST_REPLAYED: u64 = 16 << 20;
 
 /// How often a request is sent again to a ready server that answers as if it were not. Then its answer passes.
 const MOST_UNREADY: u32 = 5;
@@ -183,19 +180,23 @@ impl RouterService {
                 listing::own(&self.shared, &path, &asked.caller, &asleep)
             }
             PathMeaning::Body(burden) => {
-                let (held, facts) = self.read(asked, body).await?;
-                let named = self.named(asked, facts.model.as_deref())?;
-                self.respond(asked, named, (burden, path_and_query), (held, facts)).await
+                let mut reader = self.reader(asked, body, burden)?;
+                read(asked, &mut reader, ReadUntil::Named).await?;
+                let named = self.named(asked, reader.model())?;
+                let held = held(asked, &named, reader).await?;
+                self.respond(asked, named, (burden, path_and_query), held).await
             }
             PathMeaning::Query => {
                 let named = self.named(asked, query_value(query, "model").as_deref())?;
-                let held = self.read(asked, body).await?;
+                let reader = self.reader(asked, body, Burden::Glance)?;
+                let held = held(asked, &named, reader).await?;
                 self.relay(asked, &named, (Burden::Glance, path_and_query), held).await
             }
             PathMeaning::Upstream { model, rest, burden } => {
                 let named = self.named(asked, Some(&model))?;
-                let held = self.read(asked, body).await?;
+                let reader = self.reader(asked, body, burden)?;
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
+                let held = held(asked, &named, reader).await?;
                 self.respond(asked, named, (burden, &target), held).await
             }
             PathMeaning::Streams(question) => self.answer_stream(asked, question, body).await,
@@ -259,10 +260,15 @@ impl RouterService {
     }
 
     async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
-        let begun = Instant::now();
-        let read = HeldBody::read(body, &asked.parts.headers, &self.shared.limits).await?;
-        asked.tracked.body_read(read.0.len(), begun.elapsed());
-        Ok(read)
+        let mut reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
+        read(asked, &mut reader, ReadUntil::End).await?;
+        Ok(reader.finish())
+    }
+
+    fn reader(&self, asked: &Asked, body: Incoming, burden: Burden) -> Result<BodyReader, Fault> {
+        let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
+        // What only looks at a server wakes none, so that the server may say what it thinks of a body.
+        Ok(if burden == Burden::Glance { reader } else { reader.strict() })
     }
 
     fn named(&self, asked: &Asked, name: Option<&str>) -> Result<Named, Fault> {
@@ -307,11 +313,12 @@ impl RouterService {
             && named.spec.router.keeps_cache
             && burden == Burden::Work
             && facts.is_json
+            && body.is_whole()
         {
             keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
         }
         let waited = asked.begun.elapsed();
-        let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
+        let may_replay = burden != Burden::Glance && body.is_whole();
         let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);
         loop {
             let Admitted { upstream, permit, .. } = admitted;
@@ -362,6 +369,9 @@ impl RouterService {
                 }
                 Err(lost) => lost,
             };
+            if let Some(fault) = body.rest_fault() {
+                return Err(fault);
+            }
             tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
             let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
             let is_there = self.shared.upstream(&server, incarnation).is_some();
@@ -431,6 +441,18 @@ impl RouterService {
             }
         })
     }
+}
+
+async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Result<(), Fault> {
+    reader.read(until).await?;
+    asked.tracked.body_read(reader.len(), asked.begun.elapsed());
+    Ok(())
+}
+
+/// The body for a server. What is to be changed has to be there as a whole.
+async fn held(asked: &Asked, named: &Named, mut reader: BodyReader) -> Result<(HeldBody, BodyFacts), Fault> {
+    read(asked, &mut reader, if named.edits() { ReadUntil::End } else { ReadUntil::Begun }).await?;
+    Ok(reader.finish())
 }
 
 /// The answer, unless it says that the model is being loaded.

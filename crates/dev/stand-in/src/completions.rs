@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    body_digest::BodyDigest,
     connection::{Connection, HttpRequest, HttpResponse},
     eras::Era,
     health,
@@ -28,6 +29,10 @@ const WHOLE_TOKENS: u64 = 10_000;
 /// Answers a completion. Returns as [`crate::health::answer`] does. The log line comes first: as in llama-server, a request
 /// hangs while the log is not read.
 pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {
+    if server.script.digest_bodies || request.digest.is_some() {
+        let digest = request.digest.clone().unwrap_or_else(|| BodyDigest::of(&request.body));
+        return connection.respond(&HttpResponse::json(200, json!({ "body_digest": digest.finish() }).to_string()));
+    }
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
         return connection.respond(&HttpResponse::error(400, "parse error", "invalid_request_error"));
     };

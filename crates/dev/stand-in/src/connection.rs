@@ -5,10 +5,22 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    os::fd::AsRawFd,
+    thread,
+    time::Duration,
 };
 
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+
+use crate::body_digest::BodyDigest;
+
 const HEAD_LIMIT: usize = 64 << 10;
+
+/// Bodies up to this length are kept.
 const BODY_LIMIT: usize = 4 << 20;
+
+/// Longest line with the length of a chunk.
+const CHUNK_LINE: usize = 32;
 
 /// A request with its whole body.
 #[derive(Debug)]
@@ -19,6 +31,8 @@ pub(crate) struct HttpRequest {
     pub(crate) query: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// In place of a body that is too long to be kept.
+    pub(crate) digest: Option<BodyDigest>,
 }
 
 impl HttpRequest {
@@ -33,6 +47,17 @@ impl HttpRequest {
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).next()
     }
 
+    /// Adds bytes to the body.
+    fn add(&mut self, bytes: &[u8]) {
+        if self.digest.is_none() && self.body.len() + bytes.len() > BODY_LIMIT {
+            self.digest.get_or_insert_default().feed(&std::mem::take(&mut self.body));
+        }
+        match &mut self.digest {
+            Some(digest) => digest.feed(bytes),
+            None => self.body.extend_from_slice(bytes),
+        }
+    }
+
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -43,14 +68,26 @@ impl HttpRequest {
 pub(crate) struct Connection {
     stream: File,
     ahead: Vec<u8>,
+    sending: Sending,
+}
+
+/// How the bytes of answers are sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sending {
+    #[default]
+    AsEver,
+    /// So many more, then the connection ends.
+    Cut { left: u64, reset: bool },
+    /// One by one, with this pause before each.
+    Slow(Duration),
 }
 
 impl Connection {
     pub(crate) fn new(stream: File) -> Self {
-        Self { stream, ahead: Vec::new() }
+        Self { stream, ahead: Vec::new(), sending: Sending::default() }
     }
 
-    /// Reads the next request; `None` at the end of the connection, and for a request that is invalid or too large.
+    /// Reads the head of the next request; `None` at the end of the connection, and for a head that is invalid or too large.
     pub(crate) fn request(&mut self) -> io::Result<Option<HttpRequest>> {
         // A client may send the head in pieces, or the next request together with this one.
         let head_end = loop {
@@ -62,18 +99,56 @@ impl Connection {
             }
         };
         let head: Vec<u8> = self.ahead.drain(..head_end).collect();
-        let Some(mut request) = parse_head(&String::from_utf8_lossy(&head)) else { return Ok(None) };
-        let length = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0_usize);
-        if length > BODY_LIMIT {
-            return Ok(None);
+        Ok(parse_head(&String::from_utf8_lossy(&head)))
+    }
+
+    /// Reads the body of a request, or so many bytes of it.
+    pub(crate) fn read_body(&mut self, request: &mut HttpRequest, most: u64) -> io::Result<()> {
+        let is_chunked = request.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        if !is_chunked {
+            let length = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+            return self.take(request, length.min(most));
         }
-        while self.ahead.len() < length {
-            if !self.read_more()? {
-                return Ok(None);
+        loop {
+            let line = loop {
+                if let Some(at) = self.ahead.windows(2).take(CHUNK_LINE).position(|window| window == b"\r\n") {
+                    break self.ahead.drain(..at + 2).collect::<Vec<u8>>();
+                }
+                if self.ahead.len() > CHUNK_LINE || !self.read_more()? {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            };
+            let length = u64::from_str_radix(String::from_utf8_lossy(&line).trim(), 16)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let read = request.body.len() as u64 + request.digest.as_ref().map_or(0, BodyDigest::bytes);
+            if read + length > most {
+                return self.take(request, most.saturating_sub(read));
+            }
+            self.take(request, length)?;
+            while self.ahead.len() < 2 {
+                if !self.read_more()? {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            self.ahead.drain(..2);
+            if length == 0 {
+                return Ok(());
             }
         }
-        request.body = self.ahead.drain(..length).collect();
-        Ok(Some(request))
+    }
+
+    /// Takes this many bytes for the body of a request.
+    fn take(&mut self, request: &mut HttpRequest, mut length: u64) -> io::Result<()> {
+        while length > 0 {
+            if self.ahead.is_empty() && !self.read_more()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let count = self.ahead.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+            request.add(&self.ahead[..count]);
+            self.ahead.drain(..count);
+            length -= count as u64;
+        }
+        Ok(())
     }
 
     /// Sends a whole response, and returns its status.
@@ -111,7 +186,41 @@ impl Connection {
 
     /// Sends bytes unchanged.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match self.sending {
+            Sending::AsEver => self.stream.write_all(bytes),
+            Sending::Slow(pause) => bytes.iter().try_for_each(|byte| {
+                thread::sleep(pause);
+                self.stream.write_all(&[*byte])
+            }),
+            Sending::Cut { left, reset } => {
+                let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                self.stream.write_all(&bytes[..count])?;
+                self.sending = Sending::Cut { left: left - count as u64, reset };
+                if count == bytes.len() {
+                    return Ok(());
+                }
+                if reset {
+                    self.reset()?;
+                }
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+        }
+    }
+
+    /// Changes how the bytes of the next answers are sent.
+    pub(crate) fn send_as(&mut self, sending: Sending) {
+        self.sending = sending;
+    }
+
+    /// Has the kernel reset the connection when it is closed.
+    pub(crate) fn reset(&mut self) -> io::Result<()> {
+        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        Ok(setsockopt(&self.stream, sockopt::Linger, &at_once)?)
+    }
+
+    /// Closes our side of the connection.
+    pub(crate) fn stop_sending(&mut self) -> io::Result<()> {
+        Ok(shutdown(self.stream.as_raw_fd(), Shutdown::Write)?)
     }
 
     /// Waits until the client closes the connection, and discards what it sends until then.
@@ -129,7 +238,7 @@ impl Connection {
     }
 
     fn read_more(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 64 << 10];
         let count = self.stream.read(&mut buffer)?;
         self.ahead.extend(&buffer[..count]);
         Ok(count > 0)
@@ -145,7 +254,14 @@ fn parse_head(head: &str) -> Option<HttpRequest> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Some(HttpRequest { method, path: path.to_owned(), query: query.to_owned(), headers, body: Vec::new() })
+    Some(HttpRequest {
+        method,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers,
+        body: Vec::new(),
+        digest: None,
+    })
 }
 
 /// A percent-encoded text.
@@ -186,6 +302,7 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         401 => "Unauthorized",
         404 => "Not Found",
+        413 => "Payload Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",

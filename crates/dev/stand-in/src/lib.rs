@@ -34,6 +34,7 @@
 
 mod actions;
 mod arguments;
+mod body_digest;
 mod completions;
 mod connection;
 mod dump;
@@ -61,9 +62,11 @@ mod signals;
 mod slots;
 mod sources;
 mod state;
+mod wire;
 
 use std::{ffi::OsString, process::ExitCode};
 
+pub use body_digest::BodyDigest;
 pub use eras::Era;
 pub use grandchild::Grandchild;
 pub use output::Stream;
@@ -72,6 +75,7 @@ pub use schedule::{ScheduledAction, ScriptAction, ScriptPhase};
 pub use script::{
     HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, Script, SlotAnswer, SlotsScript, TermScript, Wedge,
 };
+pub use wire::WireFault;
 
 /// The environment variable that contains a script, or the path of one.
 pub const SCRIPT_VARIABLE: &str = "STAND_IN_SCRIPT";

@@ -13,6 +13,7 @@ use crate::{
     listener::Listener,
     metrics, slots,
     state::{Server, ServerPhase},
+    wire,
 };
 
 /// Accepts connections until the socket is closed, and handles each in a thread of its own.
@@ -22,13 +23,22 @@ pub(crate) fn serve(server: &Arc<Server>, listener: &Listener) {
         // If the system refuses a thread, the connection is dropped.
         let _ = thread::Builder::new().spawn(move || {
             // An error ends only the connection of this client.
-            let _ = handle_connection(&server, Connection::new(stream));
+            let left = handle_connection(&server, Connection::new(stream)).is_err_and(|error| !wire::is_fault(&error));
+            if left && !server.script.faults.is_empty() {
+                wire::left();
+            }
         });
     }
 }
 
 fn handle_connection(server: &Server, mut connection: Connection) -> io::Result<()> {
-    while let Some(request) = connection.request()? {
+    while let Some(mut request) = connection.request()? {
+        let is_completion = Endpoint::of(server.script.era, &request) == Endpoint::Completion;
+        if !is_completion {
+            connection.read_body(&mut request, u64::MAX)?;
+        } else if !wire::meet(server, &mut request, &mut connection)? {
+            break;
+        }
         // In mid 2024 the builds accept connections during the load, and answer them after it.
         if server.script.era == Era::July2024 {
             server.await_loaded();

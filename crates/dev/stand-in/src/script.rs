@@ -16,6 +16,7 @@ use crate::{
     eras::Era,
     renames::Renames,
     schedule::{ScheduledAction, ScriptAction, ScriptPhase},
+    wire::WireFault,
 };
 
 /// The behaviour of one stand-in. [`Script::default`] is a well-behaved server of build b11669.
@@ -55,6 +56,10 @@ pub struct Script {
     pub model_path: Option<String>,
     /// Misbehaviour of completions.
     pub wedge: Wedge,
+    /// Faults of the connections of completions: the first one meets the first, and so on.
+    pub faults: Vec<WireFault>,
+    /// Completions are answered with a digest of their bodies, as long ones always are.
+    pub digest_bodies: bool,
     /// The time per generated token.
     pub token_ms: u64,
     /// What slots hold, and how they are saved and restored; without it completions tell no tokens of a cache.
@@ -85,6 +90,8 @@ impl Default for Script {
             model_id: None,
             model_path: None,
             wedge: Wedge::default(),
+            faults: Vec::new(),
+            digest_bodies: false,
             token_ms: 20,
             slots: None,
             replay: None,

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, log::ServerLog, resumable::ResumableStreams, script::Script, settings::Settings};
+use crate::{
+    dump::Inherited, log::ServerLog, resumable::ResumableStreams, script::Script, settings::Settings, wire::WireFault,
+};
 
 /// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +44,8 @@ struct Progress {
     phase: ServerPhase,
     loaded_at: Option<Instant>,
     streams: usize,
+    /// Completions that have met their fault.
+    faults: usize,
 }
 
 impl Server {
@@ -55,7 +59,7 @@ impl Server {
             resumable: ResumableStreams::default(),
             listening: OnceLock::new(),
             slot_tokens: AtomicU64::new(0),
-            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
+            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0, faults: 0 }),
             changed: Condvar::new(),
             completions: AtomicU32::new(0),
         }
@@ -104,6 +108,13 @@ impl Server {
     /// Waits for the end of the load.
     pub(crate) fn await_loaded(&self) {
         drop(self.changed.wait_while(self.progress(), |progress| progress.phase == ServerPhase::Loading));
+    }
+
+    /// The fault of the completion that has just come.
+    pub(crate) fn next_fault(&self) -> Option<WireFault> {
+        let mut progress = self.progress();
+        progress.faults += 1;
+        self.script.faults.get(progress.faults - 1).cloned()
     }
 
     /// Counts a stream to a client until the guard is dropped.

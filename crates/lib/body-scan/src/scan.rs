@@ -1,28 +1,32 @@
-//! Finds members of the top level of a JSON object while its bytes come, without building a tree.
+//! Finds members of the top level of a JSON object while its bytes come, without building a tree, and whether they are JSON.
 //!
-//! Strings are jumped over by `memchr2`. What is no valid JSON is not reported here: llama-server does that. A byte order mark is
-//! skipped, as llama-server skips it; an escaped key is decoded; of two members of one name, the first counts.
+//! The plain parts of strings are jumped over by `memchr2`. What is taken for JSON is what llama-server takes (nlohmann's parser): a byte
+//! order mark is skipped, a NUL ends the text, whatever follows it, no depth is too deep. An escaped key is decoded; of two members of
+//! one name, the first counts.
 
 use std::ops::Range;
 
-/// Longest value that is kept: a model's name.
-const LONGEST: usize = 4096;
+use crate::BodyFault;
+use crate::grammar::{Nesting, NumberPart, word};
+use crate::text::{TextCheck, TextFault};
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// A scanner of one body.
 #[derive(Debug, Default)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     state: State,
     /// Bytes before the present chunk.
     offset: usize,
-    /// Depth of the value that is skipped.
-    depth: u32,
-    /// The text of the key, or of the value of `model`, between its quotes.
-    text: Vec<u8>,
+    nesting: Nesting,
+    text: TextCheck,
+    /// The string is a key.
+    is_key: bool,
+    /// The string is the value of `model`.
     is_model: bool,
     model: Option<String>,
     is_object: bool,
+    broken: Option<BodyFault>,
     /// Where the members stand, where that is asked for.
     members: Option<Vec<Member>>,
     started: usize,
@@ -48,28 +52,30 @@ pub fn member<'a>(body: &'a [u8], key: &str) -> Option<&'a [u8]> {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Before the object; so many bytes of the byte order mark were seen.
+    /// Before the first byte.
     #[default]
     Start,
+    /// So many bytes of the byte order mark were seen.
     Mark(usize),
-    /// A key, or the end of the object.
-    BeforeKey,
-    InKey,
-    InKeyEscape,
-    BeforeColon,
-    BeforeValue,
-    /// A string at the top level.
-    InText,
-    InTextEscape,
-    /// A number, or a word.
-    InScalar,
-    /// Within an object or an array.
-    Nested,
-    NestedString,
-    NestedEscape,
+    Value,
+    /// A value, or the end of the array that has just begun.
+    ValueOrEnd,
+    Key,
+    /// A key, or the end of the object that has just begun.
+    KeyOrEnd,
+    Colon,
+    /// A comma, or the end of what is open.
     AfterValue,
-    /// Behind the object, or in what is none.
+    InString,
+    Escape,
+    Digits,
+    InNumber(NumberPart),
+    /// The rest of a word.
+    InWord(&'static [u8]),
+    /// Behind the value.
     Over,
+    /// Behind a NUL there, or behind what is no JSON.
+    Ignored,
 }
 
 impl Scanner {
@@ -78,85 +84,171 @@ impl Scanner {
         Self { members: Some(Vec::new()), ..Self::default() }
     }
 
-    /// The members of the top level, and the place of the brace that ends it; `None` where it does not end.
+    /// The members of the top level, and the place of the brace that ends it; `None` where it is no whole object.
     pub(crate) fn members(self) -> Option<(Vec<Member>, usize)> {
-        let is_whole = self.is_object && self.state == State::Over && self.end > 0;
+        let is_whole = self.is_object && self.fault().is_none();
         self.members.filter(|_| is_whole).map(|members| (members, self.end))
     }
 
     /// The model, if the bytes so far name one.
-    pub fn model(&self) -> Option<String> {
-        self.model.clone()
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     /// Whether the bytes begin an object.
-    pub const fn is_object(&self) -> bool {
+    pub(crate) const fn is_object(&self) -> bool {
         self.is_object
     }
 
+    pub(crate) const fn broken(&self) -> Option<BodyFault> {
+        self.broken
+    }
+
+    /// What is wrong with the body if it ends here.
+    pub(crate) fn fault(&self) -> Option<BodyFault> {
+        let cut = match self.state {
+            State::Over | State::Ignored => None,
+            State::InNumber(part) if part.is_whole() && self.nesting.depth() == 0 => None,
+            _ if self.offset == 0 => Some(BodyFault::Empty),
+            _ => Some(BodyFault::CutJson(self.offset)),
+        };
+        self.broken.or(cut)
+    }
+
     /// Looks at the next bytes.
-    pub fn feed(&mut self, chunk: &[u8]) {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
         let mut at = 0;
         while at < chunk.len() {
-            at = self.step(chunk, at);
+            at = match self.state {
+                State::InString => self.in_string(chunk, at),
+                State::Ignored => break,
+                _ => {
+                    if self.step(chunk[at], at).is_none() {
+                        self.breaks(BodyFault::NotJson(self.offset + at));
+                    }
+                    at + 1
+                }
+            };
         }
         self.offset += chunk.len();
     }
 
-    /// Takes the byte at `at`, or the rest of a string, and gives the place behind it.
-    fn step(&mut self, chunk: &[u8], at: usize) -> usize {
-        match self.state {
-            State::InKey | State::InText | State::NestedString => return self.in_string(chunk, at),
-            State::Over => return chunk.len(),
-            State::Nested => return self.nested(chunk, at),
-            _ => {}
-        }
-        let byte = chunk[at];
+    fn breaks(&mut self, fault: BodyFault) {
+        (self.broken, self.state) = (Some(fault), State::Ignored);
+    }
+
+    /// Takes a byte that is in no string; `None` where it is not allowed.
+    fn step(&mut self, byte: u8, at: usize) -> Option<()> {
         let blank = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        match (self.state, byte) {
-            (State::Start, byte) if byte == BOM[0] && self.offset + at == 0 => self.state = State::Mark(1),
-            (State::Mark(seen), byte) => {
-                self.state = match BOM.get(seen) {
-                    Some(expected) if *expected == byte && seen == 2 => State::Start,
-                    Some(expected) if *expected == byte => State::Mark(seen + 1),
-                    _ => State::Over,
-                };
+        self.state = match (self.state, byte) {
+            (State::Start, byte) if byte == BOM[0] => State::Mark(1),
+            (State::Start, _) => {
+                self.state = State::Value;
+                return self.step(byte, at);
             }
-            (State::Start, b'{') => (self.state, self.is_object) = (State::BeforeKey, true),
-            (State::BeforeKey, b'"') => {
-                self.state = State::InKey;
-                self.started = self.offset + at;
-                self.text.clear();
+            (State::Mark(2), byte) if byte == BOM[2] => State::Value,
+            (State::Mark(seen), byte) if BOM.get(seen) == Some(&byte) => State::Mark(seen + 1),
+            (State::Escape, byte) => {
+                if self.text.escape(byte).ok()? {
+                    State::Digits
+                } else {
+                    State::InString
+                }
             }
-            (State::BeforeKey | State::AfterValue, b',') => self.state = State::BeforeKey,
-            (State::BeforeKey | State::AfterValue, b'}') => self.finish(at),
-            (State::InKeyEscape, byte) => self.escaped(byte, State::InKey),
-            (State::InTextEscape, byte) => self.escaped(byte, State::InText),
-            (State::NestedEscape, _) => self.state = State::NestedString,
-            (State::BeforeColon, b':') => self.state = State::BeforeValue,
-            (State::BeforeValue, b'"') => {
-                self.state = State::InText;
-                self.text.clear();
+            (State::Digits, byte) => {
+                if self.text.digit(byte).ok()? {
+                    State::InString
+                } else {
+                    State::Digits
+                }
             }
-            (State::BeforeValue, b'{' | b'[') => (self.state, self.depth) = (State::Nested, 1),
-            (State::BeforeValue, _) if !blank => self.state = State::InScalar,
-            (State::InScalar, b',') => {
-                self.member_ends(at);
-                self.state = State::BeforeKey;
+            (State::InNumber(part), byte) => match part.next(byte) {
+                Some(next) => State::InNumber(next),
+                // The byte behind it is read as such.
+                None if part.is_whole() => {
+                    self.value_ends(at);
+                    return self.step(byte, at);
+                }
+                None => return None,
+            },
+            (State::InWord(rest), byte) => match rest.split_first() {
+                Some((expected, [])) if *expected == byte => {
+                    self.value_ends(at + 1);
+                    self.state
+                }
+                Some((expected, rest)) if *expected == byte => State::InWord(rest),
+                _ => return None,
+            },
+            (state, _) if blank => state,
+            (State::Key | State::KeyOrEnd, b'"') => {
+                self.is_key = true;
+                let is_top = self.nesting.depth() == 1;
+                self.text.begin(is_top);
+                if is_top {
+                    self.started = self.offset + at;
+                }
+                State::InString
             }
-            (State::InScalar, b'}') => {
-                self.member_ends(at);
-                self.finish(at);
+            (State::Colon, b':') => State::Value,
+            (State::AfterValue, b',') => {
+                if self.nesting.is_object() {
+                    State::Key
+                } else {
+                    State::Value
+                }
             }
-            (State::InScalar, _) if blank => {
-                self.member_ends(at);
-                self.state = State::AfterValue;
+            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.closes(at),
+            (State::AfterValue, b'}') if self.nesting.is_object() => self.closes(at),
+            (State::AfterValue, b']') if !self.nesting.is_object() => self.closes(at),
+            (State::Value | State::ValueOrEnd, byte) => return self.value_begins(byte),
+            (State::Over, 0) => State::Ignored,
+            _ => return None,
+        };
+        Some(())
+    }
+
+    fn value_begins(&mut self, byte: u8) -> Option<()> {
+        let is_model = std::mem::take(&mut self.is_model);
+        self.state = match byte {
+            b'"' => {
+                (self.is_key, self.is_model) = (false, is_model);
+                self.text.begin(is_model);
+                State::InString
             }
-            (State::InScalar, _) => {}
-            _ if blank => {}
-            _ => self.state = State::Over,
+            b'{' => {
+                self.is_object |= self.nesting.depth() == 0;
+                self.nesting.open(true);
+                State::KeyOrEnd
+            }
+            b'[' => {
+                self.nesting.open(false);
+                State::ValueOrEnd
+            }
+            byte => match NumberPart::begin(byte) {
+                Some(part) => State::InNumber(part),
+                None => State::InWord(word(byte)?),
+            },
+        };
+        Some(())
+    }
+
+    /// A brace or a bracket at `at` ends what is open.
+    fn closes(&mut self, at: usize) -> State {
+        self.nesting.close();
+        if self.nesting.depth() == 0 {
+            self.end = self.offset + at;
         }
-        at + 1
+        self.value_ends(at + 1);
+        self.state
+    }
+
+    /// A value ends before `end`.
+    fn value_ends(&mut self, end: usize) {
+        self.state = if self.nesting.depth() == 0 { State::Over } else { State::AfterValue };
+        let range = self.started..self.offset + end;
+        if let Some(members) = self.members.as_mut().filter(|_| self.is_object && self.nesting.depth() == 1) {
+            members.push(Member { key: std::mem::take(&mut self.key), range });
+        }
     }
 
     /// The rest of a string up to its end, an escape, or the end of the chunk.
@@ -164,90 +256,36 @@ impl Scanner {
         let rest = &chunk[at..];
         let found = memchr::memchr2(b'"', b'\\', rest);
         let (text, stop) = rest.split_at(found.unwrap_or(rest.len()));
-        let keeps = self.state == State::InKey || self.state == State::InText && self.is_model;
-        if keeps && self.text.len() + text.len() <= LONGEST {
-            self.text.extend_from_slice(text);
+        let end = at + text.len() + stop.len().min(1);
+        let checked = self.text.plain(text).and_then(|()| match stop.first() {
+            None => Ok(()),
+            Some(b'\\') => self.text.plain_ends().map(|()| self.state = State::Escape),
+            Some(_) => self.text.ends().map(|()| self.string_ends(end)),
+        });
+        match checked {
+            Ok(()) => {}
+            Err(TextFault::NotUtf8) => self.breaks(BodyFault::NotUtf8(self.offset + at)),
+            Err(TextFault::NotAllowed) => self.breaks(BodyFault::NotJson(self.offset + at)),
         }
-        let Some(byte) = stop.first() else { return chunk.len() };
-        let end = at + text.len() + 1;
-        self.state = match (self.state, byte) {
-            (State::InKey, b'"') => self.key_ends(),
-            (State::InText, b'"') => self.text_ends(end),
-            (State::NestedString, b'"') => State::Nested,
-            (State::InKey, _) => State::InKeyEscape,
-            (State::InText, _) => State::InTextEscape,
-            _ => State::NestedEscape,
-        };
         end
     }
 
-    fn nested(&mut self, chunk: &[u8], mut at: usize) -> usize {
-        while let Some(byte) = chunk.get(at) {
-            at += 1;
-            match byte {
-                b'"' => {
-                    self.state = State::NestedString;
-                    return at;
-                }
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        self.member_ends(at);
-                        self.state = State::AfterValue;
-                        return at;
-                    }
-                }
-                _ => {}
+    fn string_ends(&mut self, end: usize) {
+        if !self.is_key {
+            if std::mem::take(&mut self.is_model) {
+                self.model = self.text.decoded();
             }
+            self.value_ends(end);
+            return;
         }
-        at
-    }
-
-    fn escaped(&mut self, byte: u8, back: State) {
-        if self.text.len() + 2 <= LONGEST {
-            self.text.extend([b'\\', byte]);
-        }
-        self.state = back;
-    }
-
-    fn key_ends(&mut self) -> State {
-        let key = decoded(&self.text);
-        self.is_model = self.model.is_none() && key.as_deref() == Some("model");
-        if self.members.is_some() {
+        self.state = State::Colon;
+        // Only the keys of the top level are kept.
+        let key = self.text.decoded();
+        self.is_model = self.model.is_none() && self.is_object && key.as_deref() == Some("model");
+        if self.members.is_some() && self.nesting.depth() == 1 {
             self.key = key.unwrap_or_default();
         }
-        State::BeforeColon
     }
-
-    fn text_ends(&mut self, end: usize) -> State {
-        if std::mem::take(&mut self.is_model) {
-            self.model = decoded(&self.text);
-        }
-        self.member_ends(end);
-        State::AfterValue
-    }
-
-    fn member_ends(&mut self, end: usize) {
-        let range = self.started..self.offset + end;
-        if let Some(members) = &mut self.members {
-            members.push(Member { key: std::mem::take(&mut self.key), range });
-        }
-    }
-
-    fn finish(&mut self, at: usize) {
-        self.end = self.offset + at;
-        self.state = State::Over;
-    }
-}
-
-/// The text of a JSON string, from between its quotes.
-fn decoded(raw: &[u8]) -> Option<String> {
-    if !raw.contains(&b'\\') {
-        return std::str::from_utf8(raw).ok().map(str::to_owned);
-    }
-    let quoted = [b"\"", raw, b"\""].concat();
-    serde_json::from_slice(&quoted).ok()
 }
 
 #[cfg(test)]
@@ -255,11 +293,12 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
+    use crate::LONGEST;
 
-    fn scan<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+    fn scan<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Option<String>, Option<BodyFault>) {
         let mut scanner = Scanner::default();
         chunks.into_iter().for_each(|chunk| scanner.feed(chunk));
-        scanner.model()
+        (scanner.model().map(str::to_owned), scanner.fault())
     }
 
     const BODIES: &[&str] = &[
@@ -270,20 +309,27 @@ mod tests {
         r#"{"n":-1.5e3,"t":true,"z":null ,"model":"after scalars"}"#,
         r#"{"model":5,"other":"x"}"#,
         r#"{"model":null}"#,
+        r#"{"model":["x"],"other":"x"}"#,
+        r#"{"model":{"x":"y"},"other":"x"}"#,
         r#"{"a":"\\","model":"behind a backslash"}"#,
         r#"{"a":["]","}","\"]"],"model":"behind brackets in strings"}"#,
+        r#"{"a":[[],{},[{}],{"b":[1,2 , 3]}],"model":"behind nesting"}"#,
+        r#"{"a":[0,-0,10,0.5,1E9,1e-9,2e+0,false],"b":{"c":null},"model":"behind numbers"}"#,
         r#"{}"#,
         r#"["model","x"]"#,
+        r#"[{"model":"x"}]"#,
         r#""model""#,
+        "17",
+        " true ",
         "{\"model\":\"tab\",\r\n\t\"a\":1}",
-        r#"{"model":"ünïcode","a":"…"}"#,
+        r#"{"model":"ünïcode 😀","a":"…\u00e9\b\f\n\r\t\/"}"#,
     ];
 
     #[test]
     fn the_scanner_finds_what_a_parser_finds_at_every_split() {
         for body in BODIES {
             let parsed: Json = serde_json::from_str(body).expect("valid");
-            let expected = parsed.get("model").and_then(Json::as_str).map(str::to_owned);
+            let expected = (parsed.get("model").and_then(Json::as_str).map(str::to_owned), None);
             for split in 0..=body.len() {
                 let (first, second) = body.as_bytes().split_at(split);
                 assert_eq!(scan([first, second]), expected, "{body} at {split}");
@@ -292,34 +338,97 @@ mod tests {
         }
     }
 
+    /// A parser refuses every beginning of an object, and nearly every change of one byte.
     #[test]
-    fn the_first_of_two_models_counts_and_a_byte_order_mark_does_not() {
-        assert_eq!(scan([br#"{"model":"a","model":"b"}"#.as_slice()]).as_deref(), Some("a"));
-        let marked = [&BOM[..], br#"{"model":"a"}"#].concat();
-        for split in 0..marked.len() {
-            let (first, second) = marked.split_at(split);
-            assert_eq!(scan([first, second]).as_deref(), Some("a"), "{split}");
+    fn the_scanner_refuses_what_a_parser_refuses() {
+        let agrees = |bytes: &[u8]| {
+            let parsed = serde_json::from_slice::<Json>(bytes);
+            let found = scan([bytes]).1;
+            assert_eq!(found.is_none(), parsed.is_ok(), "{:?}: {found:?}, {parsed:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(found, scan(bytes.chunks(1)).1.map(|fault| same_place(fault, found)), "{bytes:?}");
+        };
+        for body in BODIES {
+            for length in 0..body.len() {
+                agrees(&body.as_bytes()[..length]);
+            }
+            for (at, with) in
+                (0..body.len()).flat_map(|at| b"\"\\{}[],:0-.e x\t\x07\x7f\xff\xc3\xed\xa0".map(|with| (at, with)))
+            {
+                let mut changed = body.as_bytes().to_vec();
+                changed[at] = with;
+                agrees(&changed);
+                changed[at] = body.as_bytes()[at];
+                changed.insert(at, with);
+                agrees(&changed);
+            }
+        }
+    }
+
+    /// Of bytes that come one by one, the place is known more exactly.
+    fn same_place(fault: BodyFault, found: Option<BodyFault>) -> BodyFault {
+        match (fault, found) {
+            (
+                BodyFault::NotUtf8(_) | BodyFault::NotJson(_),
+                Some(known @ (BodyFault::NotUtf8(_) | BodyFault::NotJson(_))),
+            ) => known,
+            (fault, _) => fault,
         }
     }
 
     #[test]
-    fn what_is_no_json_names_no_model_and_does_no_harm() {
-        for body in [
-            "",
-            "{",
-            "{\"model\"",
-            "{\"model\":\"cut",
-            "model=a",
-            "\u{feff}",
-            "{{{{",
-            "}",
-            "{\"a\" 1, \"model\":\"x\"}",
-            "{]",
-        ] {
-            assert_eq!(scan([body.as_bytes()]), None, "{body}");
+    fn the_first_of_two_models_counts_and_a_byte_order_mark_does_not() {
+        assert_eq!(scan([br#"{"model":"a","model":"b"}"#.as_slice()]), (Some("a".to_owned()), None));
+        let marked = [&BOM[..], br#" {"model":"a"}"#].concat();
+        for split in 0..marked.len() {
+            let (first, second) = marked.split_at(split);
+            assert_eq!(scan([first, second]), (Some("a".to_owned()), None), "{split}");
         }
-        assert_eq!(scan([b"{\"model\":\"\xff\"}".as_slice()]), None, "no UTF-8");
+        let twice = [&BOM[..], &BOM[..], b"{}"].concat();
+        assert_eq!(scan([&*twice]).1, Some(BodyFault::NotJson(3)));
+    }
+
+    /// Where b11434 and the builds before it agree, and serde_json does not.
+    #[test]
+    fn what_llama_server_takes_is_taken() {
+        let deep = format!("{{\"x\":{}{},\"model\":\"a\"}}", "[".repeat(100_000), "]".repeat(100_000));
+        for body in ["{\"model\":\"a\"}\0", "{\"model\":\"a\"} \0more", "{\"x\":1e999,\"model\":\"a\"}", &deep] {
+            assert_eq!(scan([body.as_bytes()]), (Some("a".to_owned()), None), "{body:.40}");
+        }
+        for body in
+            [r#"{"x":"\ud800","model":"a"}"#, r#"{"x":"\udc00"}"#, r#"{"x":"\ud800\ud800"}"#, r#"{"x":"\ud800\n"}"#]
+        {
+            assert!(matches!(scan([body.as_bytes()]).1, Some(BodyFault::NotJson(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_names_no_model_and_says_where_it_breaks() {
+        for (body, fault) in [
+            ("", BodyFault::Empty),
+            (" ", BodyFault::CutJson(1)),
+            ("{", BodyFault::CutJson(1)),
+            ("{\"model\"", BodyFault::CutJson(8)),
+            ("{\"model\":\"cut", BodyFault::CutJson(13)),
+            ("model=a", BodyFault::NotJson(0)),
+            ("\u{feff}", BodyFault::CutJson(3)),
+            ("{{{{", BodyFault::NotJson(1)),
+            ("}", BodyFault::NotJson(0)),
+            ("{\"a\" 1, \"model\":\"x\"}", BodyFault::NotJson(5)),
+            ("{]", BodyFault::NotJson(1)),
+            ("{/**/}", BodyFault::NotJson(1)),
+        ] {
+            assert_eq!(scan([body.as_bytes()]), (None, Some(fault)), "{body}");
+        }
+        assert_eq!(scan([b"{\"model\":\"\xff\"}".as_slice()]), (None, Some(BodyFault::NotUtf8(10))));
+        let behind = scan([br#"{"model":"a"}{"#.as_slice()]);
+        assert_eq!(behind, (Some("a".to_owned()), Some(BodyFault::NotJson(13))));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_none_and_no_part_of_one_is_taken_for_it() {
         let long = format!("{{\"model\":\"{}\"}}", "x".repeat(LONGEST + 1));
-        assert_ne!(scan([long.as_bytes()]).map(|model| model.len()), Some(LONGEST + 1));
+        assert_eq!(scan([long.as_bytes()]), (None, None));
+        let key = format!("{{\"mo{}\\u0064el\":\"x\"}}", "y".repeat(LONGEST));
+        assert_eq!(scan([key.as_bytes()]), (None, None));
     }
 }

@@ -1,5 +1,6 @@
 //! The body of an answer: the router's own text, or llama-server's bytes as they come.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use super::link::{Link, RelayError};
 use super::{EarlyBody, Upstream, to_server};
 use crate::body::HeldBody;
 use crate::shared::Permit;
+
+/// Answers of a known length up to this one are whole before the client gets their head.
+const LONGEST_AWAITED: u64 = 64 << 10;
 
 /// Bytes for the client.
 #[derive(Debug)]
@@ -50,8 +54,8 @@ struct RelayedBody {
     fault: Option<StreamFault>,
     /// The early end was told.
     is_over: bool,
-    /// What came while it was not known whether the answer begins.
-    first: Option<Frame<Bytes>>,
+    /// What came while the request could still be sent again.
+    first: VecDeque<Frame<Bytes>>,
     /// When the answer has to be at its end.
     until: Option<Pin<Box<Sleep>>>,
     /// llama-server goes on without the client: the stream can be resumed.
@@ -99,7 +103,7 @@ impl AnswerBody {
             upstream,
             fault,
             is_over: false,
-            first: None,
+            first: VecDeque::new(),
             until: None,
             goes_on: false,
             permit,
@@ -116,7 +120,8 @@ impl AnswerBody {
         body: HeldBody,
         place: Option<(Permit, StreamFault)>,
     ) -> Result<Response<Self>, (RelayError, Option<Permit>)> {
-        match upstream.send(|| to_server(&upstream, (method, target), headers, body.clone())).await {
+        let request = || to_server(&upstream, (method, target), headers, body.clone());
+        match upstream.send(request, body.is_whole()).await {
             Ok((answer, link)) => {
                 let can_resume = headers.contains_key("x-conversation-id") && is_event_stream(answer.headers());
                 let mut answer = Self::relayed(answer, link, upstream.clone(), place);
@@ -137,14 +142,19 @@ impl AnswerBody {
     }
 
     /// Waits for the first bytes, until which the request can be sent again elsewhere: llama-server sends the head of a stream long
-    /// before it has anything to say.
+    /// before it has anything to say. A short answer that is no stream is waited for to its end: it comes at once, and one that is cut
+    /// could not be told from a whole one by a client that does not count.
     pub(crate) async fn begin(&mut self) -> Result<(), (RelayError, Option<Permit>)> {
         let Content::Relayed(relayed) = &mut self.0 else { return Ok(()) };
-        if !relayed.body.is_end_stream() {
+        let is_short = relayed.body.size_hint().exact().is_some_and(|length| length <= LONGEST_AWAITED);
+        while !relayed.body.is_end_stream() {
             match poll_fn(|context| relayed.poll_server(context)).await {
-                Some(Ok(frame)) => relayed.first = Some(frame),
+                Some(Ok(frame)) => relayed.first.push_back(frame),
                 Some(Err(error)) => return Err((RelayError::Lost(error), relayed.permit.take())),
-                None => {}
+                None => break,
+            }
+            if !is_short {
+                break;
             }
         }
         if let Some(permit) = &mut relayed.permit {
@@ -156,7 +166,7 @@ impl AnswerBody {
 
 impl RelayedBody {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.first.pop_front() {
             return Poll::Ready(Some(Ok(first)));
         }
         if self.is_over {
@@ -263,7 +273,7 @@ impl Body for AnswerBody {
             Content::Told(_) => false,
             Content::Early(early) => early.is_over(),
             // The end of a stream of events is known only when it is reached.
-            Content::Relayed(relayed) => relayed.first.is_none() && (relayed.is_over || relayed.body.is_end_stream()),
+            Content::Relayed(relayed) => relayed.first.is_empty() && (relayed.is_over || relayed.body.is_end_stream()),
         }
     }
 
@@ -272,13 +282,11 @@ impl Body for AnswerBody {
             Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
             Content::Told(_) => SizeHint::default(),
             Content::Early(_) => SizeHint::default(),
-            Content::Relayed(relayed) => match relayed.first.as_ref().and_then(Frame::data_ref) {
-                None => relayed.body.size_hint(),
-                Some(first) => {
-                    let rest = relayed.body.size_hint();
-                    rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + first.len() as u64))
-                }
-            },
+            Content::Relayed(relayed) => {
+                let first: usize = relayed.first.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+                let rest = relayed.body.size_hint().exact();
+                rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + first as u64))
+            }
         }
     }
 }

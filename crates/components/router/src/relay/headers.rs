@@ -50,8 +50,9 @@ pub(crate) fn to_server(
         passed.insert(header::AUTHORIZATION, authorization.clone());
     }
     passed.remove(header::CONTENT_LENGTH);
-    if request.body().len() > 0 || *method == Method::POST {
-        passed.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body().len()));
+    // Where the length is not known, the body goes in chunks, as it came.
+    if let Some(length) = request.body().length().filter(|length| *length > 0 || *method == Method::POST) {
+        passed.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     *request.headers_mut() = passed;
     request

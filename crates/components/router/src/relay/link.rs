@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -27,6 +27,9 @@ pub(crate) enum RelayError {
     /// The connection was closed before the request was taken.
     #[error("the connection was closed before the request was taken")]
     NotTaken,
+    /// The server left HTTP, which nobody has asked for.
+    #[error("the server switched to another protocol")]
+    Switched,
     /// It ended after that.
     #[error("the connection ended: {0}")]
     Lost(#[source] hyper::Error),
@@ -79,10 +82,11 @@ impl Link {
             }
             answer.as_mut().poll(context)
         });
-        answered.await.map_err(|mut error| match error.take_message() {
+        let answer = answered.await.map_err(|mut error| match error.take_message() {
             Some(_) => RelayError::NotTaken,
             None => RelayError::Lost(error.into_error()),
-        })
+        })?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS { Err(RelayError::Switched) } else { Ok(answer) }
     }
 }
 
@@ -116,12 +120,24 @@ impl AsyncRead for ServerStream {
     }
 }
 
+/// A write that fails is one that waits: whoever closes a connection amid a request may have answered it before, and then the answer is
+/// still to be read. Behind it, or in its place, the read fails too, or comes to the end.
+fn written(result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    match result {
+        Poll::Ready(Err(error)) => {
+            tracing::debug!(%error, "llama-server takes no more of a request");
+            Poll::Pending
+        }
+        other => other,
+    }
+}
+
 impl AsyncWrite for ServerStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        written(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        })
     }
 
     fn poll_write_vectored(
@@ -129,10 +145,10 @@ impl AsyncWrite for ServerStream {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        written(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-        }
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -65,12 +65,14 @@ impl Upstream {
         }
     }
 
-    /// Sends a request. `request` makes it anew where a kept connection turns out to be closed.
+    /// Sends a request. `request` makes it anew where a kept connection turns out to be closed: one whose body cannot be sent again gets
+    /// none.
     pub(super) async fn send(
         &self,
         request: impl Fn() -> Request<HeldBody>,
+        can_repeat: bool,
     ) -> Result<(Response<Incoming>, Link), RelayError> {
-        while let Some(mut link) = self.take() {
+        while let Some(mut link) = self.take().filter(|_| can_repeat) {
             match link.send(request()).await {
                 Ok(answer) => return Ok((answer, link)),
                 // Closed in the moment of its use: the next one, or a new one, takes it.
