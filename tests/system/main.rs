@@ -53,6 +53,7 @@ mod restarts;
 mod router;
 mod router_bad_input;
 mod router_keys;
+mod router_waiting;
 mod secrets;
 mod side_by_side;
 mod signals;
