@@ -138,16 +138,20 @@ impl Chaos {
     }
 
     async fn check(&mut self, seen: &Seen) {
+        let seq = self.daemon.status().await.seq;
+        self.daemon.event_stream().replay(seq).await;
+        self.judge(seen, &self.daemon.event_stream().events());
+        self.check_rest().await;
+    }
+
+    fn judge(&self, seen: &Seen, events: &[Envelope]) {
         let seed = self.seed;
         let (violations, errors) = (lock(&seen.violations), lock(&seen.errors));
         assert!(violations.is_empty(), "seed {seed}: {}", violations.join("\n"));
-        let seq = self.daemon.status().await.seq;
-        self.daemon.event_stream().replay(seq).await;
-        let events = self.daemon.event_stream().events();
         let stops: Vec<GentleStop> = events.iter().filter_map(GentleStop::of).collect();
         let records = lock(&seen.records);
         for record in records.iter() {
-            if let Some(problem) = cut_by(record, &stops, &events) {
+            if let Some(problem) = cut_by(record, &stops, events) {
                 panic!("seed {seed}: {problem}: {record:?}");
             }
         }
@@ -159,7 +163,6 @@ impl Chaos {
             stops.len()
         );
         assert!(whole > 100 && left > 0 && self.kills > 0 && !stops.is_empty(), "seed {seed}: too little happened");
-        self.check_rest().await;
     }
 
     /// Nothing is in flight, waits, or is held any more.
