@@ -24,7 +24,7 @@ use crate::body::{BodyFacts, HeldBody};
 use crate::names::Named;
 use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stream, to_client};
 use crate::routes::Burden;
-use crate::service::{Answer, Asked, RouterService};
+use crate::service::{Asked, RouterService};
 use crate::shared::Shared;
 
 /// How often the progress is looked at. A request that is refused before the first look has a status of its own.
@@ -145,7 +145,7 @@ impl RouterService {
         named: Named,
         (burden, target): (Burden, &str),
         held: (HeldBody, BodyFacts),
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Response<AnswerBody>, Fault> {
         let Some(mut comments) = Comments::new(&self.shared, asked, &named, burden) else {
             return self.relay(asked, &named, (burden, target), held).await;
         };
@@ -181,7 +181,7 @@ impl RouterService {
 }
 
 /// What follows the comments.
-async fn rest_of(asked: &Asked, answered: Result<Answer, Fault>) -> StreamRest {
+async fn rest_of(asked: &Asked, answered: Result<Response<AnswerBody>, Fault>) -> StreamRest {
     let answer = match answered {
         Ok(answer) => answer,
         Err(fault) => {

@@ -74,7 +74,7 @@ impl Asked {
     }
 }
 
-pub(crate) type Answer = Response<AnswerBody>;
+type Answer = Response<AnswerBody>;
 
 /// A request at the gate.
 #[derive(Debug, Clone, Copy)]
