@@ -136,7 +136,7 @@ impl ChaosClient {
                 let ended = SystemTime::now();
                 lock(&self.seen.records).push(AskedRecord { server, begun, data, ended, is_lost });
             }
-            // The pause is part of the randomness, not a wait for something.
+            // await: the pause is part of the randomness, not a wait for something.
             sleep(Duration::from_millis(self.rng.u64(..60))).await;
         }
     }

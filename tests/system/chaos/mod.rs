@@ -88,9 +88,9 @@ impl Chaos {
         let end = Instant::now() + time;
         while Instant::now() < end && lock(&seen.violations).is_empty() {
             self.act().await;
-            // The pause is part of the randomness, not a wait for something. A server makes room only after it was ready for five
-            // seconds, for which some pauses are long.
+            // A server makes room only after it was ready for five seconds, for which some pauses are long.
             let pause = if self.rng.u8(..20) == 0 { 5_000..7_000 } else { 20..400 };
+            // await: the pause is part of the randomness, not a wait for something.
             sleep(Duration::from_millis(self.rng.u64(pause))).await;
         }
         is_over.store(true, Ordering::Relaxed);
