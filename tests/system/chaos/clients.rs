@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 /// The codes of the router's own errors.
-const CODES: [&str; 23] = [
+const CODES: &[&str] = &[
     "model_missing",
     "model_not_found",
     "path_not_found",
@@ -32,6 +32,7 @@ const CODES: [&str; 23] = [
     "shutting_down",
     "server_failed",
     "server_stopped",
+    "no_memory",
     "server_crashed",
     "upstream_timeout",
     "too_many_connections",
@@ -135,7 +136,7 @@ impl ChaosClient {
                 let ended = SystemTime::now();
                 lock(&self.seen.records).push(AskedRecord { server, begun, data, ended, is_lost });
             }
-            // The pause is part of the randomness, not a wait for something.
+            // await: the pause is part of the randomness, not a wait for something.
             sleep(Duration::from_millis(self.rng.u64(..60))).await;
         }
     }
@@ -206,7 +207,7 @@ fn judge_whole(status: u16, text: &str) -> Option<Answered> {
 fn code_of(error: &str) -> Option<&'static str> {
     let error: Value = serde_json::from_str(error).ok()?;
     let code = error["error"]["code"].as_str()?;
-    CODES.into_iter().find(|known| *known == code)
+    CODES.iter().find(|known| **known == code).copied()
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

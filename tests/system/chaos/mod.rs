@@ -88,9 +88,9 @@ impl Chaos {
         let end = Instant::now() + time;
         while Instant::now() < end && lock(&seen.violations).is_empty() {
             self.act().await;
-            // The pause is part of the randomness, not a wait for something. A server makes room only after it was ready for five
-            // seconds, for which some pauses are long.
+            // A server makes room only after it was ready for five seconds, for which some pauses are long.
             let pause = if self.rng.u8(..20) == 0 { 5_000..7_000 } else { 20..400 };
+            // await: the pause is part of the randomness, not a wait for something.
             sleep(Duration::from_millis(self.rng.u64(pause))).await;
         }
         is_over.store(true, Ordering::Relaxed);
@@ -138,16 +138,20 @@ impl Chaos {
     }
 
     async fn check(&mut self, seen: &Seen) {
+        let seq = self.daemon.status().await.seq;
+        self.daemon.event_stream().replay(seq).await;
+        self.judge(seen, &self.daemon.event_stream().events());
+        self.check_rest().await;
+    }
+
+    fn judge(&self, seen: &Seen, events: &[Envelope]) {
         let seed = self.seed;
         let (violations, errors) = (lock(&seen.violations), lock(&seen.errors));
         assert!(violations.is_empty(), "seed {seed}: {}", violations.join("\n"));
-        let seq = self.daemon.status().await.seq;
-        self.daemon.event_stream().replay(seq).await;
-        let events = self.daemon.event_stream().events();
         let stops: Vec<GentleStop> = events.iter().filter_map(GentleStop::of).collect();
         let records = lock(&seen.records);
         for record in records.iter() {
-            if let Some(problem) = cut_by(record, &stops, &events) {
+            if let Some(problem) = cut_by(record, &stops, events) {
                 panic!("seed {seed}: {problem}: {record:?}");
             }
         }
@@ -159,7 +163,6 @@ impl Chaos {
             stops.len()
         );
         assert!(whole > 100 && left > 0 && self.kills > 0 && !stops.is_empty(), "seed {seed}: too little happened");
-        self.check_rest().await;
     }
 
     /// Nothing is in flight, waits, or is held any more.

@@ -78,16 +78,19 @@ impl AnswerEnds {
     pub(crate) fn read(&self) -> AnswerSummary {
         let tail = self.tail();
         let texts = [&tail[..], &self.first];
-        AnswerSummary {
-            tokens: tokens(texts),
-            facts: AnswerFacts {
-                model: texts.iter().find_map(|text| string(text, b"\"model\":")),
-                id: id(texts),
-                finish_reason: [&b"\"finish_reason\":"[..], b"\"stop_reason\":", b"\"stop_type\":"]
-                    .iter()
-                    .find_map(|key| string(&tail, key)),
-            },
-            has_error_event: has_error_event(&tail),
+        AnswerSummary { tokens: tokens(texts), has_error_event: has_error_event(&tail) }
+    }
+
+    /// What is read for logs and spans only.
+    pub(crate) fn facts(&self) -> AnswerFacts {
+        let tail = self.tail();
+        let texts = [&tail[..], &self.first];
+        AnswerFacts {
+            model: texts.iter().find_map(|text| string(text, b"\"model\":")),
+            id: id(texts),
+            finish_reason: [&b"\"finish_reason\":"[..], b"\"stop_reason\":", b"\"stop_type\":"]
+                .iter()
+                .find_map(|key| string(&tail, key)),
         }
     }
 }
@@ -96,7 +99,6 @@ impl AnswerEnds {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AnswerSummary {
     pub(crate) tokens: Option<TokenUse>,
-    pub(crate) facts: AnswerFacts,
     /// Whether the stream ended with an error, of llama-server or of the router.
     pub(crate) has_error_event: bool,
 }
@@ -177,10 +179,14 @@ fn has_error_event(tail: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> AnswerSummary {
+    fn ends(text: &str) -> AnswerEnds {
         let mut ends = AnswerEnds::default();
         ends.push(text.as_bytes());
-        ends.read()
+        ends
+    }
+
+    fn read(text: &str) -> AnswerSummary {
+        ends(text).read()
     }
 
     fn used(input: u64, cached: u64, output: u64) -> Option<TokenUse> {
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_answer_says_what_it_is() {
-        let facts = |text: &str| read(text).facts;
+        let facts = |text: &str| ends(text).facts();
         let named = |model: &str, id: &str, reason: &str| AnswerFacts {
             model: Some(model.to_owned()),
             id: Some(id.to_owned()),

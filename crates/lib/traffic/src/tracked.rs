@@ -292,10 +292,12 @@ impl<B: Body<Data = Bytes>> TrackedBody<B> {
             return;
         }
         let summary = self.ends.as_ref().map(|ends| ends.read()).unwrap_or_default();
+        let ends = self.ends.as_ref().filter(|_| self.request.traffic.is_logged());
+        let facts = ends.map(|ends| ends.facts()).unwrap_or_default();
         let has_error = is_broken || self.is_stream && summary.has_error_event;
         let ended = if has_error { RequestOutcome::StreamError } else { self.ended };
         let mut notes = lock(&self.request.notes);
-        (notes.record.tokens, notes.record.answer) = (summary.tokens, summary.facts);
+        (notes.record.tokens, notes.record.answer) = (summary.tokens, facts);
         notes.outcome.get_or_insert(ended);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn to_server(
     *request.method_mut() = method.clone();
     let mut passed = headers.clone();
     drop_connection_headers(&mut passed);
-    OURS.iter().for_each(|name| drop(passed.remove(name)));
+    remove_where(&mut passed, |name| OURS.contains(name));
     passed.insert(header::HOST, upstream.host.clone());
     if let Some(authorization) = &upstream.authorization {
         passed.insert(header::AUTHORIZATION, authorization.clone());
@@ -69,10 +69,7 @@ pub(crate) struct ModelServer<'a> {
 /// The answer's headers for the client. llama-server mirrors any origin with credentials, so its permissions are dropped.
 pub(crate) fn to_client(headers: &mut HeaderMap, told: &ModelServer<'_>) {
     drop_connection_headers(headers);
-    headers.remove("keep-alive");
-    let cross_origin: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
-    cross_origin.iter().for_each(|name| drop(headers.remove(name)));
+    remove_where(headers, |name| name == "keep-alive" || name.as_str().starts_with("access-control-"));
     headers.insert("x-request-id", told.request.clone());
     if let Ok(server) = HeaderValue::from_str(told.server) {
         headers.insert("x-llama-warden-server", server);
@@ -100,7 +97,13 @@ fn drop_connection_headers(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    named.iter().chain(&HOP_BY_HOP).for_each(|name| drop(headers.remove(name)));
+    remove_where(headers, |name| HOP_BY_HOP.contains(name) || named.contains(name));
+}
+
+/// Most of the names are absent, and a removal hashes its name all the same: so those that are there are looked for first.
+fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    removed.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 #[cfg(test)]

@@ -83,7 +83,9 @@ fn versions(recipe: &Recipe, bin: &Path) -> Result<Vec<String>, Error> {
 /// The answer to `-v`, which wrk gives with a failure.
 fn short_version(program: &Path) -> Result<String, Error> {
     match shell::read(Command::new(program).arg("-v")) {
-        Err(Error::Failed { status, output, .. }) if status.code() == Some(1) => Ok(output.trim().to_owned()),
+        Err(Error::Failed { status, output, .. }) if status.code() == Some(1) => {
+            Ok(output.trim().lines().next().unwrap_or_default().to_owned())
+        }
         said => said,
     }
 }
