@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod dashboard;
 mod demo;
 mod discovery;
@@ -16,4 +17,5 @@ mod packaging;
 mod prometheus;
 mod readiness;
 mod requests;
+mod scripts;
 mod stopping;

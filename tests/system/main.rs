@@ -7,6 +7,7 @@
 
 mod adoption;
 mod canary;
+mod chaos;
 mod clocks;
 mod command_line;
 mod completion;
@@ -53,6 +54,7 @@ mod restarts;
 mod router;
 mod router_bad_input;
 mod router_keys;
+mod router_waiting;
 mod secrets;
 mod side_by_side;
 mod signals;

@@ -63,12 +63,13 @@ const TABLE: &str = "
     inventory: events exit config catalog support state-files api-types + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
+    backoff: events config
     room: events config memory
     component-kit: events state bus component config support
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
-    supervisor: events state bus component support config memory room state-files + component-kit
+    supervisor: events state bus component support config memory backoff room state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit

@@ -14,8 +14,8 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, EvictionCause, Incarnation, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand,
-    Uptime,
+    Event, EvictionCause, HealthCommand, Incarnation, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId,
+    StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
@@ -42,6 +42,9 @@ const LIMITS: ServeLimits = ServeLimits {
     head_timeout: Duration::from_secs(60),
     drain: Duration::from_secs(5),
 };
+
+/// How long a launch that nobody checks gets no request after it has answered as if it were not ready.
+const UNCHECKED: Duration = Duration::from_secs(1);
 
 /// Longest wait for the number of slots.
 const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,7 +131,8 @@ impl Router {
 
 impl Component for Router {
     const NAME: &'static str = "router";
-    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<SuperviseCommand>(), CommandSetId::of::<HealthCommand>()];
 
     type Command = RouteCommand;
     type Error = RouterFailed;
@@ -178,6 +182,10 @@ enum TaskResult {
     Slots(ServerId, Incarnation, Option<NonZeroU32>),
     /// The supervisor's answer to the demand for a server.
     Wanted(ServerId, Result<(), Refused>),
+    /// Health checks a launch; an event tells what it finds.
+    Checked,
+    /// Health does not check a launch.
+    Unchecked(ServerId, Incarnation),
 }
 
 /// Wakes the component, like events.
@@ -211,6 +219,17 @@ impl Worker for RouterWorker {
                     }
                     Event::StopBegan { reason: StopReason::Idle, .. } => self.evicted(server, EvictedFor::Idle),
                     Event::StopBegan { reason: StopReason::Unloaded, .. } => self.evicted(server, EvictedFor::Unload),
+                    Event::ReadyReached { via, startup_seconds } if *via != ReadyVia::Adopted => {
+                        let took = Duration::try_from_secs_f64(*startup_seconds).unwrap_or_default();
+                        self.shared.note_load(server, took);
+                    }
+                    Event::HealthProbed { ok: true, .. } => {
+                        if let Some(incarnation) = envelope.incarnation {
+                            self.shared.act(|gates, now| gates.resume(server, incarnation, now));
+                        }
+                    }
+                    // Whether another launch follows, the answer to the demand tells.
+                    Event::ServerFailed { .. } => self.shared.act(|gates, now| gates.tell_again(server, now)),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
@@ -312,8 +331,10 @@ impl RouterWorker {
                 Transition::ReadyLost => {
                     self.shared.act(|gates, now| gates.pause(&server, incarnation, now));
                 }
-                Transition::StopBegan(_) | Transition::Failed(_) | Transition::Ended { .. } => {
+                Transition::StopBegan(_) | Transition::Failed(_) => self.shared.close(&server, incarnation),
+                Transition::Ended { .. } => {
                     self.shared.close(&server, incarnation);
+                    self.shared.act(|gates, now| gates.tell_again(&server, now));
                 }
                 Transition::Removed => {
                     let fault = Fault::new(RouteFaultCode::ModelNotFound, format!("`{server}` is configured no more"));
@@ -370,7 +391,10 @@ impl RouterWorker {
                 self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
-            TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) => {}
+            TaskResult::Unchecked(server, incarnation) => {
+                self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
+            }
+            TaskResult::Slots(_, _, None) | TaskResult::Checked | TaskResult::Wanted(_, Ok(())) => {}
         }
     }
 
@@ -386,6 +410,17 @@ impl RouterWorker {
             GateAction::Unwant(server) => {
                 // Refused where the server is gone, and then nobody is interested.
                 drop(self.commands.post(SuperviseCommand::UnwantServer { server }));
+                return Ok(());
+            }
+            GateAction::Look(server, incarnation) => {
+                let reply = self.commands.post(HealthCommand::CheckServer { server: server.clone(), incarnation });
+                self.tasks.spawn(async move {
+                    if reply.await.is_ok() {
+                        return TaskResult::Checked;
+                    }
+                    tokio::time::sleep(UNCHECKED).await;
+                    TaskResult::Unchecked(server, incarnation)
+                });
                 return Ok(());
             }
             GateAction::Released { server, incarnation, left } => {
@@ -420,6 +455,10 @@ fn refusal(server: &ServerId, refused: &Refused) -> Fault {
         RefusalReason::StoppedByHand => stopped(server),
         RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
             Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
+        }
+        RefusalReason::NoMemory => {
+            let message = format!("`{server}` cannot be started: {}", refused.detail);
+            Fault::new(RouteFaultCode::NoMemory, message)
         }
         _ => failed(server, &refused.detail),
     }

@@ -6,6 +6,7 @@
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
 //! * `caller`: who asks: the checks of host, origin and key.
 //! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
+//! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
@@ -14,6 +15,8 @@ mod answers;
 mod body;
 mod caller;
 mod component;
+mod early;
+mod expect;
 mod listener;
 mod listing;
 mod names;

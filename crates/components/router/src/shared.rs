@@ -65,6 +65,7 @@ pub(crate) struct Permit {
     server: ServerId,
     incarnation: Incarnation,
     admitted_as: AdmittedAs,
+    since: Uptime,
     /// Its answer has begun.
     began: bool,
     _in_flight: Counted,
@@ -92,7 +93,12 @@ impl Drop for Permit {
             AdmittedAs::Replay if self.began => AdmittedAs::Work,
             other => other,
         };
-        self.shared.act(|gates, now| gates.finish(&self.server, self.incarnation, admitted_as, now));
+        self.shared.act(|gates, now| {
+            if admitted_as != AdmittedAs::Light {
+                gates.note_work(&self.server, now.since(self.since));
+            }
+            gates.finish(&self.server, self.incarnation, admitted_as, now)
+        });
     }
 }
 
@@ -138,7 +144,8 @@ impl Shared {
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
-        let (clock, state) = (bus.clock(), Mutex::default());
+        let gates = Gates::new(settings.evict_busy_after);
+        let (clock, state) = (bus.clock(), Mutex::new(State { gates, ..State::default() }));
         Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, notices })
     }
 
@@ -158,6 +165,21 @@ impl Shared {
 
     pub(crate) fn set_directory(&self, directory: Directory) {
         lock(&self.state).directory = Arc::new(directory);
+    }
+
+    /// A launch of a server became ready after so long.
+    pub(crate) fn note_load(&self, server: &ServerId, took: Duration) {
+        lock(&self.state).gates.note_load(server, took);
+    }
+
+    /// How long a launch of a server loads, and how long a request waits for its turn, as far as that is known.
+    pub(crate) fn paces(&self, server: &ServerId) -> (Option<Duration>, Option<Duration>) {
+        let gates = &lock(&self.state).gates;
+        (gates.expected_load(server), gates.expected_turn(server))
+    }
+
+    pub(crate) fn now(&self) -> Uptime {
+        self.clock.now()
     }
 
     pub(crate) fn standing(&self, server: &ServerId) -> GateStanding {
@@ -203,18 +225,19 @@ impl Shared {
 
     /// Answers every request that waits for a server.
     pub(crate) fn refuse(&self, server: &ServerId, fault: &Fault) {
-        self.answer_all(|gates| gates.dismiss(server), fault);
+        self.answer_all(|gates, now| gates.dismiss(server, now), fault);
     }
 
     /// Forgets a server that is configured no more.
     pub(crate) fn remove(&self, server: &ServerId, fault: &Fault) {
-        self.answer_all(|gates| gates.remove(server), fault);
+        self.answer_all(|gates, _| (gates.remove(server), Vec::new()), fault);
         lock(&self.state).launches.remove(server);
     }
 
-    fn answer_all(&self, dismiss: impl FnOnce(&mut Gates) -> Vec<Ticket>, fault: &Fault) {
+    fn answer_all(&self, dismiss: impl FnOnce(&mut Gates, Uptime) -> (Vec<Ticket>, Vec<GateAction>), fault: &Fault) {
         let mut state = lock(&self.state);
-        let tickets = dismiss(&mut state.gates);
+        let (tickets, actions) = dismiss(&mut state.gates, self.clock.now());
+        actions.into_iter().for_each(|action| drop(self.notices.send(action)));
         let waiters: Vec<Waiter> = tickets.iter().filter_map(|ticket| state.waiters.remove(ticket)).collect();
         drop(state);
         for waiter in waiters {
@@ -227,11 +250,7 @@ impl Shared {
     pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates, Uptime) -> Vec<GateAction>) {
         let mut state = lock(&self.state);
         let actions = change(&mut state.gates, self.clock.now());
-        // The component waits for the deadline that it knows, unless it is woken.
-        if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
-            state.armed = Some(next);
-            let _ = self.notices.send(GateAction::Rearm);
-        }
+        self.rearm(&mut state);
         let mut admitted = Vec::new();
         for action in actions {
             match action {
@@ -255,6 +274,14 @@ impl Shared {
         }
     }
 
+    /// Wakes the component where something is due before the deadline that it waits for.
+    fn rearm(&self, state: &mut State) {
+        if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
+            state.armed = Some(next);
+            let _ = self.notices.send(GateAction::Rearm);
+        }
+    }
+
     /// Waits until the request may go, for so long at most.
     pub(crate) async fn admit(
         self: &Arc<Self>,
@@ -274,6 +301,7 @@ impl Shared {
                 );
             }
             actions.into_iter().for_each(|action| drop(self.notices.send(action)));
+            self.rearm(&mut state);
             (result, state.gates.is_open(server))
         };
         match arrived {
@@ -297,7 +325,7 @@ impl Shared {
 
     fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, admitted_as: AdmittedAs) -> Permit {
         let in_flight = self.traffic.server(server).begin();
-        let (shared, server) = (self.clone(), server.clone());
-        Permit { shared, server, incarnation, admitted_as, began: false, _in_flight: in_flight }
+        let (shared, server, since) = (self.clone(), server.clone(), self.clock.now());
+        Permit { shared, server, incarnation, admitted_as, since, began: false, _in_flight: in_flight }
     }
 }

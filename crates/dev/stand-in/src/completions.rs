@@ -1,7 +1,9 @@
 //! The completion endpoints: they repeat a few words at the script's pace, as one response or as a stream.
 
 use std::{
-    hint, io, thread,
+    hint, io,
+    sync::atomic::Ordering,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::{Connection, HttpRequest, HttpResponse},
+    health,
     lines::{self, Step},
     routes,
     script::Wedge,
@@ -34,6 +37,12 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
             connection.await_hang_up();
             return Ok(None);
         }
+        Wedge::Loading(first) if server.completions.fetch_add(1, Ordering::Relaxed) < first => {
+            lines::print(server, Step::Idle);
+            connection.respond(&health::loading_model())?;
+            return Ok(Some(503));
+        }
+        Wedge::Loading(_) => {}
         Wedge::Busy => burn(Duration::from_secs(u64::from(server.script.max_life_s))),
     }
     let completion = Completion::of(&body, request);

@@ -237,6 +237,8 @@ pub enum Wedge {
     Idle,
     /// They hang while one thread computes.
     Busy,
+    /// So many of them, the first ones, are answered as during the load.
+    Loading(u32),
 }
 
 /// A transcript to replay: its lines of stdout and stderr at their recorded times, with the recorded port and model replaced

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Server {
     listening: OnceLock<(u16, OwnedFd)>,
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// Completions that were asked for.
+    pub(crate) completions: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ impl Server {
             listening: OnceLock::new(),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
             changed: Condvar::new(),
+            completions: AtomicU32::new(0),
         }
     }
 

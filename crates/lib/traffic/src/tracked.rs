@@ -48,7 +48,7 @@ fn shortened(text: &str) -> String {
 pub struct TrackedRequest {
     traffic: Arc<RouterTraffic>,
     begun: Instant,
-    /// Locked for a moment, by the one task that serves the request.
+    /// Locked for a moment, by what serves the request and by the body of its answer, which may be one before the other has ended.
     notes: Mutex<RequestNotes>,
 }
 
@@ -183,7 +183,7 @@ impl TrackedRequest {
     }
 
     /// Its answer, whose body tells when it has ended.
-    pub fn answer<B: Body<Data = Bytes>>(self, answer: Response<B>) -> Response<TrackedBody<B>> {
+    pub fn answer<B: Body<Data = Bytes>>(self: &Arc<Self>, answer: Response<B>) -> Response<TrackedBody<B>> {
         let status = answer.status();
         let is_plain = !answer.headers().contains_key(header::CONTENT_ENCODING);
         let media_type = answer.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
@@ -207,7 +207,7 @@ impl TrackedRequest {
         self.note(|notes| notes.record.status = Some(status.as_u16()));
         let (parts, body) = answer.into_parts();
         let ends = looks.then(|| Box::new(AnswerEnds::default()));
-        Response::from_parts(parts, TrackedBody { body, request: self, ends, is_stream, ended, is_over: false })
+        Response::from_parts(parts, TrackedBody { body, request: self.clone(), ends, is_stream, ended, is_over: false })
     }
 }
 
@@ -241,7 +241,7 @@ impl Drop for TrackedRequest {
 #[derive(Debug)]
 pub struct TrackedBody<B: Body<Data = Bytes>> {
     body: B,
-    request: TrackedRequest,
+    request: Arc<TrackedRequest>,
     /// Where the answer may tell tokens.
     ends: Option<Box<AnswerEnds>>,
     is_stream: bool,
@@ -251,22 +251,17 @@ pub struct TrackedBody<B: Body<Data = Bytes>> {
 }
 
 impl<B: Body<Data = Bytes>> TrackedBody<B> {
-    fn notes(&mut self) -> &mut RequestNotes {
-        self.request.notes.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pass(&mut self, bytes: &[u8]) {
-        let is_stream = self.is_stream;
-        let begun = self.request.begun;
-        let notes = self.notes();
+        let mut notes = lock(&self.request.notes);
         notes.record.bytes_out += bytes.len() as u64;
         // A comment is no token.
-        if is_stream && notes.record.first_token.is_none() && memmem::find(bytes, b"data:").is_some() {
-            notes.record.first_token = Some(begun.elapsed());
+        if self.is_stream && notes.record.first_token.is_none() && memmem::find(bytes, b"data:").is_some() {
+            notes.record.first_token = Some(self.request.begun.elapsed());
         }
         if let Some(began) = notes.answer_began.take() {
             self.request.traffic.overhead().observe(began.elapsed());
         }
+        drop(notes);
         if let Some(ends) = &mut self.ends {
             ends.push(bytes);
         }
@@ -280,7 +275,7 @@ impl<B: Body<Data = Bytes>> TrackedBody<B> {
         let summary = self.ends.as_ref().map(|ends| ends.read()).unwrap_or_default();
         let has_error = is_broken || self.is_stream && summary.has_error_event;
         let ended = if has_error { RequestOutcome::StreamError } else { self.ended };
-        let notes = self.notes();
+        let mut notes = lock(&self.request.notes);
         (notes.record.tokens, notes.record.answer) = (summary.tokens, summary.facts);
         notes.outcome.get_or_insert(ended);
     }
@@ -316,7 +311,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
 impl<B: Body<Data = Bytes>> Drop for TrackedBody<B> {
     fn drop(&mut self) {
         // A body of known length is not asked again after its last byte, and that of an answer to HEAD never is.
-        if self.body.is_end_stream() || self.notes().record.method == Method::HEAD {
+        if self.body.is_end_stream() || lock(&self.request.notes).record.method == Method::HEAD {
             self.finish(false);
         }
     }
@@ -351,7 +346,7 @@ mod tests {
         Frames(texts.iter().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))).collect())
     }
 
-    fn begin(headers: &HeaderMap) -> (Arc<RouterTraffic>, FinishedRequests, TrackedRequest) {
+    fn begin(headers: &HeaderMap) -> (Arc<RouterTraffic>, FinishedRequests, Arc<TrackedRequest>) {
         let (traffic, finished) = RouterTraffic::logged();
         let traffic = Arc::new(traffic);
         let head = TrackedHead {
@@ -364,7 +359,7 @@ mod tests {
         };
         let request = TrackedRequest::begin(&traffic, &head);
         request.named(&ServerId::new("a").expect("valid"), Some("A"));
-        (traffic, finished, request)
+        (traffic, finished, Arc::new(request))
     }
 
     fn answer(status: u16, media_type: &'static str, body: Frames) -> Response<Frames> {
@@ -387,6 +382,7 @@ mod tests {
         let usage = "data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
         let body = frames(&[":\n\n", "data: {}\n\n", usage]);
         let mut body = request.answer(answer(200, "text/event-stream", body)).into_body();
+        drop(request);
         tokio::time::advance(Duration::from_secs(1)).await;
         next(&mut body).await;
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -415,6 +411,7 @@ mod tests {
             let mut body = frames(texts);
             body.0.extend(broken.then_some(Err("cut")));
             let mut body = request.answer(answer(status, media_type, body)).into_body();
+            drop(request);
             for _ in 0..read {
                 next(&mut body).await.transpose().unwrap_or_default();
             }
