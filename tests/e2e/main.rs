@@ -10,6 +10,7 @@ mod dist;
 mod eras;
 mod failures;
 mod fleet;
+mod kept_cache;
 mod kubernetes;
 mod monitoring;
 mod outliving;

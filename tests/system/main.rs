@@ -34,6 +34,7 @@ mod identity;
 mod import;
 mod inference;
 mod inheritance;
+mod kept_cache;
 mod launching;
 mod memory;
 mod metrics;

@@ -45,6 +45,7 @@ const TABLE: &str = "
     body-scan:
     gates: events
     keys: located-toml support
+    slot-cache: events body-scan
     traffic: events state support
     procfs:
     processes: events procfs support
@@ -78,7 +79,7 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan gates keys traffic + component-kit
+    router: events state bus component support config probe http-server body-scan gates keys slot-cache traffic + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring

@@ -17,7 +17,7 @@ use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_event_log::{EventLog, LogReopener};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
-use llama_warden_inventory::{Inventory, PortFile};
+use llama_warden_inventory::{Inventory, PortFile, slot_folders};
 use llama_warden_metrics::{Exemplars, Metrics};
 use llama_warden_router::{Router, RouterClients};
 use llama_warden_support::fail_point;
@@ -159,6 +159,7 @@ impl PreparedDaemon {
             boot,
             spawner,
             router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
+                .keeping_slots_in(slot_folders(state.path()))
                 .with_clients(RouterClients {
                     keys: keys_file.as_ref().map(KeysFile::keys),
                     traffic: traffic.unwrap_or_default(),

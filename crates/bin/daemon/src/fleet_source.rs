@@ -251,7 +251,8 @@ impl ActiveConfiguration {
     }
 
     fn fleet(&self) -> Result<Fleet, ConfigProblems> {
-        self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())
+        let fleet = self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())?;
+        Ok(self.loaded.with_slot_folders(fleet))
     }
 
     /// Why the text of `next` looks cut off: it ends where the one in force goes on, and what is missing matters. A writer

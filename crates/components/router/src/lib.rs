@@ -9,6 +9,7 @@
 //! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
+//! * `slots`: when the slots of a launch are saved and restored, and what is told of it; `keeping` asks the server and has the files.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
 
 mod answers;
@@ -17,6 +18,7 @@ mod caller;
 mod component;
 mod early;
 mod expect;
+mod keeping;
 mod listener;
 mod listing;
 mod names;
@@ -24,6 +26,7 @@ mod relay;
 mod routes;
 mod service;
 mod shared;
+mod slots;
 
 pub use component::{Router, RouterFailed};
 pub use listener::{RouterListener, RouterUnavailable};

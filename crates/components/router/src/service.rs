@@ -235,6 +235,14 @@ impl RouterService {
         }
         asked.keep(&body);
         let mut admitted = self.admit(asked, named, burden, Turn::First).await?;
+        // After the wait: what was restored meanwhile may be what it continues.
+        if let Some(keeper) = &self.shared.keeper
+            && named.spec.router.keeps_cache
+            && burden == Burden::Work
+            && facts.is_json
+        {
+            keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
+        }
         let waited = asked.begun.elapsed();
         let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
         let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);

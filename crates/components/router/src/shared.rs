@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::Fault;
 use crate::body::BodyLimits;
+use crate::keeping::CacheKeeper;
 use crate::names::Directory;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     keys: Option<watch::Receiver<Arc<KeyRing>>>,
     clock: Clock,
     state: Mutex<State>,
+    /// Where slots can be kept.
+    pub(crate) keeper: Option<Arc<CacheKeeper>>,
     /// What the component has to tell others. Few: edges, not requests.
     notices: mpsc::UnboundedSender<GateAction>,
 }
@@ -140,13 +143,13 @@ impl Shared {
         settings: RouterSettings,
         bus: Bus,
         clients: RouterClients,
-        notices: mpsc::UnboundedSender<GateAction>,
+        (notices, keeper): (mpsc::UnboundedSender<GateAction>, Option<Arc<CacheKeeper>>),
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
         let gates = Gates::new(settings.evict_busy_after);
         let (clock, state) = (bus.clock(), Mutex::new(State { gates, ..State::default() }));
-        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, notices })
+        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, keeper, notices })
     }
 
     /// Whether clients need a key.

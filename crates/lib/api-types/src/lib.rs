@@ -24,8 +24,8 @@ pub use memory_report::{GpuRoom, HostRoom, MachineMemory};
 pub use peer_report::{AllStatusReport, PeerProblem, PeerProblemReport, PeerReport};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
-    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, UseReport, WarningReport,
-    base_url,
+    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, SlotsReport, StatusReport, UseReport,
+    WarningReport, base_url,
 };
 pub use request_report::RequestReport;
 pub use wire::{

@@ -10,7 +10,7 @@ mod scan;
 mod stream;
 
 pub use edit::edited;
-pub use scan::Scanner;
+pub use scan::{Scanner, member};
 pub use stream::asks_for_stream;
 
 /// Members of a JSON object.

@@ -248,6 +248,10 @@ table! {
         "ping-after" => ping_after: Duration,
         /// Whether each finished request is a line of the log.
         "access-log" => access_log: bool,
+        /// Whether what a server has computed of conversations is saved before it makes room, and restored at its next start.
+        "keep-cache" => keep_cache: bool,
+        /// Bytes of the files for that, all servers together.
+        "keep-cache-size" => keep_cache_size: ByteSize,
     }
 }
 
@@ -286,6 +290,8 @@ table! {
         "queue" => queue: u32,
         /// Overrides `progress` of `[router]`.
         "progress" => progress: Progress,
+        /// Overrides `keep-cache` of `[router]`.
+        "keep-cache" => keep_cache: bool,
         /// Top-level members that are removed from the bodies of requests.
         "strip" => strip: Vec<Located<MemberName>>,
         /// Top-level members that the bodies of requests get, over what they have.
@@ -357,7 +363,7 @@ table! {
         "restart" => restart: Restart,
         /// Overrides keys of `[health]`.
         "health" => health: Health,
-        /// How requests reach it; `ttl`, `concurrency`, `queue` and `progress` override those of `[router]`.
+        /// How requests reach it; `ttl`, `concurrency`, `queue`, `progress` and `keep-cache` override those of `[router]`.
         "router" => router: ServerRouter,
     }
 }

@@ -52,6 +52,8 @@ enum Passage {
     Draining(Incarnation, Option<Uptime>),
     /// Nothing is in flight, or its time is over.
     Released(Incarnation),
+    /// Released before it was opened: its launch is ready, and something has to be done first.
+    Unopened(Incarnation),
 }
 
 /// The demand that was told last.
@@ -92,7 +94,9 @@ impl Passage {
     const fn incarnation(self) -> Option<Incarnation> {
         match self {
             Self::Closed => None,
-            Self::Open(to) | Self::Paused(to) | Self::Draining(to, _) | Self::Released(to) => Some(to),
+            Self::Open(to) | Self::Paused(to) | Self::Draining(to, _) | Self::Released(to) | Self::Unopened(to) => {
+                Some(to)
+            }
         }
     }
 }
@@ -244,6 +248,7 @@ impl ServerGate {
         match self.passage {
             // The supervisor reopens these itself.
             Passage::Draining(to, _) | Passage::Released(to) if to == incarnation => {}
+            Passage::Unopened(to) if to == incarnation => self.passage = Passage::Released(incarnation),
             Passage::Open(to) | Passage::Paused(to) if to == incarnation => self.passage = Passage::Open(incarnation),
             _ => {
                 (self.working, self.light, self.slots, self.usage) = (0, 0, None, Usage::Idle);
@@ -297,6 +302,14 @@ impl ServerGate {
     /// Whether nothing is in flight; an error with how many are, where that is refused.
     pub(crate) fn release(&mut self, incarnation: Incarnation, drain: Duration, now: Uptime) -> Result<bool, u32> {
         if self.passage.incarnation() != Some(incarnation) {
+            // What opens the gate later finds it released. A later launch is not meant.
+            if self.passage.incarnation().is_none_or(|known| known < incarnation) {
+                (self.working, self.light, self.slots, self.usage) = (0, 0, None, Usage::Idle);
+                self.passage = Passage::Unopened(incarnation);
+            }
+            return Ok(true);
+        }
+        if matches!(self.passage, Passage::Unopened(_)) {
             return Ok(true);
         }
         let in_flight = self.in_flight();
@@ -319,6 +332,10 @@ impl ServerGate {
     pub(crate) fn reopen(&mut self, incarnation: Incarnation) {
         if matches!(self.passage, Passage::Draining(to, _) | Passage::Released(to) if to == incarnation) {
             self.passage = Passage::Open(incarnation);
+        }
+        // It is opened by whoever would have opened it.
+        if matches!(self.passage, Passage::Unopened(to) if to == incarnation) {
+            self.passage = Passage::Closed;
         }
     }
 

@@ -265,9 +265,6 @@ impl Gates {
         now: Uptime,
     ) -> Result<Vec<GateAction>, u32> {
         let released = || GateAction::Released { server: server.clone(), incarnation, left: 0 };
-        if !self.gates.contains_key(server) {
-            return Ok(if drain.is_zero() { Vec::new() } else { vec![released()] });
-        }
         self.change_or_new(server, |gate| {
             gate.release(incarnation, drain, now).map(|is_idle| {
                 let released = (is_idle && !drain.is_zero()).then(released);

@@ -63,6 +63,16 @@ struct RequestNotes {
     is_ignored: bool,
     /// Given back at the end of the request.
     held: Vec<Box<dyn std::any::Any + Send>>,
+    at_end: Option<AtEnd>,
+}
+
+/// Gets what is known of a request at its end.
+struct AtEnd(Box<dyn FnOnce(&FinishedRequest) + Send>);
+
+impl std::fmt::Debug for AtEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtEnd")
+    }
 }
 
 impl TrackedRequest {
@@ -103,6 +113,7 @@ impl TrackedRequest {
             outcome: None,
             is_ignored: false,
             held: Vec::new(),
+            at_end: None,
         };
         Self { traffic: traffic.clone(), begun: Instant::now(), notes: Mutex::new(notes) }
     }
@@ -114,6 +125,11 @@ impl TrackedRequest {
     /// Keeps a value until the request has ended.
     pub fn hold(&self, value: impl Send + 'static) {
         self.note(|notes| notes.held.push(Box::new(value)));
+    }
+
+    /// Calls this at its end, whatever that is.
+    pub fn at_end(&self, call: impl FnOnce(&FinishedRequest) + Send + 'static) {
+        self.note(|notes| notes.at_end = Some(AtEnd(Box::new(call))));
     }
 
     /// It is in no count and no log: a look whether the router is alive.
@@ -230,6 +246,9 @@ impl Drop for TrackedRequest {
             server.use_tokens(TokenKind::Input, tokens.input);
             server.use_tokens(TokenKind::Cached, tokens.cached);
             server.use_tokens(TokenKind::Output, tokens.output);
+        }
+        if let Some(AtEnd(call)) = notes.at_end.take() {
+            call(record);
         }
         if self.traffic.is_logged() {
             self.traffic.finish(record.clone());

@@ -46,6 +46,21 @@ fn demand_is_told_with_the_first_waiter_and_taken_back_with_the_last() {
 }
 
 #[test]
+fn a_launch_that_is_released_before_its_gate_opens_gets_no_request_until_it_is_reopened() {
+    let mut gates = Gates::default();
+    let (ticket, _) = waits(gates.arrive(&server(), WORK, at(1)));
+    assert_eq!(gates.release(&server(), launch(1), Duration::ZERO, at(2)), Ok(vec![]));
+    assert_eq!(gates.open(&server(), launch(1), at(3)), []);
+    let actions = gates.reopen(&server(), launch(1), at(4));
+    assert!(actions.contains(&GateAction::Admit(ticket, launch(1))), "{actions:?}");
+    // The release is taken back before it would have opened.
+    assert_eq!(gates.release(&server(), launch(2), Duration::ZERO, at(5)), Ok(vec![]));
+    let (ticket, _) = waits(gates.arrive(&server(), WORK, at(6)));
+    assert!(!gates.reopen(&server(), launch(2), at(7)).contains(&GateAction::Admit(ticket, launch(2))));
+    assert!(gates.open(&server(), launch(2), at(8)).contains(&GateAction::Admit(ticket, launch(2))));
+}
+
+#[test]
 fn a_gate_that_opens_lets_as_many_work_as_there_are_slots_and_one() {
     let mut gates = Gates::default();
     let arrival = Arrival { queue: 9, ..WORK };
