@@ -126,9 +126,7 @@ fn a_machine_in_trouble_costs_its_own_row_alone() {
         assert_eq!(since(&later), since(&report));
 
         let shown = sandbox.run(daemon.config(), ["status", "--all"]).await.expect(0);
-        for expected in
-            ["gpu2: 1 of 1 ready (http://127.0.0.1", "hanging: timed-out for ", "no answer within 2 s"]
-        {
+        for expected in ["gpu2: 1 of 1 ready (http://127.0.0.1", "hanging: timed-out for ", "no answer within 2 s"] {
             assert!(shown.stdout.contains(expected), "{expected}:\n{}", shown.stdout);
         }
         let json = sandbox.run(daemon.config(), ["status", "--all", "--json"]).await.expect(0).json();
