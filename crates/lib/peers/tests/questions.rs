@@ -72,9 +72,9 @@ async fn an_answer_without_an_end_is_given_up_and_its_connection_closed() {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
                 // Reads until the other end closes, and goes on with its answer meanwhile.
                 loop {
-                    // await: no event tells when the next bytes of an endless answer are due.
                     let end = tokio::select! {
                         read = stream.read(&mut bytes) => !matches!(read, Ok(1..)),
+                        // await: no event tells when the next bytes of an endless answer are due.
                         () = tokio::time::sleep(std::time::Duration::from_millis(50)) => false,
                     };
                     if end || stream.write_all(b"1\r\n \r\n").await.is_err() {
