@@ -63,9 +63,9 @@ impl<'a> AllTable<'a> {
     fn headline(&self, peer: &PeerReport, one_line: bool) -> Vec<String> {
         let PeerReport { name, url, problem, status, .. } = peer;
         let text = match (problem, status) {
-            (Some(problem), _) => format!("{name} ({url}): {}", self.problem(peer, problem)),
+            (Some(problem), _) => format!("{name}: {} ({url})", self.problem(peer, problem)),
             (None, Some(status)) => {
-                format!("{name} ({url}): {} of {} ready", status.ready_servers, status.total_servers)
+                format!("{name}: {} of {} ready ({url})", status.ready_servers, status.total_servers)
             }
             (None, None) => format!("{name} ({url})"),
         };
@@ -149,8 +149,8 @@ mod tests {
     fn each_machine_has_a_table_and_one_that_does_not_answer_its_reason() {
         let text = lines(160, None).join("\n");
         for expected in [
-            "gpu2 (http://gpu2:9888): 0 of 2 ready",
-            "gpu3 (http://gpu3:9888): timed-out for 4m10s, its last answer is 5m00s old: no answer within 2 s; see why",
+            "gpu2: 0 of 2 ready (http://gpu2:9888)",
+            "gpu3: timed-out for 4m10s, its last answer is 5m00s old: no answer within 2 s; see why (http://gpu3:9888)",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
@@ -171,6 +171,6 @@ mod tests {
     #[test]
     fn in_a_low_window_a_peer_without_an_answer_is_told_all_the_same() {
         let text = lines(80, Some(4)).join("\n");
-        assert!(text.contains("gpu3 (http://gpu3:9888): timed-out") && text.contains("gpu2"), "{text}");
+        assert!(text.contains("gpu3: timed-out") && text.contains("gpu2"), "{text}");
     }
 }

@@ -148,7 +148,7 @@ async fn the_description_lists_what_is_routed_and_takes() {
     let description = daemon.ask("GET /openapi.json", &[]).await.json();
     assert_eq!(description, llama_warden_api::openapi_document(&[&common::METRICS]));
     let paths = description["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 23);
+    assert_eq!(paths.len(), 24);
     for (path, operations) in paths {
         let operations = operations.as_object().expect("operations");
         let concrete = path.replace("{id}", "locked").replace("{name}", "night");

@@ -51,7 +51,7 @@ fn a_peer_that_cannot_be_is_told_with_its_place() {
 #[test]
 fn a_password_in_the_url_of_a_peer_is_not_shown() {
     for url in ["http://u:secr3t@gpu2", "https://u:secr3t@gpu2"] {
-        let source = ConfigSource::text("/configuration", &format!("[peers.a]\nurl = '{url}'\n"));
+        let source = ConfigSource::text("/configuration", format!("[peers.a]\nurl = '{url}'\n"));
         let problems = Configuration::parse(&source, &Environment::default()).expect_err("refused");
         let told = problems.render(RenderStyle::Plain);
         assert!(told.contains("peers.a.url") && !told.contains("secr3t"), "{told}");

@@ -74,6 +74,7 @@ async fn an_answer_without_an_end_is_given_up_and_its_connection_closed() {
                 loop {
                     let end = tokio::select! {
                         read = stream.read(&mut bytes) => !matches!(read, Ok(1..)),
+                        // await: no event tells when the next bytes of an endless answer are due.
                         () = tokio::time::sleep(std::time::Duration::from_millis(50)) => false,
                     };
                     if end || stream.write_all(b"1\r\n \r\n").await.is_err() {
