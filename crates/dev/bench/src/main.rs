@@ -12,6 +12,7 @@ mod figure;
 mod fleet;
 mod flood;
 mod follower;
+mod functions;
 mod guardian;
 mod health;
 mod idle;
@@ -70,7 +71,7 @@ struct BenchOptions {
     programs: Option<PathBuf>,
 }
 
-/// A part of a benchmark that runs as a process of its own, and the chore that shares its tools.
+/// A part of a benchmark that runs as a process of its own, and the chores that share its tools.
 #[derive(Debug, Subcommand)]
 enum Helper {
     /// Write lines to stderr as fast as they are read
@@ -79,6 +80,9 @@ enum Helper {
     /// Run the daemon for long and compare what it holds early and late
     #[command(hide = true)]
     Soak(soak::SoakOptions),
+    /// Find out which functions a daemon runs, and have them placed together when it is linked
+    #[command(hide = true)]
+    Functions(functions::FunctionsOptions),
 }
 
 /// A group of figures that can be measured on its own.
@@ -152,6 +156,7 @@ fn main() -> ExitCode {
     let result = match &cli.helper {
         Some(Helper::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
         Some(Helper::Soak(options)) => soak::run(options),
+        Some(Helper::Functions(options)) => functions::run(options),
         None => run(&cli.options),
     };
     result.unwrap_or_else(|error| error.report())

@@ -18,6 +18,7 @@ use std::time::Duration;
 use llama_warden_test_parts::error::Error;
 
 use crate::programs::Programs;
+pub use control::SoakClient;
 use rest::RestComparison;
 
 /// How long to soak, and how to report it.
