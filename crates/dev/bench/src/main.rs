@@ -26,11 +26,14 @@ mod procfs;
 mod programs;
 mod readiness;
 mod report;
+mod restarts;
 mod side_by_side;
 mod soak;
 mod spawning;
 mod switch;
+mod take_over;
 mod targets;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,6 +115,12 @@ enum BenchSubject {
     Catalogue,
     /// How long the metrics page takes and is
     Metrics,
+    /// How long nobody answers while one daemon takes over from another
+    TakeOver,
+    /// What `top` costs with five hundred servers
+    Top,
+    /// How much the memory of a daemon grows by many restarts
+    Restarts,
 }
 
 impl BenchSubject {
@@ -129,6 +138,9 @@ impl BenchSubject {
             Self::Health => health::measure(programs, effort),
             Self::Catalogue => catalogue::measure(effort),
             Self::Metrics => metrics::measure(effort),
+            Self::TakeOver => take_over::measure(programs, effort),
+            Self::Top => top::measure(programs, effort),
+            Self::Restarts => restarts::measure(programs, effort),
         }
     }
 }
