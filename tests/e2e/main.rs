@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod dashboard;
 mod demo;
 mod discovery;
@@ -9,6 +10,7 @@ mod dist;
 mod eras;
 mod failures;
 mod fleet;
+mod kept_cache;
 mod kubernetes;
 mod monitoring;
 mod outliving;
@@ -16,4 +18,5 @@ mod packaging;
 mod prometheus;
 mod readiness;
 mod requests;
+mod scripts;
 mod stopping;

@@ -25,9 +25,11 @@ use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
 use llama_warden_metrics::Metrics;
+use llama_warden_peers::Peers;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
+use llama_warden_support::open_to_others;
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{ExportSettings, ExportSource, Exports, RequestRecords};
 use llama_warden_traffic::RouterTraffic;
@@ -61,8 +63,9 @@ pub fn readiness(
     })
 }
 
-/// Fails for what would keep a daemon from starting in the place of one that runs, as far as that can be seen beforehand.
-pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
+/// Fails for what would keep a daemon from starting in the place of the one that holds the state directory, as far as that can be
+/// seen beforehand.
+pub fn rehearse(configuration: &Configuration, state_dir: &Path) -> Result<(), CommandFailure> {
     let daemon = configuration.daemon();
     plugin_set::<Pack>(configuration.detectors_dir(), "readiness.detectors-dir")?;
     plugin_set::<Dialect>(configuration.dialects_dir(), "llama-server.dialects-dir")?;
@@ -70,7 +73,14 @@ pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
     let router = configuration.router();
     let keys_file = router.keys_file.as_deref().filter(|_| router.listen != RouterAddress::Off);
     keys_file.map_or(Ok(()), keys_file::rehearse)?;
-    daemon.listen.as_ref().map_or(Ok(()), sockets::require_free_or_ours)
+    let running = StateDir::holder(state_dir);
+    if let Some(address) = &daemon.listen {
+        sockets::require_free_for_next(running, address)?;
+    }
+    match &router.listen {
+        RouterAddress::Tcp(address) => sockets::require_free_for_router(running, router, address),
+        RouterAddress::Off | RouterAddress::Unix(_) => Ok(()),
+    }
 }
 
 /// Starts the guardian, this process' first child, which makes every other process.
@@ -152,6 +162,15 @@ pub fn memory_probe() -> Arc<dyn MemoryProbe> {
 pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
     let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
     std::iter::once(metrics.route()).chain(dashboard).collect()
+}
+
+/// The daemons of other machines.
+pub fn peers(configuration: &Configuration) -> Peers {
+    let peers = configuration.peers();
+    for warning in peers.iter().filter_map(|peer| open_to_others(peer.token_file.as_deref()?)) {
+        tracing::warn!("{warning}");
+    }
+    Peers::new(peers)
 }
 
 /// The keys of the router's clients, where it listens and needs some.

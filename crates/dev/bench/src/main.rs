@@ -27,6 +27,7 @@ mod programs;
 mod readiness;
 mod report;
 mod restarts;
+mod router;
 mod side_by_side;
 mod soak;
 mod spawning;
@@ -121,6 +122,8 @@ enum BenchSubject {
     Top,
     /// How much the memory of a daemon grows by many restarts
     Restarts,
+    /// What the router adds to a request, beside nginx
+    Router,
 }
 
 impl BenchSubject {
@@ -141,6 +144,7 @@ impl BenchSubject {
             Self::TakeOver => take_over::measure(programs, effort),
             Self::Top => top::measure(programs, effort),
             Self::Restarts => restarts::measure(programs, effort),
+            Self::Router => router::measure(&programs.as_shipped()?, effort),
         }
     }
 }

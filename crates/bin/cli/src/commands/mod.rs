@@ -9,8 +9,6 @@ mod config;
 mod control;
 mod demo;
 mod detach;
-mod detector;
-mod dialect;
 mod down;
 mod events;
 mod health;
@@ -22,13 +20,14 @@ mod models;
 mod profile;
 mod schema;
 mod status;
+mod status_all;
 mod take_over;
 mod up;
 mod wait;
 
 use llama_warden_client::ServerAction;
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
+use llama_warden_daemon::{CommandResult, Extensions, on_runtime};
 use serde_json::json;
 
 use crate::args::{Cli, CliCommand, EventsArgs};
@@ -41,7 +40,8 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Up(args) if args.detach => on_runtime(detach::run(global, args)),
         CliCommand::Up(args) => up::run(global, args, extensions),
         CliCommand::Demo => demo::run(global, extensions),
-        CliCommand::Status { ids, watch } => on_runtime(status::run(global, ids, *watch)),
+        CliCommand::Status { ids, watch, all: true } => on_runtime(status_all::run(global, ids, *watch)),
+        CliCommand::Status { ids, watch, all: false } => on_runtime(status::run(global, ids, *watch)),
         CliCommand::Top { ids } => on_runtime(llama_warden_top::run(global, ids)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),
@@ -57,8 +57,8 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(argv::run(global, id, binary.as_deref(), profile.as_deref()))
         }
         CliCommand::Canary(args) => on_runtime(canary::run(global, args)),
-        CliCommand::Detector(command) => detector::run(global, command),
-        CliCommand::Dialect(command) => dialect::run(global, command),
+        CliCommand::Detector(command) => llama_warden_plugin_commands::detector::run(global, command),
+        CliCommand::Dialect(command) => llama_warden_plugin_commands::dialect::run(global, command),
         CliCommand::Models { folders } => models::run(global, folders),
         CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
@@ -81,13 +81,4 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
 
 fn print_version(global: &GlobalArgs, version: &str) -> CommandResult {
     print_either(global.json, &json!({ "version": version }), || format!("llama-warden {version}"))
-}
-
-/// Runs the work of a command that talks to a daemon or to an executable.
-fn on_runtime(work: impl Future<Output = CommandResult>) -> CommandResult {
-    let runtime = build_runtime()?;
-    let result = runtime.block_on(work);
-    // Does not wait for blocking threads: one of them may wait for a lock or a name that never comes.
-    runtime.shutdown_background();
-    result
 }
