@@ -5,25 +5,17 @@
 //! only, or one JSON document with `--json`.
 
 mod catalogue;
-mod daemon;
 mod death;
-mod events;
 mod figure;
-mod fleet;
 mod flood;
-mod follower;
 mod functions;
 mod guardian;
 mod health;
 mod idle;
-mod killer;
 mod metrics;
 mod output;
 mod pairs;
 mod patterns;
-mod poller;
-mod procfs;
-mod programs;
 mod readiness;
 mod report;
 mod restarts;
@@ -43,6 +35,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use llama_warden_test_parts::error::Error;
 
 use figure::Figure;
+use llama_warden_measured::{daemon, events, fleet, follower, killer, poller, procfs, programs};
 use programs::Programs;
 
 /// Measure release builds against their budgets

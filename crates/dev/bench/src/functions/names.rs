@@ -158,7 +158,7 @@ mod tests {
         add(&mut names, "_ZN3bus3one17h0123456789abcdefE", 4000, true);
         add(&mut names, "_ZN3bus3two17h0123456789abcdefE", 2000, false);
         add(&mut names, "_ZN4core3one17h0123456789abcdefE", 4000, true);
-        add(&mut names, "_ZN4core3one12closure17h0123456789abcdefE", 90_000, false);
+        add(&mut names, "_ZN4core3one7closure17h0123456789abcdefE", 90_000, false);
         add(&mut names, "_ZN3top4draw17h0123456789abcdefE", 4000, false);
         add(&mut names, "main", 10, true);
         add(&mut names, "_RNvCs1Zx9_4core3abc.llvm.77", 10, true);

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::libc::PTRACE_EVENT_EXEC;
+use nix::libc::{PTRACE_EVENT_EXEC, SIGTRAP};
 use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{Signal, kill_process};
 
 use crate::daemon::WAIT_LIMIT;
 
@@ -34,7 +34,7 @@ pub fn entered(
 ) -> io::Result<BTreeSet<u64>> {
     let pid = stopped(pid)?;
     ptrace::seize(pid, Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL)?;
-    kill(pid, Signal::SIGCONT)?;
+    kill_process(rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound)?, Signal::CONT)?;
     let functions: Vec<u64> = functions.collect();
     let (mut breakpoints, mut entered) = (None, BTreeSet::new());
     loop {
@@ -44,7 +44,7 @@ pub fn entered(
                 ptrace::cont(thread, None)?;
             }
             WaitStatus::PtraceEvent(thread, _, _) => ptrace::cont(thread, None)?,
-            WaitStatus::Stopped(thread, Signal::SIGTRAP) => {
+            WaitStatus::Stopped(thread, signal) if signal as i32 == SIGTRAP => {
                 let mut registers = ptrace::getregs(thread)?;
                 let address = registers.rip - BREAKPOINT.len() as u64;
                 let hit =
@@ -55,7 +55,7 @@ pub fn entered(
                     ptrace::setregs(thread, registers)?;
                 }
                 entered.extend(hit);
-                ptrace::cont(thread, if hit.is_some() { None } else { Some(Signal::SIGTRAP) })?;
+                ptrace::cont(thread, if hit.is_some() { None } else { Some(signal) })?;
             }
             WaitStatus::Stopped(thread, signal) => ptrace::cont(thread, signal)?,
             WaitStatus::Exited(ended, 0) if ended.as_raw().cast_unsigned() == driver => return Ok(entered),
