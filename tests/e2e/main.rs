@@ -18,5 +18,6 @@ mod packaging;
 mod prometheus;
 mod readiness;
 mod requests;
+mod router;
 mod scripts;
 mod stopping;
