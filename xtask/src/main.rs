@@ -72,6 +72,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
+    /// Find out which functions a daemon runs, and have them placed together when it is linked
+    #[command(disable_help_flag = true)]
+    Functions {
+        /// `--programs FOLDER` builds nothing; `--help` lists the options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<OsString>,
+    },
     /// Check licences, sources, versions and advisories of the crates of others
     Deny(deny::DenyOptions),
     /// Have inputs invented for whatever reads bytes of others, and find those that break a promise
@@ -104,6 +111,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         // The benchmarks have the options, the output and the exit code.
         Chore::Bench { arguments } => return bench(arguments),
         Chore::Soak { arguments } => return bench(std::iter::once("soak".into()).chain(arguments)),
+        Chore::Functions { arguments } => return bench(std::iter::once("functions".into()).chain(arguments)),
         Chore::Deny(options) => deny::run(&options)?,
         Chore::Fuzz(options) => fuzz::run(&options)?,
         Chore::Dist(options) => println!("{}", dist::run(&options)?.display()),

@@ -1,8 +1,14 @@
 //! Says of which commit this build is: `LLAMA_WARDEN_VERSION` is `0.1.0`, or `0.1.0 (1a2b3c4d5)` where the commit is known.
 //!
 //! The commit comes from `LLAMA_WARDEN_COMMIT` in the environment of the build, else from git. A source archive has neither.
+//!
+//! In optimized builds, the functions that a daemon runs lie together in the program. The kernel maps 64 KiB around each page that is
+//! touched, so that a daemon whose functions lie between all others has nearly the whole program in memory.
 
 use std::process::Command;
+
+/// A linker script, written by `cargo xtask functions`.
+const FUNCTIONS: &str = "daemon-functions.ld";
 
 fn main() {
     println!("cargo::rerun-if-env-changed=LLAMA_WARDEN_COMMIT");
@@ -12,6 +18,18 @@ fn main() {
     match given.or_else(commit) {
         Some(commit) => println!("cargo::rustc-env=LLAMA_WARDEN_VERSION={version} ({commit})"),
         None => println!("cargo::rustc-env=LLAMA_WARDEN_VERSION={version}"),
+    }
+    place_functions();
+}
+
+/// Gives the linker the list of functions that a daemon runs. Where the default linker is none that was tried with it, and in builds for
+/// tests, they lie where they happen to.
+fn place_functions() {
+    println!("cargo::rerun-if-changed={FUNCTIONS}");
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    let is_tried = is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_CFG_TARGET_ENV", "gnu");
+    if is("PROFILE", "release") && is_tried {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}/{FUNCTIONS}", env!("CARGO_MANIFEST_DIR"));
     }
 }
 

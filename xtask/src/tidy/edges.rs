@@ -104,7 +104,8 @@ const TABLE: &str = "
         detectors dialects launcher event-log keys tiny-gguf telemetry
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
-    bench: tiny-gguf test-parts
+    bench: tiny-gguf test-parts measured
+    measured: tiny-gguf test-parts
     test-parts:
     model: events state bus component config memory room probe readiness terminator supervisor health component-kit
     xtask: tiny-gguf test-parts

@@ -34,8 +34,8 @@ const COUNTS: [(usize, OutputVolume, FigureTarget); 4] = [
     (500, OutputVolume::Usual, FURTHER_UP_TO_500),
     (50, OutputVolume::Floods, FURTHER_WITH_FULL_RINGS),
 ];
-/// Bytes that a ring keeps with each line: its order and its length.
-const LINE_HEADER: usize = 12;
+/// Bytes that a ring keeps with each line: its order, its time and its length.
+const LINE_HEADER: usize = 16;
 
 /// How much a server writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,32 +5,28 @@
 //! only, or one JSON document with `--json`.
 
 mod catalogue;
-mod daemon;
 mod death;
-mod events;
 mod figure;
-mod fleet;
 mod flood;
-mod follower;
+mod functions;
 mod guardian;
 mod health;
 mod idle;
-mod killer;
 mod metrics;
 mod output;
 mod pairs;
 mod patterns;
-mod poller;
-mod procfs;
-mod programs;
 mod readiness;
 mod report;
+mod restarts;
 mod router;
 mod side_by_side;
 mod soak;
 mod spawning;
 mod switch;
+mod take_over;
 mod targets;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +35,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use llama_warden_test_parts::error::Error;
 
 use figure::Figure;
+use llama_warden_measured::{daemon, events, fleet, follower, killer, poller, procfs, programs};
 use programs::Programs;
 
 /// Measure release builds against their budgets
@@ -71,7 +68,7 @@ struct BenchOptions {
     programs: Option<PathBuf>,
 }
 
-/// A part of a benchmark that runs as a process of its own, and the chore that shares its tools.
+/// A part of a benchmark that runs as a process of its own, and the chores that share its tools.
 #[derive(Debug, Subcommand)]
 enum Helper {
     /// Write lines to stderr as fast as they are read
@@ -80,6 +77,9 @@ enum Helper {
     /// Run the daemon for long and compare what it holds early and late
     #[command(hide = true)]
     Soak(soak::SoakOptions),
+    /// Find out which functions a daemon runs, and have them placed together when it is linked
+    #[command(hide = true)]
+    Functions(functions::FunctionsOptions),
 }
 
 /// A group of figures that can be measured on its own.
@@ -109,6 +109,12 @@ enum BenchSubject {
     Catalogue,
     /// How long the metrics page takes and is
     Metrics,
+    /// How long nobody answers while one daemon takes over from another
+    TakeOver,
+    /// What `top` costs with five hundred servers
+    Top,
+    /// How much the memory of a daemon grows by many restarts
+    Restarts,
     /// What the router adds to a request, beside nginx
     Router,
 }
@@ -128,6 +134,9 @@ impl BenchSubject {
             Self::Health => health::measure(programs, effort),
             Self::Catalogue => catalogue::measure(effort),
             Self::Metrics => metrics::measure(effort),
+            Self::TakeOver => take_over::measure(programs, effort),
+            Self::Top => top::measure(programs, effort),
+            Self::Restarts => restarts::measure(programs, effort),
             Self::Router => router::measure(&programs.as_shipped()?, effort),
         }
     }
@@ -156,6 +165,7 @@ fn main() -> ExitCode {
     let result = match &cli.helper {
         Some(Helper::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
         Some(Helper::Soak(options)) => soak::run(options),
+        Some(Helper::Functions(options)) => functions::run(options),
         None => run(&cli.options),
     };
     result.unwrap_or_else(|error| error.report())

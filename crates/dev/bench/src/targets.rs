@@ -102,6 +102,24 @@ pub const DISCOVERY_TIME: FigureTarget =
 /// A discovery skips arrays of numbers, and reads blocks that end a little after what it needs: less than the whole header.
 pub const DISCOVERY_READ: FigureTarget = target("read of one model", Kibibytes, "its header", TimesBaseline(1.0));
 
+pub const TAKE_OVER_GAP: FigureTarget = target(
+    "take-over of 3 servers, without an answer",
+    Milliseconds,
+    "while nothing happens",
+    Budget::never_over(300.0),
+);
+pub const TAKE_OVER_FAILURES: FigureTarget =
+    target("failed requests to a server meanwhile", Times, "answered ones", Budget::never_over(0.0));
+pub const ADOPTED_DEATH_SEEN: FigureTarget =
+    target("killed server of a former daemon is seen", Milliseconds, "witness of our own", Budget::never_over(1000.0));
+
+/// In percent of one core.
+pub const TOP: FigureTarget = target("`top` with 500 servers", Percent, "the daemon meanwhile", at_most(2.0, 3.0));
+
+/// Anonymous memory and pages of the program.
+pub const RESTARTS_MEMORY: FigureTarget =
+    target("growth by many restarts of a server", Kibibytes, "resident before", Budget::never_over(1024.0));
+
 /// Beside the same proxied by nginx, everything on one core.
 pub const ROUTER_ADDS: FigureTarget =
     target("router adds to an answer, p50", Microseconds, "nginx adds", OverBaseline(10.0));

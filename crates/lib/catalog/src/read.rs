@@ -26,7 +26,11 @@ pub(crate) fn read_all(candidates: &[Candidate]) -> Vec<Result<Sound, ModelProbl
         let in_range = indices.map_while(|index| Some((index, candidates.get(index)?)));
         in_range.map(|(index, candidate)| (index, read(candidate))).collect::<Vec<_>>()
     };
-    let helpers = thread::available_parallelism().map_or(1, usize::from).min(candidates.len()).saturating_sub(1);
+    // How many CPUs there are takes longer to read, from control groups, than one header.
+    let helpers = match candidates {
+        [] | [_] => 0,
+        _ => thread::available_parallelism().map_or(1, usize::from).min(candidates.len()) - 1,
+    };
     let mut outcomes = thread::scope(|scope| {
         // This thread works too, so that a helper that cannot be had costs nothing but time.
         let helpers: Vec<_> =

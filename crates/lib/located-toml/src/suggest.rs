@@ -44,23 +44,29 @@ fn letters_of(name: &str) -> u64 {
 }
 
 /// How often each character occurs, for a bound of the distance between two names that is quickly found.
-struct CharacterCounts([i16; 128]);
+struct CharacterCounts {
+    counts: [u32; 128],
+    length: usize,
+}
 
 impl CharacterCounts {
     /// Counts all characters outside of ASCII as one.
     fn of(name: &str) -> Self {
         let mut counts = [0; 128];
         name.chars().for_each(|character| counts[Self::index(character)] += 1);
-        Self(counts)
+        Self { counts, length: name.chars().count() }
     }
 
     /// Characters that one of the two has and the other lacks: there are at least as many typing errors between them.
     fn differ_from(&self, name: &str) -> usize {
-        let mut left = self.0;
-        name.chars().for_each(|character| left[Self::index(character)] -= 1);
-        let sum = |counts: &mut dyn Iterator<Item = i16>| counts.map(|count| usize::from(count.unsigned_abs())).sum();
-        let surplus: usize = sum(&mut left.iter().copied().filter(|count| *count > 0));
-        surplus.max(sum(&mut left.iter().copied().filter(|count| *count < 0)))
+        let (mut left, mut common, mut length) = (self.counts, 0, 0);
+        for character in name.chars() {
+            length += 1;
+            let count = &mut left[Self::index(character)];
+            common += usize::from(*count > 0);
+            *count = count.saturating_sub(1);
+        }
+        self.length.max(length) - common
     }
 
     fn index(character: char) -> usize {

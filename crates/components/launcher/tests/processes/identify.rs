@@ -20,7 +20,8 @@ fn asked_again() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
     runtime.block_on(async {
         let folder = tempfile::tempdir().expect("tempdir");
-        let script = "#!/bin/sh\n[ -e \"$0.quick\" ] || { : > \"$0.$1\"; sleep 600; }\necho '--model FNAME  x'\n";
+        // More than a pipe holds: the file that is made then says that the output is being read, so that no spawn is on its way.
+        let script = "#!/bin/sh\n[ -e \"$0.quick\" ] || { head -c 300000 /dev/zero; : > \"$0.$1\"; sleep 600; }\necho '--model FNAME  x'\n";
         let program = executable(&folder.path().join("slow"), script);
         let spawner = Spawner::start(GuardianProgram::OwnExecutable).expect("starts");
         let cache = BinaryCache::default();

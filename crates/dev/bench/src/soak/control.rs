@@ -24,12 +24,20 @@ impl SoakClient {
         self.request("POST", path)
     }
 
+    /// Reads a page and returns status and body of the answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn get(&self, path: &str) -> Result<(u16, String), Error> {
+        self.request("GET", path)
+    }
+
     /// The status of every server.
     ///
     /// # Errors
     /// When there is no answer, or it is not JSON.
     pub fn servers(&self) -> Result<Vec<Value>, Error> {
-        let (status, body) = self.request("GET", "/api/v1/status")?;
+        let (status, body) = self.get("/api/v1/status")?;
         let report: Value = serde_json::from_str(&body).unwrap_or_default();
         let servers = report["servers"].as_array().cloned();
         servers.ok_or_else(|| Error::missing(format!("no status, but {status}: {body}"), "read the log of the daemon"))

@@ -20,7 +20,9 @@ use std::time::Duration;
 use llama_warden_test_parts::error::Error;
 
 use crate::programs::Programs;
+pub use control::SoakClient;
 use rest::RestComparison;
+pub use restarts::run as after_restarts;
 
 /// How long to soak, and how to report it.
 #[derive(Debug, clap::Args)]

@@ -152,11 +152,16 @@ impl<R: Read + Seek> Prefix<R> {
     /// Reads until the buffer holds `count` unread bytes.
     fn fill(&mut self, count: usize) -> Result<(), HeaderError> {
         let needed = self.within_limits(count as u64)?;
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        if self.read_to > 0 || count > self.buffer.len() {
-            self.buffer.resize(CHUNK, 0);
+        let unread = self.start..self.end;
+        if self.buffer.len() < CHUNK && (self.read_to > 0 || count > self.buffer.len()) {
+            // The allocator zeroes a new block at once; `resize` writes byte after byte in a build for size, which takes longer than
+            // the file.
+            let first = std::mem::replace(&mut self.buffer, vec![0; CHUNK]);
+            self.buffer[..unread.len()].copy_from_slice(&first[unread.clone()]);
+        } else {
+            self.buffer.copy_within(unread.clone(), 0);
         }
+        (self.start, self.end) = (0, unread.len());
         while self.end < count {
             let room = (HEADER_LIMIT - self.read_to).min((self.buffer.len() - self.end) as u64) as usize;
             match self.source.read(&mut self.buffer[self.end..self.end + room]) {

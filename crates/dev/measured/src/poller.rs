@@ -42,6 +42,11 @@ impl HealthPoller {
     }
 }
 
+/// Asks `/health` of `port` on the loopback address once, on a connection of its own, and returns whether the answer is 200.
+pub fn is_healthy(port: u16) -> bool {
+    ask(&mut None, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok_and(|status| status == 200)
+}
+
 fn poll(port: u16, deadline: Instant) -> Option<ReadinessObservation> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let (mut not_ready, mut kept) = (SystemTime::now(), None);

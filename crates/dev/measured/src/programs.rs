@@ -55,7 +55,12 @@ impl Programs {
                 "see docs/decisions/0025-fail-points.md",
             ));
         }
-        Ok(Self { daemon, ..self.clone() })
+        Ok(self.with_daemon(daemon))
+    }
+
+    /// Returns the same programs with another one as the daemon.
+    pub fn with_daemon(&self, daemon: PathBuf) -> Self {
+        Self { daemon, ..self.clone() }
     }
 
     /// Finds them in `folder`.

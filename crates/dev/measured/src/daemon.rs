@@ -39,10 +39,7 @@ impl MeasuredDaemon {
         let config = folder.join("llama-warden.toml");
         write_configuration(&config, sections)?;
         let log = folder.join("daemon.log");
-        let output = || File::create(&log).on("write", &log);
-        let mut command = Command::new(program);
-        command.arg("--config").arg(&config).arg("up").stdin(Stdio::null()).stdout(output()?).stderr(output()?);
-        let child = command.spawn().on("start", program)?;
+        let child = up(program, &config, &[], &log)?;
         let mut daemon = Self { child, program: program.to_owned(), config };
         daemon.wait_for_socket(&folder.join("state/control.sock"), &log)?;
         Ok(daemon)
@@ -139,6 +136,22 @@ impl MeasuredDaemon {
         Err(Error::missing("the daemon does not become idle", "see what its threads do"))
     }
 
+    /// Has a new daemon take over from this one, and returns it when this one has ended.
+    ///
+    /// # Errors
+    /// When this one does not end with 0.
+    pub fn taken_over(mut self) -> Result<Self, Error> {
+        let log = self.config.with_file_name("next.log");
+        let child = up(&self.program, &self.config, &["--take-over"], &log)?;
+        let next = Self { child, program: self.program.clone(), config: self.config.clone() };
+        let status = self.child.wait().on("wait for", &self.program)?;
+        if status.success() {
+            return Ok(next);
+        }
+        let said = fs::read_to_string(log).unwrap_or_default();
+        Err(Error::Failed { command: "llama-warden up --take-over".to_owned(), status, output: said })
+    }
+
     /// Shuts the daemon and its servers down.
     ///
     /// # Errors
@@ -159,6 +172,14 @@ impl Drop for MeasuredDaemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a daemon.
+fn up(program: &Path, config: &Path, options: &[&str], log: &Path) -> Result<Child, Error> {
+    let output = || File::create(log).on("write", log);
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config).arg("up").args(options);
+    command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).spawn().on("start", program)
 }
 
 fn write_configuration(config: &Path, sections: &str) -> Result<(), Error> {

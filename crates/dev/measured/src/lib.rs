@@ -1,0 +1,10 @@
+//! Runs the programs that benchmarks measure, and observes them from outside.
+
+pub mod daemon;
+pub mod events;
+pub mod fleet;
+pub mod follower;
+pub mod killer;
+pub mod poller;
+pub mod procfs;
+pub mod programs;
