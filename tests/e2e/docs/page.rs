@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `sh` | runs; every command of it ends with 0 |
 //! | `sh exit=3` | its last command ends with 3 |
-//! | `sh terminal` | goes on until the page ends, as in a terminal of its own; then it gets INT |
+//! | `sh terminal` | goes on until the next heading, as in a terminal of its own; then it gets INT |
 //! | `sh needs-docker` and the like | cannot run in a test, see [`Need`] |
 //! | `text` | the output of the command before it |
 //! | `toml`, `yaml` | a file, named in its first line: `# NAME`, or `# in NAME` for lines that are added to it |
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 /// One thing that a page has its reader do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
+    /// A heading; what was started in terminals above ends.
+    Section,
     /// Commands for a shell.
     Commands {
         /// Line of the fence in the page.
@@ -44,7 +46,7 @@ pub enum Step {
 pub enum RunMode {
     /// To its end, with this exit code.
     ToEnd(i32),
-    /// Until the page ends.
+    /// Until the next heading.
     Terminal,
     /// Not by a test.
     Elsewhere(Need),
@@ -80,7 +82,7 @@ impl Need {
     /// The programs that have this need.
     pub const fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::Build => &["cargo", ".ci/run"],
+            Self::Build => &["cargo", ".ci/run", "target/debug/custom-component"],
             Self::Docker => &["docker", "podman", "systemctl --user"],
             Self::Kubernetes => &["kubectl"],
             Self::Systemd => &["sudo", "systemctl", "journalctl", "systemd-run"],
@@ -104,6 +106,9 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
+        if line.starts_with('#') {
+            steps.push(Step::Section);
+        }
         let Some(info) = line.trim_start().strip_prefix("```") else { continue };
         let block: Vec<&str> =
             lines.by_ref().map(|(_, line)| line).take_while(|line| !line.trim_start().starts_with("```")).collect();
@@ -135,7 +140,7 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
                 );
                 steps.push(Step::File { name: name.to_owned(), text: block.join("\n") + "\n", is_added });
             }
-            Some("rust" | "json" | "ini") => {}
+            Some("rust" | "json") => {}
             language => panic!("{place}: a block of {language:?} is neither run nor known not to be"),
         }
     }
@@ -144,9 +149,10 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
 
 #[test]
 fn a_page_is_taken_apart_into_what_its_reader_does() {
-    let page = "Text.\n```sh exit=3\na\nb\n```\nIt says\n```text\nno\n```\n```text\na picture\n```\n\
+    let page = "# A page\n```sh exit=3\na\nb\n```\nIt says\n```text\nno\n```\n```text\na picture\n```\n\
                 ```toml\n# in x.toml\nk = 1\n```\n```sh needs-docker\ndocker ps\n```\n";
     let expected = [
+        Step::Section,
         Step::Commands {
             line: 2,
             script: "a\nb".to_owned(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use llama_warden_tests::{Sandbox, WAIT_LIMIT, daemon_program, eventually, executable, own_namespaces};
+use llama_warden_tiny_gguf::TinyModel;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use super::shape::has_lines;
 /// Reads what to do from its input: `run BLOCK`, `start BLOCK` or `stop PID`. Job control gives what is started a process group
 /// of its own that does not ignore INT.
 const DRIVER: &str = r#"
-set -E -m -o pipefail
+set -E -m
 python3 -c 'import fcntl, socket, struct
 fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 1))' || exit 1
 while read -r _what _which; do
@@ -41,7 +42,7 @@ done
 const CARGO: &str = r#"#!/bin/sh
 case "$1 $2 $3" in
 "run --release --") shift 3; exec llama-warden "$@" ;;
-"xtask gguf "*) shift; exec XTASK "$@" ;;
+"xtask gguf "* | "xtask llama-server "*) shift; exec XTASK "$@" ;;
 esac
 echo "cargo $*: not in a test; mark the block with needs-build" >&2
 exit 99
@@ -78,8 +79,8 @@ impl Session {
         }
         fs::create_dir(folder.join("models")).expect("the sandbox can be written");
         for name in ["qwen3", "coder"] {
-            let model = llama_warden_tiny_gguf::TinyModel::default().bytes();
-            fs::write(folder.join(format!("models/{name}.gguf")), model).expect("the sandbox can be written");
+            let path = folder.join(format!("models/{name}.gguf"));
+            TinyModel::new(name).write(&path).expect("the sandbox can be written");
         }
         // A script and not a link: llama-server finds its libraries beside its executable.
         let wrap = |name: &str, program: &Path| {
@@ -104,9 +105,15 @@ impl Session {
         Self { shell, input, answers, blocks, folder, terminals: Vec::new(), count: 0 }
     }
 
-    /// The folder in which the commands run.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Writes a file that a page shows, or adds to it.
+    pub fn write(&self, name: &str, text: &str, is_added: bool) {
+        let path = self.folder.join(name);
+        let folder = path.parent().expect("a file in a folder");
+        fs::create_dir_all(folder).expect("the sandbox can be written");
+        let real = fs::canonicalize(folder).expect("it exists");
+        assert!(real.starts_with(fs::canonicalize(&self.folder).expect("it exists")), "{name} lies in the checkout");
+        let before = if is_added { fs::read_to_string(&path).expect("a file to add to") + "\n" } else { String::new() };
+        fs::write(path, before + text).expect("the sandbox can be written");
     }
 
     async fn ask(&mut self, request: &str) -> String {
@@ -152,12 +159,17 @@ impl Session {
         }
     }
 
-    /// Ends what runs, as a reader does: INT in every terminal, and `down` for a daemon in the background.
-    pub async fn close(mut self) {
+    /// Ends what goes on in terminals, as Ctrl-C does.
+    pub async fn end_terminals(&mut self) {
         for pid in std::mem::take(&mut self.terminals).into_iter().rev() {
             let code = self.ask(&format!("stop {pid}")).await;
             assert!(code == "0" || code == "130", "a command ended with {code} after INT");
         }
+    }
+
+    /// Ends what runs, as a reader does: Ctrl-C in every terminal, and `down` for a daemon in the background.
+    pub async fn close(mut self) {
+        self.end_terminals().await;
         if self.run("llama-warden status").await.1.is_empty() {
             let (output, failed) = self.run("llama-warden down").await;
             assert_eq!(failed, [], "{output}");
