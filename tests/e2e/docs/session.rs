@@ -32,7 +32,7 @@ while read -r _what _which; do
         echo $! ;;
     stop)
         kill -INT -- "-$_which"
-        wait "$_which"
+        wait "$_which" 2>/dev/null
         echo $? ;;
     esac
 done
@@ -139,7 +139,8 @@ impl Session {
             let (code, command) = line.split_once(' ').unwrap_or((line, ""));
             FailedCommand { code: code.parse().unwrap_or(-1), command: command.to_owned() }
         });
-        let failed = failed.collect();
+        // The shell counts the block as a command of its own, which failed with the last one of it.
+        let failed = failed.filter(|failed: &FailedCommand| !failed.command.starts_with("source \"$_which\"")).collect();
         (read(&block, "out"), failed)
     }
 

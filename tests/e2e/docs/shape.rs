@@ -101,8 +101,9 @@ fn normalized_word(word: &str) -> String {
     {
         return text.replacen(bare, "0", 1);
     }
-    let is_hexadecimal = word.len() >= 8 && word.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-');
-    if is_hexadecimal { "0".to_owned() } else { text }
+    let name = word.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
+    let is_hexadecimal = name.len() >= 8 && name.chars().all(|letter| letter.is_ascii_hexdigit());
+    if is_hexadecimal { word.replacen(name, "0", 1) } else { text }
 }
 
 #[test]
@@ -110,6 +111,7 @@ fn numbers_units_paths_and_widths_may_differ_and_words_may_not() {
     let shown = "SERVER  PHASE  UPTIME\nqwen3   ready  1m 12s\n";
     has_shape(shown, "SERVER PHASE UPTIME\nqwen3  ready     340 ms\n").unwrap();
     has_shape("pid 7, 1.5 MiB at /a/b", "pid 12345, 900KiB at /c").unwrap();
+    has_shape("hash = \"00ff00ff00ff\"", "hash = \"abcdef0123456789\"").unwrap();
     has_shape("a … z", "a b c z").unwrap();
     has_shape("a\n…\nz", "a\nb\nc\nz").unwrap();
     has_shape("http://127.0.0.1:9888/", "http://127.0.0.1:40001/").unwrap();
