@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use llama_warden_tests::{ExternalProgram, ProgramRun, Sandbox, daemon_program, external_program, sandbox, stand_in_program};
+use llama_warden_stand_in::Script;
+use llama_warden_tests::{ExternalProgram, ProgramRun, Sandbox, daemon_program, external_program, sandbox};
 
 use page::{Need, RunMode, Step, checkout, steps_of_page};
 use session::Session;
@@ -70,9 +71,12 @@ fn follow(path: &str, program: Option<ExternalProgram>) {
     };
     sandbox(async |sandbox| {
         let llama_server = std::env::var_os("LLAMA_WARDEN_TEST_LLAMA_SERVER").filter(|path| !path.is_empty());
-        let llama_server = llama_server.map_or_else(stand_in_program, PathBuf::from);
-        let programs: Vec<PathBuf> =
-            programs.into_iter().map(|path| if path.ends_with("prometheus") { path.with_file_name("promtool") } else { path }).collect();
+        let stand_in = || sandbox.build("stand-in", &Script { load_ms: 300, ..Script::default() });
+        let llama_server = llama_server.map_or_else(stand_in, PathBuf::from);
+        let programs: Vec<PathBuf> = programs
+            .into_iter()
+            .map(|path| if path.ends_with("prometheus") { path.with_file_name("promtool") } else { path })
+            .collect();
         let mut session = Session::open(sandbox, &llama_server, &programs).await;
         for step in steps_of_page(path) {
             match step {
@@ -82,6 +86,9 @@ fn follow(path: &str, program: Option<ExternalProgram>) {
                     let place = format!("{path}:{line}");
                     match run {
                         RunMode::ToEnd(code) => expect(&mut session, &place, &script, code, shown.as_deref()).await,
+                        RunMode::Eventually => {
+                            session.run_until(&script, shown.as_deref()).await;
+                        }
                         RunMode::Terminal => session.start(&script, shown.as_deref()).await,
                         RunMode::Elsewhere(need) => {
                             println!("not run, it needs more than a test has ({need:?}): {place}");
@@ -202,7 +209,9 @@ fn the_index_leads_to_every_page_of_the_reference_and_of_the_how_tos() {
     let index = fs::read_to_string(checkout("docs/README.md")).expect("an index");
     for page in all_pages() {
         let below = page.strip_prefix("docs/").filter(|page| !page.starts_with("decisions/") && *page != "README.md");
-        let Some(below) = below.filter(|page| !page.starts_with("runbooks/") || page.ends_with("README.md")) else { continue };
+        let Some(below) = below.filter(|page| !page.starts_with("runbooks/") || page.ends_with("README.md")) else {
+            continue;
+        };
         assert!(index.contains(&format!("({below})")), "docs/README.md does not lead to {page}");
     }
 }

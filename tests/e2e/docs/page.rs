@@ -3,6 +3,7 @@
 //! | fence | meaning |
 //! |---|---|
 //! | `sh` | runs; every command of it ends with 0 |
+//! | `sh eventually` | only reads; runs again until it succeeds, and its output is the one that is shown |
 //! | `sh exit=3` | its last command ends with 3 |
 //! | `sh terminal` | goes on until the next heading, as in a terminal of its own; then it gets INT |
 //! | `sh needs-docker` and the like | cannot run in a test, see [`Need`] |
@@ -46,6 +47,8 @@ pub enum Step {
 pub enum RunMode {
     /// To its end, with this exit code.
     ToEnd(i32),
+    /// To its end, again and again until it succeeds and its output is the one that is shown.
+    Eventually,
     /// Until the next heading.
     Terminal,
     /// Not by a test.
@@ -121,8 +124,12 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
                 run: words.fold(RunMode::ToEnd(0), |_, word| {
                     let code = word.strip_prefix("exit=").and_then(|code| code.parse().ok()).map(RunMode::ToEnd);
                     let terminal = (word == "terminal").then_some(RunMode::Terminal);
+                    let eventually = (word == "eventually").then_some(RunMode::Eventually);
                     let elsewhere = Need::of(word).map(RunMode::Elsewhere);
-                    code.or(terminal).or(elsewhere).unwrap_or_else(|| panic!("{place}: what does {word:?} mean?"))
+                    code.or(terminal)
+                        .or(eventually)
+                        .or(elsewhere)
+                        .unwrap_or_else(|| panic!("{place}: what does {word:?} mean?"))
                 }),
                 shown: None,
             }),
@@ -153,19 +160,9 @@ fn a_page_is_taken_apart_into_what_its_reader_does() {
                 ```toml\n# in x.toml\nk = 1\n```\n```sh needs-docker\ndocker ps\n```\n";
     let expected = [
         Step::Section,
-        Step::Commands {
-            line: 2,
-            script: "a\nb".to_owned(),
-            run: RunMode::ToEnd(3),
-            shown: Some("no".to_owned()),
-        },
+        Step::Commands { line: 2, script: "a\nb".to_owned(), run: RunMode::ToEnd(3), shown: Some("no".to_owned()) },
         Step::File { name: "x.toml".to_owned(), text: "# in x.toml\nk = 1\n".to_owned(), is_added: true },
-        Step::Commands {
-            line: 17,
-            script: "docker ps".to_owned(),
-            run: RunMode::Elsewhere(Need::Docker),
-            shown: None,
-        },
+        Step::Commands { line: 17, script: "docker ps".to_owned(), run: RunMode::Elsewhere(Need::Docker), shown: None },
     ];
     assert_eq!(steps("x.md", page), expected);
 }

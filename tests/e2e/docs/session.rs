@@ -8,10 +8,10 @@ use llama_warden_tests::{Sandbox, WAIT_LIMIT, daemon_program, eventually, execut
 use llama_warden_tiny_gguf::TinyModel;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::page::checkout;
-use super::shape::has_lines;
+use super::shape::{has_lines, has_shape};
 
 /// Reads what to do from its input: `run BLOCK`, `start BLOCK` or `stop PID`. Job control gives what is started a process group
 /// of its own that does not ignore INT.
@@ -140,8 +140,25 @@ impl Session {
             FailedCommand { code: code.parse().unwrap_or(-1), command: command.to_owned() }
         });
         // The shell counts the block as a command of its own, which failed with the last one of it.
-        let failed = failed.filter(|failed: &FailedCommand| !failed.command.starts_with("source \"$_which\"")).collect();
+        let failed =
+            failed.filter(|failed: &FailedCommand| !failed.command.starts_with("source \"$_which\"")).collect();
         (read(&block, "out"), failed)
+    }
+
+    /// Runs commands that only read, until they end well and write what is shown, if anything is.
+    pub async fn run_until(&mut self, script: &str, shown: Option<&str>) {
+        let limit = Instant::now() + WAIT_LIMIT;
+        loop {
+            let (output, failed) = self.run(script).await;
+            let is_shown = shown.map_or(Ok(()), |shown| has_shape(shown, &output));
+            if failed.is_empty() && is_shown.is_ok() {
+                return;
+            }
+            assert!(
+                Instant::now() < limit,
+                "not within {WAIT_LIMIT:?}: {is_shown:?}, failed: {failed:?}; it said\n{output}"
+            );
+        }
     }
 
     /// Starts commands in a terminal of their own, and waits until they show these lines, or any where none are given.

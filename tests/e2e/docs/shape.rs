@@ -5,7 +5,8 @@
 
 /// Units behind a number. A number and its unit are one word or two.
 const UNITS: [&str; 22] = [
-    "%", "B", "KiB", "MiB", "GiB", "KB", "MB", "GB", "K", "M", "G", "k", "d", "h", "m", "min", "s", "ms", "us", "µs", "t/s", "tokens/s",
+    "%", "B", "KiB", "MiB", "GiB", "KB", "MB", "GB", "K", "M", "G", "k", "d", "h", "m", "min", "s", "ms", "us", "µs",
+    "t/s", "tokens/s",
 ];
 
 /// Whether `output` has the shape of `shown`.

@@ -38,11 +38,14 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
     }
     let completion = Completion::of(&body, request);
     let pause = Duration::from_millis(server.script.token_ms);
+    let began = Instant::now();
     if completion.streamed {
         stream(server, &completion, pause, connection)?;
+        print_end(server, completion.tokens.unwrap_or_default(), began);
     } else {
         let tokens = completion.tokens.unwrap_or(WHOLE_TOKENS).min(WHOLE_TOKENS);
         let text: String = (0..tokens).map(|at| word(at, pause)).collect();
+        print_end(server, tokens, began);
         connection.respond(&HttpResponse::json(200, completion.whole(server, &text, tokens).to_string()))?;
     }
     lines::print(server, Step::Idle);
@@ -62,6 +65,12 @@ fn stream(server: &Server, completion: &Completion, pause: Duration, connection:
         connection.event("[DONE]")?;
     }
     connection.end_events()
+}
+
+/// Prints what the completion cost. It never takes less than a millisecond, so that a rate of it is finite.
+fn print_end(server: &Server, tokens: u64, began: Instant) {
+    let ms = began.elapsed().as_millis().max(1);
+    lines::print_with(server, Step::TaskEnded, &[("ms", &format!("{ms}.00")), ("tokens", &tokens.to_string())]);
 }
 
 /// Waits for `pause`, the time of one token, and returns the word at index `at`.
