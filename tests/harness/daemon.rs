@@ -47,7 +47,8 @@ impl TestDaemon {
         let config = fleet.write();
         let log = config.with_extension(format!("{number}.log"));
         let words: Vec<OsString> = options.under.iter().map(OsString::from).collect();
-        let mut line = words.into_iter().chain([daemon_program().into_os_string()]);
+        let mut line =
+            words.into_iter().chain([options.program.clone().unwrap_or_else(daemon_program).into_os_string()]);
         let mut command = std::process::Command::new(line.next().expect("a program"));
         command
             .args(line)

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{PipeWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -12,6 +12,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 pub struct DaemonOptions {
     /// A program that runs the daemon, with its arguments, such as `unshare --pid`. Empty: the daemon is started directly.
     pub under: Vec<String>,
+    /// The daemon's executable, where it is another than the one under test.
+    pub program: Option<PathBuf>,
     /// Variables in addition to PATH and HOME, the only ones that the daemon gets otherwise.
     pub environment: Vec<(String, String)>,
     /// Arguments after `up`.

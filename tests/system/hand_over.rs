@@ -174,6 +174,23 @@ fn a_control_socket_that_answers_nonsense_gets_no_daemon_beside_it() {
 }
 
 #[test]
+fn an_executable_by_another_name_takes_over() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let program = sandbox.file("fleet-of-mine");
+        fs::rename(sandbox.copy_of_daemon(), &program).expect("the sandbox can be written");
+        let first =
+            sandbox.up_with(&fleet, &DaemonOptions { program: Some(program), ..DaemonOptions::default() }).await;
+        first.ready("a").await;
+        let pid = first.report("a").await.pid;
+        let second = takes_over(sandbox, &fleet, &first).await;
+        second.ready("a").await;
+        assert_eq!(second.report("a").await.pid, pid);
+    });
+}
+
+#[test]
 fn a_daemon_goes_on_if_the_next_one_could_not_listen_or_read_its_files() {
     sandbox(async |sandbox| {
         let (fleet, daemon) = sandbox.up_ready(&["a"]).await;
@@ -189,8 +206,15 @@ fn a_daemon_goes_on_if_the_next_one_could_not_listen_or_read_its_files() {
         fs::write(packs.join("bad.toml"), "name = 7").expect("the sandbox can be written");
         let packs = format!("[readiness]\ndetectors-dir = \"{}\"", packs.display());
         let other = sandbox.file("other.toml");
+        let router = format!("[router]\nlisten = \"{taken}\"");
+        // A daemon of another project does not give way either.
+        let neighbours = sandbox.fleet_named("neighbours");
+        sandbox.up(&neighbours).await;
+        let theirs = toml.replace(&own, &format!("127.0.0.1:{}", neighbours.listen()));
         for (text, said) in [
             (toml.replace(&own, &taken), "listens there"),
+            (theirs, "listens there"),
+            (format!("{toml}\n{router}\n"), "the router cannot listen"),
             (toml.replacen("[daemon]", &token, 1), "nosuch"),
             (format!("{toml}\n{packs}\n"), "bad.toml"),
         ] {

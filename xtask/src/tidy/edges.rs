@@ -52,7 +52,8 @@ const TABLE: &str = "
     located-toml:
     config-source: located-toml support
     fleet: events support
-    config: events located-toml config-source fleet support
+    config-file: events located-toml config-source fleet
+    config: events located-toml config-source config-file fleet support
     plugin-files: events support
     dialects: events support config plugin-files
     detectors: events requests plugin-files
@@ -93,8 +94,9 @@ const TABLE: &str = "
     top: connect terminal daemon events state support api-types client + component-kit
     doctor: connect builds terminal daemon dialects procfs memory config client
     import:
-    cli: connect doctor top import builds terminal daemon events state bus component support config catalog plugin-files api-types client \
-        detectors dialects launcher readiness terminator hooks telemetry event-log keys tiny-gguf
+    plugin-commands: builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
+    cli: connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
+        detectors dialects launcher event-log keys tiny-gguf telemetry
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf test-parts

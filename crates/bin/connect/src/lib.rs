@@ -4,6 +4,7 @@ mod daemon;
 mod global_args;
 mod next_daemon;
 mod servers;
+pub mod values;
 
 pub use daemon::{no_answer, request_failure, to_daemon, within};
 pub use global_args::{GlobalArgs, path};

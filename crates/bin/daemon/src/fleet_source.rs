@@ -312,7 +312,7 @@ mod tests {
 
     use super::*;
 
-    const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\n[[servers]]\nid='b'\nmodel='b.gguf'\nenabled=false\n[profiles.two]\nservers=['b']\n";
+    const TEXT: &str = "[[servers]]\nid='a'\nport=8001\nmodel='a.gguf'\n[[servers]]\nid='b'\nport=8002\nmodel='b.gguf'\nenabled=false\n[profiles.two]\nservers=['b']\n";
 
     /// The source of a file in a folder, begun with a profile and the only servers to start.
     fn source_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> FleetSource {

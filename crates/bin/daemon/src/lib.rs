@@ -25,7 +25,7 @@ pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
 pub use heap::set_up_heap;
 pub use llama_warden_exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
 pub use llama_warden_inventory::{self as models, LoadedConfig, print_problems, print_warnings};
-pub use runtime::build_runtime;
+pub use runtime::{build_runtime, on_runtime};
 pub use settings::rehearse;
 pub use sockets::inherited_sockets;
 pub use state_dir::{BACKGROUND_LOG, LOCK, StateDir};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_exit::{CommandFailure, next_step_for};
+use llama_warden_exit::{CommandFailure, CommandResult, next_step_for};
 use llama_warden_support::{BLOCKING_THREADS, try_thread};
 use tokio::runtime::{Builder, Runtime};
 
@@ -11,6 +11,18 @@ use tokio::runtime::{Builder, Runtime};
 /// If the kernel refuses a new thread, tokio queues the work for an existing one, and panics where there is none. So the
 /// first blocking thread is made at the start, and none ever ends.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Runs the work of a command that talks to a daemon or to an executable.
+///
+/// # Errors
+/// Those of the work, and those of [`build_runtime`].
+pub fn on_runtime(work: impl Future<Output = CommandResult>) -> CommandResult {
+    let runtime = build_runtime()?;
+    let result = runtime.block_on(work);
+    // Does not wait for blocking threads: one of them may wait for a lock or a name that never comes.
+    runtime.shutdown_background();
+    result
+}
 
 /// Builds a runtime. Tasks of the daemon mostly wait, so one thread serves any number of servers, from one heap.
 ///

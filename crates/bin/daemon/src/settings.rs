@@ -61,8 +61,9 @@ pub fn readiness(
     })
 }
 
-/// Fails for what would keep a daemon from starting in the place of one that runs, as far as that can be seen beforehand.
-pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
+/// Fails for what would keep a daemon from starting in the place of the one that holds the state directory, as far as that can be
+/// seen beforehand.
+pub fn rehearse(configuration: &Configuration, state_dir: &Path) -> Result<(), CommandFailure> {
     let daemon = configuration.daemon();
     plugin_set::<Pack>(configuration.detectors_dir(), "readiness.detectors-dir")?;
     plugin_set::<Dialect>(configuration.dialects_dir(), "llama-server.dialects-dir")?;
@@ -70,7 +71,14 @@ pub fn rehearse(configuration: &Configuration) -> Result<(), CommandFailure> {
     let router = configuration.router();
     let keys_file = router.keys_file.as_deref().filter(|_| router.listen != RouterAddress::Off);
     keys_file.map_or(Ok(()), keys_file::rehearse)?;
-    daemon.listen.as_ref().map_or(Ok(()), sockets::require_free_or_ours)
+    let running = StateDir::holder(state_dir);
+    if let Some(address) = &daemon.listen {
+        sockets::require_free_for_next(running, address)?;
+    }
+    match &router.listen {
+        RouterAddress::Tcp(address) => sockets::require_free_for_router(running, router, address),
+        RouterAddress::Off | RouterAddress::Unix(_) => Ok(()),
+    }
 }
 
 /// Starts the guardian, this process' first child, which makes every other process.

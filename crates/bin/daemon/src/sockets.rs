@@ -1,15 +1,15 @@
 //! Listening sockets: binds them or takes those that systemd passes on, and says who is in the way.
 
-use std::error::Error as _;
-use std::io::ErrorKind;
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::net::{TcpListener, ToSocketAddrs as _};
 
 use listenfd::ListenFd;
 use llama_warden_api::{BindError, Listeners};
-use llama_warden_config::{RouterSettings, TcpAddress};
+use llama_warden_config::{RouterAddress, RouterSettings, TcpAddress};
 use llama_warden_exit::{CommandFailure, next_step_for, with_source};
-use llama_warden_procfs::{SocketAddress, listener, program_name};
-use llama_warden_router::RouterListener;
+use llama_warden_procfs::{SocketAddress, listener, listens, program_name};
+use llama_warden_router::{RouterListener, RouterUnavailable};
 
 use crate::state_dir::StateDir;
 
@@ -31,25 +31,50 @@ pub fn bind(
     let tcp = listen.map(|address| (address.host.as_str(), address.port));
     Listeners::bind(tcp, &state.control_socket(), passed).map_err(|error| {
         let holder = match &error {
-            BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
+            BindError::Tcp { host, port, .. } if is_in_use(&error) => holder(host, *port),
             _ => None,
         };
         failure(&error, holder)
     })
 }
 
-/// Fails where another program than a llama-warden listens on the address, before a running daemon gives way to one that could not
+/// Fails where another process than the running daemon listens on the address, before that one gives way to a daemon that could not
 /// listen there.
-pub fn require_free_or_ours(TcpAddress { host, port }: &TcpAddress) -> Result<(), CommandFailure> {
-    match TcpListener::bind((host.as_str(), *port)) {
-        Err(source) if source.kind() == ErrorKind::AddrInUse => {
-            let holder = holder(host, *port).filter(|holder| holder.program != PROGRAM);
-            let error = BindError::Tcp { host: host.clone(), port: *port, source };
-            holder.map_or(Ok(()), |holder| Err(failure(&error, Some(holder))))
-        }
-        Err(source) => Err(failure(&BindError::Tcp { host: host.clone(), port: *port, source }, None)),
-        Ok(_) => Ok(()),
+pub fn require_free_for_next(
+    running: Option<u32>,
+    TcpAddress { host, port }: &TcpAddress,
+) -> Result<(), CommandFailure> {
+    let error = match TcpListener::bind((host.as_str(), *port)) {
+        Ok(_) => return Ok(()),
+        Err(source) => BindError::Tcp { host: host.clone(), port: *port, source },
+    };
+    in_the_way(&error, running, host, *port).map_or(Ok(()), |holder| Err(failure(&error, holder)))
+}
+
+/// As [`require_free_for_next`], for the address of the router.
+pub fn require_free_for_router(
+    running: Option<u32>,
+    settings: &RouterSettings,
+    TcpAddress { host, port }: &TcpAddress,
+) -> Result<(), CommandFailure> {
+    let Err(error) = RouterListener::bind(settings) else { return Ok(()) };
+    in_the_way(&error, running, host, *port).map_or(Ok(()), |holder| Err(router_failure(&error, holder)))
+}
+
+/// What keeps a daemon from listening where an attempt has failed: `None` if it is the running daemon, else the process that listens
+/// there, as far as it is known.
+fn in_the_way(error: &dyn Error, running: Option<u32>, host: &str, port: u16) -> Option<Option<Holder>> {
+    if !is_in_use(error) {
+        return Some(None);
     }
+    // systemd may hold the socket beside the daemon, so it does not suffice to look who is found first.
+    let is_of = |pid| socket_addresses(host, port).iter().any(|address| listens(pid, address));
+    if running.is_some_and(is_of) { None } else { Some(holder(host, port)) }
+}
+
+fn is_in_use(error: &dyn Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == ErrorKind::AddrInUse)
 }
 
 fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
@@ -70,8 +95,20 @@ fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
 /// Binds the address of the router, where it has one.
 pub fn bind_router(settings: &RouterSettings) -> Result<RouterListener, CommandFailure> {
     RouterListener::bind(settings).map_err(|error| {
-        CommandFailure::failed(with_source(&error)).next_step("set another `listen` in [router] (\"\" is off)")
+        let holder = match &settings.listen {
+            RouterAddress::Tcp(TcpAddress { host, port }) if is_in_use(&error) => holder(host, *port),
+            _ => None,
+        };
+        router_failure(&error, holder)
     })
+}
+
+fn router_failure(error: &RouterUnavailable, holder: Option<Holder>) -> CommandFailure {
+    let message = match holder {
+        Some(Holder { pid, program }) => format!("{error}: a {program} (pid {pid}) listens there"),
+        None => with_source(error),
+    };
+    CommandFailure::failed(message).next_step("set another `listen` in [router] (\"\" is off)")
 }
 
 /// The name of this program's executable.
@@ -85,7 +122,10 @@ struct Holder {
 
 /// The process that listens on an address of this machine, if the kernel shows it to us.
 fn holder(host: &str, port: u16) -> Option<Holder> {
-    let mut addresses = (host, port).to_socket_addrs().ok()?;
-    let pid = addresses.find_map(|address| listener(&SocketAddress::Tcp(address)))?;
+    let pid = socket_addresses(host, port).iter().find_map(listener)?;
     Some(Holder { pid, program: program_name(pid)? })
+}
+
+fn socket_addresses(host: &str, port: u16) -> Vec<SocketAddress> {
+    (host, port).to_socket_addrs().map(|addresses| addresses.map(SocketAddress::Tcp).collect()).unwrap_or_default()
 }

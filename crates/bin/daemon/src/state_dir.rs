@@ -97,6 +97,11 @@ impl StateDir {
         }
     }
 
+    /// The process that has held a directory last; `None` if none is known.
+    pub fn holder(path: &Path) -> Option<u32> {
+        read_holder(&mut open_lock(&path.join(LOCK)).ok()?)
+    }
+
     /// Looks whether the path still leads to the directory that is held. If it does not, makes it and locks it again. May block.
     ///
     /// # Errors

@@ -4,9 +4,9 @@
 //! [`Configuration::with_discovered`] adds a server for each model found in the folders of models, and
 //! [`Configuration::resolve`] builds the [`Fleet`] for a profile and a machine. The text passes four stages:
 //!
-//! 1. `llama_warden_located_toml` parses it into a tree in which every key and value has a place; `file::env_overrides` lays the
-//!    overrides of the environment over it;
-//! 2. `file::tables` reads the tree into typed tables in which every key is optional;
+//! 1. `llama_warden_located_toml` parses it into a tree in which every key and value has a place;
+//!    `llama_warden_config_file::env_overrides` lays the overrides of the environment over it;
+//! 2. `llama_warden_config_file::tables` reads the tree into typed tables in which every key is optional;
 //! 3. `resolve::cross_checks`, `identities` and `profiles` merge them over the built-in defaults and check the whole;
 //! 4. `resolve::defaults` builds settings and server specifications with every default filled in. They are always valid.
 //!
@@ -28,12 +28,12 @@
 //! # Ok::<(), llama_warden_config::ConfigProblems>(())
 //! ```
 
+use llama_warden_config_file as file;
 use llama_warden_located_toml as problem;
 
-mod file;
 mod resolve;
 
-pub use file::schema::schema;
+pub use llama_warden_config_file::schema::schema;
 pub use llama_warden_config_source::{
     ConfigSource, DEFAULT_TOML, Environment, ShellSpelling, SourceKind, User, default_state_dir, find,
     read_config_file, search_places,

@@ -27,7 +27,7 @@ mod tree;
 
 pub use descriptors::{descriptor_limit, open_descriptors};
 pub use oom_kills::OomKills;
-pub use process::{children, descendants, environment, listener, process_ids, program_name, socket_inodes};
+pub use process::{children, descendants, environment, listener, listens, process_ids, program_name, socket_inodes};
 pub use sockets::{SocketAddress, listening_addresses, listening_inodes, peer_user};
 pub use stat::{ProcessStat, RunState, ticks_as_seconds};
 pub use tree::ProcessTree;

@@ -1,6 +1,6 @@
 //! Lists processes, and reads the files of one other than its `stat`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{self, Read};
 
@@ -72,7 +72,16 @@ pub fn socket_inodes(pid: u32) -> io::Result<Vec<u64>> {
 /// A process that listens on `address`, if the kernel shows it to us.
 pub fn listener(address: &SocketAddress) -> Option<u32> {
     let inodes = listening_inodes(std::slice::from_ref(address)).ok().filter(|inodes| !inodes.is_empty())?;
-    process_ids().find(|pid| socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode))))
+    process_ids().find(|pid| has_socket(*pid, &inodes))
+}
+
+/// Whether a process listens on `address`, perhaps beside others that share the socket.
+pub fn listens(pid: u32, address: &SocketAddress) -> bool {
+    listening_inodes(std::slice::from_ref(address)).is_ok_and(|inodes| has_socket(pid, &inodes))
+}
+
+fn has_socket(pid: u32, inodes: &BTreeSet<u64>) -> bool {
+    socket_inodes(pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode)))
 }
 
 #[cfg(test)]

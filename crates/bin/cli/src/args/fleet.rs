@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use llama_warden_connect::values::duration;
 
-use super::values::duration;
 use crate::completion;
 
 /// The commands of `profile`.

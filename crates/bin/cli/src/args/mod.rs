@@ -1,7 +1,5 @@
 //! The arguments of the command line, for clap. The doc comments of fields and variants are its help.
 
-pub mod detector;
-pub mod dialect;
 pub mod fleet;
 pub mod key;
 mod values;
@@ -10,15 +8,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use llama_warden_connect::values::{duration, stream};
 use llama_warden_connect::{GlobalArgs, ServerSelector, path};
 use llama_warden_events::{ServerId, StreamName};
+use llama_warden_plugin_commands::detector::DetectorCommand;
+use llama_warden_plugin_commands::dialect::DialectCommand;
 
-use detector::DetectorCommand;
-use dialect::DialectCommand;
 use fleet::{ProfileCommand, ReloadArgs};
 use key::KeyCommand;
 pub use values::EventsSince;
-use values::{duration, earlier_run, since, stream};
+use values::{earlier_run, since};
 
 use crate::completion;
 
@@ -112,10 +111,16 @@ pub enum CliCommand {
     /// Run another build of llama-server beside a server, compare the two, and stop it again
     Canary(CanaryArgs),
     /// The packs that read the output of llama-servers
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        mut_subcommand("show", |show| show.mut_arg("name", |name| name.add(completion::packs()))),
+        mut_subcommand("test", |test| test
+            .mut_arg("name", |name| name.add(completion::packs()))
+            .mut_arg("stream", |stream| stream.add(completion::streams())))
+    )]
     Detector(DetectorCommand),
     /// The dialects that spell options for builds of llama-server
-    #[command(subcommand)]
+    #[command(subcommand, mut_subcommand("show", |show| show.mut_arg("name", |name| name.add(completion::dialects()))))]
     Dialect(DialectCommand),
     /// Show the models in folders and what is known of each; needs no daemon
     Models {

@@ -1,17 +1,9 @@
-//! Parses option values that clap cannot parse by itself.
+//! Parses option values of single commands that clap cannot parse by itself.
 
 use std::time::Duration;
 
-use llama_warden_events::{EventPosition, StreamName};
-
-/// Parses a duration such as `500ms`, `10s` or `1m 30s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Result<jiff::SignedDuration, _> = text.parse();
-    parsed
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 10s or 2m"))
-}
+use llama_warden_connect::values::duration;
+use llama_warden_events::EventPosition;
 
 /// Where the events begin that are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +30,6 @@ pub(super) fn earlier_run(text: &str) -> Result<i64, String> {
     run.ok_or_else(|| "0 is the latest run, -1 the one before".to_owned())
 }
 
-/// Parses the name of an output stream.
-pub(super) fn stream(text: &str) -> Result<StreamName, String> {
-    let found = StreamName::ALL.into_iter().find(|stream| stream.as_str() == text);
-    found.ok_or_else(|| format!("`{text}` is neither stderr nor stdout"))
-}
-
 #[cfg(test)]
 mod tests {
     use llama_warden_events::Seq;
@@ -64,14 +50,5 @@ mod tests {
         assert!(matches!(since("0000000000000abc:17"), Ok(EventsSince::After(EventPosition { boot: Some(_), .. }))));
         assert_eq!(since("5m"), Ok(EventsSince::Ago(Duration::from_secs(300))));
         assert!(since("yesterday").is_err_and(|error| error.contains("5m")));
-    }
-
-    #[test]
-    fn durations_are_read_as_documented() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "10", "-1s", "soon"] {
-            assert!(duration(bad).is_err(), "{bad:?} was accepted");
-        }
     }
 }

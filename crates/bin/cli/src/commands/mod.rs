@@ -9,8 +9,6 @@ mod config;
 mod control;
 mod demo;
 mod detach;
-mod detector;
-mod dialect;
 mod down;
 mod events;
 mod health;
@@ -28,7 +26,7 @@ mod wait;
 
 use llama_warden_client::ServerAction;
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
+use llama_warden_daemon::{CommandResult, Extensions, on_runtime};
 use serde_json::json;
 
 use crate::args::{Cli, CliCommand, EventsArgs};
@@ -57,8 +55,8 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
             on_runtime(argv::run(global, id, binary.as_deref(), profile.as_deref()))
         }
         CliCommand::Canary(args) => on_runtime(canary::run(global, args)),
-        CliCommand::Detector(command) => detector::run(global, command),
-        CliCommand::Dialect(command) => dialect::run(global, command),
+        CliCommand::Detector(command) => llama_warden_plugin_commands::detector::run(global, command),
+        CliCommand::Dialect(command) => llama_warden_plugin_commands::dialect::run(global, command),
         CliCommand::Models { folders } => models::run(global, folders),
         CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
@@ -81,13 +79,4 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
 
 fn print_version(global: &GlobalArgs, version: &str) -> CommandResult {
     print_either(global.json, &json!({ "version": version }), || format!("llama-warden {version}"))
-}
-
-/// Runs the work of a command that talks to a daemon or to an executable.
-fn on_runtime(work: impl Future<Output = CommandResult>) -> CommandResult {
-    let runtime = build_runtime()?;
-    let result = runtime.block_on(work);
-    // Does not wait for blocking threads: one of them may wait for a lock or a name that never comes.
-    runtime.shutdown_background();
-    result
 }

@@ -20,8 +20,8 @@ pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFa
     if let Some(unknown) = args.servers.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         return Err(CommandFailure::unknown_server(unknown.as_str(), fleet.iter().map(|spec| spec.id.as_str())));
     }
-    rehearse(&loaded.configuration)?;
     let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
+    rehearse(&loaded.configuration, &state)?;
     let daemon = Client::new(DaemonAddress::Unix(control), None);
     let deadline = Instant::now() + PATIENCE;
     let mut has_asked = false;

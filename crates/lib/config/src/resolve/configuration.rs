@@ -354,7 +354,7 @@ impl Resolvable {
         common: &SharedDefaults,
     ) -> Result<Self, ConfigProblems> {
         let spec = specs.server(planned, common)?;
-        let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
+        let flags = planned.written.flags.as_ref().map(|at| flags::own(&at.value)).unwrap_or_default();
         let has_own_port = planned.written.port.is_some();
         Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags, has_own_port })
     }

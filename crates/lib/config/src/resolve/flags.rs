@@ -11,11 +11,9 @@ use llama_warden_fleet::HostEnvironment;
 /// The options of one server alone, by name; few or none.
 pub(crate) type OwnFlags = Box<[(String, FlagValue)]>;
 
-impl FlagTable {
-    /// As options of one server.
-    pub(crate) fn own(&self) -> OwnFlags {
-        self.0.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect()
-    }
+/// A table as options of one server.
+pub(crate) fn own(table: &FlagTable) -> OwnFlags {
+    table.0.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect()
 }
 
 /// The options of several tables: the later one wins, name by name.

@@ -137,14 +137,6 @@ impl<'a> CrossChecker<'a> {
     }
 }
 
-impl Server {
-    /// Where its id is written, or the model that it is derived from.
-    pub(crate) fn name_place<'a>(&'a self, whole: &'a Location) -> &'a Location {
-        let (id, model) = (self.id.as_ref(), self.model.as_ref());
-        id.map(|id| &id.location).or(model.map(|model| &model.location)).unwrap_or(whole)
-    }
-}
-
 /// An id from a model's file name: lower case, without `.gguf` and the number of a shard, `-` for what an id cannot
 /// hold. `None` where nothing is left.
 pub(crate) fn derived_id(model: &str) -> Option<ServerId> {

@@ -22,7 +22,7 @@ use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
-use crate::args::detector::LearnArgs;
+use super::LearnArgs;
 use llama_warden_builds::executable;
 use llama_warden_builds::recorder::OutputRecorder;
 use llama_warden_builds::starts::{RecordedStarts, RepeatedStarts, StartsError};

@@ -11,7 +11,7 @@ use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_support::open_input;
 use serde::Serialize;
 
-use crate::args::detector::TestArgs;
+use super::TestArgs;
 use llama_warden_builds::parsed_log::{ParsedLog, ParsedLogLine};
 use llama_warden_builds::plugin_files::find;
 use llama_warden_terminal::output::{print_json, print_line};

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use llama_warden_config_source::DEFAULT_TOML;
 
-use crate::file::tables::ConfigFile;
+use crate::tables::ConfigFile;
 
 /// The JSON Schema (draft 2020-12) of a configuration file. Every key is described; unknown ones are refused.
 pub fn schema() -> Json {

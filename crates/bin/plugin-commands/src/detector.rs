@@ -1,15 +1,21 @@
-//! The arguments of `detector`.
+//! `detector`: lists, shows, tests and learns detector packs. Needs no daemon. The doc comments of fields and variants are its
+//! help.
+
+mod learn;
+mod test;
+mod which;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use llama_warden_connect::path;
+use llama_warden_builds::plugin_files;
+use llama_warden_connect::values::{duration, stream};
+use llama_warden_connect::{GlobalArgs, path};
+use llama_warden_daemon::{CommandResult, on_runtime};
+use llama_warden_detectors::Pack;
 use llama_warden_events::StreamName;
-
-use super::values::{duration, stream};
-use crate::completion;
 
 /// The commands of `detector`.
 #[derive(Debug, Clone, Subcommand)]
@@ -19,7 +25,7 @@ pub enum DetectorCommand {
     /// Show one pack as it is written
     Show {
         /// Its name, or its file
-        #[arg(value_name = "NAME", add = completion::packs())]
+        #[arg(value_name = "NAME")]
         name: String,
     },
     /// Say which pack and dialect a llama-server gets, and why
@@ -38,7 +44,7 @@ pub enum DetectorCommand {
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {
     /// The pack's name, or its file
-    #[arg(value_name = "NAME", add = completion::packs())]
+    #[arg(value_name = "NAME")]
     pub name: String,
     /// A log, or a transcript (JSON Lines with t_us, stream, data); - is standard input
     #[arg(value_name = "FILE", value_parser = path())]
@@ -47,7 +53,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// The stream that a log comes from; without it, lines are tried as both
-    #[arg(long, value_parser = stream, add = completion::streams())]
+    #[arg(long, value_parser = stream)]
     pub stream: Option<StreamName>,
 }
 
@@ -69,4 +75,15 @@ pub struct LearnArgs {
     /// The executable and its arguments; --model is needed, a free --port is added
     #[arg(last = true, required = true, value_name = "BINARY [ARG]...")]
     pub command: Vec<OsString>,
+}
+
+/// Runs a command of `detector`.
+pub fn run(global: &GlobalArgs, command: &DetectorCommand) -> CommandResult {
+    match command {
+        DetectorCommand::List => plugin_files::list::<Pack>(global.config.as_deref(), global.json),
+        DetectorCommand::Show { name } => plugin_files::show::<Pack>(global.config.as_deref(), global.json, name),
+        DetectorCommand::Which { binary } => on_runtime(which::run(global, binary)),
+        DetectorCommand::Test(args) => test::run(global, args),
+        DetectorCommand::Learn(args) => learn::run(global, args),
+    }
 }

@@ -2,8 +2,8 @@
 
 use llama_warden_config_source::Environment;
 
-use crate::file::toml_tree::{TomlData, TomlNode, TomlTable, join};
-use crate::problem::{ConfigProblem, Location};
+use crate::toml_tree::{TomlData, TomlNode, TomlTable, join};
+use llama_warden_located_toml::{ConfigProblem, Location};
 
 /// Sections of named tables, which have no single values to set.
 const OUT_OF_REACH: [&str; 3] = ["servers", "profiles", "extensions"];
@@ -11,7 +11,7 @@ const OUT_OF_REACH: [&str; 3] = ["servers", "profiles", "extensions"];
 /// Lays the overrides over the tree of the file, and says which cannot be used.
 ///
 /// Names without `__`, such as `LLAMA_WARDEN_CONFIG`, are no overrides.
-pub(crate) fn apply(environment: &Environment, root: &mut TomlNode) -> Vec<ConfigProblem> {
+pub fn apply(environment: &Environment, root: &mut TomlNode) -> Vec<ConfigProblem> {
     let TomlData::Table(sections) = &mut root.data else { return Vec::new() };
     let mut problems = Vec::new();
     for (name, value) in environment.iter() {

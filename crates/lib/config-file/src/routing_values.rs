@@ -4,16 +4,18 @@ use llama_warden_fleet::JsonObject;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
-use crate::file::reader::{ConfigValue, ValueReader};
-use crate::file::toml_tree::{TomlData, TomlNode};
+use crate::reader::{ConfigValue, ValueReader};
+use crate::toml_tree::{TomlData, TomlNode};
 
 /// Longest name of a model in a request.
 const MAX_NAME: usize = 256;
 
 /// A number that is set, or left to the daemon.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Auto<T> {
+pub enum Auto<T> {
+    /// The word `auto`.
     Auto,
+    /// A value.
     Set(T),
 }
 
@@ -37,7 +39,7 @@ impl<T: ConfigValue> ConfigValue for Auto<T> {
 
 /// A finite number, 0 or more.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct EvictCost(pub(crate) f64);
+pub struct EvictCost(pub f64);
 
 impl ConfigValue for EvictCost {
     const EXPECTED: &'static str = "a number such as 1.0";
@@ -61,11 +63,11 @@ impl ConfigValue for EvictCost {
 
 /// A name by which a request asks for a model.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ModelName(pub(crate) String);
+pub struct ModelName(pub String);
 
 impl ModelName {
     /// Whether a request can name a model so: not empty, at most 256 bytes, no control characters, no blanks around it.
-    pub(crate) fn is_valid(text: &str) -> bool {
+    pub fn is_valid(text: &str) -> bool {
         let is_short = !text.is_empty() && text.len() <= MAX_NAME;
         is_short && text.trim() == text && !text.contains(char::is_control)
     }
@@ -89,7 +91,7 @@ impl ConfigValue for ModelName {
 
 /// A top-level member of a request's body; never `model`, by which the request is routed.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct MemberName(pub(crate) String);
+pub struct MemberName(pub String);
 
 impl ConfigValue for MemberName {
     const EXPECTED: &'static str = "the name of a member such as \"top_p\"";
@@ -109,7 +111,7 @@ impl ConfigValue for MemberName {
 
 /// The origin of a page as a browser sends it, or `*`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PageOrigin(pub(crate) String);
+pub struct PageOrigin(pub String);
 
 impl ConfigValue for PageOrigin {
     const EXPECTED: &'static str = "\"*\", or an origin such as \"https://chat.example.org\"";
@@ -134,7 +136,7 @@ impl ConfigValue for PageOrigin {
 
 /// A table that is written into JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct JsonTable(pub(crate) JsonObject);
+pub struct JsonTable(pub JsonObject);
 
 impl ConfigValue for JsonTable {
     const EXPECTED: &'static str = "a table of JSON values";

@@ -9,12 +9,13 @@ use std::time::Duration;
 use llama_warden_events::{ServerId, Signal};
 use llama_warden_fleet::{Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress};
 
-use crate::file::flag_table::FlagTable;
-use crate::file::reader::{Located, table};
-use crate::file::routing_values::{Auto, EvictCost, JsonTable, MemberName, ModelName, PageOrigin};
-use crate::file::selector::Selector;
-use crate::file::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
+use crate::flag_table::FlagTable;
+use crate::reader::{Located, table};
+use crate::routing_values::{Auto, EvictCost, JsonTable, MemberName, ModelName, PageOrigin};
+use crate::selector::Selector;
+use crate::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
 use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
+use llama_warden_located_toml::Location;
 
 table! {
     /// The configuration of llama-warden.
@@ -366,5 +367,13 @@ table! {
         "servers" => servers: Vec<Located<Selector>>,
         /// Options of its servers; they override `[flags]`.
         "flags" => flags: FlagTable,
+    }
+}
+
+impl Server {
+    /// Where its id is written, or the model that it is derived from.
+    pub fn name_place<'a>(&'a self, whole: &'a Location) -> &'a Location {
+        let (id, model) = (self.id.as_ref(), self.model.as_ref());
+        id.map(|id| &id.location).or(model.map(|model| &model.location)).unwrap_or(whole)
     }
 }

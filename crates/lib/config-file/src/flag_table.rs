@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use llama_warden_fleet::FlagValue;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::reader::{ConfigValue, Located, ValueReader};
-use crate::file::toml_tree::{TomlData, TomlNode};
-use crate::problem::{ConfigProblem, Location};
+use crate::reader::{ConfigValue, Located, ValueReader};
+use crate::toml_tree::{TomlData, TomlNode};
+use llama_warden_located_toml::{ConfigProblem, Location};
 
 /// Options by long name without dashes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct FlagTable(pub(crate) BTreeMap<String, Located<FlagValue>>);
+pub struct FlagTable(pub BTreeMap<String, Located<FlagValue>>);
 
 /// Options that llama-warden passes itself, and the key of the server that says the same.
 const RESERVED: [(&str, &str); 9] = [

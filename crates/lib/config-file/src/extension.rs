@@ -4,8 +4,8 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::reader::{ConfigValue, ValueReader};
-use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
+use crate::reader::{ConfigValue, ValueReader};
+use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 
 impl ConfigValue for toml::Table {
     const EXPECTED: &'static str = "a table";

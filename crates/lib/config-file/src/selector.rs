@@ -3,13 +3,13 @@
 use globset::{Glob, GlobMatcher};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::reader::{ConfigValue, ValueReader, table};
-use crate::file::toml_tree::{TomlData, TomlNode};
-use crate::file::values::GlobPattern;
+use crate::reader::{ConfigValue, ValueReader, table};
+use crate::toml_tree::{TomlData, TomlNode};
+use crate::values::GlobPattern;
 
 /// Names servers of a profile.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Selector {
+pub enum Selector {
     /// By id, or by a glob over ids.
     Id(String),
     /// By a glob over tiers.
@@ -50,9 +50,12 @@ impl ConfigValue for Selector {
 
 /// A selector with its glob compiled, which takes far longer than to match a server.
 #[derive(Debug)]
-pub(crate) enum SelectorMatcher<'a> {
+pub enum SelectorMatcher<'a> {
+    /// The server of this id.
     Id(&'a str),
+    /// The servers whose ids match.
     Ids(GlobMatcher),
+    /// The servers whose tiers match.
     Tiers(GlobMatcher),
     /// A glob that does not compile; reading has refused it.
     Nothing,
@@ -60,7 +63,7 @@ pub(crate) enum SelectorMatcher<'a> {
 
 impl SelectorMatcher<'_> {
     /// Whether it means this server.
-    pub(crate) fn matches(&self, id: &str, tier: Option<&str>) -> bool {
+    pub fn matches(&self, id: &str, tier: Option<&str>) -> bool {
         match self {
             Self::Id(name) => id == *name,
             Self::Ids(glob) => glob.is_match(id),
@@ -72,7 +75,7 @@ impl SelectorMatcher<'_> {
 
 impl Selector {
     /// The selector, ready to match many servers.
-    pub(crate) fn matcher(&self) -> SelectorMatcher<'_> {
+    pub fn matcher(&self) -> SelectorMatcher<'_> {
         let compiled = |glob: &str| Glob::new(glob).ok().map(|glob| glob.compile_matcher());
         match self {
             Self::Id(name) if self.is_plain() => SelectorMatcher::Id(name),
@@ -81,7 +84,8 @@ impl Selector {
         }
     }
 
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Whether it is an id, and no glob.
+    pub fn is_plain(&self) -> bool {
         matches!(self, Self::Id(text) if !text.contains(['*', '?', '[', '{', '\\', '!']))
     }
 }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::file::toml_tree::{TomlData, TomlNode};
+use crate::toml_tree::{TomlData, TomlNode};
 
 /// Dotted paths of everything that is written below a node.
-pub(crate) fn written_keys(node: &TomlNode) -> BTreeSet<String> {
+pub fn written_keys(node: &TomlNode) -> BTreeSet<String> {
     match &node.data {
         TomlData::Table(entries) => {
             let paths = entries.values().map(|(_, value)| value.path.clone());

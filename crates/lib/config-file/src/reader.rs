@@ -5,19 +5,21 @@ use std::fmt::Display;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
-use crate::problem::{ConfigProblem, Location};
+use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 use llama_warden_located_toml::suggestion;
+use llama_warden_located_toml::{ConfigProblem, Location};
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Located<T> {
-    pub(crate) value: T,
-    pub(crate) location: Location,
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub location: Location,
 }
 
 /// Something that a key can be set to.
-pub(crate) trait ConfigValue: Sized + Clone {
+pub trait ConfigValue: Sized + Clone {
     /// The expected kind of value, with its article, for messages: `a duration such as "10s"`.
     const EXPECTED: &'static str;
 
@@ -35,18 +37,19 @@ pub(crate) trait ConfigValue: Sized + Clone {
 
 /// Collects problems.
 #[derive(Debug, Default)]
-pub(crate) struct ValueReader {
-    pub(crate) problems: Vec<ConfigProblem>,
+pub struct ValueReader {
+    /// The problems so far.
+    pub problems: Vec<ConfigProblem>,
 }
 
 impl ValueReader {
     /// Reads a value and remembers its place.
-    pub(crate) fn read<T: ConfigValue>(&mut self, node: &TomlNode) -> Option<Located<T>> {
+    pub fn read<T: ConfigValue>(&mut self, node: &TomlNode) -> Option<Located<T>> {
         T::read(node, self).map(|value| Located { value, location: node.location.clone() })
     }
 
     /// Reports that a node has another type than the `expected` one, and gives no value.
-    pub(crate) fn mismatch<V>(&mut self, node: &TomlNode, expected: &str) -> Option<V> {
+    pub fn mismatch<V>(&mut self, node: &TomlNode, expected: &str) -> Option<V> {
         let why = match &node.data {
             TomlData::Untyped(text) => format!("must be {expected}, not `{text}`"),
             data => format!("must be {expected}, not {}", data.kind()),
@@ -55,18 +58,18 @@ impl ValueReader {
     }
 
     /// Reports that a value cannot be taken, and gives none.
-    pub(crate) fn refuse<V>(&mut self, node: &TomlNode, why: impl Display, help: impl Into<String>) -> Option<V> {
+    pub fn refuse<V>(&mut self, node: &TomlNode, why: impl Display, help: impl Into<String>) -> Option<V> {
         self.problems.push(ConfigProblem::error(&node.location, format!("`{}` {why}", node.path), help));
         None
     }
 
     /// Reports a text of the right type that says nothing that its key knows, and gives no value.
-    pub(crate) fn refuse_text<V>(&mut self, node: &TomlNode, text: &str, expected: &str) -> Option<V> {
+    pub fn refuse_text<V>(&mut self, node: &TomlNode, text: &str, expected: &str) -> Option<V> {
         self.refuse(node, format_args!("is `{text}`"), format!("write {expected}"))
     }
 
     /// The text of a node. A NUL byte ends a C string, so it is refused wherever text is read.
-    pub(crate) fn text<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a str> {
+    pub fn text<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a str> {
         match &node.data {
             TomlData::String(text) | TomlData::Untyped(text) if text.contains('\0') => {
                 self.refuse(node, "contains a NUL character", "remove it: no argument or path can carry one")
@@ -77,7 +80,7 @@ impl ValueReader {
     }
 
     /// The entries of a table.
-    pub(crate) fn table<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a TomlTable> {
+    pub fn table<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a TomlTable> {
         match &node.data {
             TomlData::Table(table) => Some(table),
             _ => self.mismatch(node, T::EXPECTED),
@@ -85,14 +88,14 @@ impl ValueReader {
     }
 
     /// Reports a key that its table does not know.
-    pub(crate) fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
+    pub fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
         let help = suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
         self.problems.push(ConfigProblem::error(location, format!("unknown key `{path}`"), help));
     }
 }
 
 /// `upper` where it is written, merged with what lies below it.
-pub(crate) fn overlay<T: ConfigValue>(lower: Option<Located<T>>, upper: Option<Located<T>>) -> Option<Located<T>> {
+pub fn overlay<T: ConfigValue>(lower: Option<Located<T>>, upper: Option<Located<T>>) -> Option<Located<T>> {
     match (lower, upper) {
         (Some(lower), Some(upper)) => {
             Some(Located { value: lower.value.overlaid(upper.value), location: upper.location })
@@ -148,7 +151,7 @@ impl<T: ConfigValue> ConfigValue for BTreeMap<String, Located<T>> {
 }
 
 /// The schema of a table with a fixed set of keys.
-pub(crate) fn table_schema<const N: usize>(about: &str, properties: [(&str, Schema, &str); N]) -> Schema {
+pub fn table_schema<const N: usize>(about: &str, properties: [(&str, Schema, &str); N]) -> Schema {
     let described = properties.into_iter().map(|(key, mut schema, doc)| {
         schema.insert("description".into(), doc.trim().into());
         (key.to_owned(), schema.to_value())
@@ -173,19 +176,19 @@ macro_rules! table {
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, Default, PartialEq)]
-        pub(crate) struct $name {
-            $($(#[doc = $doc])+ pub(crate) $field: Option<$crate::file::reader::Located<$type>>,)+
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: Option<$crate::reader::Located<$type>>,)+
         }
 
         impl $name {
             /// Every key, in the order of the documentation.
-            pub(crate) const KEYS: &'static [&'static str] = &[$($key),+];
+            pub const KEYS: &'static [&'static str] = &[$($key),+];
         }
 
-        impl $crate::file::reader::ConfigValue for $name {
+        impl $crate::reader::ConfigValue for $name {
             const EXPECTED: &'static str = "a table";
 
-            fn read(node: &$crate::file::toml_tree::TomlNode, reader: &mut $crate::file::reader::ValueReader) -> Option<Self> {
+            fn read(node: &$crate::toml_tree::TomlNode, reader: &mut $crate::reader::ValueReader) -> Option<Self> {
                 let mut this = Self::default();
                 for (key, (place, value)) in reader.table::<Self>(node)? {
                     match key.as_str() {
@@ -201,7 +204,7 @@ macro_rules! table {
             }
 
             fn overlaid(self, upper: Self) -> Self {
-                Self { $($field: $crate::file::reader::overlay(self.$field, upper.$field),)+ }
+                Self { $($field: $crate::reader::overlay(self.$field, upper.$field),)+ }
             }
         }
 
@@ -212,9 +215,9 @@ macro_rules! table {
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let properties = [$(
-                    ($key, <$type as $crate::file::reader::ConfigValue>::schema(generator), concat!($($doc),+)),
+                    ($key, <$type as $crate::reader::ConfigValue>::schema(generator), concat!($($doc),+)),
                 )+];
-                $crate::file::reader::table_schema(concat!($($about),+), properties)
+                $crate::reader::table_schema(concat!($($about),+), properties)
             }
         }
     };

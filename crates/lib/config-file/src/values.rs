@@ -10,8 +10,8 @@ use llama_warden_fleet::{
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::reader::{ConfigValue, ValueReader};
-use crate::file::toml_tree::{TomlData, TomlNode};
+use crate::reader::{ConfigValue, ValueReader};
+use crate::toml_tree::{TomlData, TomlNode};
 use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
@@ -48,7 +48,7 @@ impl ConfigValue for String {
 
 /// A text that becomes an argument or a path, so that a line break in it is a mistake or an attack.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SingleLine(pub(crate) String);
+pub struct SingleLine(pub String);
 
 impl ConfigValue for SingleLine {
     const EXPECTED: &'static str = "a string";
@@ -68,7 +68,7 @@ impl ConfigValue for SingleLine {
 
 /// A glob that compiles.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GlobPattern(pub(crate) String);
+pub struct GlobPattern(pub String);
 
 impl ConfigValue for GlobPattern {
     const EXPECTED: &'static str = "a string";
@@ -92,7 +92,7 @@ impl ConfigValue for GlobPattern {
 
 /// A name under which clients reach the daemon, or a number; an IPv6 number is without its brackets.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct HostName(pub(crate) String);
+pub struct HostName(pub String);
 
 impl ConfigValue for HostName {
     const EXPECTED: &'static str = "a string";
@@ -161,7 +161,7 @@ impl ConfigValue for Duration {
 
 /// A duration above zero.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PositiveDuration(pub(crate) Duration);
+pub struct PositiveDuration(pub Duration);
 
 impl ConfigValue for PositiveDuration {
     const EXPECTED: &'static str = Duration::EXPECTED;
@@ -181,7 +181,7 @@ impl ConfigValue for PositiveDuration {
 
 /// How often something happens that may also never happen: a duration above zero, or `off`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct OptionalPeriod(pub(crate) Option<Duration>);
+pub struct OptionalPeriod(pub Option<Duration>);
 
 impl ConfigValue for OptionalPeriod {
     const EXPECTED: &'static str = "\"off\", or a duration such as \"60s\"";
@@ -203,7 +203,7 @@ impl ConfigValue for OptionalPeriod {
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct ByteSize(pub(crate) u64);
+pub struct ByteSize(pub u64);
 
 impl ByteSize {
     fn parse(text: &str) -> Option<Self> {
