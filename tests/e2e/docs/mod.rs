@@ -13,9 +13,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{ExternalProgram, ProgramRun, Sandbox, daemon_program, external_program, sandbox};
+use llama_warden_tests::{
+    ExternalProgram, ProgramRun, Sandbox, daemon_program, external_program, sandbox, stand_in_program,
+};
 
-use page::{Need, RunMode, Step, checkout, steps_of_page};
+use page::{Need, PageStep, RunMode, checkout, steps_of_page};
 use session::Session;
 use shape::has_shape;
 
@@ -80,9 +82,9 @@ fn follow(path: &str, program: Option<ExternalProgram>) {
         let mut session = Session::open(sandbox, &llama_server, &programs).await;
         for step in steps_of_page(path) {
             match step {
-                Step::Section => session.end_terminals().await,
-                Step::File { name, text, is_added } => session.write(&name, &text, is_added),
-                Step::Commands { line, script, run, shown } => {
+                PageStep::Section => session.end_terminals().await,
+                PageStep::File { name, text, is_added } => session.write(&name, &text, is_added),
+                PageStep::Commands { line, script, run, shown } => {
                     let place = format!("{path}:{line}");
                     match run {
                         RunMode::ToEnd(code) => expect(&mut session, &place, &script, code, shown.as_deref()).await,
@@ -169,6 +171,34 @@ fn all_pages() -> BTreeSet<String> {
         pages_below(folder, &mut pages);
     }
     pages
+}
+
+/// Their other commands are those of the system and need what a test has not: a failure.
+#[test]
+fn the_commands_of_the_runbooks_run_with_a_server_for_its_placeholder() {
+    let mut pages = BTreeSet::new();
+    pages_below("docs/runbooks", &mut pages);
+    let mut lines = BTreeSet::new();
+    for page in &pages {
+        for step in steps_of_page(page) {
+            if let PageStep::Commands { script, .. } = step {
+                lines.extend(script.lines().filter(|line| line.starts_with("llama-warden ")).map(str::to_owned));
+            }
+        }
+    }
+    assert!(lines.len() > 10, "{lines:?}");
+    let llama_server = stand_in_program();
+    sandbox(async |sandbox| {
+        let mut session = Session::open(sandbox, &llama_server, &[]).await;
+        let server = "[[servers]]\nid = \"qwen3\"\nmodel = \"models/qwen3.gguf\"\n";
+        session.write("llama-warden.toml", &format!("[models]\ndirs = [\"models\"]\n{server}"), false);
+        expect(&mut session, "the set-up", "llama-warden up -d\nllama-warden wait qwen3", 0, None).await;
+        for line in lines {
+            let command = line.split(' ').map(|word| if word == "ID" { "qwen3" } else { word });
+            expect(&mut session, "docs/runbooks", &command.collect::<Vec<_>>().join(" "), 0, None).await;
+        }
+        session.close().await;
+    });
 }
 
 /// The runbooks have commands with placeholders, and a test of their own.

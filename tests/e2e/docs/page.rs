@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// One thing that a page has its reader do.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PageStep {
     /// A heading; what was started in terminals above ends.
     Section,
     /// Commands for a shell.
@@ -100,17 +100,17 @@ pub fn checkout(path: &str) -> PathBuf {
 }
 
 /// The steps of a page, whose path is relative to the checkout.
-pub fn steps_of_page(path: &str) -> Vec<Step> {
+pub fn steps_of_page(path: &str) -> Vec<PageStep> {
     let text = fs::read_to_string(checkout(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     steps(path, &text)
 }
 
-fn steps(path: &str, text: &str) -> Vec<Step> {
+fn steps(path: &str, text: &str) -> Vec<PageStep> {
     let mut steps = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         if line.starts_with('#') {
-            steps.push(Step::Section);
+            steps.push(PageStep::Section);
         }
         let Some(info) = line.trim_start().strip_prefix("```") else { continue };
         let block: Vec<&str> =
@@ -118,7 +118,7 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
         let place = format!("{path}:{}", index + 1);
         let mut words = info.split_whitespace();
         match words.next() {
-            Some("sh") => steps.push(Step::Commands {
+            Some("sh") => steps.push(PageStep::Commands {
                 line: index + 1,
                 script: block.join("\n"),
                 run: words.fold(RunMode::ToEnd(0), |_, word| {
@@ -134,7 +134,7 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
                 shown: None,
             }),
             Some("text") => {
-                if let Some(Step::Commands { shown: shown @ None, .. }) = steps.last_mut() {
+                if let Some(PageStep::Commands { shown: shown @ None, .. }) = steps.last_mut() {
                     *shown = Some(block.join("\n"));
                 }
             }
@@ -145,7 +145,7 @@ fn steps(path: &str, text: &str) -> Vec<Step> {
                     name.contains('.') && !name.contains(' '),
                     "{place}: the first line says neither `# NAME` nor `# in NAME`"
                 );
-                steps.push(Step::File { name: name.to_owned(), text: block.join("\n") + "\n", is_added });
+                steps.push(PageStep::File { name: name.to_owned(), text: block.join("\n") + "\n", is_added });
             }
             Some("rust" | "json") => {}
             language => panic!("{place}: a block of {language:?} is neither run nor known not to be"),
@@ -159,10 +159,15 @@ fn a_page_is_taken_apart_into_what_its_reader_does() {
     let page = "# A page\n```sh exit=3\na\nb\n```\nIt says\n```text\nno\n```\n```text\na picture\n```\n\
                 ```toml\n# in x.toml\nk = 1\n```\n```sh needs-docker\ndocker ps\n```\n";
     let expected = [
-        Step::Section,
-        Step::Commands { line: 2, script: "a\nb".to_owned(), run: RunMode::ToEnd(3), shown: Some("no".to_owned()) },
-        Step::File { name: "x.toml".to_owned(), text: "# in x.toml\nk = 1\n".to_owned(), is_added: true },
-        Step::Commands { line: 17, script: "docker ps".to_owned(), run: RunMode::Elsewhere(Need::Docker), shown: None },
+        PageStep::Section,
+        PageStep::Commands { line: 2, script: "a\nb".to_owned(), run: RunMode::ToEnd(3), shown: Some("no".to_owned()) },
+        PageStep::File { name: "x.toml".to_owned(), text: "# in x.toml\nk = 1\n".to_owned(), is_added: true },
+        PageStep::Commands {
+            line: 17,
+            script: "docker ps".to_owned(),
+            run: RunMode::Elsewhere(Need::Docker),
+            shown: None,
+        },
     ];
     assert_eq!(steps("x.md", page), expected);
 }
