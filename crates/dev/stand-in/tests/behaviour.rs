@@ -236,9 +236,9 @@ fn a_server_of_today_prints_what_a_completion_cost_and_releases_its_slot() {
     let folder = ModelFolder::new();
     let mut server = start(&folder, &Script::default(), &[]);
     server.line("llama_server: listening on");
-    assert_eq!(server.post("/completion", r#"{"prompt": "a", "n_predict": 3}"#).0, 200);
-    let line = server.line("|        eval time = ");
-    assert!(line.1.contains(" ms / 3 tokens ("), "{}", line.1);
+    assert_eq!(server.ask("POST", "/completion", "", r#"{"prompt": "a", "n_predict": 3}"#).0, 200);
+    let (_, line) = server.line("|        eval time = ");
+    assert!(String::from_utf8_lossy(&line).contains(" ms / 3 tokens ("));
     server.line("| stop processing: n_tokens = 3,");
 }
 
