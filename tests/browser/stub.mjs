@@ -42,6 +42,7 @@ export class Stub {
     this.seq = 100;
     this.profile = null;
     this.profiles = [];
+    this.peers = [];
     this.lines = {};
     this.memory = { host: { total_bytes: 64 * GIB, available_bytes: 31 * GIB, cgroup: null }, gpus: [], servers: {} };
     this.events = [];
@@ -107,6 +108,7 @@ export class Stub {
     const [, id, what] = pathname.match(/^\/api\/v1\/servers\/([^/]+)(?:\/(.+))?$/) ?? [];
     const server = this.servers.find(({ server }) => server === id && decodeURIComponent(id) === server);
     if (pathname === "/api/v1/status") return json(this.status());
+    if (pathname === "/api/v1/peers") return json(this.peers);
     if (pathname === "/api/v1/memory") return json(this.memory);
     if (pathname === "/api/v1/profiles") return json(this.profiles);
     if (pathname.startsWith("/api/v1/profiles/")) return json({ command: 1, outcome: null, stop: ["coder"], start: ["embed"], restart: [], keep: ["qwen3"], status: this.status() });

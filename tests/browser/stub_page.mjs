@@ -231,6 +231,36 @@ promise("events are filtered and copied as JSON", (browser) => withSample(browse
   await until("the copy of one", async () => JSON.parse(await page.evaluate(() => navigator.clipboard.readText())).event?.type === "RestartScheduled");
 }));
 
+promise("the servers of other machines are rows that are only read, and a machine that does not answer is one", (browser) => withSample(browser, {}, async (page, stub) => {
+  const row = (id) => page.locator(`tr[data-id="${id}"]`);
+  const answering = { name: "gpu2", url: stub.url, problem: null, answered_at: ago(0), status: { servers: [server("coder"), server("<b>x")] } };
+  const problem = { reason: "timed-out", detail: "no answer within 2 s", next_step: "see why it hangs", since: ago(250) };
+  stub.peers = [answering, { name: "gpu3", url: "http://gpu3:9888", problem, answered_at: null, status: null }];
+  await row("gpu2/coder").waitFor();
+  await row("gpu2/<b>x").waitFor();
+  ok((await row("gpu3/").textContent()).includes("timed-out since"), "the reason is told");
+  ok((await row("gpu3/").textContent()).includes("no answer within 2 s; see why it hangs"), "the next step is told");
+  equal(await row("gpu3/").getAttribute("data-level"), "warn", "the level");
+  for (const id of ["gpu2/coder", "gpu3/"]) {
+    equal(await row(id).locator(".commands button").count(), 0, `buttons of ${id}`);
+    equal(await row(id).locator(".commands").textContent(), "read only", "the mark");
+  }
+  ok((await row("coder").locator(".commands button").count()) > 0, "the own server keeps its buttons");
+  // A key asks nothing of it.
+  const asked = stub.asked.length;
+  await row("gpu2/coder").locator(".name").focus();
+  await page.keyboard.press("x");
+  equal(await page.locator("dialog[open]").count(), 0, "no question");
+  const [opened] = await Promise.all([page.context().waitForEvent("page"), row("gpu2/coder").locator(".name").click()]);
+  equal(opened.url(), stub.url, "its page");
+  await opened.close();
+  ok(stub.asked.slice(asked).every((path) => !path.startsWith("POST")), "nothing is commanded");
+  equal(await accessibility(page), [], "axe");
+  await page.screenshot({ path: join(pictures, "dashboard-peers.png") });
+  stub.peers = [];
+  await row("gpu3/").waitFor({ state: "detached" });
+}));
+
 promise("200 rows at 50 events a second leave the page at rest most of the time", async (browser) => {
   const phases = ["ready", "loading", "failed", "backing-off"];
   const stub = await new Stub(Array.from({ length: 200 }, (_, at) => server(`server-${at}`, { phase: phases[at % 4], port: 8000 + at }))).listen();

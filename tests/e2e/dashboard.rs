@@ -1,22 +1,13 @@
 //! A real browser opens the dashboard. The promises are in the scripts below `tests/browser`; a test here fails with its script.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use llama_warden_stand_in::Script;
 use llama_warden_tests::{ExternalProgram, Sandbox, external_program, sandbox};
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-/// Longest time of a script, whose own waits all end earlier.
-const SCRIPT_LIMIT: Duration = Duration::from_secs(200);
-
-/// A folder of the checkout.
-fn checkout(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder)
-}
+use crate::scripts::{checkout, run};
 
 /// A command that runs a script in a browser; `None` where there is no browser.
 fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
@@ -32,35 +23,7 @@ fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
     command
         .env("LLAMA_WARDEN_TEST_PICTURES", pictures)
         .env("LLAMA_WARDEN_TEST_PAGE", checkout("crates/lib/dashboard/page"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Some(command)
-}
-
-/// Runs a script to its end. `perform` does what it asks for with a line `DO WHAT`.
-async fn run(mut command: Command, mut perform: impl AsyncFnMut(&str)) {
-    let mut child = command.spawn().expect("node runs");
-    let (mut input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-    let mut errors = child.stderr.take().expect("piped");
-    let mut text = String::new();
-    let run = async {
-        let mut lines = BufReader::new(output).lines();
-        while let Some(line) = lines.next_line().await.expect("UTF-8") {
-            match line.strip_prefix("DO ") {
-                Some(what) => {
-                    perform(what).await;
-                    input.write_all(b"done\n").await.expect("it waits for the answer");
-                }
-                None => text.push_str(&format!("{line}\n")),
-            }
-        }
-        let mut said = String::new();
-        errors.read_to_string(&mut said).await.expect("UTF-8");
-        (child.wait().await.expect("it ends"), said)
-    };
-    let ended = tokio::time::timeout(SCRIPT_LIMIT, run).await;
-    println!("{text}");
-    let (status, said) = ended.unwrap_or_else(|_| panic!("the script does not end:\n{text}"));
-    assert!(status.success(), "{status}\n{text}{said}");
 }
 
 #[test]

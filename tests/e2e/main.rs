@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod dashboard;
 mod demo;
 mod discovery;
@@ -10,6 +11,7 @@ mod docs;
 mod eras;
 mod failures;
 mod fleet;
+mod kept_cache;
 mod kubernetes;
 mod monitoring;
 mod outliving;
@@ -17,4 +19,5 @@ mod packaging;
 mod prometheus;
 mod readiness;
 mod requests;
+mod scripts;
 mod stopping;

@@ -36,6 +36,10 @@ pub enum ExternalProgram {
     DockerCompose,
     /// yamllint, which checks files of YAML.
     Yamllint,
+    /// The list of the clients of OpenAI's and Anthropic's interfaces for Python, in the folder of their packages.
+    PythonClients,
+    /// The list of those for JavaScript.
+    NodeClients,
 }
 
 impl ExternalProgram {
@@ -56,6 +60,8 @@ impl ExternalProgram {
             Self::KubernetesModels => ("LLAMA_WARDEN_TEST_KUBERNETES_MODELS", "the schemas of operators"),
             Self::DockerCompose => ("LLAMA_WARDEN_TEST_DOCKER_COMPOSE", "Docker Compose"),
             Self::Yamllint => ("LLAMA_WARDEN_TEST_YAMLLINT", "yamllint"),
+            Self::PythonClients => ("LLAMA_WARDEN_TEST_PYTHON_CLIENTS", "clients of models for Python"),
+            Self::NodeClients => ("LLAMA_WARDEN_TEST_NODE_CLIENTS", "clients of models for JavaScript"),
         }
     }
 }

@@ -83,6 +83,14 @@ impl TestFleet {
         self
     }
 
+    /// Replaces the further keys of a server, for the next configuration.
+    pub fn replace_keys(&mut self, id: &str, keys: &str) -> &mut Self {
+        for server in self.servers.iter_mut().filter(|server| server.id == id) {
+            keys.clone_into(&mut server.keys);
+        }
+        self
+    }
+
     /// Replaces the script of a server; its stand-in follows the new one from the next launch on.
     pub fn rewrite(&self, id: &str, script: &Script) {
         script.write_beside(&self.model(id)).expect("the sandbox can be written");

@@ -43,7 +43,7 @@ pub use daemon::TestDaemon;
 pub use event_stream::EventStream;
 pub use external_programs::{ExternalProgram, external_program, is_root, shell_on_path};
 pub use fleet::TestFleet;
-pub use http::{Endpoint, TestRequest, TestResponse};
+pub use http::{Endpoint, RequestFailure, TestRequest, TestResponse};
 pub use measure::measured;
 pub use options::{DaemonOptions, DaemonOutput, own_namespaces};
 pub use port::Port;
@@ -51,7 +51,7 @@ pub use procfs::{
     ProcessInfo, descendants, kill_with_guardian_and_shims, open_files, processes_with, programs_of, resident_bytes,
 };
 pub use program::{ProgramRun, TestTerminal, daemon_program, executable, stand_in_program};
-pub use sandbox::{Sandbox, sandbox};
+pub use sandbox::{Sandbox, sandbox, sandbox_within};
 pub use scrape::sample;
 pub use terminal_screen::TerminalScreen;
 

@@ -33,11 +33,19 @@ pub struct Sandbox {
 /// # Panics
 /// If the test panics or takes longer than `TEST_LIMIT`, or a check fails.
 pub fn sandbox(test: impl AsyncFnOnce(&Sandbox)) {
+    sandbox_within(TEST_LIMIT, test);
+}
+
+/// As [`sandbox()`], for a test that may take up to `limit`.
+///
+/// # Panics
+/// As [`sandbox()`].
+pub fn sandbox_within(limit: Duration, test: impl AsyncFnOnce(&Sandbox)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let directory = TempDir::with_prefix("lw-").expect("the temporary directory can be written");
     let sandbox = Sandbox { directory, daemons: RefCell::default() };
     runtime.block_on(async {
-        let outcome = AssertUnwindSafe(timeout(TEST_LIMIT, test(&sandbox))).catch_unwind().await;
+        let outcome = AssertUnwindSafe(timeout(limit, test(&sandbox))).catch_unwind().await;
         let daemons = sandbox.daemons.take();
         let violations = postconditions::check_and_clean_up(sandbox.path(), &daemons).await;
         let violations: String = violations.iter().map(|violation| format!("after the test: {violation}\n")).collect();
@@ -50,7 +58,7 @@ pub fn sandbox(test: impl AsyncFnOnce(&Sandbox)) {
                 eprintln!("{violations}");
                 resume_unwind(panic)
             }
-            Ok(Err(_)) => panic!("the test does not end within {TEST_LIMIT:?}\n{violations}"),
+            Ok(Err(_)) => panic!("the test does not end within {limit:?}\n{violations}"),
             Ok(Ok(())) => panic!("{violations}"),
         }
     });

@@ -13,13 +13,14 @@ mod test;
 mod tidy;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::Error;
 use llama_warden_test_parts::llama_server::{self, Build};
-use llama_warden_test_parts::{browser, prometheus, shell, validators};
+use llama_warden_test_parts::{api_clients, browser, prometheus, shell, validators};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ enum Chore {
     Browser,
     /// Provide the programs that judge what `config` ships, and print them as variables for `env`
     Validators,
+    /// Provide the clients that ask the router in tests, and print them as variables for `env`
+    Clients,
     /// Provide everything that the tests need, then run all of them
     Test(test::TestOptions),
     /// Check the rules of layout that no compiler checks
@@ -91,11 +94,8 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
             browser::node_modules()?;
             println!("{}", browser::provide()?.display());
         }
-        Chore::Validators => {
-            for (variable, program) in validators::provide()? {
-                println!("{variable}={}", program.display());
-            }
-        }
+        Chore::Validators => print_variables(validators::provide()?),
+        Chore::Clients => print_variables(api_clients::provide()?),
         Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,
@@ -110,6 +110,13 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints where parts are, as arguments of `env`.
+fn print_variables(parts: Vec<(&str, PathBuf)>) {
+    for (variable, path) in parts {
+        println!("{variable}={}", path.display());
+    }
 }
 
 /// Runs the package of the benchmarks, which has also what the soak needs.

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::Error;
 use llama_warden_test_parts::llama_server::{self, Build};
-use llama_warden_test_parts::{browser, prometheus, shell, systemd, validators};
+use llama_warden_test_parts::{api_clients, browser, prometheus, shell, systemd, validators};
 
 /// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
@@ -39,8 +39,9 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     ];
     // Tests start programs of other packages, which cargo does not build for them. One command builds both, so that they share
     // one build of each dependency.
-    let validators = validators::provide()?.into_iter().map(|(variable, program)| (variable, program.into_os_string()));
-    let parts: Vec<_> = parts.into_iter().chain(validators).collect();
+    let others = validators::provide()?.into_iter().chain(api_clients::provide()?);
+    let others = others.map(|(variable, path)| (variable, path.into_os_string()));
+    let parts: Vec<_> = parts.into_iter().chain(others).collect();
     shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     if shell::read(cargo().args(["nextest", "--version"])).is_ok() {
         // nextest does not run documentation examples. They run first, because the runner's summary must come last.

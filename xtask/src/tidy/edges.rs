@@ -45,6 +45,7 @@ const TABLE: &str = "
     body-scan:
     gates: events
     keys: located-toml support
+    slot-cache: events body-scan
     traffic: events state support
     procfs:
     processes: events procfs support
@@ -54,6 +55,7 @@ const TABLE: &str = "
     fleet: events support
     config-file: events located-toml config-source fleet
     config: events located-toml config-source config-file fleet support
+    peers: events api-types client fleet support
     plugin-files: events support
     dialects: events support config plugin-files
     detectors: events requests plugin-files
@@ -62,21 +64,22 @@ const TABLE: &str = "
     inventory: events exit config catalog support state-files api-types + tiny-gguf
     memory: events procfs config catalog + tiny-gguf
     probe: support config
+    backoff: events config
     room: events config memory
     component-kit: events state bus component config support
     launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
-    supervisor: events state bus component support config memory room state-files + component-kit
+    supervisor: events state bus component support config memory backoff room state-files + component-kit
     health: events state bus component support procfs config probe + component-kit
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     dashboard: api-types
-    api: events state bus component support procfs memory api-types http-server + component-kit client
+    api: events state bus component support procfs memory api-types http-server peers + component-kit client
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan gates keys traffic + component-kit
+    router: events state bus component support config probe http-server body-scan gates keys slot-cache traffic + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring
@@ -86,7 +89,7 @@ const TABLE: &str = "
         plugin-files detectors dialects api telemetry event-log component-kit
     fuzz: fuzz-targets
     daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks canary api api-types client dashboard metrics router systemd telemetry event-log keys traffic + tiny-gguf component-kit
+        readiness terminator supervisor memory health hooks canary api api-types client dashboard peers metrics router systemd telemetry event-log keys traffic + tiny-gguf component-kit
     terminal: daemon events state bus support memory api-types telemetry + component-kit
     builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator

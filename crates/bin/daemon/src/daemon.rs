@@ -17,7 +17,7 @@ use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_event_log::{EventLog, LogReopener};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
-use llama_warden_inventory::{Inventory, PortFile};
+use llama_warden_inventory::{Inventory, PortFile, slot_folders};
 use llama_warden_metrics::{Exemplars, Metrics};
 use llama_warden_router::{Router, RouterClients};
 use llama_warden_support::fail_point;
@@ -124,8 +124,11 @@ impl PreparedDaemon {
         let exports = settings::start_exports(&export_settings, host.bus().clone());
         let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
         let reopener = event_log.as_ref().map(EventLog::reopener);
+        let peers = settings::peers(&configuration);
         let resolver = FleetResolver::new(&inventory, profile, only, ports);
-        let resolver = Arc::new(resolver.rereading(token_file.clone(), keys_file.clone()).overriding(builds));
+        let resolver = Arc::new(
+            resolver.rereading(token_file.clone(), keys_file.clone()).telling(peers.clone()).overriding(builds),
+        );
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let exemplars = if export_settings.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
@@ -156,6 +159,7 @@ impl PreparedDaemon {
             boot,
             spawner,
             router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
+                .keeping_slots_in(slot_folders(state.path()))
                 .with_clients(RouterClients {
                     keys: keys_file.as_ref().map(KeysFile::keys),
                     traffic: traffic.unwrap_or_default(),
@@ -168,6 +172,7 @@ impl PreparedDaemon {
                 routes: settings::routes(daemon, &metrics),
                 memory: memory_probe,
                 models: Arc::new(move || resolver.models()),
+                peers,
                 configuration: loaded.place(),
                 description: documents::OPENAPI,
                 access,

@@ -14,6 +14,7 @@ use llama_warden_exit::{CommandFailure, FailureMessage};
 use llama_warden_inventory::{
     FormerModels, Inventory, KeptServers, LoadedConfig, ModelsReport, PortFile, another_port,
 };
+use llama_warden_peers::Peers;
 use llama_warden_supervisor::{Caution, Change, FleetSource, Resolved};
 use llama_warden_support::{fail_point, lock};
 use serde_json::Value;
@@ -34,6 +35,8 @@ pub struct FleetResolver {
     token_file: Option<TokenFile>,
     /// Read again with each reload.
     keys_file: Option<KeysFile>,
+    /// Follow the configuration in force.
+    peers: Peers,
     builds: Mutex<BuildOverrides>,
 }
 
@@ -83,6 +86,7 @@ impl FleetResolver {
             read,
             token_file: None,
             keys_file: None,
+            peers: Peers::default(),
             builds: Mutex::new(BuildOverrides::none()),
         }
     }
@@ -91,6 +95,12 @@ impl FleetResolver {
     #[must_use]
     pub fn rereading(self, token_file: Option<TokenFile>, keys_file: Option<KeysFile>) -> Self {
         Self { token_file, keys_file, ..self }
+    }
+
+    /// With the peers that a reload replaces.
+    #[must_use]
+    pub fn telling(self, peers: Peers) -> Self {
+        Self { peers, ..self }
     }
 
     /// With these executables in place of configured ones.
@@ -144,6 +154,7 @@ impl FleetResolver {
                 self.token_file.iter().for_each(TokenFile::reread);
                 self.keys_file.iter().for_each(KeysFile::reread);
                 let (next, resolved) = self.reload(&active, caution)?;
+                self.peers.set(next.loaded.configuration.peers());
                 *active = next;
                 fail_point("reload-in-force");
                 Ok(resolved)
@@ -240,7 +251,8 @@ impl ActiveConfiguration {
     }
 
     fn fleet(&self) -> Result<Fleet, ConfigProblems> {
-        self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())
+        let fleet = self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())?;
+        Ok(self.loaded.with_slot_folders(fleet))
     }
 
     /// Why the text of `next` looks cut off: it ends where the one in force goes on, and what is missing matters. A writer

@@ -25,9 +25,11 @@ use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
 use llama_warden_metrics::Metrics;
+use llama_warden_peers::Peers;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
+use llama_warden_support::open_to_others;
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{ExportSettings, ExportSource, Exports, RequestRecords};
 use llama_warden_traffic::RouterTraffic;
@@ -160,6 +162,15 @@ pub fn memory_probe() -> Arc<dyn MemoryProbe> {
 pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
     let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
     std::iter::once(metrics.route()).chain(dashboard).collect()
+}
+
+/// The daemons of other machines.
+pub fn peers(configuration: &Configuration) -> Peers {
+    let peers = configuration.peers();
+    for warning in peers.iter().filter_map(|peer| open_to_others(peer.token_file.as_deref()?)) {
+        tracing::warn!("{warning}");
+    }
+    Peers::new(peers)
 }
 
 /// The keys of the router's clients, where it listens and needs some.

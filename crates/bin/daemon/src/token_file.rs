@@ -3,9 +3,7 @@
 //! The daemon reads it again when it changes and with each reload, so that a token can be rotated while servers run. A file
 //! that holds no valid token changes nothing.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -14,13 +12,10 @@ use llama_warden_bus::{BusClosed, Delivery};
 use llama_warden_component::{Component, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
 use llama_warden_exit::CommandFailure;
-use llama_warden_support::{blocking, lock, read_regular};
+use llama_warden_support::{blocking, lock, open_to_others, read_token_line};
 use tokio::sync::{Notify, watch};
 
 use crate::file_watch::FileWatch;
-
-/// Longest file in bytes: many times the longest token.
-const MAX_BYTES: u64 = 64 * 1024;
 
 /// Why a token file cannot be used. The text never contains the token.
 #[derive(Debug, thiserror::Error)]
@@ -37,15 +32,6 @@ enum TokenFileError {
 /// The file cannot be read, or that line is no token.
 pub fn read_token(path: &Path) -> Result<String, CommandFailure> {
     Ok(read(path).map_err(|error| unusable(path, &error))?.text)
-}
-
-/// The warning about a token file that any user of this machine can read or write; `None` if there is nothing to warn of.
-pub fn open_to_others(path: &Path) -> Option<String> {
-    let mode = fs::metadata(path).ok()?.mode() & 0o777;
-    let path = path.display();
-    (mode & 0o007 != 0).then(|| {
-        format!("the token file {path} is open to every user of this machine (mode {mode:04o}): `chmod 600 {path}`")
-    })
 }
 
 /// The token of a running daemon, kept up to date with its file. As a component it reads the file again when it changes.
@@ -146,11 +132,9 @@ struct TokenLine {
 }
 
 fn read(path: &Path) -> Result<TokenLine, TokenFileError> {
-    let bytes = read_regular(path, MAX_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|_| InvalidToken)?;
-    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
-    Ok(TokenLine { text: line.to_owned(), token: Token::new(line)? })
+    let text = read_token_line(path)?;
+    let token = Token::new(&text)?;
+    Ok(TokenLine { text, token })
 }
 
 fn unusable(path: &Path, error: &TokenFileError) -> CommandFailure {
@@ -160,8 +144,7 @@ fn unusable(path: &Path, error: &TokenFileError) -> CommandFailure {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use llama_warden_component_kit::{PATIENCE, TestBus};
 
@@ -193,15 +176,6 @@ mod tests {
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
         assert!(read_token(&fifo).is_err());
         assert!(read_token(folder.path()).is_err());
-    }
-
-    #[test]
-    fn a_token_file_that_others_can_read_is_warned_of() {
-        let (_folder, path) = written("s3cret");
-        for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
-            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("our own");
-            assert_eq!(open_to_others(&path).is_some(), is_open, "{mode:o}");
-        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! output, everything else to standard error, where [`advice`] completes the commands that a text names.
 
 pub mod advice;
+pub mod all_table;
 pub mod canary_table;
 pub mod daemon_log;
 pub mod fleet_view;

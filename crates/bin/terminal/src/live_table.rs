@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anstream::adapter::strip_str;
-use llama_warden_api_types::{ServerReport, StatusReport};
+use llama_warden_api_types::{AllStatusReport, ServerReport, StatusReport};
 use llama_warden_events::ServerId;
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_terminal;
@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use unicode_width::UnicodeWidthStr;
 
+use crate::all_table::AllTable;
 use crate::screen::{Screen, ScreenSize};
 use crate::server_text;
 use crate::status_table::StatusTable;
@@ -132,6 +133,19 @@ impl LiveTable {
                 }
             }
         }
+        out.flush()
+    }
+
+    /// Shows the servers of all machines. Nothing elsewhere than on a terminal.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub fn show_all(&mut self, report: &AllStatusReport) -> io::Result<()> {
+        let view = AllTable::now(report);
+        let (Shown::Terminal(frames), Some(size)) = (&mut self.shown, view.screen.size) else { return Ok(()) };
+        let lines = view.lines(Some(size.rows.saturating_sub(1)));
+        let mut out = io::stdout().lock();
+        out.write_all(frames.next(lines, size).as_bytes())?;
         out.flush()
     }
 

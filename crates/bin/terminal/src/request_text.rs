@@ -1,7 +1,8 @@
 //! What is said of the requests of a server.
 
 use jiff::Timestamp;
-use llama_warden_api_types::{RequestReport, ServerReport};
+use llama_warden_api_types::{RequestReport, ServerReport, SlotsReport};
+use llama_warden_support::for_cell;
 
 use crate::server_text::age;
 
@@ -11,8 +12,22 @@ pub(crate) fn speed(server: &ServerReport) -> String {
     speed.map_or_else(String::new, rate)
 }
 
+/// What a person who names a server wants to know beside the table: its requests, and what became of what its slots held.
+pub fn detail_lines(server: &ServerReport, now: Timestamp) -> String {
+    let lines = std::iter::once(request_line(server, now)).chain(server.slots.as_ref().map(|slots| {
+        let SlotsReport { state, tokens, bytes, because } = slots;
+        let told = match because {
+            Some(because) => format!("{state}: {}", for_cell(because)),
+            None if *bytes > 0 => format!("{state}, {tokens} tokens in {:.1} MB", *bytes as f64 / 1e6),
+            None => format!("{state}, {tokens} tokens"),
+        };
+        format!("{}: kept cache {told}", server.model_id)
+    }));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// The requests of a server in one line.
-pub fn request_line(server: &ServerReport, now: Timestamp) -> String {
+fn request_line(server: &ServerReport, now: Timestamp) -> String {
     let Some(requests) = &server.requests else {
         return format!("{}: prints no lines about requests, or has not started yet", server.model_id);
     };
@@ -52,9 +67,22 @@ fn rate(per_second: f64) -> String {
 mod tests {
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::Uptime;
-    use llama_warden_state::ServerRecord;
+    use llama_warden_state::{ServerRecord, SlotsState};
 
     use super::*;
+
+    #[test]
+    fn what_became_of_the_slots_is_a_line_of_its_own() {
+        let told = |state, bytes, because: Option<&str>| {
+            let slots = SlotsReport { state, tokens: 300, bytes, because: because.map(str::to_owned) };
+            let server = ServerReport { slots: Some(slots), ..report(None) };
+            detail_lines(&server, Timestamp::UNIX_EPOCH).lines().nth(1).expect("a line").to_owned()
+        };
+        assert_eq!(told(SlotsState::Saved, 7_107_576, None), "a: kept cache saved, 300 tokens in 7.1 MB");
+        assert_eq!(told(SlotsState::Used, 0, None), "a: kept cache used, 300 tokens");
+        assert_eq!(told(SlotsState::Off, 0, Some("it hung")), "a: kept cache off: it hung");
+        assert_eq!(detail_lines(&report(None), Timestamp::UNIX_EPOCH).lines().count(), 1);
+    }
 
     fn report(requests: Option<RequestReport>) -> ServerReport {
         let record = ServerRecord::new(card(&server("a")).into(), Uptime::default());

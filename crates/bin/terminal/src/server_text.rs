@@ -29,6 +29,9 @@ pub fn server_state(server: &ServerReport) -> String {
 
 /// The address of a server for its clients.
 pub fn base_url(server: &ServerReport) -> String {
+    if !server.base_url.is_empty() {
+        return server.base_url.clone();
+    }
     // Without a port, the host is the path of a socket.
     llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
 }

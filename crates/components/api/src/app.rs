@@ -12,6 +12,7 @@ use llama_warden_api_types::{ApiProblem, ConfigurationPlace, ServerDetail, Statu
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher, wall_time};
 use llama_warden_events::{ServerId, TraceParent};
 use llama_warden_memory::MemoryProbe;
+use llama_warden_peers::Peers;
 use llama_warden_state::Snapshot;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub(crate) struct AppState {
     pub(crate) events: Publisher,
     pub(crate) commands: CommandSender,
     pub(crate) models: ModelsSource,
+    /// The daemons of other machines.
+    pub(crate) peers: Peers,
     /// Reads the memory of the machine.
     pub(crate) memory: Arc<dyn MemoryProbe>,
     /// Where the configuration is.

@@ -11,6 +11,7 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_events::{CanaryCommand, NoCommand, SuperviseCommand};
 use llama_warden_http_server::{ControlSocket, Listeners, serve};
 use llama_warden_memory::MemoryProbe;
+use llama_warden_peers::Peers;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ pub struct Api {
     pub routes: Vec<ExtraRoute>,
     /// Answers `/api/v1/models`.
     pub models: ModelsSource,
+    /// The daemons of other machines, which are asked for a request that wants them.
+    pub peers: Peers,
     /// Answers `/api/v1/memory`. It blocks, so it is asked on the blocking pool.
     pub memory: Arc<dyn MemoryProbe>,
     /// The answer to `/api/v1/configuration`.
@@ -76,12 +79,22 @@ impl Component for Api {
     type Error = UnusablePath;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), UnusablePath> {
-        let Self { listeners, bus, lane, routes, models, memory, configuration, description, access } = self;
+        let Self { listeners, bus, lane, routes, models, peers, memory, configuration, description, access } = self;
         let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, ListenerReach::from);
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
-        let app =
-            Arc::new(AppState { bus, lane, events, commands, models, memory, configuration, description, cancel });
+        let app = Arc::new(AppState {
+            bus,
+            lane,
+            events,
+            commands,
+            models,
+            peers,
+            memory,
+            configuration,
+            description,
+            cancel,
+        });
         let service = ApiService(router(Arc::clone(&app), &routes, RequestPolicy::new(reach, host, access))?);
         // Servers are configured by one event each. Connections wait until all of them are known, in the kernel's queue.
         let mut snapshots = app.bus.watch();

@@ -17,6 +17,7 @@ async fn the_api_complies() {
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: Vec::new(),
+            peers: Default::default(),
             models: Arc::new(|| serde_json::Value::Null),
             memory: Arc::new(llama_warden_memory::SystemMemoryProbe::new()),
             configuration: Default::default(),

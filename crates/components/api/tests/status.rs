@@ -204,6 +204,7 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
+            peers: Default::default(),
             models: std::sync::Arc::new(common::one_model),
             memory: std::sync::Arc::new(llama_warden_memory::SystemMemoryProbe::new()),
             configuration: Default::default(),

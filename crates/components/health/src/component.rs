@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
-use llama_warden_bus::{BusClosed, Clock, Delivery, EventDraft, OutputLane, Publisher};
+use llama_warden_bus::{Accepted, BusClosed, Clock, Delivery, EventDraft, OutputLane, Publisher, ReceivedCommand};
 use llama_warden_component::{
     Component, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports, Transition, Worker, next_task,
 };
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_events::{Event, Incarnation, NoCommand, Seq, ServerId, StreamName, Uptime};
+use llama_warden_events::{
+    Event, HealthCommand, Incarnation, RefusalReason, Refused, Seq, ServerId, StreamName, Uptime,
+};
 use llama_warden_probe::Target;
 use llama_warden_state::Snapshot;
 use tokio::sync::watch;
@@ -39,10 +41,10 @@ impl Health {
 
 impl Component for Health {
     const NAME: &'static str = "health";
-    type Command = NoCommand;
+    type Command = HealthCommand;
     type Error = BusClosed;
 
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
+    async fn run(self, ports: Ports<HealthCommand>) -> Result<(), BusClosed> {
         let worker = HealthWorker {
             launches: LaunchTracker::new(self.fleet.clone()),
             fleet: self.fleet,
@@ -85,7 +87,7 @@ enum HealthInput {
 }
 
 impl Worker for HealthWorker {
-    type Command = NoCommand;
+    type Command = HealthCommand;
     type Error = BusClosed;
     type Input = HealthInput;
 
@@ -98,6 +100,22 @@ impl Worker for HealthWorker {
     async fn on_event(&mut self, delivery: Delivery, now: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_event(&delivery);
         self.follow(changes, now);
+        Ok(())
+    }
+
+    async fn on_command(&mut self, command: ReceivedCommand<HealthCommand>, now: Uptime) -> Result<(), BusClosed> {
+        let (HealthCommand::CheckServer { server, incarnation }, _, answer) = command.split();
+        let launch = self.launches.launch_mut(&server, incarnation);
+        answer(match launch.and_then(|launch| launch.state.as_mut()) {
+            Some(monitor) => {
+                monitor.machine.ask(now);
+                Ok(Accepted { id: None })
+            }
+            None => {
+                let detail = format!("launch {incarnation} of {server} is not watched");
+                Err(Refused::new(RefusalReason::StaleIncarnation, detail))
+            }
+        });
         Ok(())
     }
 

@@ -20,6 +20,9 @@ use crate::cpu::CpuReading;
 /// check, several cost little more.
 const STEPS_PER_INTERVAL: u32 = 10;
 
+/// How soon a server that was asked for is checked again while it answers that it is not ready.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +58,8 @@ pub struct HealthMachine {
     next_inference: Uptime,
     /// The last request for a token hung: every check requests one until one is answered, or the server fails.
     is_suspect: bool,
+    /// Since when somebody waits for a check that is well.
+    asked: Option<Uptime>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +85,14 @@ impl HealthMachine {
             cpu: None,
             inference: Inference::default(),
             is_suspect: false,
+            asked: None,
         }
+    }
+
+    /// Somebody has seen the server answer as if it were not ready: checks it now, and once it is well, says so.
+    pub fn ask(&mut self, now: Uptime) {
+        self.asked = Some(now);
+        self.next_check = self.next_check.min(now);
     }
 
     /// Changes the settings. What is due sooner under the new ones comes sooner; nothing is put off.
@@ -119,6 +131,15 @@ impl HealthMachine {
         if running.asks_for_token && outcome != CheckOutcome::Gone {
             self.inference = Inference { cpu: cpu.or(self.inference.cpu), tokens };
             self.next_inference = now + self.spec.inference.unwrap_or_default();
+        }
+        // A check that had begun before says nothing about what was seen then. One that is not ready never fails the server, so that it
+        // may be checked more often.
+        if self.asked.is_some_and(|asked| running.began < asked) {
+            self.next_check = now;
+        } else if self.asked.is_some() && matches!(outcome, CheckOutcome::NotReady { .. }) {
+            self.next_check = self.next_check.min(now + ASKED_AGAIN);
+        } else if outcome == CheckOutcome::Well && self.asked.take().is_some() {
+            self.published = None;
         }
         let mut events = Vec::new();
         match outcome {

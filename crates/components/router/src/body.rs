@@ -145,7 +145,7 @@ impl HeldBody {
         self.length
     }
 
-    fn concatenated(&self) -> Bytes {
+    pub(crate) fn concatenated(&self) -> Bytes {
         if let [only] = self.chunks.as_slices().0 {
             return only.clone();
         }

@@ -3,6 +3,7 @@
 //! The daemon's one thread would share its time between large bodies and the promise of readiness, so requests have another.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,17 @@ use http_body_util::{BodyExt, Limited};
 use llama_warden_bus::{
     Bus, BusClosed, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
+use llama_warden_component::{
+    Component, LaunchChange, LaunchReadiness, LaunchTracker, Ports, Transition, Worker, next_task,
+};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, EvictionCause, Incarnation, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand,
-    Uptime,
+    Event, EvictionCause, HealthCommand, Incarnation, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId,
+    StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_probe::Target;
+use llama_warden_slot_cache::clear;
 use llama_warden_state::Snapshot;
 use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,12 +31,14 @@ use tokio::task::{JoinError, JoinSet};
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::HeldBody;
 use crate::caller::Reach;
+use crate::keeping::{CacheKeeper, EndedTurn, Prepared};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
 use crate::names::Directory;
 use crate::relay::{AnswerBody, Upstream};
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
+use crate::slots::{AfterSave, SaveResult, SlotKeeping};
 use llama_warden_gates::GateAction;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
@@ -42,6 +48,12 @@ const LIMITS: ServeLimits = ServeLimits {
     head_timeout: Duration::from_secs(60),
     drain: Duration::from_secs(5),
 };
+
+/// How long a launch that nobody checks gets no request after it has answered as if it were not ready.
+const UNCHECKED: Duration = Duration::from_secs(1);
+
+/// Time before KILL for a server whose slots could not be restored: no request has reached it.
+const SPOILT_GRACE: Duration = Duration::from_secs(2);
 
 /// Longest wait for the number of slots.
 const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,6 +69,8 @@ pub struct Router {
     fleet: watch::Receiver<Fleet>,
     bus: Bus,
     clients: RouterClients,
+    /// Has a folder for the slots of each server.
+    slot_folders: Option<PathBuf>,
 }
 
 /// The router ended.
@@ -79,7 +93,7 @@ pub enum RouterFailed {
 impl Router {
     /// A router of the servers of `fleet`, which listens where `listener` does.
     pub fn new(settings: RouterSettings, listener: RouterListener, fleet: watch::Receiver<Fleet>, bus: Bus) -> Self {
-        Self { settings, listener, fleet, bus, clients: RouterClients::default() }
+        Self { settings, listener, fleet, bus, clients: RouterClients::default(), slot_folders: None }
     }
 
     /// With keys of clients, and with counters that others read.
@@ -88,12 +102,23 @@ impl Router {
         Self { clients, ..self }
     }
 
+    /// With a folder that has one for the slots of each server, for those whose cache is kept. What an earlier run has left there is
+    /// deleted, whether or not it is kept from now on: the files are conversations.
+    #[must_use]
+    pub fn keeping_slots_in(self, slot_folders: PathBuf) -> Self {
+        clear(&slot_folders, &[]);
+        Self { slot_folders: Some(slot_folders), ..self }
+    }
+
     /// Follows the bus and serves requests in this runtime, at the place where its listener is.
     async fn run_at(self, place: ListeningPlace, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        let Self { settings, fleet, bus, clients, .. } = self;
+        let Self { settings, fleet, bus, clients, slot_folders, .. } = self;
         let (notices, edges) = mpsc::unbounded_channel();
+        let (turn_ended, turns) = mpsc::unbounded_channel();
+        let keeper = slot_folders.map(|folders| CacheKeeper::new(folders, settings.keep_cache_size, turn_ended));
+        let keeper = keeper.map(Arc::new);
         let open = settings.open || clients.keys.is_some();
-        let shared = Shared::new(settings, bus, clients, notices);
+        let shared = Shared::new(settings, bus, clients, (notices, keeper.clone()));
         shared.set_directory(Directory::new(&fleet.borrow(), shared.settings.default_model.clone()));
         let worker = RouterWorker {
             launches: LaunchTracker::new(fleet.clone()),
@@ -102,6 +127,8 @@ impl Router {
             events: ports.events.clone(),
             commands: ports.commands.clone(),
             edges,
+            slots: keeper.map(|keeper| SlotKeeping::new(keeper, shared.clone(), ports.events.clone())),
+            turns,
             tasks: JoinSet::new(),
         };
         let (cancel, started) = (ports.cancel.clone(), place.start()?);
@@ -128,7 +155,8 @@ impl Router {
 
 impl Component for Router {
     const NAME: &'static str = "router";
-    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<SuperviseCommand>(), CommandSetId::of::<HealthCommand>()];
 
     type Command = RouteCommand;
     type Error = RouterFailed;
@@ -167,23 +195,37 @@ struct RouterWorker {
     events: Publisher,
     commands: CommandSender,
     edges: mpsc::UnboundedReceiver<GateAction>,
+    /// Where slots can be kept.
+    slots: Option<SlotKeeping>,
+    turns: mpsc::UnboundedReceiver<EndedTurn>,
     /// What takes a while: keys are read, slots are asked for, commands are answered.
     tasks: JoinSet<TaskResult>,
 }
 
 /// What a task found out.
-enum TaskResult {
+pub(crate) enum TaskResult {
     /// A launch can be asked.
     Reachable(Arc<Upstream>),
+    /// A launch whose cache is kept can be asked, unless its restore has spoilt it.
+    Prepared(Arc<Upstream>, Prepared),
+    /// The slots of a launch were saved, or not.
+    Saved(ServerId, Incarnation, SaveResult),
+    /// A launch that was spoilt is replaced.
+    Replaced,
     Slots(ServerId, Incarnation, Option<NonZeroU32>),
     /// The supervisor's answer to the demand for a server.
     Wanted(ServerId, Result<(), Refused>),
+    /// Health checks a launch; an event tells what it finds.
+    Checked,
+    /// Health does not check a launch.
+    Unchecked(ServerId, Incarnation),
 }
 
 /// Wakes the component, like events.
 enum RouterInput {
     Edge(GateAction),
     Task(Result<TaskResult, JoinError>),
+    TurnEnded(EndedTurn),
     FleetChanged,
 }
 
@@ -200,6 +242,9 @@ impl Worker for RouterWorker {
 
     async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), RouterFailed> {
         let changes = self.launches.on_event(&delivery);
+        if let Some(slots) = &mut self.slots {
+            slots.on_event(&delivery);
+        }
         self.on_changes(changes);
         match &delivery {
             Delivery::Event(envelope) => {
@@ -211,6 +256,17 @@ impl Worker for RouterWorker {
                     }
                     Event::StopBegan { reason: StopReason::Idle, .. } => self.evicted(server, EvictedFor::Idle),
                     Event::StopBegan { reason: StopReason::Unloaded, .. } => self.evicted(server, EvictedFor::Unload),
+                    Event::ReadyReached { via, startup_seconds } if *via != ReadyVia::Adopted => {
+                        let took = Duration::try_from_secs_f64(*startup_seconds).unwrap_or_default();
+                        self.shared.note_load(server, took);
+                    }
+                    Event::HealthProbed { ok: true, .. } => {
+                        if let Some(incarnation) = envelope.incarnation {
+                            self.shared.act(|gates, now| gates.resume(server, incarnation, now));
+                        }
+                    }
+                    // Whether another launch follows, the answer to the demand tells.
+                    Event::ServerFailed { .. } => self.shared.act(|gates, now| gates.tell_again(server, now)),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
@@ -242,12 +298,25 @@ impl Worker for RouterWorker {
                         Vec::new()
                     }
                 });
-                answer(match in_use {
-                    None => Ok(llama_warden_bus::Accepted { id: None }),
-                    Some(left) => Err(Refused::new(RefusalReason::InUse, format!("{left} requests are in flight"))),
-                });
+                if let Some(left) = in_use {
+                    answer(Err(Refused::new(RefusalReason::InUse, format!("{left} requests are in flight"))));
+                    return Ok(());
+                }
+                let accept = move || answer(Ok(llama_warden_bus::Accepted { id: None }));
+                // With a time to drain, the event says when it is released.
+                match &mut self.slots {
+                    Some(slots) if drain.is_zero() => {
+                        slots
+                            .save((&server, incarnation), AfterSave::Answer(Box::new(accept)), &mut self.tasks)
+                            .await?;
+                    }
+                    _ => accept(),
+                }
             }
             RouteCommand::ReopenServer { server, incarnation } => {
+                if let Some(slots) = &self.slots {
+                    slots.forget(&server);
+                }
                 self.shared.act(|gates, now| gates.reopen(&server, incarnation, now));
                 answer(Ok(llama_warden_bus::Accepted { id: None }));
             }
@@ -268,6 +337,7 @@ impl Worker for RouterWorker {
         tokio::select! {
             Some(edge) = self.edges.recv() => RouterInput::Edge(edge),
             ended = next_task(&mut self.tasks) => RouterInput::Task(ended),
+            Some(ended) = self.turns.recv() => RouterInput::TurnEnded(ended),
             Ok(()) = self.fleet.changed() => RouterInput::FleetChanged,
         }
     }
@@ -280,7 +350,14 @@ impl Worker for RouterWorker {
                     Directory::new(&self.fleet.borrow_and_update(), self.shared.settings.default_model.clone());
                 self.shared.set_directory(directory);
             }
-            RouterInput::Task(Ok(result)) => self.on_task(result),
+            RouterInput::TurnEnded(ended) => {
+                if let Some(slots) = &mut self.slots {
+                    slots.on_turn(&ended).await?;
+                }
+            }
+            RouterInput::Task(Ok(result)) => self.on_task(result).await?,
+            // A save for which there is no time any more.
+            RouterInput::Task(Err(error)) if error.is_cancelled() => {}
             RouterInput::Task(Err(error)) => tracing::error!(%error, "a task of the router failed"),
         }
         Ok(())
@@ -290,6 +367,9 @@ impl Worker for RouterWorker {
         let fault = Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
         let fleet = self.fleet.borrow().clone();
         fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
+        if let Some(slots) = &self.slots {
+            slots.keeper.clear().await;
+        }
         Ok(())
     }
 }
@@ -308,14 +388,27 @@ impl RouterWorker {
         for LaunchChange { server, incarnation, transition, .. } in changes {
             match transition {
                 Transition::BecameReady(_) => self.reach(server, incarnation),
-                Transition::ReadyRegained => self.shared.act(|gates, now| gates.open(&server, incarnation, now)),
+                // One that has not been opened so far is opened by whoever prepares it.
+                Transition::ReadyRegained => {
+                    if self.shared.upstream(&server, incarnation).is_some() {
+                        self.shared.act(|gates, now| gates.open(&server, incarnation, now));
+                    }
+                }
                 Transition::ReadyLost => {
                     self.shared.act(|gates, now| gates.pause(&server, incarnation, now));
                 }
-                Transition::StopBegan(_) | Transition::Failed(_) | Transition::Ended { .. } => {
+                Transition::StopBegan(_) | Transition::Failed(_) => self.shared.close(&server, incarnation),
+                Transition::Ended { .. } => {
                     self.shared.close(&server, incarnation);
+                    self.shared.act(|gates, now| gates.tell_again(&server, now));
+                    if let Some(slots) = &mut self.slots {
+                        slots.on_ended(&server, incarnation);
+                    }
                 }
                 Transition::Removed => {
+                    if let Some(slots) = &self.slots {
+                        slots.forget(&server);
+                    }
                     let fault = Fault::new(RouteFaultCode::ModelNotFound, format!("`{server}` is configured no more"));
                     self.shared.remove(&server, &fault);
                     self.shared.traffic.forget(&server);
@@ -336,6 +429,10 @@ impl RouterWorker {
             return;
         }
         let traffic = self.shared.traffic.clone();
+        if let Some(slots) = self.slots.as_ref().filter(|_| spec.router.keeps_cache) {
+            slots.prepare((server, incarnation), &spec, process, &mut self.tasks);
+            return;
+        }
         if target.key.is_none() {
             let upstream = Arc::new(Upstream::new((server, incarnation), &target, None, traffic));
             return self.open(upstream);
@@ -355,22 +452,58 @@ impl RouterWorker {
         });
     }
 
-    fn on_task(&mut self, result: TaskResult) {
+    async fn on_task(&mut self, result: TaskResult) -> Result<(), BusClosed> {
         match result {
-            TaskResult::Reachable(upstream) => {
-                let launch = self.launches.get(&upstream.server);
-                let is_ready = launch.is_some_and(|launch| {
-                    launch.incarnation == upstream.incarnation && launch.stop.is_none() && !launch.is_over
+            TaskResult::Reachable(upstream) => self.open_ready(upstream),
+            TaskResult::Prepared(upstream, prepared) => {
+                let Some(slots) = &mut self.slots else { return Ok(()) };
+                if slots.on_prepared((&upstream.server, upstream.incarnation), prepared).await? {
+                    self.open_ready(upstream);
+                    return Ok(());
+                }
+                let (server, grace) = (upstream.server.clone(), Some(SPOILT_GRACE));
+                let reply = self.commands.post(SuperviseCommand::RestartServer { server, grace, force: false });
+                self.tasks.spawn(async move {
+                    match reply.await {
+                        Ok(_) => TaskResult::Replaced,
+                        Err(refused) => {
+                            tracing::warn!(server = %upstream.server, %refused, "it is not restarted after a failed restore");
+                            TaskResult::Reachable(upstream)
+                        }
+                    }
                 });
-                if is_ready {
-                    self.open(upstream);
+            }
+            TaskResult::Saved(server, incarnation, result) => {
+                if let Some(slots) = &mut self.slots {
+                    slots.on_saved(&server, incarnation, result).await?;
                 }
             }
             TaskResult::Slots(server, incarnation, Some(slots)) => {
                 self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
-            TaskResult::Slots(_, _, None) | TaskResult::Wanted(_, Ok(())) => {}
+            TaskResult::Unchecked(server, incarnation) => {
+                self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
+            }
+            TaskResult::Slots(_, _, None)
+            | TaskResult::Checked
+            | TaskResult::Wanted(_, Ok(()))
+            | TaskResult::Replaced => {}
+        }
+        Ok(())
+    }
+
+    /// Opens the gate of a launch that could not be asked at once, where it still runs.
+    fn open_ready(&mut self, upstream: Arc<Upstream>) {
+        let Some(launch) = self.launches.get(&upstream.server) else { return };
+        if launch.incarnation != upstream.incarnation || launch.stop.is_some() || launch.is_over {
+            return;
+        }
+        let is_lost = launch.readiness == LaunchReadiness::Lost;
+        let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
+        self.open(upstream);
+        if is_lost {
+            self.shared.act(|gates, now| gates.pause(&server, incarnation, now));
         }
     }
 
@@ -388,8 +521,23 @@ impl RouterWorker {
                 drop(self.commands.post(SuperviseCommand::UnwantServer { server }));
                 return Ok(());
             }
+            GateAction::Look(server, incarnation) => {
+                let reply = self.commands.post(HealthCommand::CheckServer { server: server.clone(), incarnation });
+                self.tasks.spawn(async move {
+                    if reply.await.is_ok() {
+                        return TaskResult::Checked;
+                    }
+                    tokio::time::sleep(UNCHECKED).await;
+                    TaskResult::Unchecked(server, incarnation)
+                });
+                return Ok(());
+            }
             GateAction::Released { server, incarnation, left } => {
-                EventDraft::incarnation(server, incarnation, Event::ServerReleased { left })
+                let draft = EventDraft::incarnation(server.clone(), incarnation, Event::ServerReleased { left });
+                if let Some(slots) = self.slots.as_mut().filter(|_| left == 0) {
+                    return slots.save((&server, incarnation), AfterSave::Tell(draft), &mut self.tasks).await;
+                }
+                draft
             }
             GateAction::UseBegan(server, incarnation) => EventDraft::incarnation(server, incarnation, Event::UseBegan),
             GateAction::UseEnded(server, incarnation, last_used) => {
@@ -420,6 +568,10 @@ fn refusal(server: &ServerId, refused: &Refused) -> Fault {
         RefusalReason::StoppedByHand => stopped(server),
         RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
             Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
+        }
+        RefusalReason::NoMemory => {
+            let message = format!("`{server}` cannot be started: {}", refused.detail);
+            Fault::new(RouteFaultCode::NoMemory, message)
         }
         _ => failed(server, &refused.detail),
     }

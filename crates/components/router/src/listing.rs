@@ -124,7 +124,13 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, burden: Burden) -> 
             Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
             None => format!("`{id}` is not ready, and this request does not start it"),
         };
-        return Some(Fault::new(RouteFaultCode::ServerFailed, message));
+        let fault = Fault::new(RouteFaultCode::ServerFailed, message);
+        // What is on its way without this request is worth another try.
+        let comes = match record.phase {
+            Phase::Launching | Phase::Starting | Phase::Loading { .. } | Phase::BackingOff { .. } => true,
+            _ => shared.standing(id).waiting > 0,
+        };
+        return Some(if comes { fault.retry_when(shared.expected_wait(id), 10) } else { fault });
     }
     None
 }

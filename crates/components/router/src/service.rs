@@ -1,14 +1,15 @@
 //! One request, from its head to its answer.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport};
 use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::answers::{Fault, RouteFaultCode};
 use crate::body::{BodyFacts, HeldBody};
 use crate::caller::{Caller, Reach, preflight};
+use crate::early::WaitNotes;
 use crate::listing;
 use crate::names::{Named, NoServer};
 use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
@@ -26,6 +28,15 @@ use llama_warden_gates::{Arrival, QueueClient};
 
 /// Bodies up to this length are sent again where their first answer was lost.
 const LONGEST_REPLAYED: u64 = 16 << 20;
+
+/// How often a request is sent again to a ready server that answers as if it were not. Then its answer passes.
+const MOST_UNREADY: u32 = 5;
+
+/// What it says.
+const LOADING: &[u8] = b"loading model";
+
+/// Longest answer that may say so.
+const LONGEST_UNREADY: u64 = 4096;
 
 /// Longest time from the loss of a connection to the fact that its launch has ended.
 const UNTIL_GONE: Duration = Duration::from_secs(5);
@@ -38,28 +49,42 @@ pub(crate) struct RouterService {
 }
 
 /// A request without its body.
-struct Asked {
-    parts: Parts,
+pub(crate) struct Asked {
+    pub(crate) parts: Parts,
     dialect: ErrorDialect,
     /// The client's id of the request, else ours.
-    id: HeaderValue,
-    begun: Instant,
+    pub(crate) id: HeaderValue,
+    pub(crate) begun: Instant,
     caller: Caller,
     client: QueueClient,
-    tracked: TrackedRequest,
+    pub(crate) route: TrafficRoute,
+    pub(crate) tracked: Arc<TrackedRequest>,
+    pub(crate) wait: WaitNotes,
+    /// What is sent, where its client may be told that it waits.
+    pub(crate) body: Mutex<Option<HeldBody>>,
 }
 
 impl Asked {
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.parts.uri.path()
     }
 
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
     }
 }
 
-type Answer = Response<AnswerBody>;
+pub(crate) type Answer = Response<AnswerBody>;
+
+/// A request at the gate.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    First,
+    /// It was lost with this launch.
+    AfterLoss(Incarnation),
+    /// It was sent, and the launch was not ready after all.
+    Again,
+}
 
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
@@ -72,19 +97,21 @@ impl HttpService for RouterService {
         let meaning = routes::find(&parts.method, path, parts.uri.query().unwrap_or_default());
         let caller = Caller::of(&self.shared, &parts.headers);
         let client = caller.queue_client(transport);
+        let route = routes::traffic_route(&meaning, path);
         let head = TrackedHead {
             id: id.to_str().unwrap_or_default(),
             method: &parts.method,
             path,
             headers: &parts.headers,
-            route: routes::traffic_route(&meaning, path),
+            route,
             client: match transport {
                 Transport::Tcp(ends) => Some(ends.peer.ip().to_canonical()),
                 Transport::Unix => None,
             },
         };
-        let tracked = TrackedRequest::begin(&self.shared.traffic, &head);
-        let asked = Asked { parts, dialect, id, begun: Instant::now(), caller, client, tracked };
+        let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
+        let (begun, wait, kept) = (Instant::now(), WaitNotes::default(), Mutex::default());
+        let asked = Arc::new(Asked { parts, dialect, id, begun, caller, client, route, tracked, wait, body: kept });
         let answered = self.answer_asked(&asked, meaning, body).await;
         let mut answer = answered.unwrap_or_else(|fault| {
             asked.tracked.rejected(fault.code.as_str(), fault.code.is_of_server());
@@ -115,14 +142,14 @@ impl HttpService for RouterService {
             route: TrafficRoute::Other,
             client: None,
         };
-        let tracked = TrackedRequest::begin(&self.shared.traffic, &head);
+        let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
         tracked.rejected(fault.code.as_str(), false);
         tracked.answer(fault.response(ErrorDialect::OpenAi, ""))
     }
 }
 
 impl RouterService {
-    async fn answer_asked(&self, asked: &Asked, route: PathMeaning, body: Incoming) -> Result<Answer, Fault> {
+    async fn answer_asked(&self, asked: &Arc<Asked>, route: PathMeaning, body: Incoming) -> Result<Answer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
         if route == PathMeaning::Own(OwnPath::Health) {
             asked.tracked.ignore();
@@ -143,7 +170,7 @@ impl RouterService {
             PathMeaning::Body(burden) => {
                 let (held, facts) = self.read(asked, body).await?;
                 let named = self.named(asked, facts.model.as_deref())?;
-                self.relay(asked, &named, (burden, path_and_query), (held, facts)).await
+                self.respond(asked, named, (burden, path_and_query), (held, facts)).await
             }
             PathMeaning::Query => {
                 let named = self.named(asked, query_value(query, "model").as_deref())?;
@@ -154,7 +181,7 @@ impl RouterService {
                 let named = self.named(asked, Some(&model))?;
                 let held = self.read(asked, body).await?;
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
-                self.relay(asked, &named, (burden, &target), held).await
+                self.respond(asked, named, (burden, &target), held).await
             }
             PathMeaning::Slash => Ok(slash(asked.path())),
             PathMeaning::Refused => {
@@ -193,7 +220,7 @@ impl RouterService {
     }
 
     /// Waits for the server and relays the request; once more where its first answer was lost before it began.
-    async fn relay(
+    pub(crate) async fn relay(
         &self,
         asked: &Asked,
         named: &Named,
@@ -206,10 +233,19 @@ impl RouterService {
         if named.edits() && facts.is_json {
             body = body.edited(&named.spec.router.strip, &named.set());
         }
-        let mut admitted = self.admit(asked, named, burden, None).await?;
+        asked.keep(&body);
+        let mut admitted = self.admit(asked, named, burden, Turn::First).await?;
+        // After the wait: what was restored meanwhile may be what it continues.
+        if let Some(keeper) = &self.shared.keeper
+            && named.spec.router.keeps_cache
+            && burden == Burden::Work
+            && facts.is_json
+        {
+            keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
+        }
         let waited = asked.begun.elapsed();
         let may_replay = burden != Burden::Glance && body.len() <= LONGEST_REPLAYED;
-        let (mut was_repeated, mut crashes) = (false, 0);
+        let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);
         loop {
             let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
@@ -235,7 +271,21 @@ impl RouterService {
                 }
             };
             let (error, permit) = match relayed {
-                Ok(mut answer) => {
+                Ok(answer) => {
+                    let mut answer = if may_replay && unready < MOST_UNREADY {
+                        match still_loading(answer).await {
+                            Some(answer) => answer,
+                            None => {
+                                tracing::debug!(%server, unready, "a ready server answered that it loads its model");
+                                unready += 1;
+                                self.shared.act(|gates, now| gates.doubt(&server, incarnation, now));
+                                admitted = self.admit(asked, named, burden, Turn::Again).await?;
+                                continue;
+                            }
+                        }
+                    } else {
+                        answer
+                    };
                     if let Some((_, until)) = limit {
                         answer.body_mut().end_at(until);
                     }
@@ -265,39 +315,38 @@ impl RouterService {
                 return Err(fault(" twice, the second time after a restart").never_again());
             }
             if !may_replay || !self.shared.is_gone(&upstream, UNTIL_GONE).await {
-                return Err(fault("").retry_after(1));
+                return Err(fault("").retry_when(self.shared.expected_wait(&server), 1));
             }
             asked.tracked.retried(RetryCause::Crash);
-            admitted = self.admit(asked, named, burden, Some(incarnation)).await?;
+            admitted = self.admit(asked, named, burden, Turn::AfterLoss(incarnation)).await?;
         }
     }
 
-    async fn admit(
-        &self,
-        asked: &Asked,
-        named: &Named,
-        burden: Burden,
-        lost_with: Option<Incarnation>,
-    ) -> Result<Admitted, Fault> {
+    async fn admit(&self, asked: &Asked, named: &Named, burden: Burden, turn: Turn) -> Result<Admitted, Fault> {
         let (spec, settings) = (&named.spec, &self.shared.settings);
         let router = &spec.router;
         let arrival = Arrival {
             works: burden == Burden::Work,
             concurrency: router.concurrency,
-            queue: router.queue,
+            // One that was admitted before has its place already.
+            queue: if let Turn::First = turn { router.queue } else { u32::MAX },
             priority: router.priority,
+            ttl: router.ttl,
             client: asked.client,
-            lost_with,
+            lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
         };
         let refused = listing::not_waited_for(&self.shared, named, burden);
         // The restart after a crash is waited for, whether or not requests start servers.
-        if let Some(fault) = refused.filter(|fault| lost_with.is_none() || fault.code == RouteFaultCode::ServerStopped)
-        {
+        let is_first = matches!(turn, Turn::First);
+        if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {
             return Err(fault);
         }
         let longest = settings.queue_timeout;
         let begun = Instant::now();
-        let admitted = self.shared.admit(&spec.id, arrival, longest).await;
+        let admitted = {
+            let _waits = asked.wait.begin();
+            self.shared.admit(&spec.id, arrival, longest.saturating_sub(asked.wait.total())).await
+        };
         asked.tracked.waited(begun.elapsed());
         if let Ok(Admitted { upstream, waited_for, .. }) = &admitted {
             asked.tracked.admitted(upstream.incarnation, *waited_for);
@@ -307,14 +356,26 @@ impl RouterService {
             NotAdmitted::QueueFull => {
                 let message =
                     format!("{} requests wait for `{}` already (`queue` of the router)", router.queue, spec.id);
-                Fault::new(RouteFaultCode::QueueFull, message).retry_after(5)
+                Fault::new(RouteFaultCode::QueueFull, message).retry_when(self.shared.expected_wait(&spec.id), 5)
             }
             NotAdmitted::TimedOut => {
                 let message = format!("`{}` took no request within {longest:?} (`router.queue-timeout`)", spec.id);
-                Fault::new(RouteFaultCode::QueueTimeout, message).retry_after(10)
+                Fault::new(RouteFaultCode::QueueTimeout, message).retry_when(self.shared.expected_wait(&spec.id), 10)
             }
         })
     }
+}
+
+/// The answer, unless it says that the model is being loaded.
+async fn still_loading(answer: Answer) -> Option<Answer> {
+    let is_short = answer.body().size_hint().exact().is_some_and(|length| length <= LONGEST_UNREADY);
+    if answer.status() != StatusCode::SERVICE_UNAVAILABLE || !is_short {
+        return Some(answer);
+    }
+    let (parts, body) = answer.into_parts();
+    let text = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let says_so = text.to_ascii_lowercase().windows(LOADING.len()).any(|part| part == LOADING);
+    (!says_so).then(|| Response::from_parts(parts, AnswerBody::whole(text)))
 }
 
 fn slash(path: &str) -> Answer {

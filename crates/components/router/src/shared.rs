@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::Fault;
 use crate::body::BodyLimits;
+use crate::keeping::CacheKeeper;
 use crate::names::Directory;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     keys: Option<watch::Receiver<Arc<KeyRing>>>,
     clock: Clock,
     state: Mutex<State>,
+    /// Where slots can be kept.
+    pub(crate) keeper: Option<Arc<CacheKeeper>>,
     /// What the component has to tell others. Few: edges, not requests.
     notices: mpsc::UnboundedSender<GateAction>,
 }
@@ -65,6 +68,7 @@ pub(crate) struct Permit {
     server: ServerId,
     incarnation: Incarnation,
     admitted_as: AdmittedAs,
+    since: Uptime,
     /// Its answer has begun.
     began: bool,
     _in_flight: Counted,
@@ -92,7 +96,12 @@ impl Drop for Permit {
             AdmittedAs::Replay if self.began => AdmittedAs::Work,
             other => other,
         };
-        self.shared.act(|gates, now| gates.finish(&self.server, self.incarnation, admitted_as, now));
+        self.shared.act(|gates, now| {
+            if admitted_as != AdmittedAs::Light {
+                gates.note_work(&self.server, now.since(self.since));
+            }
+            gates.finish(&self.server, self.incarnation, admitted_as, now)
+        });
     }
 }
 
@@ -134,12 +143,13 @@ impl Shared {
         settings: RouterSettings,
         bus: Bus,
         clients: RouterClients,
-        notices: mpsc::UnboundedSender<GateAction>,
+        (notices, keeper): (mpsc::UnboundedSender<GateAction>, Option<Arc<CacheKeeper>>),
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
-        let (clock, state) = (bus.clock(), Mutex::default());
-        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, notices })
+        let gates = Gates::new(settings.evict_busy_after);
+        let (clock, state) = (bus.clock(), Mutex::new(State { gates, ..State::default() }));
+        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, keeper, notices })
     }
 
     /// Whether clients need a key.
@@ -158,6 +168,21 @@ impl Shared {
 
     pub(crate) fn set_directory(&self, directory: Directory) {
         lock(&self.state).directory = Arc::new(directory);
+    }
+
+    /// A launch of a server became ready after so long.
+    pub(crate) fn note_load(&self, server: &ServerId, took: Duration) {
+        lock(&self.state).gates.note_load(server, took);
+    }
+
+    /// How long a launch of a server loads, and how long a request waits for its turn, as far as that is known.
+    pub(crate) fn paces(&self, server: &ServerId) -> (Option<Duration>, Option<Duration>) {
+        let gates = &lock(&self.state).gates;
+        (gates.expected_load(server), gates.expected_turn(server))
+    }
+
+    pub(crate) fn now(&self) -> Uptime {
+        self.clock.now()
     }
 
     pub(crate) fn standing(&self, server: &ServerId) -> GateStanding {
@@ -203,18 +228,19 @@ impl Shared {
 
     /// Answers every request that waits for a server.
     pub(crate) fn refuse(&self, server: &ServerId, fault: &Fault) {
-        self.answer_all(|gates| gates.dismiss(server), fault);
+        self.answer_all(|gates, now| gates.dismiss(server, now), fault);
     }
 
     /// Forgets a server that is configured no more.
     pub(crate) fn remove(&self, server: &ServerId, fault: &Fault) {
-        self.answer_all(|gates| gates.remove(server), fault);
+        self.answer_all(|gates, _| (gates.remove(server), Vec::new()), fault);
         lock(&self.state).launches.remove(server);
     }
 
-    fn answer_all(&self, dismiss: impl FnOnce(&mut Gates) -> Vec<Ticket>, fault: &Fault) {
+    fn answer_all(&self, dismiss: impl FnOnce(&mut Gates, Uptime) -> (Vec<Ticket>, Vec<GateAction>), fault: &Fault) {
         let mut state = lock(&self.state);
-        let tickets = dismiss(&mut state.gates);
+        let (tickets, actions) = dismiss(&mut state.gates, self.clock.now());
+        actions.into_iter().for_each(|action| drop(self.notices.send(action)));
         let waiters: Vec<Waiter> = tickets.iter().filter_map(|ticket| state.waiters.remove(ticket)).collect();
         drop(state);
         for waiter in waiters {
@@ -227,11 +253,7 @@ impl Shared {
     pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates, Uptime) -> Vec<GateAction>) {
         let mut state = lock(&self.state);
         let actions = change(&mut state.gates, self.clock.now());
-        // The component waits for the deadline that it knows, unless it is woken.
-        if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
-            state.armed = Some(next);
-            let _ = self.notices.send(GateAction::Rearm);
-        }
+        self.rearm(&mut state);
         let mut admitted = Vec::new();
         for action in actions {
             match action {
@@ -255,6 +277,14 @@ impl Shared {
         }
     }
 
+    /// Wakes the component where something is due before the deadline that it waits for.
+    fn rearm(&self, state: &mut State) {
+        if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
+            state.armed = Some(next);
+            let _ = self.notices.send(GateAction::Rearm);
+        }
+    }
+
     /// Waits until the request may go, for so long at most.
     pub(crate) async fn admit(
         self: &Arc<Self>,
@@ -274,6 +304,7 @@ impl Shared {
                 );
             }
             actions.into_iter().for_each(|action| drop(self.notices.send(action)));
+            self.rearm(&mut state);
             (result, state.gates.is_open(server))
         };
         match arrived {
@@ -297,7 +328,7 @@ impl Shared {
 
     fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, admitted_as: AdmittedAs) -> Permit {
         let in_flight = self.traffic.server(server).begin();
-        let (shared, server) = (self.clone(), server.clone());
-        Permit { shared, server, incarnation, admitted_as, began: false, _in_flight: in_flight }
+        let (shared, server, since) = (self.clone(), server.clone(), self.clock.now());
+        Permit { shared, server, incarnation, admitted_as, since, began: false, _in_flight: in_flight }
     }
 }

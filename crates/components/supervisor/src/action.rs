@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason};
+use llama_warden_backoff::FaultyFile;
+use llama_warden_events::{CommandOutcome, Event, Incarnation, Seq, ServerId, StopReason};
 use llama_warden_room::AdmissionAction;
 
 /// The actions for one input, in order.
@@ -88,26 +89,6 @@ pub enum SupervisorAction {
         /// The result that the sender of the command reads.
         outcome: CommandOutcome,
     },
-}
-
-/// The file that is at fault where a launch fails until the file changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultyFile {
-    /// The model.
-    Model,
-    /// The executable, or a library beside it.
-    Executable,
-}
-
-impl FaultyFile {
-    /// The file at fault for a failure, if it is one.
-    pub(crate) const fn of(reason: FailureReason) -> Option<Self> {
-        match reason {
-            FailureReason::ModelInvalid => Some(Self::Model),
-            FailureReason::BinaryBroken => Some(Self::Executable),
-            _ => None,
-        }
-    }
 }
 
 impl From<AdmissionAction> for SupervisorAction {

@@ -10,12 +10,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use llama_warden_backoff::FaultyFile;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_support::{blocking, find_program};
 use tokio::task::{AbortHandle, JoinSet};
-
-use crate::action::FaultyFile;
 
 /// The watches under way: at most one for each server.
 #[derive(Debug, Default)]

@@ -11,7 +11,6 @@
 //! [`SupervisorMachine`] makes all decisions without a clock, a task or a file; [`Supervisor`] connects it to the bus.
 
 mod action;
-mod backoff;
 mod changes;
 mod component;
 mod file_watches;
@@ -23,8 +22,9 @@ mod server_state;
 mod shutdown;
 mod switch;
 
-pub use action::{FaultyFile, SupervisorAction};
+pub use action::SupervisorAction;
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
+pub use llama_warden_backoff::FaultyFile;
 pub use machine::{DaemonEnding, DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
 pub use policy::{RoutingPolicy, ServerPolicy};
 pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

@@ -316,7 +316,7 @@ impl SupervisorMachine {
                 }
             }
             SuperviseCommand::WantServer { server, oldest, priority } => self.want(server, Demand { oldest, priority }),
-            SuperviseCommand::UnwantServer { server } => self.unwant(&server),
+            SuperviseCommand::UnwantServer { server } => self.unwant(&server, &mut actions),
             SuperviseCommand::ActivateProfile { .. }
             | SuperviseCommand::ChangeBuild { .. }
             | SuperviseCommand::Reload { .. } => {}
@@ -329,7 +329,13 @@ impl SupervisorMachine {
     pub fn next_deadline(&self) -> Option<Uptime> {
         let servers = self.servers.values().filter_map(ServerState::next_deadline);
         let shutdown = self.shutdown.as_ref().and_then(Shutdown::next_deadline);
-        let others = [shutdown, self.admission.next_deadline(), self.room_check_at, self.next_idle_stop()];
+        let others = [
+            shutdown,
+            self.admission.next_deadline(),
+            self.room_check_at,
+            self.next_idle_stop(),
+            self.next_room_look(),
+        ];
         servers.chain(others.into_iter().flatten()).min()
     }
 

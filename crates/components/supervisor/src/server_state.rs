@@ -10,13 +10,13 @@
 
 use std::time::Duration;
 
+use llama_warden_backoff::{Backoff, FaultyFile};
 use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, LeftFailure, Seq, ServerId, StopReason, Uptime,
+    CommandOutcome, Event, FailureReason, Incarnation, LeftFailure, Refused, Seq, ServerId, StopReason, Uptime,
 };
 use llama_warden_room::ReservationStage;
 
-use crate::action::{Actions, FaultyFile, SupervisorAction};
-use crate::backoff::Backoff;
+use crate::action::{Actions, SupervisorAction};
 use crate::policy::ServerPolicy;
 
 mod commands;
@@ -162,6 +162,10 @@ pub(crate) struct ServerState {
     /// The latest first.
     load_times: Vec<Duration>,
     memory_retry: MemoryRetry,
+    /// Why its latest launch was not sent, and when that was decided: there was no room for it.
+    no_room: Option<(Refused, Uptime)>,
+    /// Nothing but requests wants it to run.
+    is_for_requests_alone: bool,
     pending_commands: Vec<PendingCommand>,
     launch: Launch,
 }
@@ -186,6 +190,8 @@ impl ServerState {
             failed_at: None,
             load_times: Vec::new(),
             memory_retry: MemoryRetry::Unused,
+            no_room: None,
+            is_for_requests_alone: false,
             pending_commands: Vec::new(),
             launch: Launch::new(Incarnation::new(0), LaunchState::Down),
         }
@@ -318,15 +324,17 @@ impl ServerState {
         let (incarnation, state) = (self.launch.incarnation.next(), LaunchState::Requested);
         self.restart_is_announced = false;
         self.is_unloaded = false;
+        self.no_room = None;
         self.launch = Launch { warning, ..Launch::new(incarnation, state) };
         incarnation
     }
 
-    /// Fails the launch that is due for want of memory. It uses up a launch number, so that the failure has a launch to
+    /// Fails the launch that is due for want of room. It uses up a launch number, so that the failure has a launch to
     /// be about and the restart policy counts it.
-    pub(crate) fn refuse(&mut self, detail: String, input: BackoffInput, actions: &mut Actions) {
+    pub(crate) fn refuse(&mut self, refused: Refused, input: BackoffInput, actions: &mut Actions) {
         self.launch(None);
-        self.on_launch_refused(detail, input, actions);
+        self.no_room = Some((refused.clone(), input.now));
+        self.on_launch_refused(refused.detail, input, actions);
     }
 
     /// Publishes an event about the latest launch.

@@ -110,6 +110,13 @@ pub(crate) fn log(envelope: &Envelope) {
         }
         Event::ServerReleased { left: 0 } => log!(debug, envelope, "no request goes to the server any more"),
         Event::ServerReleased { left } => log!(warn, envelope, left, "requests are cut off: their time is over"),
+        Event::SlotsSaved { slots, tokens, bytes } => log!(info, envelope, slots, tokens, bytes, "slots saved"),
+        Event::SlotsRestored { slots, tokens } => log!(info, envelope, slots, tokens, "slots restored"),
+        Event::SlotsUsed { cached } => log!(info, envelope, cached, "an answer has used the restored slots"),
+        Event::SlotsLost { because, off: true } => {
+            log!(warn, envelope, because, "slots are not kept with this executable, model and arguments");
+        }
+        Event::SlotsLost { because, off: false } => log!(info, envelope, because, "slots are not kept this time"),
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
         Event::BinaryIdentified(identity) => {
             let (binary, version) = (identity.binary.display(), identity.version.as_deref());

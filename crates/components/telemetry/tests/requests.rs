@@ -32,7 +32,7 @@ async fn ask(traffic: &Arc<RouterTraffic>) {
     let method = Method::POST;
     let begin = |path, route| {
         let head = TrackedHead { id: "r1", method: &method, path, headers: &headers, route, client: None };
-        TrackedRequest::begin(traffic, &head)
+        Arc::new(TrackedRequest::begin(traffic, &head))
     };
     let chat = begin("/v1/chat/completions", TrafficRoute::Chat);
     chat.named(&server("a"), Some("alias"));

@@ -180,6 +180,19 @@ pub enum RouteCommand {
     },
 }
 
+/// Checks servers. Owner: health.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HealthCommand {
+    /// Check a ready server at once, because it has just answered a request as if it were not. A `HealthProbed` that is ok follows once
+    /// it answers as ready, also where nothing has changed; until then it is checked every second, unless it is lost.
+    CheckServer {
+        /// The server.
+        server: ServerId,
+        /// The launch.
+        incarnation: Incarnation,
+    },
+}
+
 /// A command that its owner did not accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
@@ -275,6 +288,10 @@ impl CommandSet for TerminateCommand {
 
 impl CommandSet for RouteCommand {
     const NAME: &'static str = "route";
+}
+
+impl CommandSet for HealthCommand {
+    const NAME: &'static str = "health";
 }
 
 impl CommandSet for HookCommand {

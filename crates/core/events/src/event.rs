@@ -143,6 +143,34 @@ pub enum Event {
         /// Requests that were still in flight when their time was over.
         left: u32,
     },
+    /// What the slots of a server hold was saved, so that its next launch need not compute it again. (router)
+    SlotsSaved {
+        /// The slots.
+        slots: u32,
+        /// The tokens in them.
+        tokens: u64,
+        /// The bytes of their files.
+        bytes: u64,
+    },
+    /// What an earlier launch has saved was restored before the first request. (router)
+    SlotsRestored {
+        /// The slots.
+        slots: u32,
+        /// The tokens in them.
+        tokens: u64,
+    },
+    /// An answer has used what was restored: keeping it works for this executable, model and arguments. (router)
+    SlotsUsed {
+        /// The tokens of its prompt that were not computed again.
+        cached: u64,
+    },
+    /// What the slots of a server held could not be kept. (router)
+    SlotsLost {
+        /// Why.
+        because: String,
+        /// Whether it is not tried again with this executable, model and arguments.
+        off: bool,
+    },
     /// A launch began: its executable, model and port are checked, then it is spawned. (launcher)
     LaunchBegan {
         /// The executable as configured.

@@ -30,7 +30,8 @@ pub use canary::{
     BuildChange, BuildFigures, CanaryCommand, CanaryOutcome, CanaryReport, CompletionAnswer, OptionDifference,
 };
 pub use command::{
-    CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, RouteCommand, SuperviseCommand, TerminateCommand,
+    CommandSet, HealthCommand, HookCommand, LaunchCommand, NoCommand, Refused, RouteCommand, SuperviseCommand,
+    TerminateCommand,
 };
 pub use detail::{
     BinaryIdentity, CommandOutcome, CommandSummary, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote,

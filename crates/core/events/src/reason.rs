@@ -137,6 +137,10 @@ closed_set! {
         /// The restart policy gave the server up, or has none: requests do not start it for a while, or at all where the failure is
         /// permanent.
         GivenUp = "given-up",
+        /// The memory does not suffice for the server, and nothing is left that could make room for it.
+        NoMemory = "no-memory",
+        /// The rules of `[router]` leave no room for the server beside what may not be stopped for it.
+        NoRoom = "no-room",
         /// Requests start no servers: `router.on-demand` is false.
         NotOnDemand = "not-on-demand",
         /// Requests are in flight.

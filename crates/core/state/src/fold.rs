@@ -94,6 +94,10 @@ impl Snapshot {
             | Event::UseBegan
             | Event::UseEnded { .. }
             | Event::ServerReleased { .. }
+            | Event::SlotsSaved { .. }
+            | Event::SlotsRestored { .. }
+            | Event::SlotsUsed { .. }
+            | Event::SlotsLost { .. }
             | Event::LaunchBegan { .. }
             | Event::BinaryIdentified(_)
             | Event::DialectChosen { .. }
@@ -159,6 +163,13 @@ impl Snapshot {
 const fn may_be_late(event: &Event) -> bool {
     matches!(
         event,
-        Event::HookCompleted { .. } | Event::UseBegan | Event::UseEnded { .. } | Event::ServerReleased { .. }
+        Event::HookCompleted { .. }
+            | Event::UseBegan
+            | Event::UseEnded { .. }
+            | Event::ServerReleased { .. }
+            | Event::SlotsSaved { .. }
+            | Event::SlotsRestored { .. }
+            | Event::SlotsUsed { .. }
+            | Event::SlotsLost { .. }
     )
 }

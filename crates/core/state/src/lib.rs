@@ -15,7 +15,7 @@ pub use histogram::Histogram;
 pub use phase::{Phase, PhaseName};
 pub use record::{
     Counters, ExitOutcome, FailureRecord, HealthRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
-    StopRecord, UseRecord, WarningRecord,
+    SlotsRecord, SlotsState, StopRecord, UseRecord, WarningRecord,
 };
 pub use snapshot::{DaemonPhase, DaemonRecord, ExtensionCounts, GuardianRecord, Snapshot};
 pub use tally::Tally;

@@ -53,6 +53,8 @@ pub struct ServerRecord {
     /// The requests that came through the router.
     #[serde(rename = "use")]
     pub usage: UseRecord,
+    /// What became of the content of its slots, where it is kept over stops.
+    pub slots: Option<Arc<SlotsRecord>>,
     /// Why the restart policy gave up, if it did.
     pub restart_abandoned: Option<String>,
     /// The outcomes of the hooks that this launch or its stop waited for.
@@ -151,6 +153,19 @@ pub struct UseRecord {
     pub last_used: Option<Uptime>,
     /// The same as wall time, for people.
     pub last_at: Option<Timestamp>,
+}
+
+/// What became of the content of a server's slots: the latest thing that happened to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SlotsRecord {
+    /// What happened.
+    pub state: SlotsState,
+    /// The tokens that were saved, restored or used.
+    pub tokens: u64,
+    /// The bytes of the files, where it was saved.
+    pub bytes: u64,
+    /// Why it was lost, or is off.
+    pub because: Option<String>,
 }
 
 /// A check of a ready server.
@@ -255,5 +270,21 @@ closed_set! {
         Crashed = "crashed",
         /// It ended before it was ready.
         Failed = "failed",
+    }
+}
+
+closed_set! {
+    /// What became of the content of a server's slots.
+    SlotsState {
+        /// It was saved before a stop.
+        Saved = "saved",
+        /// It was restored after a start.
+        Restored = "restored",
+        /// An answer has used it after it was restored.
+        Used = "used",
+        /// It could not be saved or restored this time.
+        Lost = "lost",
+        /// It is not kept with this executable, model and arguments.
+        Off = "off",
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Milliseconds,
+    Microseconds,
     MegabytesPerSecond,
     Mebibytes,
     Kibibytes,
@@ -20,6 +21,7 @@ impl Unit {
     const fn symbol(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
             Self::MegabytesPerSecond => "MB/s",
             Self::Mebibytes => "MiB",
             Self::Kibibytes => "KiB",

@@ -25,6 +25,7 @@ mod procfs;
 mod programs;
 mod readiness;
 mod report;
+mod router;
 mod side_by_side;
 mod soak;
 mod spawning;
@@ -108,6 +109,8 @@ enum BenchSubject {
     Catalogue,
     /// How long the metrics page takes and is
     Metrics,
+    /// What the router adds to a request, beside nginx
+    Router,
 }
 
 impl BenchSubject {
@@ -125,6 +128,7 @@ impl BenchSubject {
             Self::Health => health::measure(programs, effort),
             Self::Catalogue => catalogue::measure(effort),
             Self::Metrics => metrics::measure(effort),
+            Self::Router => router::measure(&programs.as_shipped()?, effort),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::figure::Budget::{self, AtLeast, OverBaseline, TimesBaseline};
 use crate::figure::FigureTarget;
-use crate::figure::Unit::{self, Kibibytes, Mebibytes, MegabytesPerSecond, Milliseconds, Percent, Times};
+use crate::figure::Unit::{self, Kibibytes, Mebibytes, MegabytesPerSecond, Microseconds, Milliseconds, Percent, Times};
 
 const fn target(name: &'static str, unit: Unit, baseline: &'static str, budget: Budget) -> FigureTarget {
     FigureTarget { name, unit, baseline, budget }
@@ -101,3 +101,35 @@ pub const DISCOVERY_TIME: FigureTarget =
     target("discovery of 1000 models", Milliseconds, "plain reads of headers", at_most(1000.0, 2000.0));
 /// A discovery skips arrays of numbers, and reads blocks that end a little after what it needs: less than the whole header.
 pub const DISCOVERY_READ: FigureTarget = target("read of one model", Kibibytes, "its header", TimesBaseline(1.0));
+
+/// Beside the same proxied by nginx, everything on one core.
+pub const ROUTER_ADDS: FigureTarget =
+    target("router adds to an answer, p50", Microseconds, "nginx adds", OverBaseline(10.0));
+/// In processor time of the whole daemon. nginx may need 0.55 of it.
+pub const ROUTER_SMALL: FigureTarget =
+    target("router, a request of 300 B", Microseconds, "nginx", TimesBaseline(1.0 / 0.55));
+pub const ROUTER_LARGE: FigureTarget =
+    target("router, a request of 64 KiB", Microseconds, "nginx", TimesBaseline(1.0 / 0.8));
+pub const ROUTER_PACED: FigureTarget =
+    target("router, an event of a stream each ms", Microseconds, "nginx", TimesBaseline(1.0 / 0.7));
+pub const ROUTER_DENSE: FigureTarget =
+    target("router, an event of a stream at full speed", Microseconds, "nginx", TimesBaseline(1.0 / 0.6));
+pub const ROUTER_AFTER_READY: FigureTarget =
+    target("first byte after ready, of a request that waits", Milliseconds, "from its start", at_most(2.0, 20.0));
+pub const ROUTER_AFTER_POLL: FigureTarget = target(
+    "first byte after /health 200, of a request that waits",
+    Milliseconds,
+    "between two polls",
+    at_most(5.0, 50.0),
+);
+/// Above the idle daemon.
+pub const ROUTER_STREAMS: FigureTarget =
+    target("memory of 1000 streams in flight", Mebibytes, "the idle daemon", Budget::never_over(45.0));
+pub const ROUTER_IDLE_MEMORY: FigureTarget =
+    target("memory of a router that nobody asks", Kibibytes, "the daemon without it", Budget::never_over(1024.0));
+pub const ROUTER_IDLE_WAKEUPS: FigureTarget =
+    target("wake-ups in 10 s, with a router", Times, "without it", OverBaseline(1.0));
+pub const SCANNER_TEXT: FigureTarget =
+    target("bodies searched for their model, text", MegabytesPerSecond, "quotes counted", AtLeast(1000.0));
+pub const SCANNER_IMAGE: FigureTarget =
+    FigureTarget { name: "bodies searched for their model, images", ..SCANNER_TEXT };

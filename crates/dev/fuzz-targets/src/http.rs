@@ -123,6 +123,7 @@ impl RunningApi {
                 bus: bus.bus().clone(),
                 lane: bus.lane().clone(),
                 routes: Vec::new(),
+                peers: Default::default(),
                 models: Arc::new(|| serde_json::json!({ "models": [] })),
                 memory: Arc::new(SystemMemoryProbe::new()),
                 configuration: Default::default(),

@@ -1,7 +1,9 @@
 //! The completion endpoints: they repeat a few words at the script's pace, as one response or as a stream.
 
 use std::{
-    hint, io, thread,
+    hint, io,
+    sync::atomic::Ordering,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::{Connection, HttpRequest, HttpResponse},
+    health,
     lines::{self, Step},
     routes,
     script::Wedge,
@@ -34,9 +37,15 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
             connection.await_hang_up();
             return Ok(None);
         }
+        Wedge::Loading(first) if server.completions.fetch_add(1, Ordering::Relaxed) < first => {
+            lines::print(server, Step::Idle);
+            connection.respond(&health::loading_model())?;
+            return Ok(Some(503));
+        }
+        Wedge::Loading(_) => {}
         Wedge::Busy => burn(Duration::from_secs(u64::from(server.script.max_life_s))),
     }
-    let completion = Completion::of(&body, request);
+    let completion = Completion::of(&body, request).caching(server);
     let pause = Duration::from_millis(server.script.token_ms);
     let began = Instant::now();
     if completion.streamed {
@@ -92,6 +101,8 @@ struct Completion {
     streamed: bool,
     /// `None`: the completion has no end.
     tokens: Option<u64>,
+    /// The tokens of its prompt that were in the slot, and those that were not, where the script says so.
+    cache: Option<(u64, u64)>,
 }
 
 impl Completion {
@@ -104,12 +115,32 @@ impl Completion {
                 None => Some(DEFAULT_TOKENS),
                 Some(number) => u64::try_from(number).ok(),
             },
+            cache: None,
         }
+    }
+
+    /// With what the slot holds of its prompt; afterwards it holds the answer too.
+    fn caching(self, server: &Server) -> Self {
+        let cache = server.script.slots.as_ref().map(|slots| {
+            let prompt = slots.prompt_tokens;
+            let held = server.slot_tokens.swap(prompt + self.tokens.unwrap_or(0), Ordering::Relaxed);
+            let cached = held.min(prompt.saturating_sub(1));
+            (cached, prompt - cached)
+        });
+        Self { cache, ..self }
+    }
+
+    /// Says in an answer what was cached.
+    fn timed(&self, mut answer: Value, tokens: u64) -> Value {
+        if let Some((cached, read)) = self.cache {
+            answer["timings"] = json!({ "cache_n": cached, "prompt_n": read, "predicted_n": tokens });
+        }
+        answer
     }
 
     fn whole(&self, server: &Server, text: &str, tokens: u64) -> Value {
         let model = routes::model_id(server);
-        if self.chat {
+        let answer = if self.chat {
             let message = json!({ "role": "assistant", "content": text });
             json!({
                 "choices": [{ "finish_reason": "length", "index": 0, "message": message }],
@@ -122,7 +153,8 @@ impl Completion {
                 "index": 0, "content": text, "tokens": [], "id_slot": 0, "stop": true, "model": model,
                 "tokens_predicted": tokens, "tokens_evaluated": 4, "truncated": false, "stop_type": "limit",
             })
-        }
+        };
+        self.timed(answer, tokens)
     }
 
     fn piece(&self, server: &Server, word: &str) -> Value {
@@ -134,7 +166,11 @@ impl Completion {
     }
 
     fn last_piece(&self, server: &Server, tokens: u64) -> Value {
-        if self.chat { self.chat_piece(server, json!({}), json!("length")) } else { self.whole(server, "", tokens) }
+        if self.chat {
+            self.timed(self.chat_piece(server, json!({}), json!("length")), tokens)
+        } else {
+            self.whole(server, "", tokens)
+        }
     }
 
     fn chat_piece(&self, server: &Server, delta: Value, finish: Value) -> Value {

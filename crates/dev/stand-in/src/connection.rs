@@ -16,6 +16,7 @@ pub(crate) struct HttpRequest {
     pub(crate) method: String,
     /// The path without the query.
     pub(crate) path: String,
+    pub(crate) query: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -129,12 +130,13 @@ fn parse_head(head: &str) -> Option<HttpRequest> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?);
-    let path = target.split('?').next()?.to_owned();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = (path.to_owned(), query.to_owned());
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Some(HttpRequest { method, path, headers, body: Vec::new() })
+    Some(HttpRequest { method, path, query, headers, body: Vec::new() })
 }
 
 /// A response with a known length.

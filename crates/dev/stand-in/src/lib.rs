@@ -57,6 +57,7 @@ mod script;
 mod serve;
 mod settings;
 mod signals;
+mod slots;
 mod sources;
 mod state;
 
@@ -67,7 +68,9 @@ pub use grandchild::Grandchild;
 pub use output::Stream;
 pub use renames::Renames;
 pub use schedule::{ScheduledAction, ScriptAction, ScriptPhase};
-pub use script::{HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, Script, TermScript, Wedge};
+pub use script::{
+    HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, Script, SlotAnswer, SlotsScript, TermScript, Wedge,
+};
 
 /// The environment variable that contains a script, or the path of one.
 pub const SCRIPT_VARIABLE: &str = "STAND_IN_SCRIPT";

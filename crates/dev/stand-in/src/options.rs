@@ -153,6 +153,7 @@ static OPTIONS: &[CliOption] = &[
     option(SINCE_2025, &["--reasoning-format"], Text("FORMAT"), "how thought tags are extracted from the response").variable("LLAMA_ARG_THINK"),
     option(SINCE_2025, &["--reasoning-budget"], Number("N"), "controls the amount of thinking allowed").variable("LLAMA_ARG_THINK_BUDGET"),
     option(SINCE_MID_2024, &["--chat-template"], Text("JINJA_TEMPLATE"), "set custom jinja chat template").variable("LLAMA_ARG_CHAT_TEMPLATE"),
+    option(SINCE_2025, &["--swa-full"], Nothing, "use full-size SWA cache").variable("LLAMA_ARG_SWA_FULL"),
     option(SINCE_MID_2024, &["--slot-save-path"], Text("PATH"), "path to save slot kv cache"),
     option(SINCE_2025, &["-md", "--model-draft"], Text("FNAME"), "draft model for speculative decoding").variable("LLAMA_ARG_MODEL_DRAFT"),
 ];

@@ -11,7 +11,7 @@ use crate::{
     health,
     lines::{self, Step},
     listener::Listener,
-    metrics,
+    metrics, slots,
     state::{Server, ServerPhase},
 };
 
@@ -58,6 +58,7 @@ fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -
         Endpoint::Models => connection.respond(&models(server)),
         Endpoint::Props => connection.respond(&props(server)),
         Endpoint::Slots => connection.respond(&slots(server)),
+        Endpoint::SlotAction => slots::answer(server, request, connection),
         Endpoint::Metrics => connection.respond(&metrics::answer(server)),
         Endpoint::Completion => completions::answer(server, request, connection),
         Endpoint::Unknown => connection.respond(&health::not_found()),
@@ -70,6 +71,7 @@ enum Endpoint {
     Models,
     Props,
     Slots,
+    SlotAction,
     Metrics,
     Completion,
     Unknown,
@@ -84,6 +86,7 @@ impl Endpoint {
             ("GET", "/models") if era >= Era::November2024 => Self::Models,
             ("GET", "/props") => Self::Props,
             ("GET", "/slots") if era > Era::December2023 => Self::Slots,
+            ("POST", path) if path.starts_with("/slots/") && era > Era::December2023 => Self::SlotAction,
             ("GET", "/metrics") if era > Era::December2023 => Self::Metrics,
             ("POST", "/completion" | "/completions" | "/v1/completions") => Self::Completion,
             ("POST", "/v1/chat/completions" | "/chat/completions") => Self::Completion,
@@ -97,7 +100,7 @@ impl Endpoint {
             Self::Health => true,
             Self::Models => era < Era::B11669,
             Self::Slots | Self::Metrics => era <= Era::July2024,
-            Self::Props | Self::Completion | Self::Unknown => false,
+            Self::Props | Self::SlotAction | Self::Completion | Self::Unknown => false,
         }
     }
 }
@@ -143,7 +146,7 @@ fn props(server: &Server) -> HttpResponse {
             "model_alias": model_id(server),
             "model_path": model_path(server),
             "build_info": "b11669-stand-in",
-            "is_sleeping": false,
+            "is_sleeping": server.script.slots.as_ref().is_some_and(|slots| slots.is_sleeping),
         }),
     };
     HttpResponse::json(200, body.to_string())

@@ -57,6 +57,8 @@ pub struct Script {
     pub wedge: Wedge,
     /// The time per generated token.
     pub token_ms: u64,
+    /// What slots hold, and how they are saved and restored; without it completions tell no tokens of a cache.
+    pub slots: Option<SlotsScript>,
     /// A transcript to replay instead of the server's own lines and timing.
     pub replay: Option<Replay>,
     /// Scheduled actions. Those of one phase are performed in this order.
@@ -84,6 +86,7 @@ impl Default for Script {
             model_path: None,
             wedge: Wedge::default(),
             token_ms: 20,
+            slots: None,
             replay: None,
             actions: Vec::new(),
         }
@@ -237,6 +240,55 @@ pub enum Wedge {
     Idle,
     /// They hang while one thread computes.
     Busy,
+    /// So many of them, the first ones, are answered as during the load.
+    Loading(u32),
+}
+
+/// The only slot that holds anything. Every prompt continues the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlotsScript {
+    /// The tokens of each prompt.
+    pub prompt_tokens: u64,
+    /// The bytes of a saved file.
+    pub file_bytes: u64,
+    /// The answer to a save.
+    pub save: SlotAnswer,
+    /// The answer to a restore.
+    pub restore: SlotAnswer,
+    /// Whether `/props` says that the server sleeps.
+    pub is_sleeping: bool,
+}
+
+impl Default for SlotsScript {
+    fn default() -> Self {
+        Self {
+            prompt_tokens: 300,
+            file_bytes: 10_000,
+            save: SlotAnswer::default(),
+            restore: SlotAnswer::default(),
+            is_sleeping: false,
+        }
+    }
+}
+
+/// How a save or a restore ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotAnswer {
+    /// It works.
+    #[default]
+    Works,
+    /// It answers 400.
+    Refuse,
+    /// It does what it should and never answers.
+    Hang,
+    /// The process aborts.
+    Abort,
+    /// A save writes half of the file, and a restore changes nothing; each answers as if it had worked.
+    Pretend,
+    /// It answers that there are no tokens.
+    Empty,
 }
 
 /// A transcript to replay: its lines of stdout and stderr at their recorded times, with the recorded port and model replaced

@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) reuse_port: bool,
     pub(crate) context_size: u64,
     pub(crate) slots: u64,
+    pub(crate) slot_folder: Option<PathBuf>,
     pub(crate) api_keys: Vec<String>,
     pub(crate) metrics: bool,
     /// Seconds between pings of a stream; negative for none.
@@ -125,6 +126,7 @@ impl Given {
             reuse_port: self.has("--reuse-port"),
             context_size: self.number("--ctx-size", 0),
             slots: self.number("--parallel", if era == Era::B11669 { 4 } else { 1 }),
+            slot_folder: self.text("--slot-save-path").map(PathBuf::from),
             api_keys: self.api_keys()?,
             metrics: self.has("--metrics"),
             sse_ping_interval: self.number("--sse-ping-interval", 30),

@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,8 +28,12 @@ pub(crate) struct Server {
     pub(crate) inherited: Inherited,
     /// The bound port and its socket.
     listening: OnceLock<(u16, OwnedFd)>,
+    /// The tokens in the only slot that is used.
+    pub(crate) slot_tokens: AtomicU64,
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// Completions that were asked for.
+    pub(crate) completions: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -45,8 +52,10 @@ impl Server {
             log,
             inherited,
             listening: OnceLock::new(),
+            slot_tokens: AtomicU64::new(0),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
             changed: Condvar::new(),
+            completions: AtomicU32::new(0),
         }
     }
 

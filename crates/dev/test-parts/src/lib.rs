@@ -1,6 +1,7 @@
 //! Shared by chores, tests and benchmarks: the paths of the checkout, and the programs of others that the tests need: a real
 //! llama-server of any year, Prometheus, a browser, and those that judge what `config` ships.
 
+pub mod api_clients;
 pub mod browser;
 mod build_log;
 pub mod cargo;
@@ -10,6 +11,7 @@ pub mod llama_server;
 mod parts;
 pub mod paths;
 pub mod prometheus;
+pub mod proxies;
 pub mod python;
 mod sdist;
 pub mod shell;

@@ -5,6 +5,7 @@
 //!
 //! * `report`: reports of servers, made from a snapshot.
 //! * `memory_report`: the memory of the machine, and what the servers hold of it.
+//! * `peer_report`: the daemons of other machines.
 //! * `request_report`: the requests of a server, from the lines that it prints.
 //! * `wire`: answers to commands, profiles, and the records of the event and log streams.
 //! * `problem`: errors as RFC 9457 problems.
@@ -12,6 +13,7 @@
 
 mod extra_route;
 mod memory_report;
+mod peer_report;
 mod problem;
 mod report;
 mod request_report;
@@ -19,10 +21,11 @@ mod wire;
 
 pub use extra_route::{Access, ExtraRoute, ExtraRouteParameter, ExtraRouteSpec, RouteFuture, RouteHandler};
 pub use memory_report::{GpuRoom, HostRoom, MachineMemory};
+pub use peer_report::{AllStatusReport, PeerProblem, PeerProblemReport, PeerReport};
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{
-    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, StatusReport, UseReport, WarningReport,
-    base_url,
+    FailureReport, GuardianReport, HealthReport, ServerDetail, ServerReport, SlotsReport, StatusReport, UseReport,
+    WarningReport, base_url,
 };
 pub use request_report::RequestReport;
 pub use wire::{

@@ -148,6 +148,16 @@ impl ApiProblem {
                 "given up",
                 "`llama-warden status` shows why it failed; `llama-warden start ID` tries it again",
             ),
+            RefusalReason::NoMemory => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no memory",
+                "lower its ctx-size or cache types, stop another server, or set start.memory = \"warn\"",
+            ),
+            RefusalReason::NoRoom => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no room",
+                "stop another server, or change `max-loaded`, groups or combinations of [router]",
+            ),
             RefusalReason::NotOnDemand => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not started by requests",

@@ -10,7 +10,8 @@ use llama_warden_events::{
     Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{
-    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot, UseRecord,
+    FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, SlotsState, Snapshot,
+    UseRecord,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,22 @@ pub struct ServerReport {
     /// Its use by requests through the router; null before the first.
     #[serde(default, rename = "use")]
     pub usage: Option<UseReport>,
+    /// What became of the content of its slots, where `router.keep-cache` is on; null before anything did.
+    #[serde(default)]
+    pub slots: Option<SlotsReport>,
+}
+
+/// What became of the content of a server's slots: the latest thing that happened to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SlotsReport {
+    /// What happened.
+    pub state: SlotsState,
+    /// The tokens that were saved, restored or used.
+    pub tokens: u64,
+    /// The bytes of the files, where they were saved.
+    pub bytes: u64,
+    /// Why it was lost, or is off; null otherwise.
+    pub because: Option<String>,
 }
 
 /// The use of a server by requests through the router.
@@ -266,6 +283,12 @@ impl ServerReport {
             is_unloaded: server.is_unloaded,
             usage: (server.usage != UseRecord::default())
                 .then_some(UseReport { is_active: server.usage.is_active, last_at: server.usage.last_at }),
+            slots: server.slots.as_deref().map(|slots| SlotsReport {
+                state: slots.state,
+                tokens: slots.tokens,
+                bytes: slots.bytes,
+                because: slots.because.clone(),
+            }),
             requests: None,
         }
     }

@@ -7,9 +7,11 @@
 mod edit;
 pub mod multipart;
 mod scan;
+mod stream;
 
 pub use edit::edited;
-pub use scan::Scanner;
+pub use scan::{Scanner, member};
+pub use stream::asks_for_stream;
 
 /// Members of a JSON object.
 type Members = serde_json::Map<String, serde_json::Value>;

@@ -38,6 +38,14 @@ pub(crate) struct Member {
     pub(crate) range: Range<usize>,
 }
 
+/// The member of a whole body, from the quote of its key to the last byte of its value; of several of one name, the first.
+pub fn member<'a>(body: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let mut scanner = Scanner::of_members();
+    scanner.feed(body);
+    let (members, _) = scanner.members()?;
+    members.into_iter().find(|member| member.key == key).and_then(|member| body.get(member.range))
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before the object; so many bytes of the byte order mark were seen.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llama_warden_api_types::{
-    ActiveProfileReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord, ProfileReport,
-    ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer,
+    ActiveProfileReport, AllStatusReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord,
+    ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
 };
 use llama_warden_events::{CanaryReport, ServerId};
 use serde::de::DeserializeOwned;
@@ -54,6 +55,8 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 pub struct Client {
     address: DaemonAddress,
     token: Option<BearerToken>,
+    /// Where to connect; `None` looks the host up.
+    addresses: Option<Arc<[SocketAddr]>>,
     /// The latest sign of life. Locked by the request that asks for the next one, so that of many that wait only one asks.
     life: Arc<Mutex<Instant>>,
 }
@@ -72,7 +75,13 @@ impl Client {
     /// A client of the daemon at `address`, which it connects to at the first request. The control socket ignores `token`.
     pub fn new(address: DaemonAddress, token: Option<String>) -> Self {
         let token = token.map(|token| BearerToken(format!("Bearer {token}")));
-        Self { address, token, life: Arc::new(Mutex::new(Instant::now())) }
+        Self { address, token, addresses: None, life: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// The same at these addresses, which the caller has looked up.
+    #[must_use]
+    pub fn connecting_to(self, addresses: Vec<SocketAddr>) -> Self {
+        Self { addresses: Some(addresses.into()), ..self }
     }
 
     /// Connects once and closes the connection again.
@@ -81,9 +90,7 @@ impl Client {
     /// Nothing listens on the address, or the kernel does not connect in time.
     pub async fn reach(&self) -> Result<(), ClientError> {
         match &self.address {
-            DaemonAddress::Tcp { host, port } => {
-                self.connected(TcpStream::connect((host.as_str(), *port))).await.map(drop)
-            }
+            DaemonAddress::Tcp { host, port } => self.connected(self.connect(host, *port)).await.map(drop),
             DaemonAddress::Unix(path) => self.connected(UnixStream::connect(path)).await.map(drop),
         }
     }
@@ -96,6 +103,21 @@ impl Client {
     /// Reports all servers at a glance.
     pub async fn status(&self) -> Result<StatusReport, ClientError> {
         self.request(Method::GET, "/api/v1/status", ANSWER_TIMEOUT).await
+    }
+
+    /// The same as JSON, which a daemon of another version gives too.
+    pub async fn status_json(&self) -> Result<serde_json::Value, ClientError> {
+        self.request(Method::GET, "/api/v1/status", ANSWER_TIMEOUT).await
+    }
+
+    /// Reports all servers at a glance, and those of the daemon's peers.
+    pub async fn status_of_all(&self) -> Result<AllStatusReport, ClientError> {
+        self.request(Method::GET, "/api/v1/status?all=1", ANSWER_TIMEOUT).await
+    }
+
+    /// The targets for Prometheus.
+    pub async fn targets(&self) -> Result<Vec<TargetGroup>, ClientError> {
+        self.request(Method::GET, "/api/v1/sd", ANSWER_TIMEOUT).await
     }
 
     /// Says where the daemon's configuration is.
@@ -273,9 +295,7 @@ impl Client {
         }
         let request = request.body(Empty::new()).map_err(|error| self.protocol(error.to_string()))?;
         let response = match &self.address {
-            DaemonAddress::Tcp { host, port } => {
-                self.exchange(TcpStream::connect((host.as_str(), *port)), request).await
-            }
+            DaemonAddress::Tcp { host, port } => self.exchange(self.connect(host, *port), request).await,
             DaemonAddress::Unix(path) => self.exchange(UnixStream::connect(path), request).await,
         }?;
         let status = response.status();
@@ -303,6 +323,13 @@ impl Client {
         // The task ends with the response's body, which reports its errors too.
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(failed)
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        match &self.addresses {
+            Some(addresses) => TcpStream::connect(&**addresses).await,
+            None => TcpStream::connect((host, port)).await,
+        }
     }
 
     async fn connected<S>(&self, connect: impl Future<Output = io::Result<S>>) -> Result<S, ClientError> {

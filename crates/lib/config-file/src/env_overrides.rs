@@ -6,7 +6,7 @@ use crate::toml_tree::{TomlData, TomlNode, TomlTable, join};
 use llama_warden_located_toml::{ConfigProblem, Location};
 
 /// Sections of named tables, which have no single values to set.
-const OUT_OF_REACH: [&str; 3] = ["servers", "profiles", "extensions"];
+const OUT_OF_REACH: [&str; 4] = ["servers", "profiles", "peers", "extensions"];
 
 /// Lays the overrides over the tree of the file, and says which cannot be used.
 ///

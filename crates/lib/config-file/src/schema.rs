@@ -20,8 +20,8 @@ pub fn schema() -> Json {
 }
 
 /// Keys without a default, by table. Every other key may be left out.
-const REQUIRED: [(&str, &str); 4] =
-    [("Server", "model"), ("Profile", "servers"), ("ByTier", "tier"), ("RouterGroup", "servers")];
+const REQUIRED: [(&str, &str); 5] =
+    [("Peer", "url"), ("Server", "model"), ("Profile", "servers"), ("ByTier", "tier"), ("RouterGroup", "servers")];
 
 /// Copies the built-in defaults into the schema, where editors show them.
 fn show_defaults(schema: &mut Json) {

@@ -7,7 +7,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
-use llama_warden_fleet::{Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress};
+use llama_warden_fleet::{
+    Confirm, ListenAddress, ListenerPolicy, OnTimeout, PeerUrl, Progress, RestartPolicy, RouterAddress,
+};
 
 use crate::flag_table::FlagTable;
 use crate::reader::{Located, table};
@@ -44,6 +46,8 @@ table! {
         "metrics" => metrics: Metrics,
         /// One address for all models.
         "router" => router: Router,
+        /// The daemons of other machines whose servers are shown too, by name; read only.
+        "peers" => peers: BTreeMap<String, Located<Peer>>,
         /// One server each.
         "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
@@ -244,6 +248,10 @@ table! {
         "ping-after" => ping_after: Duration,
         /// Whether each finished request is a line of the log.
         "access-log" => access_log: bool,
+        /// Whether what a server has computed of conversations is saved before it makes room, and restored at its next start.
+        "keep-cache" => keep_cache: bool,
+        /// Bytes of the files for that, all servers together.
+        "keep-cache-size" => keep_cache_size: ByteSize,
     }
 }
 
@@ -282,6 +290,8 @@ table! {
         "queue" => queue: u32,
         /// Overrides `progress` of `[router]`.
         "progress" => progress: Progress,
+        /// Overrides `keep-cache` of `[router]`.
+        "keep-cache" => keep_cache: bool,
         /// Top-level members that are removed from the bodies of requests.
         "strip" => strip: Vec<Located<MemberName>>,
         /// Top-level members that the bodies of requests get, over what they have.
@@ -353,8 +363,18 @@ table! {
         "restart" => restart: Restart,
         /// Overrides keys of `[health]`.
         "health" => health: Health,
-        /// How requests reach it; `ttl`, `concurrency`, `queue` and `progress` override those of `[router]`.
+        /// How requests reach it; `ttl`, `concurrency`, `queue`, `progress` and `keep-cache` override those of `[router]`.
         "router" => router: ServerRouter,
+    }
+}
+
+table! {
+    /// The daemon of another machine.
+    Peer {
+        /// Where its API answers, as http://HOST:PORT; without a port 9888. Required.
+        "url" => url: PeerUrl,
+        /// File with its token; "" = none.
+        "token-file" => token_file: SingleLine,
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
 use llama_warden_fleet::{
-    Confirm, ListenAddress, ListenerPolicy, OnTimeout, Progress, RestartPolicy, RouterAddress, is_host_name,
+    Confirm, InvalidPeerUrl, ListenAddress, ListenerPolicy, OnTimeout, PeerUrl, Progress, RestartPolicy, RouterAddress,
+    is_host_name,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::reader::{ConfigValue, ValueReader};
 use crate::toml_tree::{TomlData, TomlNode};
 use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
+use llama_warden_located_toml::ConfigProblem;
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -268,6 +270,26 @@ parsed!(ListenAddress, "HOST:PORT such as \"127.0.0.1:9888\", or \"\" for the un
 parsed!(RouterAddress, "HOST:PORT such as \"127.0.0.1:8080\", a path ending in .sock, or \"\" for off", |_: &mut _| {
     json_schema!({ "type": "string", "examples": ["127.0.0.1:8080", "/run/llama-warden/router.sock", ""] })
 });
+
+impl ConfigValue for PeerUrl {
+    const EXPECTED: &'static str = "a string such as \"http://gpu2:9888\"";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        let error: InvalidPeerUrl = match text.parse() {
+            Ok(url) => return Some(url),
+            Err(error) => error,
+        };
+        // The text is not repeated: it may have a password in it.
+        let problem = ConfigProblem::error(&node.location, format!("`{}` {error}", node.path), error.help());
+        reader.problems.push(if text.contains('@') { problem.without_excerpt() } else { problem });
+        None
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[hH][tT][tT][pP]://[^/?#@]+/?$", "examples": ["http://gpu2:9888"] })
+    }
+}
 
 /// Declares a closed set of words.
 macro_rules! words {

@@ -122,6 +122,7 @@ fn the_template_shows_every_key_that_the_schema_knows() {
         ("ServerRouter", &template["servers"][0]["router"]),
         ("Server", &template["servers"][0]),
         ("Hooks", &template["servers"][0]["hooks"]),
+        ("Peer", &template["peers"]["gpu2"]),
         ("Profile", &template["profiles"]["small"]),
     ] {
         for key in keys(table) {

@@ -10,6 +10,7 @@ import { closeDrawer, drawerServer, openDrawer, refreshDrawer, startDrawer } fro
 import { followEvents, startEvents } from "./events.js";
 import { startLog } from "./log.js";
 import { fillMemoryBars } from "./memory.js";
+import { peerRows, readPeers } from "./peers.js";
 import { chosen, fillHeld, fillTable, startTable, step, tickTable } from "./table.js";
 import { writeVerdict } from "./verdict.js";
 
@@ -25,7 +26,7 @@ let status = { servers: [] };
 let isLive = false;
 
 async function main() {
-  startTable({ opened: openDrawer, asked: command });
+  startTable({ opened: openRow, asked: command });
   startDrawer(command);
   startEvents();
   startLog();
@@ -91,7 +92,7 @@ let isReading = false;
 let isWanted = false;
 let readAt = 0;
 
-/** Reads the status soon: at once after a pause, and together with other wishes otherwise. */
+/** Reads the status soon, together with other wishes. */
 function refresh() {
   isWanted = true;
   if (isReading) return;
@@ -102,7 +103,7 @@ function refresh() {
       await read();
       await refreshDrawer();
     } catch {
-      // The stream of events ends too, and tells.
+      // The stream of events ends too.
     }
     isReading = false;
     if (isWanted) refresh();
@@ -123,7 +124,7 @@ function apply(now) {
   setText(byId("profile"), now.profile ?? "none");
   document.title = `${now.ready_servers}/${now.total_servers} llama-warden`;
   writeVerdict(now, daemonNow());
-  fillTable(now.servers);
+  fillTable([...now.servers, ...peerRows]);
 }
 
 async function readMemory() {
@@ -131,8 +132,9 @@ async function readMemory() {
     const memory = await get("api/v1/memory");
     fillMemoryBars(memory, status.servers);
     fillHeld(memory.servers);
+    await readPeers();
   } catch {
-    // The next time may be better, and the figures of before are no lie until then.
+    // The figures of before are no lie until the next time.
   }
 }
 
@@ -140,6 +142,13 @@ function tick() {
   if (!isLive || status.servers.length === 0) return;
   writeVerdict(status, daemonNow());
   tickTable();
+}
+
+/** A row of another machine leads to the page of its daemon. */
+function openRow(id, tab) {
+  const row = peerRows.find((row) => row.server === id);
+  if (row) window.open(row.peer, "_blank", "noopener");
+  else openDrawer(id, tab);
 }
 
 function command(name, id) {
@@ -159,7 +168,7 @@ const KEYS = {
   s: () => command("start", target()),
   x: () => command("stop", target()),
   r: () => command("restart", target()),
-  l: () => { if (target() !== "") openDrawer(target(), "log"); },
+  l: () => { if (target() !== "") openRow(target(), "log"); },
 };
 
 /** The server that a key is for: that of the drawer where the focus is there, else that of the chosen row. */

@@ -7,7 +7,7 @@ import { byTrouble, level } from "./verdict.js";
 /** How many rates a sparkline shows. */
 const SAMPLES = 40;
 
-/** The rows by id: their element, its cells, and what they were last filled with. */
+/** The rows by id. */
 const rows = new Map();
 const body = byId("servers").tBodies[0];
 let order = "";
@@ -119,7 +119,7 @@ function newRow(id) {
   return row;
 }
 
-/** Puts the rows in order, moving as few as can be: a row that is moved loses the focus. */
+/** Puts the rows in order, moving few: a row that is moved loses the focus. */
 function reorder(sorted) {
   const focused = document.activeElement;
   let at = body.firstElementChild;
@@ -143,7 +143,7 @@ function filter() {
   setText(byId("shown"), words.length > 0 ? `${shown} of ${rows.size}` : plural(rows.size, "server"));
 }
 
-/** Remembers the rate of decoding for the sparkline, once in two seconds however often the status is read. */
+/** Remembers the rate of decoding for the sparkline, once in two seconds. */
 function sample(row, server) {
   const now = performance.now();
   if (now - row.sampled < 1900) return;
@@ -184,11 +184,11 @@ function fillRow(row) {
   fillTimes(row);
 }
 
-/** The address for this browser: a server that listens on every address is reached where the page is. */
+/** The address for this browser: one that listens everywhere is reached where the page is. */
 export function addressOf(server) {
   const isEverywhere = ["0.0.0.0", "::"].includes(server.host.trim());
   const here = location.hostname;
-  if (!isEverywhere || ["localhost", "127.0.0.1", "[::1]"].includes(here)) return server.base_url;
+  if (server.peer || !isEverywhere || ["localhost", "127.0.0.1", "[::1]"].includes(here)) return server.base_url;
   return `http://${here}:${server.port}`;
 }
 
@@ -227,7 +227,7 @@ function fillMemory({ server, cells, held }) {
 }
 
 /** What can be asked of a server in its phase. */
-export const commandsFor = (server) =>
+export const commandsFor = (server) => server.peer ? [] :
   server.is_running || ["launching", "backing-off"].includes(server.phase) ? ["stop", "restart"] : ["start"];
 
 const LABELS = { start: "Start", stop: "Stop", restart: "Restart" };
@@ -236,6 +236,7 @@ const LABELS = { start: "Start", stop: "Stop", restart: "Restart" };
 export function commandButtons(place, server, isFocusable) {
   const wanted = commandsFor(server).join(" ");
   if (place.dataset.commands === wanted) return;
+  if (server.peer) return setText(place, "read only");
   const hadFocus = place.contains(document.activeElement);
   place.dataset.commands = wanted;
   place.replaceChildren(...commandsFor(server).map((command) => {

@@ -41,6 +41,7 @@ loaded![
     "drawer.js" "text/javascript",
     "log.js" "text/javascript",
     "memory.js" "text/javascript",
+    "peers.js" "text/javascript",
     "table.js" "text/javascript",
     "text.js" "text/javascript",
     "verdict.js" "text/javascript",

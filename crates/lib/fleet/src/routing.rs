@@ -50,6 +50,8 @@ pub struct RouterSettings {
     pub ping_after: Option<Duration>,
     /// Whether each finished request is a line of the log.
     pub access_log: bool,
+    /// Bytes of the files in which the content of slots is kept, all servers together.
+    pub keep_cache_size: u64,
 }
 
 /// How many servers may run at a time.
@@ -132,6 +134,8 @@ pub struct RouterSpec {
     pub queue: u32,
     /// What a streaming client that waits is told.
     pub progress: Progress,
+    /// Whether the content of its slots is kept over a stop that was not asked for by hand.
+    pub keeps_cache: bool,
     /// Top-level members that are removed from the bodies of requests.
     pub strip: Vec<String>,
     /// Top-level members that the bodies of requests get, over what they have.
@@ -154,6 +158,7 @@ impl Default for RouterSpec {
             concurrency: None,
             queue: 256,
             progress: Progress::Off,
+            keeps_cache: false,
             strip: Vec::new(),
             set: JsonObject::new(),
             variants: BTreeMap::new(),
@@ -163,10 +168,10 @@ impl Default for RouterSpec {
 }
 
 impl RouterSpec {
-    /// What a canary has: no names, since those stay with the server.
+    /// What a canary has: no names, since those stay with the server, and nothing that is kept.
     #[must_use]
     pub fn of_canary(&self) -> Self {
-        Self { aliases: Vec::new(), variants: BTreeMap::new(), is_hidden: true, ..self.clone() }
+        Self { aliases: Vec::new(), variants: BTreeMap::new(), is_hidden: true, keeps_cache: false, ..self.clone() }
     }
 }
 

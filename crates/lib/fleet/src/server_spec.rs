@@ -14,6 +14,9 @@ use crate::routing::RouterSpec;
 /// What a `model` begins with that is a repository of Hugging Face. A file of such a name is written as `./hf:…`.
 pub const REPOSITORY_PREFIX: &str = "hf:";
 
+/// The option with the folder in which a build saves slots.
+pub const SLOTS_OPTION: &str = "slot-save-path";
+
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fleet {
@@ -112,6 +115,33 @@ impl ServerSpec {
         Arc::new(Self { flags: flags.clone(), enabled, ..Self::clone(self) })
     }
 
+    /// The same server, with a folder in which it can save its slots; unchanged where a folder is written for it.
+    #[must_use]
+    pub fn saving_slots_in(self: &Arc<Self>, folder: &Path) -> Arc<Self> {
+        let is_written = self.flags.contains_key(SLOTS_OPTION) || self.argument(&[SLOTS_OPTION]).is_some();
+        let Some(folder) = folder.to_str().filter(|_| !is_written) else { return Arc::clone(self) };
+        let mut flags = Flags::clone(&self.flags);
+        let value = FlagValue::Text(folder.to_owned());
+        flags.insert(SLOTS_OPTION.to_owned(), Flag { value, origin: FlagOrigin::BuiltIn });
+        self.resolved(&Arc::new(flags), self.enabled)
+    }
+
+    /// The folder in which it can save its slots, unless that is one of the user.
+    pub fn slots_folder(&self) -> Option<&Path> {
+        match self.flags.get(SLOTS_OPTION) {
+            Some(Flag { value: FlagValue::Text(folder), origin: FlagOrigin::BuiltIn }) => Some(Path::new(folder)),
+            _ => None,
+        }
+    }
+
+    /// The same server without that folder.
+    #[must_use]
+    pub fn saving_no_slots(self: &Arc<Self>) -> Arc<Self> {
+        let mut flags = Flags::clone(&self.flags);
+        flags.remove(SLOTS_OPTION);
+        self.resolved(&Arc::new(flags), self.enabled)
+    }
+
     /// The canary of this server: the same server with another executable on another port, for a short while.
     ///
     /// It runs no hooks: they tell others about the server that they know. It is not restarted, writes to no log file of the
@@ -120,6 +150,7 @@ impl ServerSpec {
     pub fn canary(&self, binary: &Path, port: u16) -> Self {
         let mut flags = Flags::clone(&self.flags);
         flags.remove("log-file");
+        flags.remove(SLOTS_OPTION);
         let host = match self.host.strip_suffix(".sock") {
             Some(path) => format!("{path}~canary.sock").into(),
             None => self.host.clone(),

@@ -6,10 +6,14 @@ use std::time::Duration;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 
 use crate::gates::{Arrival, GateAction, TELL_AGAIN, Ticket};
+use crate::pace::{LoadPace, WorkPace};
 use crate::queue::{WaitQueue, Waiter};
 
 /// Requests at work at a time before the number of slots is known.
 const UNKNOWN_SLOTS: u32 = 1;
+
+/// How long a server counts as used after its last request, so that facts about use are few.
+const USE_HYSTERESIS: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(crate) struct ServerGate {
@@ -18,13 +22,21 @@ pub(crate) struct ServerGate {
     working: u32,
     light: u32,
     slots: Option<NonZeroU32>,
-    pub(crate) concurrency: Option<NonZeroU32>,
-    pub(crate) priority: i32,
+    concurrency: Option<NonZeroU32>,
+    priority: i32,
+    /// How long it counts as used after its last request.
+    hysteresis: Duration,
+    /// How long requests wait for a slot before they are demand.
+    patience: Duration,
     queue: WaitQueue,
+    pace: WorkPace,
+    loads: LoadPace,
     /// A request that a crash has lost is at work, and whether it ends this launch too is not known yet.
     replaying: bool,
     told: Option<ToldDemand>,
     usage: Usage,
+    /// The deadline under which it is filed.
+    pub(crate) filed: Option<Uptime>,
 }
 
 /// Where the gate leads.
@@ -40,13 +52,15 @@ enum Passage {
     Draining(Incarnation, Option<Uptime>),
     /// Nothing is in flight, or its time is over.
     Released(Incarnation),
+    /// Released before it was opened: its launch is ready, and something has to be done first.
+    Unopened(Incarnation),
 }
 
 /// The demand that was told last.
 #[derive(Debug, Clone, Copy)]
 struct ToldDemand {
-    /// Since when its oldest waits.
-    oldest: Uptime,
+    /// Since when its oldest waits; `None` once it was taken back.
+    oldest: Option<Uptime>,
     at: Uptime,
 }
 
@@ -80,12 +94,25 @@ impl Passage {
     const fn incarnation(self) -> Option<Incarnation> {
         match self {
             Self::Closed => None,
-            Self::Open(to) | Self::Paused(to) | Self::Draining(to, _) | Self::Released(to) => Some(to),
+            Self::Open(to) | Self::Paused(to) | Self::Draining(to, _) | Self::Released(to) | Self::Unopened(to) => {
+                Some(to)
+            }
         }
     }
 }
 
 impl ServerGate {
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { patience: patience.min(TELL_AGAIN), ..Self::default() }
+    }
+
+    /// Takes what the configuration says now.
+    pub(crate) fn configure(&mut self, arrival: &Arrival) {
+        (self.concurrency, self.priority) = (arrival.concurrency, arrival.priority);
+        // Later than the idle stop that waits for it, the fact would put that off.
+        self.hysteresis = arrival.ttl.map_or(USE_HYSTERESIS, |ttl| ttl.min(USE_HYSTERESIS));
+    }
+
     /// Lets a request that has just come go, where it may.
     pub(crate) fn arrive(&mut self, arrival: &Arrival) -> Option<GateAdmission> {
         // One that was lost takes its turn among its like.
@@ -98,15 +125,19 @@ impl ServerGate {
             self.light += 1;
             return Some(GateAdmission { incarnation, begins_use: false });
         }
-        let of_slots = self.slots.map_or(UNKNOWN_SLOTS, NonZeroU32::get).saturating_add(1);
-        let limit = self.concurrency.map_or(of_slots, NonZeroU32::get);
-        if self.working >= limit {
+        if self.working >= self.limit() {
             return None;
         }
         self.working += 1;
         let begins_use = self.usage == Usage::Idle;
         self.usage = Usage::Used;
         Some(GateAdmission { incarnation, begins_use })
+    }
+
+    /// Requests at work at a time.
+    fn limit(&self) -> u32 {
+        let of_slots = self.slots.map_or(UNKNOWN_SLOTS, NonZeroU32::get).saturating_add(1);
+        self.concurrency.map_or(of_slots, NonZeroU32::get)
     }
 
     /// Whether its launch is ready, so that only a slot is waited for.
@@ -127,7 +158,6 @@ impl ServerGate {
     }
 
     pub(crate) fn dismiss(&mut self) -> Vec<Ticket> {
-        self.told = None;
         self.queue.drain()
     }
 
@@ -157,24 +187,42 @@ impl ServerGate {
         }
     }
 
-    /// What has changed about the demand. Those that only wait for a slot of a ready launch demand nothing.
+    /// What has changed about the demand.
     pub(crate) fn demand(&mut self, server: &ServerId, now: Uptime) -> Option<GateAction> {
-        let Some(oldest) = self.demanded_since() else {
-            return self.told.take().map(|_| GateAction::Unwant(server.clone()));
+        let Some(oldest) = self.queue.oldest() else {
+            let taken_back = self.told.as_mut().and_then(|told| told.oldest.take());
+            return taken_back.map(|_| GateAction::Unwant(server.clone()));
         };
-        if self.told.is_some_and(|told| told.oldest == oldest || told.at + TELL_AGAIN > now) {
+        if self.told_next().is_none_or(|at| at > now) {
             return None;
         }
-        self.told = Some(ToldDemand { oldest, at: now });
+        self.told = Some(ToldDemand { oldest: Some(oldest), at: now });
         Some(GateAction::Want { server: server.clone(), oldest, priority: self.priority })
     }
 
-    fn demanded_since(&self) -> Option<Uptime> {
-        self.queue.oldest().filter(|_| !self.is_open())
+    /// Has those that wait told again.
+    pub(crate) fn forget_told(&mut self) {
+        if self.waiting() > 0 {
+            self.told = None;
+        }
+    }
+
+    /// When the supervisor is to be told who waits longest, where it does not know. Those that wait for a slot of a ready launch launch
+    /// nothing; they are told so that requests for other servers which came later do not go first. Most of them go within a moment, of
+    /// which nobody hears.
+    fn told_next(&self) -> Option<Uptime> {
+        let oldest = self.queue.oldest()?;
+        let again = self.told.map_or_else(Uptime::default, |told| told.at + TELL_AGAIN);
+        match self.told.and_then(|told| told.oldest) {
+            Some(told) if told == oldest => None,
+            Some(_) => Some(again),
+            None if self.is_open() => Some(again.max(oldest + self.patience)),
+            None => Some(Uptime::default()),
+        }
     }
 
     /// Whether the supervisor is to be told that nothing is in flight any more.
-    pub(crate) fn finish(&mut self, incarnation: Incarnation, works: bool, now: Uptime, hysteresis: Duration) -> bool {
+    pub(crate) fn finish(&mut self, incarnation: Incarnation, works: bool, now: Uptime) -> bool {
         // One of an earlier launch is in no count any more.
         if self.passage.incarnation() != Some(incarnation) {
             return false;
@@ -182,7 +230,7 @@ impl ServerGate {
         let count = if works { &mut self.working } else { &mut self.light };
         *count = count.saturating_sub(1);
         if works && self.working == 0 {
-            self.usage = Usage::Ending(now, now + hysteresis);
+            self.usage = Usage::Ending(now, now + self.hysteresis);
         }
         let Passage::Draining(..) = self.passage else { return false };
         if self.in_flight() > 0 {
@@ -200,6 +248,7 @@ impl ServerGate {
         match self.passage {
             // The supervisor reopens these itself.
             Passage::Draining(to, _) | Passage::Released(to) if to == incarnation => {}
+            Passage::Unopened(to) if to == incarnation => self.passage = Passage::Released(incarnation),
             Passage::Open(to) | Passage::Paused(to) if to == incarnation => self.passage = Passage::Open(incarnation),
             _ => {
                 (self.working, self.light, self.slots, self.usage) = (0, 0, None, Usage::Idle);
@@ -209,10 +258,22 @@ impl ServerGate {
         }
     }
 
-    pub(crate) fn pause(&mut self, incarnation: Incarnation) {
-        if matches!(self.passage, Passage::Open(to) if to == incarnation) {
+    /// Whether it was open.
+    pub(crate) fn pause(&mut self, incarnation: Incarnation) -> bool {
+        let was_open = matches!(self.passage, Passage::Open(to) if to == incarnation);
+        if was_open {
             self.passage = Passage::Paused(incarnation);
         }
+        was_open
+    }
+
+    /// Whether it was paused, and is open again.
+    pub(crate) fn resume(&mut self, incarnation: Incarnation) -> bool {
+        let is_paused = matches!(self.passage, Passage::Paused(to) if to == incarnation);
+        if is_paused {
+            self.passage = Passage::Open(incarnation);
+        }
+        is_paused
     }
 
     /// How many requests are left in flight, where the supervisor waits to be told.
@@ -241,6 +302,14 @@ impl ServerGate {
     /// Whether nothing is in flight; an error with how many are, where that is refused.
     pub(crate) fn release(&mut self, incarnation: Incarnation, drain: Duration, now: Uptime) -> Result<bool, u32> {
         if self.passage.incarnation() != Some(incarnation) {
+            // What opens the gate later finds it released. A later launch is not meant.
+            if self.passage.incarnation().is_none_or(|known| known < incarnation) {
+                (self.working, self.light, self.slots, self.usage) = (0, 0, None, Usage::Idle);
+                self.passage = Passage::Unopened(incarnation);
+            }
+            return Ok(true);
+        }
+        if matches!(self.passage, Passage::Unopened(_)) {
             return Ok(true);
         }
         let in_flight = self.in_flight();
@@ -264,6 +333,30 @@ impl ServerGate {
         if matches!(self.passage, Passage::Draining(to, _) | Passage::Released(to) if to == incarnation) {
             self.passage = Passage::Open(incarnation);
         }
+        // It is opened by whoever would have opened it.
+        if matches!(self.passage, Passage::Unopened(to) if to == incarnation) {
+            self.passage = Passage::Closed;
+        }
+    }
+
+    /// A request has worked for so long.
+    pub(crate) fn note_work(&mut self, took: Duration) {
+        self.pace.note(took);
+    }
+
+    /// A launch took so long to become ready.
+    pub(crate) fn note_load(&mut self, took: Duration) {
+        self.loads.note(took);
+    }
+
+    pub(crate) fn expected_load(&self) -> Option<Duration> {
+        self.loads.median()
+    }
+
+    /// How long a request that comes now waits for its turn, by how long earlier ones worked. `None` before the first.
+    pub(crate) fn expected_turn(&self) -> Option<Duration> {
+        let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        self.pace.mean().map(|mean| mean.saturating_mul(waiting) / self.limit().max(1))
     }
 
     pub(crate) fn standing(&self) -> GateStanding {
@@ -279,9 +372,7 @@ impl ServerGate {
             Usage::Ending(_, told_at) => Some(told_at),
             _ => None,
         };
-        let told = self.told.filter(|told| self.demanded_since().is_some_and(|oldest| oldest != told.oldest));
-        let tell_again = told.map(|told| told.at + TELL_AGAIN);
-        drain.into_iter().chain(idle).chain(tell_again).min()
+        drain.into_iter().chain(idle).chain(self.told_next()).min()
     }
 
     /// The launch whose time to drain is over, and what is left in flight.

@@ -5,9 +5,11 @@
 //! * [`Gates`]: every gate, and what each input changes.
 //! * `gate`: one of them: the launch that it leads to, what is in flight there, and who waits.
 //! * `queue`: who waits, and whose turn it is.
+//! * `pace`: how long requests work.
 
 mod gate;
 mod gates;
+mod pace;
 mod queue;
 
 pub use gate::GateStanding;

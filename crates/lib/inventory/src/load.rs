@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use llama_warden_api_types::ConfigurationPlace;
 use llama_warden_config::{
-    ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
-    default_state_dir, find,
+    ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle,
+    RouterAddress, User, default_state_dir, find,
 };
 use llama_warden_exit::CommandFailure;
 use llama_warden_support::for_terminal;
@@ -121,7 +121,20 @@ impl LoadedConfig {
     /// # Errors
     /// There is no such profile.
     pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, CommandFailure> {
-        Ok(self.configuration.resolve(profile, &HostEnvironment::current())?)
+        Ok(self.with_slot_folders(self.configuration.resolve(profile, &HostEnvironment::current())?))
+    }
+
+    /// The servers, with a folder below the state directory for each whose slots are kept.
+    pub fn with_slot_folders(&self, fleet: Fleet) -> Fleet {
+        let listens = self.configuration.router().listen != RouterAddress::Off;
+        let keeps = listens && fleet.iter().any(|spec| spec.router.keeps_cache);
+        let Some(folders) = self.state_dir().ok().filter(|_| keeps).map(|state| slot_folders(&state)) else {
+            return fleet;
+        };
+        Fleet::new(fleet.iter().map(|spec| match spec.router.keeps_cache {
+            true => spec.saving_slots_in(&folders.join(spec.id.as_str())),
+            false => spec.clone(),
+        }))
     }
 
     /// The state directory of the daemon of this configuration.
@@ -144,6 +157,11 @@ impl LoadedConfig {
     pub fn control_socket(&self) -> Result<PathBuf, CommandFailure> {
         Ok(control_socket(&self.state_dir()?))
     }
+}
+
+/// The folder in a state directory that has a folder for the slots of each server.
+pub fn slot_folders(state_dir: &Path) -> PathBuf {
+    state_dir.join("slots")
 }
 
 /// The path of the control socket in a state directory.

@@ -15,6 +15,7 @@ mod replace_file;
 mod slot_channel;
 mod terminal_text;
 mod threads;
+mod token_file;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
 pub use fail_point::{fail_point, fail_point_of};
@@ -31,3 +32,4 @@ pub use replace_file::{Durability, is_disk_full, replace_file};
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};
 pub use terminal_text::{for_cell, for_terminal};
 pub use threads::try_thread;
+pub use token_file::{open_to_others, read_token_line};

@@ -48,7 +48,7 @@ fn shortened(text: &str) -> String {
 pub struct TrackedRequest {
     traffic: Arc<RouterTraffic>,
     begun: Instant,
-    /// Locked for a moment, by the one task that serves the request.
+    /// Locked for a moment, by what serves the request and by the body of its answer, which may be one before the other has ended.
     notes: Mutex<RequestNotes>,
 }
 
@@ -63,6 +63,16 @@ struct RequestNotes {
     is_ignored: bool,
     /// Given back at the end of the request.
     held: Vec<Box<dyn std::any::Any + Send>>,
+    at_end: Option<AtEnd>,
+}
+
+/// Gets what is known of a request at its end.
+struct AtEnd(Box<dyn FnOnce(&FinishedRequest) + Send>);
+
+impl std::fmt::Debug for AtEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtEnd")
+    }
 }
 
 impl TrackedRequest {
@@ -103,6 +113,7 @@ impl TrackedRequest {
             outcome: None,
             is_ignored: false,
             held: Vec::new(),
+            at_end: None,
         };
         Self { traffic: traffic.clone(), begun: Instant::now(), notes: Mutex::new(notes) }
     }
@@ -114,6 +125,11 @@ impl TrackedRequest {
     /// Keeps a value until the request has ended.
     pub fn hold(&self, value: impl Send + 'static) {
         self.note(|notes| notes.held.push(Box::new(value)));
+    }
+
+    /// Calls this at its end, whatever that is.
+    pub fn at_end(&self, call: impl FnOnce(&FinishedRequest) + Send + 'static) {
+        self.note(|notes| notes.at_end = Some(AtEnd(Box::new(call))));
     }
 
     /// It is in no count and no log: a look whether the router is alive.
@@ -183,7 +199,7 @@ impl TrackedRequest {
     }
 
     /// Its answer, whose body tells when it has ended.
-    pub fn answer<B: Body<Data = Bytes>>(self, answer: Response<B>) -> Response<TrackedBody<B>> {
+    pub fn answer<B: Body<Data = Bytes>>(self: &Arc<Self>, answer: Response<B>) -> Response<TrackedBody<B>> {
         let status = answer.status();
         let is_plain = !answer.headers().contains_key(header::CONTENT_ENCODING);
         let media_type = answer.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
@@ -207,7 +223,7 @@ impl TrackedRequest {
         self.note(|notes| notes.record.status = Some(status.as_u16()));
         let (parts, body) = answer.into_parts();
         let ends = looks.then(|| Box::new(AnswerEnds::default()));
-        Response::from_parts(parts, TrackedBody { body, request: self, ends, is_stream, ended, is_over: false })
+        Response::from_parts(parts, TrackedBody { body, request: self.clone(), ends, is_stream, ended, is_over: false })
     }
 }
 
@@ -231,6 +247,9 @@ impl Drop for TrackedRequest {
             server.use_tokens(TokenKind::Cached, tokens.cached);
             server.use_tokens(TokenKind::Output, tokens.output);
         }
+        if let Some(AtEnd(call)) = notes.at_end.take() {
+            call(record);
+        }
         if self.traffic.is_logged() {
             self.traffic.finish(record.clone());
         }
@@ -241,7 +260,7 @@ impl Drop for TrackedRequest {
 #[derive(Debug)]
 pub struct TrackedBody<B: Body<Data = Bytes>> {
     body: B,
-    request: TrackedRequest,
+    request: Arc<TrackedRequest>,
     /// Where the answer may tell tokens.
     ends: Option<Box<AnswerEnds>>,
     is_stream: bool,
@@ -251,22 +270,17 @@ pub struct TrackedBody<B: Body<Data = Bytes>> {
 }
 
 impl<B: Body<Data = Bytes>> TrackedBody<B> {
-    fn notes(&mut self) -> &mut RequestNotes {
-        self.request.notes.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pass(&mut self, bytes: &[u8]) {
-        let is_stream = self.is_stream;
-        let begun = self.request.begun;
-        let notes = self.notes();
+        let mut notes = lock(&self.request.notes);
         notes.record.bytes_out += bytes.len() as u64;
         // A comment is no token.
-        if is_stream && notes.record.first_token.is_none() && memmem::find(bytes, b"data:").is_some() {
-            notes.record.first_token = Some(begun.elapsed());
+        if self.is_stream && notes.record.first_token.is_none() && memmem::find(bytes, b"data:").is_some() {
+            notes.record.first_token = Some(self.request.begun.elapsed());
         }
         if let Some(began) = notes.answer_began.take() {
             self.request.traffic.overhead().observe(began.elapsed());
         }
+        drop(notes);
         if let Some(ends) = &mut self.ends {
             ends.push(bytes);
         }
@@ -280,7 +294,7 @@ impl<B: Body<Data = Bytes>> TrackedBody<B> {
         let summary = self.ends.as_ref().map(|ends| ends.read()).unwrap_or_default();
         let has_error = is_broken || self.is_stream && summary.has_error_event;
         let ended = if has_error { RequestOutcome::StreamError } else { self.ended };
-        let notes = self.notes();
+        let mut notes = lock(&self.request.notes);
         (notes.record.tokens, notes.record.answer) = (summary.tokens, summary.facts);
         notes.outcome.get_or_insert(ended);
     }
@@ -316,7 +330,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
 impl<B: Body<Data = Bytes>> Drop for TrackedBody<B> {
     fn drop(&mut self) {
         // A body of known length is not asked again after its last byte, and that of an answer to HEAD never is.
-        if self.body.is_end_stream() || self.notes().record.method == Method::HEAD {
+        if self.body.is_end_stream() || lock(&self.request.notes).record.method == Method::HEAD {
             self.finish(false);
         }
     }
@@ -351,7 +365,7 @@ mod tests {
         Frames(texts.iter().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))).collect())
     }
 
-    fn begin(headers: &HeaderMap) -> (Arc<RouterTraffic>, FinishedRequests, TrackedRequest) {
+    fn begin(headers: &HeaderMap) -> (Arc<RouterTraffic>, FinishedRequests, Arc<TrackedRequest>) {
         let (traffic, finished) = RouterTraffic::logged();
         let traffic = Arc::new(traffic);
         let head = TrackedHead {
@@ -364,7 +378,7 @@ mod tests {
         };
         let request = TrackedRequest::begin(&traffic, &head);
         request.named(&ServerId::new("a").expect("valid"), Some("A"));
-        (traffic, finished, request)
+        (traffic, finished, Arc::new(request))
     }
 
     fn answer(status: u16, media_type: &'static str, body: Frames) -> Response<Frames> {
@@ -387,6 +401,7 @@ mod tests {
         let usage = "data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
         let body = frames(&[":\n\n", "data: {}\n\n", usage]);
         let mut body = request.answer(answer(200, "text/event-stream", body)).into_body();
+        drop(request);
         tokio::time::advance(Duration::from_secs(1)).await;
         next(&mut body).await;
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -415,6 +430,7 @@ mod tests {
             let mut body = frames(texts);
             body.0.extend(broken.then_some(Err("cut")));
             let mut body = request.answer(answer(status, media_type, body)).into_body();
+            drop(request);
             for _ in 0..read {
                 next(&mut body).await.transpose().unwrap_or_default();
             }

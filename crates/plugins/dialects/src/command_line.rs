@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use llama_warden_config::{Flag, FlagOrigin, ServerSpec, WrittenAt, written_options};
+use llama_warden_config::{Flag, FlagOrigin, SLOTS_OPTION, ServerSpec, WrittenAt, written_options};
 use llama_warden_events::{OptionNote, OptionTreatment};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_support::{REDACTED, argument_secrets, is_secret_option, list_secrets, masked_arguments};
@@ -49,6 +49,12 @@ const DEFAULT_UNREAD: &str = "a default, and the help that would list the option
 
 /// The option by which a build downloads its model from Hugging Face.
 const REPOSITORY: &str = "hf-repo";
+
+/// An option of June 2025. Builds without it may never answer a save or a restore, and are dead after a few of them (measured).
+const SAVES_SAFELY: &str = "swa-full";
+
+/// Why slots are not saved with such a build.
+const SAVES_UNSAFELY: &str = "builds of before June 2025 can hang when slots are saved";
 
 /// Why a model that is a repository cannot be passed.
 const NO_DOWNLOADS: &str = "this build cannot download a model by name: it does not list --hf-repo; download it, and write the \
@@ -96,6 +102,9 @@ pub fn draft_command_line(
     }
     for (name, flag) in &flags {
         let spelling = match (is_read, flag.origin) {
+            (true, FlagOrigin::BuiltIn) if name == SLOTS_OPTION && !translator.listed.lists(SAVES_SAFELY) => {
+                Ok(Spelling::Dropped(SpellingChange::by_help(Vec::new(), SAVES_UNSAFELY)))
+            }
             (true, _) => translator.spell(name, &flag.value),
             (false, FlagOrigin::User) => {
                 line.doubts.extend(translator.doubt_unread(name));

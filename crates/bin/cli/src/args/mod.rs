@@ -66,6 +66,9 @@ pub enum CliCommand {
         /// Keep running and show every change
         #[arg(long, short)]
         watch: bool,
+        /// The servers of other machines too: of the daemons that [peers] of the configuration names
+        #[arg(long, short)]
+        all: bool,
     },
     /// Show every server on the whole screen, with the log of one and keys to start and stop it
     Top {

@@ -96,9 +96,10 @@ impl Findings {
         let configuration = &self.inventory.loaded.configuration;
         print_warnings(self.warnings);
         models::report_problems(&self.inventory.models, MOST_FILES);
-        let open = configuration.daemon().token_file.as_deref().and_then(open_to_others);
+        let peers = configuration.peers().iter().filter_map(|peer| peer.token_file.as_deref());
+        let open = configuration.daemon().token_file.as_deref().into_iter().chain(peers).filter_map(open_to_others);
         let memory = self.memory.iter().flat_map(MemoryReport::warnings).take(MOST_FILES);
-        for warning in open.into_iter().chain(memory) {
+        for warning in open.chain(memory) {
             eprintln!("warning: {warning}");
         }
         let name = configuration

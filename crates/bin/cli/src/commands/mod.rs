@@ -20,6 +20,7 @@ mod models;
 mod profile;
 mod schema;
 mod status;
+mod status_all;
 mod take_over;
 mod up;
 mod wait;
@@ -39,7 +40,8 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Up(args) if args.detach => on_runtime(detach::run(global, args)),
         CliCommand::Up(args) => up::run(global, args, extensions),
         CliCommand::Demo => demo::run(global, extensions),
-        CliCommand::Status { ids, watch } => on_runtime(status::run(global, ids, *watch)),
+        CliCommand::Status { ids, watch, all: true } => on_runtime(status_all::run(global, ids, *watch)),
+        CliCommand::Status { ids, watch, all: false } => on_runtime(status::run(global, ids, *watch)),
         CliCommand::Top { ids } => on_runtime(llama_warden_top::run(global, ids)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),

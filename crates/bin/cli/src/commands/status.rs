@@ -12,14 +12,14 @@ use llama_warden_events::Seq;
 use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::live_table::{LiveTable, Place};
 use llama_warden_terminal::output::{print_either, print_json, reader_gone, write_failure};
-use llama_warden_terminal::request_text::request_line;
+use llama_warden_terminal::request_text::detail_lines;
 use llama_warden_terminal::status_table::StatusTable;
 
 pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let report = fetch(&client, ids).await?;
     if !watch {
-        let requests = || report.servers.iter().map(|server| request_line(server, jiff::Timestamp::now()));
+        let requests = || report.servers.iter().map(|server| detail_lines(server, jiff::Timestamp::now()));
         return print_either(global.json, &report, || {
             let table = StatusTable::now(&report).text();
             // Who names servers wants to know more of them.

@@ -8,6 +8,7 @@ mod events;
 mod logs;
 mod memory;
 mod models;
+mod peers;
 mod probes;
 mod profiles;
 mod status;
@@ -50,6 +51,7 @@ routes![
     configuration::CONFIGURATION,
     memory::MEMORY,
     models::MODELS,
+    peers::PEERS,
     targets::TARGETS,
     description::DESCRIPTION,
 ];

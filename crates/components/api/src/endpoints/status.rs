@@ -4,20 +4,27 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
-use llama_warden_api_types::{ServerDetail, ServerReport, StatusReport};
+use llama_warden_api_types::{AllStatusReport, ServerDetail, ServerReport};
 
 use crate::app::{App, KnownServer, json};
+use crate::endpoints::peers::AllQuery;
 use crate::problem::ProblemResponse;
+use crate::query::{StrictQuery, query_schema};
 use crate::route::{Route, UNKNOWN_SERVER, answer, json_body};
 
 pub(super) const STATUS: Route = Route {
     summary: "All servers at a glance, with totals",
-    answers: &[answer(200, "The status.", &[json_body::<StatusReport>()])],
+    query: Some(query_schema::<AllQuery>),
+    answers: &[answer(200, "The status; its `peers` are empty without `all`.", &[json_body::<AllStatusReport>()])],
     ..Route::get("getStatus", "/api/v1/status", |method| on(method, status))
 };
 
-async fn status(State(app): State<App>) -> Response {
-    json(StatusCode::OK, &app.status())
+async fn status(State(app): State<App>, StrictQuery(query): StrictQuery<AllQuery>) -> Response {
+    if !query.all.is_on() {
+        return json(StatusCode::OK, &app.status());
+    }
+    let peers = app.peers.statuses(app.bus.snapshot().boot).await;
+    json(StatusCode::OK, &AllStatusReport { own: app.status(), peers })
 }
 
 pub(super) const SERVERS: Route = Route {

@@ -16,12 +16,15 @@ use llama_warden_events::ServerId;
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
 use crate::app::{App, json};
+use crate::endpoints::peers::AllQuery;
 use crate::problem::ProblemResponse;
+use crate::query::{StrictQuery, query_schema};
 use crate::route::{PROBLEM_BODY, Route, answer, json_body};
 use llama_warden_http_server::{Transport, is_loopback};
 
 pub(super) const TARGETS: Route = Route {
     access: Access::Open,
+    query: Some(query_schema::<AllQuery>),
     summary: "Targets for Prometheus' http_sd_config: the ready servers that serve --metrics",
     answers: &[
         answer(200, "Always the full list of those that the client can reach.", &[json_body::<Vec<TargetGroup>>()]),
@@ -34,6 +37,7 @@ async fn targets(
     State(app): State<App>,
     Extension(transport): Extension<Transport>,
     headers: HeaderMap,
+    StrictQuery(query): StrictQuery<AllQuery>,
 ) -> Result<Response, ProblemResponse> {
     let snapshot = app.bus.snapshot();
     if snapshot.daemon.phase == DaemonPhase::Starting {
@@ -42,7 +46,13 @@ async fn targets(
         return Err(problem.next_step("ask again in a second").into());
     }
     let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-    Ok(json(StatusCode::OK, &groups(&snapshot, &Asker { address: transport.reached_from_afar(), named })))
+    let asker = Asker { address: transport.reached_from_afar(), named };
+    let mut found = groups(&snapshot, &asker);
+    if query.all.is_on() {
+        let peers = app.peers.targets().await;
+        found.extend(peers.into_iter().flat_map(|peer| peer.groups).filter_map(|group| asker.narrowed(group)));
+    }
+    Ok(json(StatusCode::OK, &found))
 }
 
 /// How the client reached the daemon, which decides what else it can reach.
@@ -72,6 +82,18 @@ impl Asker {
             Ok(address) => Some(url_host(address)),
             Err(_) => Some(bare.to_owned()),
         }
+    }
+}
+
+impl Asker {
+    /// The targets of a peer that this client can reach: a loopback address among them is one of this machine.
+    fn narrowed(&self, mut group: TargetGroup) -> Option<TargetGroup> {
+        let can_reach = |target: &String| {
+            let host = target.parse::<Authority>().ok();
+            host.is_some_and(|host| self.reaches(host.host()).is_some())
+        };
+        group.targets.retain(can_reach);
+        (!group.targets.is_empty()).then_some(group)
     }
 }
 

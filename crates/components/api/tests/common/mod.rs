@@ -105,6 +105,7 @@ impl ApiFixture {
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
+            peers: Default::default(),
             models: Arc::new(one_model),
             memory: Arc::new(SystemMemoryProbe::new()),
             configuration: Default::default(),

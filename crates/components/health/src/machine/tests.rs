@@ -250,3 +250,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_that_is_asked_for_is_checked_at_once_and_said_to_be_well_even_if_it_was() {
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(0), 0.0);
+    run_checks(&mut machine, "w");
+    assert!(machine.next_deadline() > Some(at(5)));
+    machine.ask(at(5));
+    assert_eq!(machine.next_deadline(), Some(at(5)));
+    assert_eq!(run_checks(&mut machine, "w").iter().map(short).collect::<Vec<_>>(), ["+0"]);
+    assert!(run_checks(&mut machine, "w").is_empty(), "asked once, said once");
+}
+
+#[test]
+fn a_server_that_is_asked_for_and_not_ready_is_checked_every_second_until_it_is() {
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(0), 0.0);
+    run_checks(&mut machine, "w");
+    machine.ask(at(5));
+    let mut times = Vec::new();
+    let mut events = Vec::new();
+    for letter in ["n", "n", "n", "n", "w", "w"] {
+        times.push(machine.next_deadline().expect("due").as_duration().as_secs());
+        events.extend(run_checks(&mut machine, letter).iter().map(short));
+    }
+    assert_eq!(times[..5], [5, 6, 7, 8, 9]);
+    assert!(times[5] > 15, "as usual from then on: {times:?}");
+    assert_eq!(events, ["-1", "-2", "-3", "lost", "-4", "+0", "regained"]);
+}
+
+#[test]
+fn a_check_that_had_begun_before_it_was_asked_for_does_not_answer() {
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(0), 0.0);
+    machine.begin_check(at(10)).expect("due");
+    machine.ask(at(11));
+    assert_eq!(machine.next_deadline(), None, "one at a time");
+    machine.finish_check(observation('w'), at(12));
+    assert_eq!(machine.next_deadline(), Some(at(12)));
+    assert_eq!(run_checks(&mut machine, "w").iter().map(short).collect::<Vec<_>>(), ["+0"]);
+}

@@ -4,12 +4,14 @@
 //! Nothing here needs to be undone: a launch that is cancelled drops the future.
 
 use std::ffi::OsStr;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_config::{COMMENTS_ARE_KEYS, ListenerPolicy};
+use llama_warden_config::{COMMENTS_ARE_KEYS, ListenerPolicy, ServerSpec};
 use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, InputFile, OptionList, build_command_line};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
@@ -61,7 +63,8 @@ impl Launch {
             doubts.push(COMMENTS_ARE_KEYS.join("; "));
         }
         let dialect = self.choose_dialect(&profile).await?;
-        let mut line = build_command_line(server, &profile, &dialect)?;
+        let server = self.with_slots_folder().await?;
+        let mut line = build_command_line(&server, &profile, &dialect)?;
         doubts.extend(self.look_for_files(std::mem::take(&mut line.files)).await?);
         let notes = resources.notes.intern(std::mem::take(&mut line.notes));
         if !notes.is_empty() {
@@ -80,6 +83,20 @@ impl Launch {
             .flat_map(|(name, value)| variable_secrets(&name.to_string_lossy(), &value.to_string_lossy()));
         let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
         Ok(PreparedLaunch { line, environment, redactor })
+    }
+
+    /// The server with its folder for slots in place. Without it a build ends at its start, so that it is not passed then.
+    async fn with_slots_folder(&self) -> Result<Arc<ServerSpec>, BusClosed> {
+        let Some(folder) = self.server.slots_folder().map(Path::to_owned) else { return Ok(self.server.clone()) };
+        let made = blocking(move || DirBuilder::new().recursive(true).mode(0o700).create(folder)).await;
+        let error = match made {
+            Ok(Ok(())) => return Ok(self.server.clone()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let detail = format!("`router.keep-cache`: cannot create the folder for its slots: {error}");
+        self.reporter.publish(Event::ServerWarned { warning: Warning::DoubtfulSetting, detail }).await?;
+        Ok(self.server.saving_no_slots())
     }
 
     /// Warns of variables that the daemon has, that the build reads, and that its server does not get.

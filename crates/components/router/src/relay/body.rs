@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::headers::is_event_stream;
 use super::link::{Link, RelayError};
-use super::{Upstream, to_server};
+use super::{EarlyBody, Upstream, to_server};
 use crate::body::HeldBody;
 use crate::shared::Permit;
 
@@ -24,6 +24,7 @@ pub(crate) struct AnswerBody(Content);
 enum Content {
     Whole(Option<Bytes>),
     Relayed(Box<RelayedBody>),
+    Early(Box<EarlyBody>),
 }
 
 /// The answer ended early.
@@ -69,6 +70,11 @@ impl AnswerBody {
 
     pub(crate) const fn empty() -> Self {
         Self(Content::Whole(None))
+    }
+
+    /// A stream whose head goes out before its request has an answer.
+    pub(crate) fn early(body: EarlyBody) -> Self {
+        Self(Content::Early(Box::new(body)))
     }
 
     fn relayed(
@@ -204,7 +210,7 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         let goes_on = match &self.0 {
             Content::Relayed(relayed) => relayed.goes_on && !relayed.is_over && !relayed.body.is_end_stream(),
-            Content::Whole(_) => false,
+            Content::Whole(_) | Content::Early(_) => false,
         };
         if !goes_on {
             return;
@@ -239,12 +245,14 @@ impl Body for AnswerBody {
         match &mut self.0 {
             Content::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Content::Relayed(relayed) => relayed.poll(context),
+            Content::Early(early) => early.poll(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Whole(text) => text.is_none(),
+            Content::Early(early) => early.is_over(),
             // The end of a stream of events is known only when it is reached.
             Content::Relayed(relayed) => relayed.first.is_none() && (relayed.is_over || relayed.body.is_end_stream()),
         }
@@ -253,6 +261,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Content::Early(_) => SizeHint::default(),
             Content::Relayed(relayed) => match relayed.first.as_ref().and_then(Frame::data_ref) {
                 None => relayed.body.size_hint(),
                 Some(first) => {

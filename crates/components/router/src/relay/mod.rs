@@ -4,11 +4,13 @@
 //! it llama-server learns that the client has left.
 
 mod body;
+mod early;
 mod headers;
 mod link;
 mod upstream;
 
 pub(crate) use body::{AnswerBody, CutShort, StreamFault};
-pub(crate) use headers::{ModelServer, to_client, to_server};
+pub(crate) use early::{EarlyBody, StreamRest};
+pub(crate) use headers::{ModelServer, is_event_stream, to_client, to_server};
 pub(crate) use link::RelayError;
 pub(crate) use upstream::Upstream;

@@ -30,6 +30,9 @@ impl SupervisorMachine {
             let detail = format!("{server} was stopped by hand; `llama-warden start {server}` starts it");
             return Some(Refused::new(RefusalReason::StoppedByHand, detail));
         }
+        if let Some(refused) = state.lacks_room(now) {
+            return Some(refused.clone());
+        }
         if state.is_given_up(now) {
             let detail = format!("{server} failed and is not started again by requests: {}", state.failure_text());
             return Some(Refused::new(RefusalReason::GivenUp, detail));
@@ -45,10 +48,10 @@ impl SupervisorMachine {
         self.demands.insert(server, demand);
     }
 
-    pub(super) fn unwant(&mut self, server: &ServerId) {
+    pub(super) fn unwant(&mut self, server: &ServerId, actions: &mut Actions) {
         self.demands.remove(server);
         if let Some(state) = self.servers.get_mut(server) {
-            state.unwant();
+            state.unwant(actions);
         }
     }
 
@@ -103,6 +106,12 @@ impl SupervisorMachine {
         let is_on = self.limits.routing.is_on;
         let idle = self.servers.iter().filter(|(server, _)| is_on && !self.demands.contains_key(*server));
         idle.filter_map(|(_, state)| state.idle_stop_at()).min()
+    }
+
+    pub(super) fn next_room_look(&self) -> Option<Uptime> {
+        let on_demand = self.limits.routing.on_demand && self.shutdown.is_none();
+        let wanted = self.demands.keys().filter(|server| on_demand && !self.removed.contains(*server));
+        wanted.filter_map(|server| self.servers.get(server)?.room_look_at()).min()
     }
 
     /// Whether a switch need not wait for it any more. A launch for requests, which may wait for room, is none of the switch.

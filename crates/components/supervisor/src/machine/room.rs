@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use llama_warden_config::AdmissionPolicy;
-use llama_warden_events::{Event, EvictionCause, ServerId, StopReason, Uptime};
+use llama_warden_events::{Event, EvictionCause, RefusalReason, Refused, ServerId, StopReason, Uptime};
 use llama_warden_memory::Reading;
 use llama_warden_room::{AdmissionDecision, AdmissionPass, EvictionCandidate, MemoryFit, choose};
 
@@ -109,7 +109,9 @@ impl SupervisorMachine {
                     loading.push(reason);
                     actions.push(SupervisorAction::Launch { incarnation: state.launch(warning), server });
                 }
-                AdmissionDecision::Refused { detail } => self.refuse(&server, detail, actions),
+                AdmissionDecision::Refused { detail } => {
+                    self.refuse(&server, Refused::new(RefusalReason::NoMemory, detail), actions);
+                }
                 AdmissionDecision::Waiting => self.queue.push_back(server),
             }
         }
@@ -120,10 +122,10 @@ impl SupervisorMachine {
         self.servers.get(server).and_then(ServerState::due_launch) == Some(StartReason::Demand)
     }
 
-    fn refuse(&mut self, server: &ServerId, detail: String, actions: &mut Actions) {
+    fn refuse(&mut self, server: &ServerId, refused: Refused, actions: &mut Actions) {
         let input = self.backoff_input(self.now);
         if let Some(state) = self.servers.get_mut(server) {
-            state.refuse(detail, input, actions);
+            state.refuse(refused, input, actions);
         }
     }
 
@@ -186,11 +188,12 @@ impl SupervisorMachine {
         if let Some(victims) = self.victims(target, self.reach(target), pass) {
             return self.begin(target, victims, cause, Need::All, actions);
         }
-        if self.victims(target, Reach::Everything, pass).is_some() || self.victims_by_rules(target).is_some() {
+        if !self.is_ruled_out(target) {
             self.look_again(target);
             return Room::Waits;
         }
-        self.refuse(target, format!("{because}, and nothing that runs may be stopped for it"), actions);
+        let detail = format!("{because}, and nothing that runs may be stopped for it");
+        self.refuse(target, Refused::new(RefusalReason::NoRoom, detail), actions);
         Room::Never
     }
 
@@ -270,7 +273,7 @@ impl SupervisorMachine {
         let own = self.demands.get(server).map(|demand| demand.oldest);
         let stays = state.stays_until(own);
         match own {
-            Some(own) if own < waits_since => stays.max(state.patience_ends()),
+            Some(own) if own < waits_since => stays.max(state.patience_ends(own)),
             _ => stays,
         }
     }
@@ -285,12 +288,14 @@ impl SupervisorMachine {
         })
     }
 
-    fn victims_by_rules(&self, target: &ServerId) -> Option<BTreeSet<ServerId>> {
-        let running = self.running(target, Leaving::IsGone);
-        choose(self.candidates(target, Reach::Everything), |victims| {
-            let staying = running.difference(victims).cloned().collect();
-            self.limits.routing.rules.refuses(&staying, target).is_none()
-        })
+    /// Whether the rules refuse the launch whatever ends that may be stopped for it at some time.
+    fn is_ruled_out(&self, target: &ServerId) -> bool {
+        let rules = &self.limits.routing.rules;
+        let stays = |server: &ServerId| {
+            let is_kept = self.servers.get(server).is_some_and(|state| state.policy().is_kept);
+            is_kept || !rules.may_evict(server, target)
+        };
+        rules.refuses(&self.running(target, Leaving::IsGone).into_iter().filter(stays).collect(), target).is_some()
     }
 
     /// Sets the time at which a launch that waits may find other victims.

@@ -3,11 +3,11 @@
 //! `id` is the command to answer. It is `None` for the start of the daemon, a change of the configuration, and a shutdown,
 //! which are answered for the whole fleet.
 
+use llama_warden_backoff::Backoff;
 use llama_warden_events::{CommandOutcome, Event, Incarnation, RefusalReason, Seq, StopReason};
 
 use super::{Goal, LaunchState, PendingCommand, ServerState, StartReason, StopRequest};
 use crate::action::{Actions, SupervisorAction};
-use crate::backoff::Backoff;
 
 impl ServerState {
     /// Requests that the server runs. Joins the launch under way, unless that one is ending.
@@ -37,6 +37,7 @@ impl ServerState {
         self.note_stop(reason);
         // This alone cancels a launch that is due: `due_launch` compares with `wanted`.
         self.wanted = None;
+        self.no_room = None;
         self.stopped_by_user |= reason == StopReason::Requested;
         self.cancel_restart(actions);
         for command in self.pending_commands.extract_if(.., |command| matches!(command.goal, Goal::Ready(_))) {
@@ -57,6 +58,7 @@ impl ServerState {
         // The maximum: a start that follows a restart must not take the requested later launch back.
         self.wanted = self.wanted.max(Some(target));
         self.start_reason = StartReason::Requested;
+        self.is_for_requests_alone = false;
         self.is_unloaded = false;
         self.stopped_by_user = false;
         self.pending_commands.extend(id.map(|id| PendingCommand { id, goal: Goal::Ready(target) }));

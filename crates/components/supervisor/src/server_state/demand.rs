@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{Event, FailureReason, StopReason, Uptime};
+use llama_warden_events::{Event, FailureReason, Refused, StopReason, Uptime};
 use llama_warden_state::ServerRecord;
 
 use super::{LaunchState, ServerState, StartReason};
@@ -16,6 +16,9 @@ const SHORTEST_STAY: Duration = Duration::from_secs(5);
 
 /// Requests that waited before a server was ready keep it for no longer, so that others get their turn.
 const LONGEST_STAY: Duration = Duration::from_secs(60);
+
+/// Requests have the room for a server looked at again no sooner after there was none.
+const ROOM_LOOK: Duration = Duration::from_secs(5);
 
 /// The load times that are remembered.
 const LOAD_TIMES: usize = 5;
@@ -39,21 +42,43 @@ impl ServerState {
     pub(crate) fn want(&mut self, now: Uptime) {
         // The exit of a launch comes before the failure that explains it, by which the restart policy decides first.
         let is_unexplained = self.wanted.is_some() && self.launch.failure.is_none();
-        let is_on_its_way = self.is_up() || self.restart_at.is_some() || is_unexplained;
-        if is_on_its_way || self.stopped_by_user || self.is_given_up(now) {
+        // A look for room costs nothing, so that a request need not wait for the restart policy to look.
+        let brings_forward = self.no_room.is_some() && self.lacks_room(now).is_none();
+        let is_on_its_way = self.is_up() || (self.restart_at.is_some() && !brings_forward) || is_unexplained;
+        if is_on_its_way || self.stopped_by_user || self.is_given_up(now) || self.lacks_room(now).is_some() {
             return;
+        }
+        if self.restart_at.take().is_none() {
+            self.is_for_requests_alone = true;
         }
         self.wanted = Some(self.launch.incarnation.next());
         self.start_reason = StartReason::Demand;
         self.asked_for = true;
     }
 
-    /// No request waits for it any more: a launch that was not sent is not wanted.
-    pub(crate) fn unwant(&mut self) {
-        if self.due_launch() == Some(StartReason::Demand) && self.pending_commands.is_empty() {
+    /// No request waits for it any more: a launch that was not sent is not wanted, nor is another look for room.
+    pub(crate) fn unwant(&mut self, actions: &mut Actions) {
+        let is_due = self.due_launch() == Some(StartReason::Demand);
+        let is_not_sent = is_due || (self.no_room.is_some() && self.is_down());
+        if is_not_sent && self.is_for_requests_alone && self.pending_commands.is_empty() {
             self.wanted = None;
             self.asked_for = false;
+            self.cancel_restart(actions);
+        } else if is_due {
+            self.start_reason = StartReason::RestartPolicy;
         }
+    }
+
+    /// Why there was no room for it a moment ago.
+    pub(crate) fn lacks_room(&self, now: Uptime) -> Option<&Refused> {
+        let (refused, at) = self.no_room.as_ref()?;
+        (self.is_down() && self.due_launch().is_none() && now.since(*at) < ROOM_LOOK).then_some(refused)
+    }
+
+    /// When requests have the room for it looked at again, where nothing else does.
+    pub(crate) fn room_look_at(&self) -> Option<Uptime> {
+        let is_left = self.is_down() && self.due_launch().is_none() && self.restart_at.is_none();
+        self.no_room.as_ref().filter(|_| is_left && !self.stopped_by_user).map(|(_, at)| *at + ROOM_LOOK)
     }
 
     /// Leaves out a launch for which nobody waits.
@@ -70,7 +95,7 @@ impl ServerState {
         let Some((reason, _)) = &self.launch.failure else { return false };
         let is_over = self.is_down() && self.restart_at.is_none() && self.due_launch().is_none();
         let is_fresh = self.failed_at.is_some_and(|at| now.since(at) < GIVEN_UP_FOR);
-        is_over && self.wanted.is_some() && (reason.is_permanent() || is_fresh)
+        is_over && self.wanted.is_some() && self.no_room.is_none() && (reason.is_permanent() || is_fresh)
     }
 
     /// The reason of its latest launch's failure, in words.
@@ -131,13 +156,15 @@ impl ServerState {
     pub(crate) fn stays_until(&self, waits_since: Option<Uptime>) -> Uptime {
         let load = self.load_times.first().copied().unwrap_or_default();
         let least = self.ready_at + load.clamp(SHORTEST_STAY, LONGEST_STAY);
-        let is_served = waits_since.is_none_or(|since| since > self.ready_at);
-        if is_served { least } else { self.patience_ends() }
+        match waits_since {
+            Some(since) if since <= self.ready_at => self.patience_ends(since),
+            _ => least,
+        }
     }
 
-    /// Until when requests that have waited longer than those for another server keep it.
-    pub(crate) fn patience_ends(&self) -> Uptime {
-        self.ready_at + LONGEST_STAY
+    /// Until when requests of which the oldest waits since then, longer than those for another server, keep it.
+    pub(crate) fn patience_ends(&self, since: Uptime) -> Uptime {
+        self.ready_at.max(since) + LONGEST_STAY
     }
 
     /// What its eviction costs: its load time, less the longer it is idle. `weights` is the size of its model in bytes.

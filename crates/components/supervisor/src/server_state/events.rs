@@ -3,13 +3,13 @@
 //! The events of a launch come from three publishers (launcher, readiness or health, terminator), so that some of them
 //! cross: a failure may follow the exit that it explains, and an exit may precede the end of the stop that caused it.
 
+use llama_warden_backoff::Decision;
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
 use llama_warden_state::{PhaseName, ServerRecord};
 
 use super::{BackoffInput, Drain, Gate, LaunchState, ServerState, StartReason, StopRequest};
 use crate::action::Actions;
-use crate::backoff::Decision;
 
 impl ServerState {
     /// Makes a scheduled restart due once its time has come, and lets a stop go on whose requests have had theirs.

@@ -11,3 +11,4 @@ mod memory_demand;
 mod memory_simulation;
 mod routed;
 mod single_server;
+mod slot_demand;

@@ -1,7 +1,7 @@
 //! Requests evict idle servers whose memory their server needs.
 
-use llama_warden_config::AdmissionPolicy;
-use llama_warden_events::{Event, EvictionCause, ServerId, SuperviseCommand};
+use llama_warden_config::{AdmissionPolicy, RestartPolicy};
+use llama_warden_events::{Event, EvictionCause, RefusalReason, ServerId, SuperviseCommand};
 
 use crate::fixtures::id;
 use crate::memory_simulation::MemorySimulation;
@@ -83,6 +83,53 @@ fn what_never_fits_is_refused_without_an_eviction_or_gets_all_the_room_that_ther
     simulation.exit("a", 1);
     simulation.exit("c", 1);
     assert_eq!(simulation.answer_all(), ["b#1"], "with a warning");
+}
+
+#[test]
+fn what_never_fits_is_refused_with_numbers_looked_at_again_for_later_requests_and_then_left_down() {
+    let servers = [("b", 60)];
+    let mut simulation =
+        MemorySimulation::with_policy(10, AdmissionPolicy::Enforce, RestartPolicy::OnFailure, &servers);
+    let want = |simulation: &MemorySimulation| SuperviseCommand::WantServer {
+        server: id("b"),
+        oldest: simulation.elapsed(),
+        priority: 0,
+    };
+    let refusal = |simulation: &MemorySimulation| simulation.machine.refusal(&want(simulation), simulation.elapsed());
+    assert_eq!(simulation.want("b"), [""; 0]);
+    let refused = refusal(&simulation).expect("there is no room");
+    assert_eq!(refused.reason, RefusalReason::NoMemory);
+    assert!(refused.detail.contains("needs ") && refused.detail.contains("is available"), "{refused:?}");
+    simulation.now += 6.0;
+    assert_eq!(refusal(&simulation), None, "it is looked at again");
+    let failures = |simulation: &MemorySimulation| {
+        simulation.published("b").iter().filter(|event| **event == "ServerFailed").count()
+    };
+    let before = failures(&simulation);
+    simulation.want("b");
+    assert_eq!(failures(&simulation), before + 1);
+    simulation.command(SuperviseCommand::UnwantServer { server: id("b") });
+    assert_eq!(simulation.machine.next_deadline(), None, "nobody waits, so nobody looks");
+}
+
+#[test]
+fn an_enabled_server_without_room_is_looked_at_again_when_no_request_waits_any_more() {
+    let servers = [("b", 60)];
+    let mut simulation =
+        MemorySimulation::with_policy(10, AdmissionPolicy::Enforce, RestartPolicy::OnFailure, &servers);
+    simulation.command(SuperviseCommand::StartServer { server: id("b") });
+    simulation.answer_all();
+    simulation.now += 6.0;
+    simulation.want("b");
+    simulation.command(SuperviseCommand::UnwantServer { server: id("b") });
+    let failures = |simulation: &MemorySimulation| {
+        simulation.published("b").iter().filter(|event| **event == "ServerFailed").count()
+    };
+    let before = failures(&simulation);
+    for _ in 0..10 {
+        simulation.advance_to_deadline();
+    }
+    assert!(failures(&simulation) > before, "the restart policy goes on looking");
 }
 
 #[test]

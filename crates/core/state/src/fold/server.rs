@@ -11,8 +11,8 @@ use llama_warden_events::{
 use crate::fold::Fit::{self, Anomalous, Fitted};
 use crate::fold::may_be_late;
 use crate::{
-    ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, StopRecord,
-    UseRecord, WarningRecord,
+    ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
+    SlotsRecord, SlotsState, StopRecord, UseRecord, WarningRecord,
 };
 
 impl ServerRecord {
@@ -37,6 +37,13 @@ impl ServerRecord {
             Event::UseEnded { last_used } => {
                 let last_at = Some(envelope.at.before(envelope.elapsed.since(*last_used)));
                 self.usage = UseRecord { is_active: false, last_used: Some(*last_used), last_at };
+            }
+            Event::SlotsSaved { tokens, bytes, .. } => self.keep_slots(SlotsState::Saved, *tokens, *bytes, None),
+            Event::SlotsRestored { tokens, .. } => self.keep_slots(SlotsState::Restored, *tokens, 0, None),
+            Event::SlotsUsed { cached } => self.keep_slots(SlotsState::Used, *cached, 0, None),
+            Event::SlotsLost { because, off } => {
+                let state = if *off { SlotsState::Off } else { SlotsState::Lost };
+                self.keep_slots(state, 0, 0, Some(because.clone()));
             }
             Event::BinaryIdentified(identity) => self.llama_version.clone_from(&identity.version),
             Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
@@ -320,6 +327,10 @@ impl ServerRecord {
         self.restart_abandoned.clone_from(abandoned);
         self.enter(Phase::Failed { reason: *reason }, envelope);
         Fitted
+    }
+
+    fn keep_slots(&mut self, state: SlotsState, tokens: u64, bytes: u64, because: Option<String>) {
+        self.slots = Some(Arc::new(SlotsRecord { state, tokens, bytes, because }));
     }
 
     fn judge_hook(&mut self, hook: HookPoint, outcome: &HookOutcome) {

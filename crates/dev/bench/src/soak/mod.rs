@@ -2,12 +2,14 @@
 //!
 //! Commands, signals, changes of the configuration and the behaviour of the servers are drawn from a seed. Now and then all
 //! servers are stopped: at rest, what a daemon holds does not depend on what happened before, so that any growth is a leak.
-//! `--restarts N` restarts one server N times instead, and compares the memory before and after.
+//! `--restarts N` restarts one server N times instead, and compares the memory before and after. `--router` has clients ask the router
+//! instead, in the chaos of the system tests.
 
 mod behaviour;
 mod control;
 mod rest;
 mod restarts;
+mod router;
 mod session;
 
 use std::fmt::Write as _;
@@ -29,6 +31,9 @@ pub struct SoakOptions {
     /// Restart one server this many times instead, half of them by crashes
     #[arg(long, value_name = "N")]
     restarts: Option<u32>,
+    /// Have thirty clients ask the router meanwhile instead; what is compared then is what they got
+    #[arg(long, conflicts_with = "restarts")]
+    router: bool,
     /// The seed of everything that is random; one is drawn without it
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -48,9 +53,13 @@ pub fn run(options: &SoakOptions) -> Result<ExitCode, Error> {
     };
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("soak: --seed {seed}");
+    let time = Duration::from_secs_f64(options.minutes * 60.0);
+    if options.router {
+        return router::run(&programs, time, seed);
+    }
     let comparisons = match options.restarts {
         Some(count) => restarts::run(&programs, count, seed)?,
-        None => session::run(&programs, Duration::from_secs_f64(options.minutes * 60.0), seed)?,
+        None => session::run(&programs, time, seed)?,
     };
     print!("{}", table(&comparisons));
     let is_flat = comparisons.iter().all(RestComparison::is_flat);

@@ -22,7 +22,7 @@ pub struct Recipe {
     pub packages: &'static [&'static str],
     /// The folder of the packages that the programs are in; other files of it that are no libraries go with them.
     pub folder: &'static str,
-    /// The names of the programs in that folder; each must answer `--version` or `version`.
+    /// The names of the programs in that folder; each must answer `--version`, `version` or `-v`.
     pub programs: &'static [&'static str],
 }
 
@@ -75,6 +75,15 @@ fn versions(recipe: &Recipe, bin: &Path) -> Result<Vec<String>, Error> {
     let version = |program: &&str| {
         let said = shell::version(&mut Command::new(bin.join(program)));
         said.or_else(|_| shell::read(Command::new(bin.join(program)).arg("version")).map(|said| said.trim().to_owned()))
+            .or_else(|_| short_version(&bin.join(program)))
     };
     recipe.programs.iter().map(version).collect()
+}
+
+/// The answer to `-v`, which wrk gives with a failure.
+fn short_version(program: &Path) -> Result<String, Error> {
+    match shell::read(Command::new(program).arg("-v")) {
+        Err(Error::Failed { status, output, .. }) if status.code() == Some(1) => Ok(output.trim().to_owned()),
+        said => said,
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use llama_warden_config_source::Environment;
 use llama_warden_events::{ProfileCard, ServerId};
-use llama_warden_fleet::{Flags, Fleet, RouterSettings, ServerSpec};
+use llama_warden_fleet::{Flags, Fleet, PeerSettings, RouterSettings, ServerSpec};
 
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
@@ -35,6 +35,7 @@ pub struct Configuration {
     start: StartSettings,
     metrics: MetricsSettings,
     router: RouterSettings,
+    peers: Vec<PeerSettings>,
     model_dirs: Vec<PathBuf>,
     follows_model_links: bool,
     pub(crate) common: SharedDefaults,
@@ -102,6 +103,7 @@ impl Configuration {
 
         let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };
         checker.values();
+        checker.peers();
         checker.shell_spellings(environment);
         let identities = checker.identities();
         let specs = SpecBuilder { file: &file, directory: &source.directory };
@@ -121,6 +123,7 @@ impl Configuration {
         let is_complete = identities.is_complete && indices.len() == identities.servers.len();
         let (daemon, logs, start, router) = (specs.daemon()?, specs.logs()?, specs.start()?, specs.router()?);
         let metrics = specs.metrics()?;
+        let peers = specs.peers();
         let follows_model_links = specs.follows_model_links()?;
         if let Some(written) = file.servers.as_mut().filter(|_| !is_complete) {
             let mut index = 0..;
@@ -133,6 +136,7 @@ impl Configuration {
             start,
             metrics,
             router,
+            peers,
             model_dirs,
             follows_model_links,
             common,
@@ -236,6 +240,11 @@ impl Configuration {
     /// `[router]`, without what each server has in its specification.
     pub fn router(&self) -> &RouterSettings {
         &self.router
+    }
+
+    /// `[peers]`, by name.
+    pub fn peers(&self) -> &[PeerSettings] {
+        &self.peers
     }
 
     /// The table `[extensions.NAME]` as it is written; `None` where the configuration has none of that name.

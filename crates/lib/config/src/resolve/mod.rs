@@ -9,6 +9,7 @@ pub(crate) mod flags;
 pub(crate) mod identities;
 pub(crate) mod in_force;
 mod option_places;
+mod peers;
 pub(crate) mod profiles;
 mod restart_only;
 mod routing;

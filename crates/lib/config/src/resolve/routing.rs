@@ -43,6 +43,7 @@ impl SpecBuilder<'_> {
             body_memory: need(&router.body_memory, "router.body-memory")?.0,
             ping_after: above_zero(need(&router.ping_after, "router.ping-after")?),
             access_log: need(&router.access_log, "router.access-log")?,
+            keep_cache_size: need(&router.keep_cache_size, "router.keep-cache-size")?.0,
         })
     }
 
@@ -66,6 +67,7 @@ impl SpecBuilder<'_> {
             },
             queue: need(&own.queue.or(shared.queue), "router.queue")?,
             progress: need(&own.progress.or(shared.progress), "router.progress")?,
+            keeps_cache: need(&own.keep_cache.or(shared.keep_cache), "router.keep-cache")?,
             strip: list(&own.strip).map(|member| member.0.clone()).collect(),
             set: table(own.set),
             variants: variants.into_iter().map(|(name, at)| (name, at.value.0)).collect(),

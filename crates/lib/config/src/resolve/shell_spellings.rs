@@ -28,6 +28,9 @@ impl CrossChecker<'_> {
         if let Some(daemon) = &file.daemon {
             checker.paths([&daemon.value.state_dir, &daemon.value.token_file]);
         }
+        for peer in file.peers.iter().flat_map(|peers| peers.value.values()) {
+            checker.paths([&peer.value.token_file]);
+        }
         if let Some(shared) = &file.llama_server {
             checker.paths([&shared.value.binary, &shared.value.host, &shared.value.dialects_dir]);
             checker.variables(shared.value.env.as_ref());

@@ -40,6 +40,7 @@ impl Configuration {
         let mut warnings = variables::unread(&self.environment);
         self.daemon_warnings(&mut warnings);
         self.router_warnings(&mut warnings);
+        self.peer_warnings(&mut warnings);
         let file = &self.file;
         secret_flags(file.flags.as_ref(), &mut warnings);
         ladder(file.stop.as_ref(), &mut warnings);
@@ -128,6 +129,17 @@ impl Configuration {
                 let message = "a server that sleeps by itself keeps its place, and its memory is not promised to it";
                 let help = "leave the option out and set `ttl` in [router]";
                 warnings.push(ConfigProblem::warning(&flag.location, message, help));
+            }
+        }
+    }
+
+    fn peer_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
+        let written = self.file.peers.iter().flat_map(|peers| peers.value.values());
+        for peer in written {
+            let settings =
+                self.peers().iter().find(|known| peer.value.url.as_ref().is_some_and(|url| url.value == known.url));
+            if let Some(path) = settings.and_then(|settings| settings.token_file.as_ref()) {
+                self.missing(peer.value.token_file.as_ref(), path, "the token file of the peer", warnings);
             }
         }
     }

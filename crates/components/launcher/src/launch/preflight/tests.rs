@@ -152,11 +152,11 @@ fn a_taken_port_is_named_with_who_has_it() {
 fn a_host_that_is_not_ours_now_may_be_later_and_what_cannot_be_a_name_never() {
     // TEST-NET-1 is assigned to nobody, and `.invalid` never resolves.
     for host in ["192.0.2.1", "no-such-host.invalid", "127.0.0.1,192.0.2.1"] {
-        let failure = check_addresses(host, 8001).expect_err(host);
+        let failure = check_addresses(host, 0).expect_err(host);
         assert_eq!(failure.reason, FailureReason::AddressUnavailable, "{failure}");
     }
     for host in ["no such host", "--port"] {
-        let failure = check_addresses(host, 8001).expect_err(host);
+        let failure = check_addresses(host, 0).expect_err(host);
         assert_eq!(failure.reason, FailureReason::BadArgument, "{failure}");
     }
 }
@@ -164,7 +164,7 @@ fn a_host_that_is_not_ours_now_may_be_later_and_what_cannot_be_a_name_never() {
 #[test]
 fn a_dead_unix_socket_is_removed_and_nothing_else_is() {
     let folder = folder();
-    let check = |path: &Path| check_addresses(path.to_str().expect("text"), 8001);
+    let check = |path: &Path| check_addresses(path.to_str().expect("text"), 0);
     let dead = folder.path().join("dead.sock");
     drop(UnixListener::bind(&dead).expect("bind"));
     assert_eq!(check(&dead), Ok(()));

@@ -12,22 +12,52 @@ use std::time::Duration;
 use llama_warden_config::{RestartPolicy, RestartSpec};
 use llama_warden_events::{FailureReason, Uptime};
 
-use crate::action::FaultyFile;
+/// The file that is at fault where a launch fails until the file changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultyFile {
+    /// The model.
+    Model,
+    /// The executable, or a library beside it.
+    Executable,
+}
+
+impl FaultyFile {
+    /// The file at fault for a failure, if it is one.
+    pub const fn of(reason: FailureReason) -> Option<Self> {
+        match reason {
+            FailureReason::ModelInvalid => Some(Self::Model),
+            FailureReason::BinaryBroken => Some(Self::Executable),
+            _ => None,
+        }
+    }
+}
 
 /// The decision after a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub enum Decision {
     /// The policy never restarts this server: it stays down, and nothing is published.
     Leave,
-    /// Launch it again after `delay`. `attempt` counts from 1, up to `max_attempts`; `None` is without a limit.
-    Restart { attempt: u32, max_attempts: Option<u32>, delay: Duration },
-    /// Give up after so many consecutive failures, until a person starts it.
-    Abandon { attempts: u32, because: String },
+    /// Launch it again.
+    Restart {
+        /// Counts from 1.
+        attempt: u32,
+        /// The last attempt; `None` is without a limit.
+        max_attempts: Option<u32>,
+        /// When.
+        delay: Duration,
+    },
+    /// Give up, until a person starts it.
+    Abandon {
+        /// So many consecutive failures.
+        attempts: u32,
+        /// Why, in words.
+        because: String,
+    },
 }
 
 /// The consecutive failures of one server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
     /// Consecutive launches that found missing what they need. They cost nothing, so that `max-attempts` does not apply.
     looks: u32,
@@ -37,32 +67,28 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// Continues with the failures of an earlier run of the daemon.
-    pub(crate) const fn resumed(failures: u32) -> Self {
+    pub const fn resumed(failures: u32) -> Self {
         Self { failures, looks: 0, ready_since: None }
     }
 
-    pub(crate) const fn failures(&self) -> u32 {
+    /// Consecutive failures.
+    pub const fn failures(&self) -> u32 {
         self.failures
     }
 
     /// The file that the failures were about is another one now.
-    pub(crate) const fn on_file_changed(&mut self) {
+    pub const fn on_file_changed(&mut self) {
         *self = Self::resumed(0);
     }
 
-    pub(crate) fn on_ready(&mut self, now: Uptime) {
+    /// The launch became ready.
+    pub fn on_ready(&mut self, now: Uptime) {
         self.ready_since = Some(now);
         self.looks = 0;
     }
 
     /// Counts a failure and decides about it. `jitter` is a random number from 0 to 1.
-    pub(crate) fn on_failure(
-        &mut self,
-        spec: &RestartSpec,
-        reason: FailureReason,
-        now: Uptime,
-        jitter: f64,
-    ) -> Decision {
+    pub fn on_failure(&mut self, spec: &RestartSpec, reason: FailureReason, now: Uptime, jitter: f64) -> Decision {
         if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
             self.failures = 0;
         }

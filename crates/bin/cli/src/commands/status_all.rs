@@ -1,0 +1,99 @@
+//! `status --all`: the servers of the daemon and of its peers, which it asks.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use llama_warden_api_types::{AllStatusReport, StatusReport};
+use llama_warden_client::Client;
+use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, retain_named};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_events::ServerId;
+use llama_warden_terminal::all_table::AllTable;
+use llama_warden_terminal::interruption::interruption;
+use llama_warden_terminal::live_table::{LiveTable, Place};
+use llama_warden_terminal::output::{print_either, print_json, print_line, reader_gone, write_failure};
+
+/// How often peers are asked: no event tells what happens there.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
+    let client = connect::to_daemon(global).await?;
+    let report = fetch(&client, ids).await?;
+    if report.peers.is_empty() {
+        eprintln!("no peers: this daemon's configuration has no [peers.NAME]");
+    }
+    if !watch {
+        return print_either(global.json, &report, || AllTable::now(&report).text());
+    }
+    let followed = follow(global, &client, ids, report);
+    tokio::select! {
+        ended = followed => ended?,
+        () = reader_gone() => return Ok(Exit::Done),
+        // Caught, so that the terminal gets its screen back.
+        signal = interruption() => return Ok(Exit::Signaled(signal)),
+    }
+    eprintln!("the daemon has ended");
+    Ok(Exit::Done)
+}
+
+/// Shows the report again and again, until the daemon ends.
+async fn follow(
+    global: &GlobalArgs,
+    client: &Client,
+    ids: &[ServerSelector],
+    mut report: AllStatusReport,
+) -> Result<(), CommandFailure> {
+    let mut table = LiveTable::new(Place::FullScreen);
+    let mut told = None;
+    loop {
+        if global.json {
+            print_json(&report)?;
+        } else if table.is_live() {
+            table.show_all(&report).map_err(write_failure)?;
+        } else {
+            // Elsewhere than on a terminal, the whole of it where something has changed.
+            let state = state(&report);
+            if told.as_ref() != Some(&state) {
+                print_line(AllTable::now(&report).text())?;
+                std::io::stdout().flush().map_err(write_failure)?;
+                told = Some(state);
+            }
+        }
+        tokio::time::sleep(INTERVAL).await;
+        report = match client.status_of_all().await {
+            Ok(changed) => named(changed, ids),
+            Err(error) if error.is_without_daemon() => return Ok(()),
+            Err(error) => return Err(connect::request_failure(error)),
+        };
+    }
+}
+
+/// What is told anew when it changes.
+fn state(report: &AllStatusReport) -> Vec<String> {
+    let servers = |status: &StatusReport| {
+        let states = status.servers.iter().map(|server| format!("{} {}", server.model_id, server.phase));
+        states.collect::<Vec<_>>().join("\n")
+    };
+    let peers = report.peers.iter().map(|peer| {
+        let problem = peer.problem.as_ref().map_or("", |problem| problem.reason.as_str());
+        format!("{} {problem} {}", peer.name, peer.status.as_ref().map(servers).unwrap_or_default())
+    });
+    std::iter::once(servers(&report.own)).chain(peers).collect()
+}
+
+async fn fetch(client: &Client, ids: &[ServerSelector]) -> Result<AllStatusReport, CommandFailure> {
+    let report = client.status_of_all().await.map_err(connect::request_failure)?;
+    let statuses = || std::iter::once(&report.own).chain(report.peers.iter().filter_map(|peer| peer.status.as_ref()));
+    let known = || statuses().flat_map(|status| status.servers.iter().map(|server| &server.model_id));
+    if let Some(unknown) = ids.iter().find(|selector| !known().any(|id| selector.matches(id))) {
+        return Err(CommandFailure::unknown_server(unknown.text(), known().map(ServerId::as_str)));
+    }
+    Ok(named(report, ids))
+}
+
+/// Only the named servers; all if none is named.
+fn named(mut report: AllStatusReport, ids: &[ServerSelector]) -> AllStatusReport {
+    retain_named(&mut report.own, ids);
+    report.peers.iter_mut().filter_map(|peer| peer.status.as_mut()).for_each(|status| retain_named(status, ids));
+    report
+}

@@ -1,0 +1,183 @@
+//! Measures what the router adds to a request, beside nginx as a bare proxy in front of the same servers.
+//!
+//! Direct requests, nginx and the router take turns, and all run on one processor core: over two, a latency is that of the hypervisor.
+//! What a request costs is processor time of the whole daemon, divided by the requests or by the events of streams: on a shared machine
+//! that is what stays the same.
+//!
+//! The servers are stand-ins that write no lines, so that the daemon does nothing else.
+
+mod cold;
+mod load;
+mod nginx;
+mod streams;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::shell;
+
+use crate::daemon::MeasuredDaemon;
+use crate::figure::{Figure, FigureTarget};
+use crate::programs::{self, Programs, quoted};
+use crate::targets::{
+    ROUTER_ADDS, ROUTER_DENSE, ROUTER_IDLE_MEMORY, ROUTER_IDLE_WAKEUPS, ROUTER_LARGE, ROUTER_PACED, ROUTER_SMALL,
+    SCANNER_IMAGE, SCANNER_TEXT,
+};
+use crate::{Effort, pairs, procfs};
+use load::{Load, LoadReport};
+use nginx::Nginx;
+
+/// The core that everything is measured on.
+const CORE: &str = "0";
+
+/// A load, and what it measures.
+struct Scenario {
+    target: FigureTarget,
+    /// The server that is asked: one that answers at once, or one with a pause of a millisecond before each token.
+    server: usize,
+    connections: u32,
+    body: String,
+    /// Events of one answer; 1 where it is no stream.
+    events: f64,
+}
+
+const SERVERS: [(&str, u32); 2] = [("quick", 0), ("paced", 1)];
+
+fn scenarios() -> [Scenario; 4] {
+    let whole = |bytes: usize| {
+        let body = |text: &str| {
+            format!(r#"{{"model": "quick", "messages": [{{"role": "user", "content": "{text}"}}], "max_tokens": 8}}"#)
+        };
+        body(&"x".repeat(bytes - body("").len()))
+    };
+    let stream = |server: &str, tokens: u32| {
+        format!(r#"{{"model": "{server}", "messages": [], "stream": true, "max_tokens": {tokens}}}"#)
+    };
+    // The last token, the end, and the head.
+    let events = |tokens: u32| f64::from(tokens + 3);
+    [
+        Scenario { target: ROUTER_SMALL, server: 0, connections: 32, body: whole(300), events: 1.0 },
+        Scenario { target: ROUTER_LARGE, server: 0, connections: 32, body: whole(64 << 10), events: 1.0 },
+        Scenario { target: ROUTER_PACED, server: 1, connections: 8, body: stream("paced", 100), events: events(100) },
+        Scenario { target: ROUTER_DENSE, server: 0, connections: 8, body: stream("quick", 1000), events: events(1000) },
+    ]
+}
+
+/// Measures everything that the router has a bar for.
+///
+/// # Errors
+/// When nginx or wrk cannot be provided, or the daemon does not do what it is told.
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
+    let mut figures = beside_nginx(programs, effort)?;
+    figures.extend(cold::measure(programs, effort)?);
+    figures.push(streams::measure(programs, effort)?);
+    figures.extend(idle(programs, effort)?);
+    let printed = programs::run_crate_bench("llama-warden-body-scan", "scan", &[effort.pick("25", "3").as_ref()])?;
+    figures.push(pairs::figure(SCANNER_TEXT, &printed, "text"));
+    figures.push(pairs::figure(SCANNER_IMAGE, &printed, "image"));
+    Ok(figures)
+}
+
+fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
+    let home = programs::empty_folder()?;
+    let ports = programs::free_ports(5)?;
+    let (router, servers, proxies) = (ports[0], [ports[1], ports[2]], [ports[3], ports[4]]);
+    let mut sections = format!(
+        "[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n\
+         [router]\nlisten = \"127.0.0.1:{router}\"\nmax-loaded = 0\nconcurrency = 64\n",
+        quoted(&programs.stand_in)
+    );
+    for ((id, token_ms), port) in SERVERS.iter().zip(servers) {
+        sections += &server(home.path(), id, *token_ms, port)?;
+    }
+    let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
+    daemon.wait_until_idle()?;
+    daemon.ask(&["wait", SERVERS[0].0, SERVERS[1].0])?;
+    let nginx = Nginx::start(home.path(), &proxies.into_iter().zip(servers).collect::<Vec<_>>())?;
+    pin(daemon.pid())?;
+    pin(nginx.pid())?;
+    for process in procfs::processes_naming(home.path()) {
+        pin(process)?;
+    }
+    let scenarios = scenarios();
+    let loads = scenarios.iter().map(|scenario| Load::write(home.path(), &scenario.body));
+    let loads = loads.collect::<Result<Vec<_>, _>>()?;
+    let time = Duration::from_secs(effort.pick(4, 1));
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut costs: [(Vec<f64>, Vec<f64>); 4] = Default::default();
+    for _ in 0..effort.pick(5, 1) {
+        let alone = |port| loads[0].run(port, 1, time).map(|LoadReport { p50, .. }| p50);
+        let (direct, through_nginx, through_us) = (alone(servers[0])?, alone(proxies[0])?, alone(router)?);
+        theirs.push(through_nginx - direct);
+        ours.push(through_us - direct);
+        for ((scenario, load), (ours, theirs)) in scenarios.iter().zip(&loads).zip(&mut costs) {
+            let cost = |pid, port| -> Result<f64, Error> {
+                let before = procfs::processor_time(pid)?;
+                let report = load.run(port, scenario.connections, time)?;
+                let used = procfs::processor_time(pid)? - before;
+                Ok(used.as_secs_f64() * 1e6 / (report.requests * scenario.events))
+            };
+            theirs.push(cost(nginx.pid(), proxies[scenario.server])?);
+            ours.push(cost(daemon.pid(), router)?);
+        }
+    }
+    daemon.stop()?;
+    let mut figures = vec![ROUTER_ADDS.figure(ours, theirs)];
+    figures.extend(scenarios.iter().zip(costs).map(|(scenario, (ours, theirs))| scenario.target.figure(ours, theirs)));
+    Ok(figures)
+}
+
+/// A server as TOML, with its model and its script, which has it answer without a line of output.
+fn server(folder: &Path, id: &str, token_ms: u32, port: u16) -> Result<String, Error> {
+    let model = programs::model(folder, id, 0)?;
+    let script = model.with_extension("gguf.stand-in.json");
+    let text = format!(r#"{{"max_life_s": 1800, "silent": true, "token_ms": {token_ms}}}"#);
+    fs::write(&script, text).on("write", &script)?;
+    Ok(format!("[[servers]]\nid = \"{id}\"\nmodel = {}\nport = {port}\n", quoted(&model)))
+}
+
+/// Has every thread of a process run on [`CORE`], and those that it will start.
+fn pin(pid: u32) -> Result<(), Error> {
+    shell::read(Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", CORE, &pid.to_string()])).map(drop)
+}
+
+/// What a router costs that nobody asks, beside a daemon without one.
+fn idle(programs: &Programs, effort: Effort) -> Result<[Figure; 2], Error> {
+    let window = Duration::from_secs(effort.pick(10, 3));
+    let look = |section: &str| -> Result<(f64, f64), Error> {
+        let home = programs::empty_folder()?;
+        let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), section)?;
+        daemon.wait_until_idle()?;
+        let before = procfs::sleeps(daemon.pid())?;
+        // There is no event to wait for: the figure says that nothing happens in this time.
+        std::thread::sleep(window);
+        let sleeps = procfs::sleeps(daemon.pid())?.saturating_sub(before);
+        let memory = procfs::memory(daemon.pid())?.anonymous;
+        daemon.stop()?;
+        Ok((memory as f64, sleeps as f64 * 10.0 / window.as_secs_f64()))
+    };
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    for _ in 0..effort.pick(3, 1) {
+        off.push(look("")?);
+        on.push(look(&format!("[router]\nlisten = \"127.0.0.1:{}\"\n", programs::free_ports(1)?[0]))?);
+    }
+    let more = on.iter().zip(&off).map(|(on, off)| on.0 - off.0);
+    Ok([
+        ROUTER_IDLE_MEMORY.figure(more, off.iter().map(|off| off.0)),
+        ROUTER_IDLE_WAKEUPS.figure(on.iter().map(|on| on.1), off.iter().map(|off| off.1)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_the_length_that_their_figures_name() {
+        let [small, large, ..] = scenarios();
+        assert_eq!((small.body.len(), large.body.len()), (300, 64 << 10));
+    }
+}
