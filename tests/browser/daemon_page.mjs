@@ -123,7 +123,9 @@ promise("a command line is shown with what was changed, and how to talk to the s
   await until("the command line", async () => (await text(page, "#command")).includes("--port"));
   await page.click("#tab-talk");
   const talk = await text(page, "#talk");
-  ok(/curl http:\/\/127\.0\.0\.1:\d+\/v1\/chat\/completions/.test(talk), talk);
+  const lines = talk.match(/curl http:\/\/127\.0\.0\.1:\d+\/v1\/chat\/completions/g) ?? [];
+  // Through the router, which needs the model's name, and at the server itself.
+  ok(new Set(lines).size === 2 && talk.includes(`{"model":"a",`) && talk.includes(`{"messages":`), talk);
   await end(page);
 });
 

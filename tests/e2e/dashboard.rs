@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{ExternalProgram, Sandbox, external_program, sandbox};
+use llama_warden_tests::{ExternalProgram, Port, Sandbox, external_program, sandbox};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
 use crate::scripts::{checkout, run};
 
 /// A command that runs a script in a browser; `None` where there is no browser.
-fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
+pub fn script(sandbox: &Sandbox, name: &str) -> Option<Command> {
     let browser = external_program(ExternalProgram::Browser)?;
     let mut command = sandbox.program("node");
     command.arg(checkout("tests/browser").join(name)).env("LLAMA_WARDEN_TEST_BROWSER", browser);
@@ -44,6 +44,8 @@ fn the_page_starts_stops_switches_and_comes_back_after_the_daemon_was_killed() {
         fleet.section(
             "[profiles.all]\nservers = [\"a\", \"b\"]\n[profiles.alone]\ndescription = \"only b\"\nservers = [\"b\"]\n",
         );
+        let router = Port::lease();
+        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{}\"", router.number()));
         fleet.server_with("a", Script::default(), "display-name = \"<img src=x onerror=alert(1)>\"");
         fleet.server("b", Script { load_ms: 300, ..Script::default() });
         fleet.server_of("broken", &sandbox.file("missing.gguf"), "enabled = false");

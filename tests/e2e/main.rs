@@ -19,5 +19,6 @@ mod packaging;
 mod prometheus;
 mod readiness;
 mod requests;
+mod router;
 mod scripts;
 mod stopping;

@@ -66,6 +66,11 @@ impl TestRequest {
         Self::new(Method::POST, path)
     }
 
+    /// A DELETE request with the host `localhost`.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
     fn new(method: Method, path: impl Into<String>) -> Self {
         let headers = HeaderMap::from_iter([(header::HOST, header::HeaderValue::from_static("localhost"))]);
         Self { method, path: path.into(), headers, body: Bytes::new() }

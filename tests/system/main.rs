@@ -55,6 +55,7 @@ mod restarts;
 mod router;
 mod router_bad_input;
 mod router_keys;
+mod router_models;
 mod router_waiting;
 mod secrets;
 mod side_by_side;

@@ -70,12 +70,16 @@ fn keys_say_who_may_ask_for_what_and_a_key_that_is_taken_back_opens_nothing() {
         };
         assert_eq!(models(&narrow).await, BTreeSet::from(["a".to_owned()]));
         assert_eq!(models(&admin).await.len(), 3);
-        let change = async |key: &str| {
-            let request = TestRequest::post("/props?model=a").header("api-key", key).body("{}");
+        let change = async |key: &str, path: &str| {
+            let request = TestRequest::post(path).header("api-key", key).body(r#"{"model":"a"}"#);
             request.send(&router).await.unwrap()
         };
-        assert_eq!(outcome(&change(&narrow).await), (403, "not_admin".to_owned()));
-        assert_ne!(change(&admin).await.status.as_u16(), 403);
+        for path in ["/props?model=a", "/models/load", "/models/unload", "/unload"] {
+            assert_eq!(outcome(&change(&narrow, path).await), (403, "not_admin".to_owned()), "{path}");
+        }
+        for path in ["/props?model=a", "/models/load"] {
+            assert_ne!(change(&admin, path).await.status.as_u16(), 403, "{path}");
+        }
 
         let holding = tokio::spawn({
             let (router, single) = (router.clone(), single.clone());

@@ -47,6 +47,7 @@ const TABLE: &str = "
     keys: located-toml support
     slot-cache: events body-scan
     traffic: events state support
+    targets: config traffic
     procfs:
     processes: events procfs support
     state-files: events support
@@ -79,7 +80,7 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan gates keys slot-cache traffic + component-kit
+    router: events state bus component support config probe http-server body-scan gates keys slot-cache traffic targets + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring
@@ -90,15 +91,15 @@ const TABLE: &str = "
     fuzz: fuzz-targets
     daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \
         readiness terminator supervisor memory health hooks canary api api-types client dashboard peers metrics router systemd telemetry event-log keys traffic + tiny-gguf component-kit
-    terminal: daemon events state bus support memory api-types telemetry + component-kit
-    builds: daemon terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
+    terminal: exit inventory daemon events state bus support memory api-types telemetry + component-kit
+    builds: exit inventory terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator
-    connect: terminal daemon events config api-types client + state component-kit
-    top: connect terminal daemon events state support api-types client + component-kit
-    doctor: connect builds terminal daemon dialects procfs memory config client
+    connect: exit inventory terminal daemon events config api-types client + state component-kit
+    top: exit connect terminal events state support api-types client + component-kit
+    doctor: exit inventory connect builds terminal daemon dialects procfs memory config client
     import:
-    plugin-commands: builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
-    cli: connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
+    plugin-commands: exit inventory builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
+    cli: exit inventory connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
         detectors dialects launcher event-log keys tiny-gguf telemetry
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf

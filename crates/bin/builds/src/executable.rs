@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::{ConfigSource, Environment, HostEnvironment, ServerSpec};
-use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_dialects::BinaryProfile;
 use llama_warden_events::OptionNote;
+use llama_warden_exit::CommandFailure;
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_launcher::{
     ChildEnvironment, EnvironmentPolicy, GuardianProgram, IdentifyError, Spawner, child_environment, identify,
 };

@@ -1,8 +1,8 @@
 //! Compares the estimated memory of the enabled servers with the memory that is available, for `check`.
 
 use llama_warden_config::AdmissionPolicy;
-use llama_warden_daemon::LoadedConfig;
 use llama_warden_events::{MemoryEstimate, ServerId};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_memory::{Bytes, MemoryProbe, SystemMemoryProbe};
 use serde::Serialize;
 

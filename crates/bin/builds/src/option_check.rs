@@ -9,10 +9,11 @@ use llama_warden_config::{
     COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, ServerSpec,
     Severity, WrittenAt,
 };
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, FailureMessage, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
 use llama_warden_events::{OptionNote, OptionTreatment, ServerId};
+use llama_warden_exit::{CommandFailure, FailureMessage};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::PluginFile as _;
 use tokio::sync::Semaphore;

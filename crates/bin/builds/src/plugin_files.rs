@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
 use llama_warden_detectors::{Pack, ProbeWay};
 use llama_warden_dialects::Dialect;
+use llama_warden_exit::{CommandFailure, CommandResult, Exit, with_source};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_plugin_files::{PluginFile, PluginSet, ScanResult};
 use serde_json::{Value, json};
 

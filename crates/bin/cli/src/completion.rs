@@ -13,11 +13,13 @@ use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use llama_warden_client::Client;
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, LoadedConfig, build_runtime};
+use llama_warden_daemon::build_runtime;
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use llama_warden_events::StreamName;
+use llama_warden_exit::CommandFailure;
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::LoadedConfig;
 
 use crate::args::Cli;
 use llama_warden_builds::plugin_files::{PluginKind, load_set};

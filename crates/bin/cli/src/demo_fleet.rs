@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::ConfigSource;
-use llama_warden_daemon::CommandFailure;
+use llama_warden_exit::CommandFailure;
 use llama_warden_support::{find_program, is_executable};
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
@@ -136,7 +136,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use llama_warden_daemon::LoadedConfig;
+    use llama_warden_inventory::LoadedConfig;
 
     #[test]
     fn the_demo_is_a_valid_configuration_of_three_servers() {

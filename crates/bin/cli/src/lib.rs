@@ -20,7 +20,8 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandFailure, Exit, Extensions};
+use llama_warden_daemon::Extensions;
+use llama_warden_exit::{CommandFailure, Exit};
 use llama_warden_terminal::advice::{self, AdvisedOptions};
 use llama_warden_terminal::output;
 

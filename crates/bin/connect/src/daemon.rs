@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress};
 use llama_warden_config::TcpAddress;
-use llama_warden_daemon::{
-    CommandFailure, Exit, FailureMessage, LoadedConfig, open_to_others, read_token, with_source,
-};
+use llama_warden_daemon::{open_to_others, read_token};
+use llama_warden_exit::{CommandFailure, Exit, FailureMessage, with_source};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_terminal::output::print_note;
 
 use crate::global_args::GlobalArgs;

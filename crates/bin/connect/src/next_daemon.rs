@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError};
-use llama_warden_daemon::CommandFailure;
 use llama_warden_events::BootId;
+use llama_warden_exit::CommandFailure;
 use llama_warden_terminal::output::print_note;
 
 use crate::daemon::request_failure;

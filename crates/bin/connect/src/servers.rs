@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use globset::{Glob, GlobMatcher};
 use llama_warden_api_types::StatusReport;
-use llama_warden_daemon::CommandFailure;
 use llama_warden_events::ServerId;
+use llama_warden_exit::CommandFailure;
 
 /// An id, or a glob such as `'co*'`.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use llama_warden_canary::BuildOverrides;
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_event_log::{EventLog, LogReopener};
-use llama_warden_events::{BootId, Event, ServerId, Signal};
+use llama_warden_events::{BootId, Event, RouterCard, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
 use llama_warden_inventory::{Inventory, PortFile, slot_folders};
 use llama_warden_metrics::{Exemplars, Metrics};
@@ -72,7 +72,7 @@ pub struct PreparedDaemon {
     /// The TCP address of the API, with its real port.
     pub tcp: Option<TcpAddress>,
     /// Where the router listens, with its real port.
-    pub router: Option<String>,
+    pub router: Option<RouterCard>,
 }
 
 impl PreparedDaemon {
@@ -106,7 +106,7 @@ impl PreparedDaemon {
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let route_listener = sockets::bind_router(configuration.router())?;
-        let router = route_listener.url();
+        let router = settings::router_card(configuration.router(), route_listener.place());
         fail_point("start-bound");
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -184,9 +184,10 @@ impl PreparedDaemon {
         compose(&mut host, &context, components)?;
         // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             profile: configuration.active_profile(profile).map(str::to_owned),
+            router: router.clone().map(Box::new),
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
         fail_point("start-published");

@@ -1,7 +1,6 @@
 //! Runs llama-warden's daemon: composes the components, starts them, and turns their end into an exit code.
 //!
-//! The command line uses the rest of what is public here: the loaded configuration, discovered models, exit codes, and
-//! the embedded documents.
+//! The command line uses the rest of what is public here: state directory, sockets, token files, and the embedded documents.
 
 mod compose;
 mod config_watch;
@@ -23,8 +22,6 @@ mod token_file;
 pub use daemon::{PreparedDaemon, UpOptions};
 pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
 pub use heap::set_up_heap;
-pub use llama_warden_exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
-pub use llama_warden_inventory::{self as models, LoadedConfig, print_problems, print_warnings};
 pub use llama_warden_support::open_to_others;
 pub use runtime::{build_runtime, on_runtime};
 pub use settings::rehearse;

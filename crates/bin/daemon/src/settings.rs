@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{Listeners, TcpAccess};
-use llama_warden_api_types::ExtraRoute;
+use llama_warden_api_types::{ExtraRoute, base_url};
 use llama_warden_bus::Bus;
 use llama_warden_component::Context;
 use llama_warden_config::{
@@ -20,7 +20,7 @@ use llama_warden_config::{
 use llama_warden_dashboard::dashboard_routes;
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
-use llama_warden_events::{BootId, Incarnation, ServerId};
+use llama_warden_events::{BootId, Incarnation, RouterCard, ServerId};
 use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
@@ -81,6 +81,18 @@ pub fn rehearse(configuration: &Configuration, state_dir: &Path) -> Result<(), C
         RouterAddress::Tcp(address) => sockets::require_free_for_router(running, router, address),
         RouterAddress::Off | RouterAddress::Unix(_) => Ok(()),
     }
+}
+
+/// What is told of the router, which listens at this host and port, or on the socket of this path.
+pub fn router_card(settings: &RouterSettings, place: Option<(String, Option<u16>)>) -> Option<RouterCard> {
+    let (host, port) = place?;
+    Some(RouterCard {
+        base_url: base_url(&host, port.unwrap_or_default()),
+        host,
+        port,
+        on_demand: settings.on_demand,
+        needs_key: settings.keys_file.is_some(),
+    })
 }
 
 /// Starts the guardian, this process' first child, which makes every other process.

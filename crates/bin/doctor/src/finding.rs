@@ -1,7 +1,7 @@
 //! What a check found.
 
 use llama_warden_config::{ConfigProblem, Severity};
-use llama_warden_daemon::{CommandFailure, FailureMessage};
+use llama_warden_exit::{CommandFailure, FailureMessage};
 use serde::Serialize;
 
 /// How bad a finding is, the worst first.

@@ -10,8 +10,8 @@ mod report;
 use std::path::Path;
 
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::Inventory;
 use llama_warden_memory::{MemoryProbe, Reading, SystemMemoryProbe};
 
 use finding::Area;
@@ -49,10 +49,10 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     findings.extend(checks::gpus::look(&fleet, gpus));
     // The ports and locks of a daemon that answers are its own.
     if !daemon.answers {
-        findings.extend(checks::ports::of_api(&inventory.loaded));
+        findings.extend(checks::ports::of_daemon(&inventory.loaded));
         findings.extend(checks::state_directory::look(&inventory.loaded));
     }
-    findings.extend(checks::ports::of_servers(&fleet, daemon.answers));
+    findings.extend(checks::ports::of_servers(&inventory.loaded, &fleet, daemon.answers));
     findings.extend(checks::limits::of_fleet(&fleet));
     findings.extend(checks::environment::look(&fleet));
     findings.extend(daemon.findings);

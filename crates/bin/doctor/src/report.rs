@@ -1,7 +1,7 @@
 //! Prints findings.
 
 use anstyle::{AnsiColor, Color, Style};
-use llama_warden_daemon::CommandFailure;
+use llama_warden_exit::CommandFailure;
 use llama_warden_terminal::advice::with_options;
 use llama_warden_terminal::output::{print_json, print_line};
 use llama_warden_terminal::screen::Screen;

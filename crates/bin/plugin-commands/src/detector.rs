@@ -13,9 +13,10 @@ use clap::{Args, Subcommand};
 use llama_warden_builds::plugin_files;
 use llama_warden_connect::values::{duration, stream};
 use llama_warden_connect::{GlobalArgs, path};
-use llama_warden_daemon::{CommandResult, on_runtime};
+use llama_warden_daemon::on_runtime;
 use llama_warden_detectors::Pack;
 use llama_warden_events::StreamName;
+use llama_warden_exit::CommandResult;
 
 /// The commands of `detector`.
 #[derive(Debug, Clone, Subcommand)]

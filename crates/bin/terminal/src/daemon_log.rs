@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, PipeReader, Read as _, pipe, stderr};
 use std::os::fd::OwnedFd;
 
-use llama_warden_daemon::{CommandFailure, with_source};
+use llama_warden_exit::{CommandFailure, with_source};
 use llama_warden_telemetry::{LogGuard, LoggingSettings, start_logging, start_logging_to};
 use tracing::level_filters::LevelFilter;
 

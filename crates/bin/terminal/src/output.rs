@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, FailureMessage, print_problems};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit, FailureMessage};
+use llama_warden_inventory::print_problems;
 use llama_warden_support::for_terminal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

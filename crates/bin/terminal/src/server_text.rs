@@ -1,6 +1,7 @@
 //! What is said of one server in words, in tables and in lines.
 
 use llama_warden_api_types::ServerReport;
+use llama_warden_events::RouterCard;
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
 
@@ -47,6 +48,13 @@ pub fn phase(server: &ServerReport) -> String {
 pub(crate) fn ready_via(server: &ServerReport) -> String {
     let via = server.ready_via.filter(|_| server.is_running);
     via.map_or_else(String::new, |via| via.to_string())
+}
+
+/// Where requests for every model go.
+pub fn router_line(router: &RouterCard) -> String {
+    let path = if router.port.is_some() { "/v1" } else { "" };
+    let key = if router.needs_key { "; clients need a key" } else { "" };
+    format!("one address for all models: {}{path} (`model` is the server's id{key})", router.base_url)
 }
 
 /// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.

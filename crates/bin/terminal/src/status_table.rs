@@ -14,7 +14,7 @@ use crate::advice::with_options;
 use crate::natural_order;
 use crate::request_text::speed;
 use crate::screen::Screen;
-use crate::server_text::{age, base_url, note, phase, ready_via};
+use crate::server_text::{age, base_url, note, phase, ready_via, router_line};
 use crate::table::{self, Cell, Column, Overflow, Table, Widths, cut, cut_inside, shrinks, spare, whole, wrap};
 
 /// The columns of the table. In a narrow window, the build goes first and the address last.
@@ -201,7 +201,7 @@ impl<'a> StatusTable<'a> {
 
     /// How many servers are ready, and what is wrong with the configuration.
     fn totals(&self, one_line_each: bool) -> Vec<String> {
-        let StatusReport { servers, profile, guardian, configuration_refused, .. } = self.report;
+        let StatusReport { servers, profile, guardian, configuration_refused, router, .. } = self.report;
         // Of the servers that are shown, which need not be all.
         let ready = servers.iter().filter(|server| server.is_ready).count();
         let running = servers.iter().filter(|server| server.is_running).count();
@@ -213,6 +213,7 @@ impl<'a> StatusTable<'a> {
             _ => String::new(),
         };
         let mut lines = vec![format!("{ready} of {total} ready, {running} running{profile}{guardian}{notice}")];
+        lines.extend(router.as_deref().map(router_line));
         if let Some(why) = configuration_refused {
             let mut problems = why.lines();
             let first = for_cell(problems.next().unwrap_or_default()).into_owned();
@@ -228,8 +229,12 @@ impl<'a> StatusTable<'a> {
 
     /// The note of a server.
     fn note(&self, server: &ServerReport) -> String {
-        let profile = self.report.profile.as_ref();
-        note(server, &profile.map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}")))
+        let left_out = match (&self.report.router, &self.report.profile) {
+            (Some(router), _) if router.on_demand => "on demand",
+            (_, None) => "not enabled",
+            (_, Some(profile)) => &format!("not in profile {profile}"),
+        };
+        note(server, left_out)
     }
 
     fn cut(&self, line: &str) -> String {
@@ -296,7 +301,7 @@ fn style_of(phase: PhaseName) -> Style {
 mod tests {
     use llama_warden_api_types::FailureReport;
     use llama_warden_component_kit::{card, server};
-    use llama_warden_events::{BootId, FailureReason, ServerId, Uptime};
+    use llama_warden_events::{BootId, FailureReason, RouterCard, ServerId, Uptime};
     use llama_warden_state::{ServerRecord, Snapshot};
 
     use jiff::SignedDuration;
@@ -365,6 +370,27 @@ mod tests {
             report
         };
         report_of((0..count).map(server).collect())
+    }
+
+    #[test]
+    fn a_server_that_requests_start_is_on_demand_and_the_table_says_where_they_go() {
+        let router = |on_demand| RouterCard {
+            base_url: "http://127.0.0.1:8080".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: Some(8080),
+            on_demand,
+            needs_key: false,
+        };
+        let idle = ServerReport { enabled: false, ..report(PhaseName::Idle, None) };
+        for (on_demand, expected) in [(true, "on demand"), (false, "not enabled")] {
+            let report = StatusReport { router: Some(Box::new(router(on_demand))), ..report_of(vec![idle.clone()]) };
+            let text =
+                StatusTable { screen: Screen { size: None, colours: false }, ..StatusTable::now(&report) }.text();
+            assert!(text.lines().nth(1).is_some_and(|row| row.ends_with(expected)), "{text}");
+            assert!(
+                text.ends_with("one address for all models: http://127.0.0.1:8080/v1 (`model` is the server's id)")
+            );
+        }
     }
 
     #[test]

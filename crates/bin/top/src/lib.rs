@@ -11,7 +11,7 @@ mod view;
 use std::io::IsTerminal;
 
 use llama_warden_connect::{GlobalArgs, ServerSelector};
-use llama_warden_daemon::{CommandFailure, CommandResult};
+use llama_warden_exit::{CommandFailure, CommandResult};
 
 /// Shows the named servers until a key ends it.
 ///

@@ -131,7 +131,8 @@ mod tests {
 
     async fn exporter_with(servers: usize) -> (Exporter, Publisher) {
         let (bus, publisher) = Bus::start(BootId::from_random(1), 4096);
-        let started = Event::DaemonStarted { version: "1.2.3".into(), pid: 1, profile: Some("fast".into()) };
+        let started =
+            Event::DaemonStarted { version: "1.2.3".into(), pid: 1, profile: Some("fast".into()), router: None };
         publisher.publish(EventDraft::daemon(started)).await.expect("open");
         let page = Event::extension("pager", "PageSent", ());
         publisher.publish(EventDraft::daemon(page)).await.expect("open");

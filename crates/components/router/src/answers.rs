@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value as Json, json};
 
 use crate::relay::AnswerBody;
-use crate::routes::ErrorDialect;
+use llama_warden_targets::ErrorDialect;
 
 /// The bounds of `Retry-After`, in seconds: OpenAI's clients obey it up to two minutes.
 const SOONEST: u32 = 1;
@@ -29,7 +29,12 @@ pub(crate) struct Fault {
 pub(crate) enum RouteFaultCode {
     ModelMissing,
     ModelNotFound,
+    ModelRunning,
+    ModelNotRunning,
     PathNotFound,
+    MethodNotAllowed,
+    StreamMissing,
+    StreamNotFound,
     ForeignOrigin,
     ForeignHost,
     KeysMissing,
@@ -61,6 +66,11 @@ impl RouteFaultCode {
         match self {
             Self::ModelMissing => (StatusCode::BAD_REQUEST, "model_missing", INVALID, INVALID),
             Self::ModelNotFound => (StatusCode::NOT_FOUND, "model_not_found", INVALID, "not_found_error"),
+            Self::ModelRunning => (StatusCode::BAD_REQUEST, "model_running", INVALID, INVALID),
+            Self::ModelNotRunning => (StatusCode::BAD_REQUEST, "model_not_running", INVALID, INVALID),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, INVALID),
+            Self::StreamMissing => (StatusCode::BAD_REQUEST, "stream_missing", INVALID, INVALID),
+            Self::StreamNotFound => (StatusCode::NOT_FOUND, "stream_not_found", INVALID, "not_found_error"),
             Self::PathNotFound => (StatusCode::NOT_FOUND, "path_not_found", INVALID, "not_found_error"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin", INVALID, "permission_error"),
             Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", INVALID, "permission_error"),
@@ -166,6 +176,9 @@ impl Fault {
         let headers = response.headers_mut();
         if self.code == RouteFaultCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.code == RouteFaultCode::MethodNotAllowed {
+            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -141,6 +141,11 @@ impl HeldBody {
         Ok((held, facts))
     }
 
+    /// A body of the router's own.
+    pub(crate) fn whole(text: String) -> Self {
+        Self { length: text.len() as u64, chunks: VecDeque::from([text.into()]), _room: None }
+    }
+
     pub(crate) const fn len(&self) -> u64 {
         self.length
     }

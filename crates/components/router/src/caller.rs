@@ -9,11 +9,11 @@ use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names
 use llama_warden_keys::{ClientKey, KeyInUse};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::names::Named;
 use crate::relay::AnswerBody;
 use crate::service::RouterService;
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
+use llama_warden_targets::Named;
 
 /// Who may call, as far as the listener decides.
 #[derive(Debug, Clone)]
@@ -129,15 +129,15 @@ impl RouterService {
     }
 }
 
-/// The answer to a browser that asks whether it may ask.
+/// The answer to a browser that asks whether it may ask, and to anybody who asks for methods.
 pub(crate) fn preflight(request: &Parts) -> Option<Response<AnswerBody>> {
     const ASKED_HEADERS: HeaderName = header::ACCESS_CONTROL_REQUEST_HEADERS;
-    let asks = request.method == Method::OPTIONS && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    asks.then(|| {
+    (request.method == Method::OPTIONS).then(|| {
         let mut answer = Response::new(AnswerBody::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         let headers = answer.headers_mut();
         let any = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
+        headers.insert(header::ALLOW, any.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, any);
         if let Some(asked) = request.headers.get(ASKED_HEADERS) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());

@@ -2,13 +2,10 @@
 //!
 //! The daemon's one thread would share its time between large bodies and the promise of readiness, so requests have another.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
-use http_body_util::{BodyExt, Limited};
 use llama_warden_bus::{
     Bus, BusClosed, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand,
 };
@@ -29,17 +26,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::body::HeldBody;
+use crate::asking::{LaunchFacts, ModelFacts, learn};
 use crate::caller::Reach;
 use crate::keeping::{CacheKeeper, EndedTurn, Prepared};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::listing::stopped;
-use crate::names::Directory;
-use crate::relay::{AnswerBody, Upstream};
+use crate::models::{self, ModelNotice};
+use crate::relay::Upstream;
 use crate::service::RouterService;
 use crate::shared::{RouterClients, Shared};
 use crate::slots::{AfterSave, SaveResult, SlotKeeping};
 use llama_warden_gates::GateAction;
+use llama_warden_targets::Directory;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {
@@ -54,12 +52,6 @@ const UNCHECKED: Duration = Duration::from_secs(1);
 
 /// Time before KILL for a server whose slots could not be restored: no request has reached it.
 const SPOILT_GRACE: Duration = Duration::from_secs(2);
-
-/// Longest wait for the number of slots.
-const PROPS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest answer that tells it.
-const PROPS_LIMIT: usize = 4 << 20;
 
 /// Relays requests to servers, by the model that they name.
 #[derive(Debug)]
@@ -118,7 +110,8 @@ impl Router {
         let keeper = slot_folders.map(|folders| CacheKeeper::new(folders, settings.keep_cache_size, turn_ended));
         let keeper = keeper.map(Arc::new);
         let open = settings.open || clients.keys.is_some();
-        let shared = Shared::new(settings, bus, clients, (notices, keeper.clone()));
+        let own = (notices, ports.commands.clone());
+        let shared = Shared::new(settings, bus, clients, own, keeper.clone());
         shared.set_directory(Directory::new(&fleet.borrow(), shared.settings.default_model.clone()));
         let worker = RouterWorker {
             launches: LaunchTracker::new(fleet.clone()),
@@ -206,13 +199,14 @@ struct RouterWorker {
 pub(crate) enum TaskResult {
     /// A launch can be asked.
     Reachable(Arc<Upstream>),
+    /// What one has said of itself.
+    Learned(Arc<Upstream>, LaunchFacts),
     /// A launch whose cache is kept can be asked, unless its restore has spoilt it.
     Prepared(Arc<Upstream>, Prepared),
     /// The slots of a launch were saved, or not.
     Saved(ServerId, Incarnation, SaveResult),
     /// A launch that was spoilt is replaced.
     Replaced,
-    Slots(ServerId, Incarnation, Option<NonZeroU32>),
     /// The supervisor's answer to the demand for a server.
     Wanted(ServerId, Result<(), Refused>),
     /// Health checks a launch; an event tells what it finds.
@@ -246,6 +240,7 @@ impl Worker for RouterWorker {
             slots.on_event(&delivery);
         }
         self.on_changes(changes);
+        self.tell_models(&delivery);
         match &delivery {
             Delivery::Event(envelope) => {
                 let Some(server) = &envelope.server else { return Ok(()) };
@@ -367,6 +362,8 @@ impl Worker for RouterWorker {
         let fault = Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
         let fleet = self.fleet.borrow().clone();
         fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
+        // Fails where nobody follows.
+        let _ = self.shared.models.send(ModelNotice::End);
         if let Some(slots) = &self.slots {
             slots.keeper.clear().await;
         }
@@ -377,6 +374,31 @@ impl Worker for RouterWorker {
 impl RouterWorker {
     fn evicted(&self, server: &ServerId, because: EvictedFor) {
         self.shared.traffic.server(server).evict(because);
+    }
+
+    /// Tells those that follow models, where somebody does.
+    fn tell_models(&self, delivery: &Delivery) {
+        if self.shared.models.receiver_count() == 0 {
+            return;
+        }
+        let notice = match delivery {
+            Delivery::Gap { .. } => Some(models::reload()),
+            Delivery::Event(envelope) => {
+                let launch = envelope.server.as_ref().and_then(|server| self.launches.get(server));
+                models::notice(envelope, launch.is_some_and(|launch| launch.process.is_some()))
+            }
+        };
+        notice.map(|notice| self.shared.models.send(notice));
+    }
+
+    /// Tells them that a launch is ready, with what it said of itself.
+    fn tell_loaded(&self, server: &ServerId, facts: &ModelFacts) {
+        let (directory, snapshot) = (self.shared.directory(), self.shared.bus.snapshot());
+        let record = snapshot.servers.get(server);
+        if let (Ok(named), Some(record)) = (directory.find(Some(server.as_str())), record) {
+            // Fails where nobody follows.
+            let _ = self.shared.models.send(models::loaded(named, record, facts));
+        }
     }
 
     /// Whether a person has stopped a server, and nobody has asked for it since.
@@ -447,8 +469,8 @@ impl RouterWorker {
         self.shared.open(upstream.clone());
         // Whoever stops it meanwhile has closed the gate; a stop that came first is seen by its tracker.
         self.tasks.spawn(async move {
-            let slots = tokio::time::timeout(PROPS_TIMEOUT, total_slots(upstream.clone())).await.ok().flatten();
-            TaskResult::Slots(upstream.server.clone(), upstream.incarnation, slots)
+            let facts = learn(upstream.clone()).await;
+            TaskResult::Learned(upstream, facts)
         });
     }
 
@@ -478,17 +500,21 @@ impl RouterWorker {
                     slots.on_saved(&server, incarnation, result).await?;
                 }
             }
-            TaskResult::Slots(server, incarnation, Some(slots)) => {
-                self.shared.act(|gates, now| gates.set_slots(&server, incarnation, slots, now));
+            TaskResult::Learned(upstream, LaunchFacts { slots, model }) => {
+                let (server, incarnation) = (&upstream.server, upstream.incarnation);
+                if let Some(slots) = slots {
+                    self.shared.act(|gates, now| gates.set_slots(server, incarnation, slots, now));
+                }
+                if self.shared.upstream(server, incarnation).is_some() {
+                    self.shared.set_facts(server.clone(), model.clone());
+                    self.tell_loaded(server, &model);
+                }
             }
             TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
             TaskResult::Unchecked(server, incarnation) => {
                 self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
             }
-            TaskResult::Slots(_, _, None)
-            | TaskResult::Checked
-            | TaskResult::Wanted(_, Ok(()))
-            | TaskResult::Replaced => {}
+            TaskResult::Checked | TaskResult::Wanted(_, Ok(())) | TaskResult::Replaced => {}
         }
         Ok(())
     }
@@ -563,7 +589,7 @@ fn failed(server: &ServerId, because: &str) -> Fault {
     Fault::new(RouteFaultCode::ServerFailed, format!("`{server}` cannot be started: {because}"))
 }
 
-fn refusal(server: &ServerId, refused: &Refused) -> Fault {
+pub(crate) fn refusal(server: &ServerId, refused: &Refused) -> Fault {
     match refused.reason {
         RefusalReason::StoppedByHand => stopped(server),
         RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
@@ -575,16 +601,6 @@ fn refusal(server: &ServerId, refused: &Refused) -> Fault {
         }
         _ => failed(server, &refused.detail),
     }
-}
-
-/// The slots of a server, as its `/props` tells them.
-async fn total_slots(upstream: Arc<Upstream>) -> Option<NonZeroU32> {
-    let no_headers = HeaderMap::new();
-    let asked = AnswerBody::relay(upstream, (&Method::GET, "/props"), &no_headers, HeldBody::default(), None);
-    let answer = asked.await.ok()?;
-    let body = Limited::new(answer.into_body(), PROPS_LIMIT).collect().await.ok()?.to_bytes();
-    let props: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    NonZeroU32::new(u32::try_from(props.get("total_slots")?.as_u64()?).ok()?)
 }
 
 #[cfg(test)]

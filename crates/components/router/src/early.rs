@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use crate::answers::Fault;
 use crate::answers::passed_on;
 use crate::body::{BodyFacts, HeldBody};
-use crate::names::Named;
 use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stream, to_client};
-use crate::routes::Burden;
-use crate::service::{Answer, Asked, RouterService};
+use crate::service::{Asked, RouterAnswer, RouterService};
 use crate::shared::Shared;
+use llama_warden_targets::Burden;
+use llama_warden_targets::Named;
 
 /// How often the progress is looked at. A request that is refused before the first look has a status of its own.
 const LOOK: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ impl RouterService {
         named: Named,
         (burden, target): (Burden, &str),
         held: (HeldBody, BodyFacts),
-    ) -> Result<Answer, Fault> {
+    ) -> Result<RouterAnswer, Fault> {
         let Some(mut comments) = Comments::new(&self.shared, asked, &named, burden) else {
             return self.relay(asked, &named, (burden, target), held).await;
         };
@@ -181,7 +181,7 @@ impl RouterService {
 }
 
 /// What follows the comments.
-async fn rest_of(asked: &Asked, answered: Result<Answer, Fault>) -> StreamRest {
+async fn rest_of(asked: &Asked, answered: Result<RouterAnswer, Fault>) -> StreamRest {
     let answer = match answered {
         Ok(answer) => answer,
         Err(fault) => {

@@ -5,14 +5,17 @@
 //!
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
 //! * `caller`: who asks: the checks of host, origin and key.
-//! * `service`: one request from its head to its answer; `routes` says what a path means, `names` which server a name means.
+//! * `service`: one request from its head to its answer.
 //! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
 //! * `body`: reading a request's body, and finding the model in it; `edit` changes members where the configuration asks for it.
 //! * `relay`: the bytes to a llama-server and back.
 //! * `slots`: when the slots of a launch are saved and restored, and what is told of it; `keeping` asks the server and has the files.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
+//! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
+//! * `asking`, `streams`: the router's own questions to servers, and streams that a client resumes.
 
 mod answers;
+mod asking;
 mod body;
 mod caller;
 mod component;
@@ -21,12 +24,13 @@ mod expect;
 mod keeping;
 mod listener;
 mod listing;
-mod names;
+mod managing;
+mod models;
 mod relay;
-mod routes;
 mod service;
 mod shared;
 mod slots;
+mod streams;
 
 pub use component::{Router, RouterFailed};
 pub use listener::{RouterListener, RouterUnavailable};

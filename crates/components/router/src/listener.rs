@@ -59,11 +59,11 @@ impl RouterListener {
         }
     }
 
-    /// Where clients find it, with the real port; `None` where it is off.
-    pub fn url(&self) -> Option<String> {
+    /// The host and the real port, or the path of the unix socket; `None` where it is off.
+    pub fn place(&self) -> Option<(String, Option<u16>)> {
         match self.0.as_ref()? {
-            ListeningPlace::Tcp { listener, .. } => Some(format!("http://{}", listener.local_addr().ok()?)),
-            ListeningPlace::Unix(path) => Some(format!("unix:{}", path.display())),
+            ListeningPlace::Tcp { listener, host } => Some((host.clone(), Some(listener.local_addr().ok()?.port()))),
+            ListeningPlace::Unix(path) => Some((path.display().to_string(), None)),
         }
     }
 

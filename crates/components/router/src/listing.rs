@@ -1,16 +1,20 @@
 //! The paths that the router answers itself, from the snapshot, and what it says of servers that are not ready.
 
+use std::collections::BTreeSet;
+
 use http::{Response, StatusCode};
+use llama_warden_config::{MaxLoaded, ServerSpec};
 use llama_warden_events::ServerId;
 use llama_warden_state::{Phase, ServerRecord, Snapshot};
 use serde_json::{Value as Json, json};
 
 use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::caller::Caller;
-use crate::names::Named;
+use crate::models;
 use crate::relay::AnswerBody;
-use crate::routes::{Burden, OwnPath};
 use crate::shared::Shared;
+use llama_warden_targets::Named;
+use llama_warden_targets::{Burden, OwnPath};
 
 /// The answer of `/health`: the router listens.
 pub(crate) fn health() -> Response<AnswerBody> {
@@ -18,13 +22,17 @@ pub(crate) fn health() -> Response<AnswerBody> {
 }
 
 /// The answer to a path of the router's own.
-pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Response<AnswerBody>, Fault> {
+pub(crate) fn own(
+    shared: &Shared,
+    path: &OwnPath,
+    caller: &Caller,
+    asleep: &BTreeSet<ServerId>,
+) -> Result<Response<AnswerBody>, Fault> {
     let snapshot = shared.bus.snapshot();
     let body = match path {
         OwnPath::Health => return Ok(health()),
         OwnPath::Models => {
-            let data: Vec<Json> = models(shared, &snapshot, caller).collect();
-            json!({ "object": "list", "data": data, "models": [] })
+            json!({ "object": "list", "data": models(shared, &snapshot, caller, asleep) })
         }
         OwnPath::Model(name) => {
             let directory = shared.directory();
@@ -32,7 +40,7 @@ pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Re
             let known = named.and_then(|named| Some((named, snapshot.servers.get(&named.spec.id)?)));
             let unknown = || Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`"));
             let (named, record) = known.ok_or_else(unknown)?;
-            entry(named, record)
+            model(shared, named, record, asleep)
         }
         OwnPath::Running => {
             let directory = shared.directory();
@@ -40,68 +48,75 @@ pub(crate) fn own(shared: &Shared, path: &OwnPath, caller: &Caller) -> Result<Re
                 caller.key.is_none() || directory.find(Some(id.as_str())).is_ok_and(|named| caller.may_use(named))
             };
             let running = snapshot.servers.iter().filter(|(id, record)| record.is_running() && may_see(id));
-            let running: Vec<Json> = running.map(|(id, record)| running_entry(shared, id, record)).collect();
+            let spec = |id: &ServerId| directory.find(Some(id.as_str())).ok().map(|named| &*named.spec);
+            let running: Vec<Json> =
+                running.map(|(id, record)| running_entry(shared, spec(id), (id, record))).collect();
             json!({ "running": running })
         }
-        OwnPath::Props => json!({ "role": "router", "default_generation_settings": { "params": {}, "n_ctx": 0 } }),
+        OwnPath::Props => props(shared),
+        // The service answers it.
+        OwnPath::ModelEvents => Json::Null,
     };
     Ok(json_response(StatusCode::OK, &body))
 }
 
 /// The shown servers that the caller may use.
-fn models(shared: &Shared, snapshot: &Snapshot, caller: &Caller) -> impl Iterator<Item = Json> {
+fn models(shared: &Shared, snapshot: &Snapshot, caller: &Caller, asleep: &BTreeSet<ServerId>) -> Vec<Json> {
     let directory = shared.directory();
-    let entries = snapshot.servers.iter().filter_map(|(id, record)| {
-        let named = directory.find(Some(id.as_str())).ok().filter(|named| named.spec.id == *id)?;
-        (!named.spec.router.is_hidden && caller.may_use(named)).then(|| entry(named, record))
-    });
-    entries.collect::<Vec<_>>().into_iter()
+    let shown = directory.servers().filter(|named| !named.spec.router.is_hidden && caller.may_use(named));
+    let entry = |named: &Named| {
+        let id = &named.spec.id;
+        Some(model(shared, named, snapshot.servers.get(id)?, asleep))
+    };
+    shown.filter_map(entry).collect()
 }
 
-/// A server as a model. Its arguments are left out: they carry paths.
-fn entry(named: &Named, record: &ServerRecord) -> Json {
-    let spec = &named.spec;
-    let created = record.process.as_ref().map_or(0, |process| process.spawned_at.as_unix_microseconds() / 1_000_000);
-    let names = spec.router.aliases.iter().chain(spec.router.variants.keys());
-    let mut entry = json!({
-        "id": spec.id.as_str(),
-        "object": "model",
-        "created": created,
-        "owned_by": "llamacpp",
-        "name": &*spec.display_name,
-        "aliases": names.collect::<Vec<_>>(),
-        "status": status(record),
-    });
-    if !spec.router.metadata.is_empty() {
-        entry["metadata"] = Json::Object(spec.router.metadata.clone());
+fn model(shared: &Shared, named: &Named, record: &ServerRecord, asleep: &BTreeSet<ServerId>) -> Json {
+    let id = &named.spec.id;
+    let mut entry = models::entry(named, record, shared.facts(id).as_deref());
+    if record.is_ready() && asleep.contains(id) {
+        entry["status"] = json!({ "value": "sleeping" });
     }
     entry
 }
 
-fn status(record: &ServerRecord) -> Json {
-    match record.phase {
-        Phase::Ready { .. } | Phase::Unready { .. } => json!({ "value": "loaded" }),
-        Phase::Launching | Phase::Starting => json!({ "value": "loading" }),
-        Phase::Loading { progress } => json!({ "value": "loading", "progress": progress }),
-        Phase::Stopping { .. } => json!({ "value": "unloading" }),
-        Phase::Failed { reason } => json!({ "value": "unloaded", "failed": true, "reason": reason.as_str() }),
-        Phase::BackingOff { .. } => {
-            let reason = record.last_failure.as_ref().map(|failure| failure.reason.as_str());
-            json!({ "value": "unloaded", "failed": true, "reason": reason })
-        }
-        Phase::Idle | Phase::Exited { .. } => json!({ "value": "unloaded" }),
-    }
+/// What llama-server's own router says of itself.
+fn props(shared: &Shared) -> Json {
+    let most = match shared.settings.max_loaded {
+        MaxLoaded::AtMost(most) => most.get(),
+        // As llama-server writes that there is no limit.
+        MaxLoaded::Auto | MaxLoaded::Unlimited => 0,
+    };
+    json!({
+        "role": "router",
+        "max_instances": most,
+        "models_autoload": shared.settings.on_demand,
+        "model_alias": "llama-warden",
+        "model_path": "none",
+        "default_generation_settings": { "params": null, "n_ctx": 0 },
+        "ui_settings": {},
+        "build_info": concat!("llama-warden-", env!("CARGO_PKG_VERSION")),
+        "cors_proxy_enabled": false,
+    })
 }
 
-/// In the shape of llama-swap.
-fn running_entry(shared: &Shared, id: &ServerId, record: &ServerRecord) -> Json {
+/// In the shape of llama-swap, without the command line: it carries paths.
+fn running_entry(shared: &Shared, spec: Option<&ServerSpec>, (id, record): (&ServerId, &ServerRecord)) -> Json {
     let standing = shared.standing(id);
     let state = match record.phase {
-        Phase::Ready { .. } => "ready",
+        Phase::Ready { .. } | Phase::Unready { .. } => "ready",
         Phase::Stopping { .. } => "stopping",
         _ => "starting",
     };
-    json!({ "model": id.as_str(), "state": state, "in_flight": standing.in_flight, "waiting": standing.waiting })
+    json!({
+        "model": id.as_str(),
+        "state": state,
+        "name": &*record.card.display_name,
+        "description": "",
+        "ttl": spec.and_then(|spec| spec.router.ttl).map_or(0, |ttl| ttl.as_secs()),
+        "in_flight": standing.in_flight,
+        "waiting": standing.waiting,
+    })
 }
 
 /// Why a request does not wait for a server that is not ready; `None` where it does.
@@ -122,7 +137,10 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, burden: Burden) -> 
     if burden == Burden::Glance || !shared.settings.on_demand {
         let message = match &record.last_failure {
             Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
-            None => format!("`{id}` is not ready, and this request does not start it"),
+            None if shared.settings.on_demand => {
+                format!("`{id}` is not ready, and this request does not start it; POST /models/load does")
+            }
+            None => format!("`{id}` is not ready, and requests start nothing; `llama-warden start {id}` does"),
         };
         let fault = Fault::new(RouteFaultCode::ServerFailed, message);
         // What is on its way without this request is worth another try.

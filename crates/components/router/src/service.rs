@@ -1,6 +1,7 @@
 //! One request, from its head to its answer.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,11 +21,15 @@ use crate::body::{BodyFacts, HeldBody};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::names::{Named, NoServer};
 use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
-use crate::routes::{self, Burden, ErrorDialect, OwnPath, PathMeaning, query_value};
 use crate::shared::{Admitted, NotAdmitted, Shared};
+use crate::streams::no_content;
 use llama_warden_gates::{Arrival, QueueClient};
+use llama_warden_targets::{
+    Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, StreamQuestion, changes_servers, query_value,
+    traffic_route,
+};
+use llama_warden_targets::{Named, NoServer};
 
 /// Bodies up to this length are sent again where their first answer was lost.
 const LONGEST_REPLAYED: u64 = 16 << 20;
@@ -74,7 +79,7 @@ impl Asked {
     }
 }
 
-pub(crate) type Answer = Response<AnswerBody>;
+pub(crate) type RouterAnswer = Response<AnswerBody>;
 
 /// A request at the gate.
 #[derive(Debug, Clone, Copy)]
@@ -94,10 +99,10 @@ impl HttpService for RouterService {
         let path = parts.uri.path();
         let dialect = ErrorDialect::of(path);
         let id = parts.headers.get("x-request-id").cloned().unwrap_or_else(next_id);
-        let meaning = routes::find(&parts.method, path, parts.uri.query().unwrap_or_default());
+        let meaning = llama_warden_targets::find(&parts.method, path, parts.uri.query().unwrap_or_default());
         let caller = Caller::of(&self.shared, &parts.headers);
         let client = caller.queue_client(transport);
-        let route = routes::traffic_route(&meaning, path);
+        let route = traffic_route(&meaning, path);
         let head = TrackedHead {
             id: id.to_str().unwrap_or_default(),
             method: &parts.method,
@@ -149,7 +154,12 @@ impl HttpService for RouterService {
 }
 
 impl RouterService {
-    async fn answer_asked(&self, asked: &Arc<Asked>, route: PathMeaning, body: Incoming) -> Result<Answer, Fault> {
+    async fn answer_asked(
+        &self,
+        asked: &Arc<Asked>,
+        route: PathMeaning,
+        body: Incoming,
+    ) -> Result<RouterAnswer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
         if route == PathMeaning::Own(OwnPath::Health) {
             asked.tracked.ignore();
@@ -159,14 +169,19 @@ impl RouterService {
         if let Some(preflight) = preflight(&asked.parts) {
             return Ok(preflight);
         }
-        asked.caller.check(&self.shared, routes::changes_servers(&asked.parts.method, asked.path()))?;
+        asked.caller.check(&self.shared, changes_servers(&asked.parts.method, asked.path()))?;
         if let Some(key) = &asked.caller.key {
             asked.tracked.keyed(&key.name);
         }
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
-            PathMeaning::Own(path) => listing::own(&self.shared, &path, &asked.caller),
+            PathMeaning::Own(OwnPath::ModelEvents) => Ok(self.model_events(&asked.caller)),
+            PathMeaning::Own(path) => {
+                let lists = matches!(path, OwnPath::Models | OwnPath::Model(_));
+                let asleep = if lists { self.asleep(&asked.caller).await } else { BTreeSet::new() };
+                listing::own(&self.shared, &path, &asked.caller, &asleep)
+            }
             PathMeaning::Body(burden) => {
                 let (held, facts) = self.read(asked, body).await?;
                 let named = self.named(asked, facts.model.as_deref())?;
@@ -183,11 +198,63 @@ impl RouterService {
                 let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
                 self.respond(asked, named, (burden, &target), held).await
             }
-            PathMeaning::Slash => Ok(slash(asked.path())),
+            PathMeaning::Streams(question) => self.answer_stream(asked, question, body).await,
+            PathMeaning::Manage(ModelChange::UnloadAll) => self.unload_all(&asked.caller).await,
+            PathMeaning::Manage(ModelChange::Misasked) => {
+                let message = format!("{} changes which models run: send POST", asked.path());
+                Err(Fault::new(RouteFaultCode::MethodNotAllowed, message))
+            }
+            PathMeaning::Manage(change) => {
+                let (_, facts) = self.read(asked, body).await?;
+                let missing = || Fault::new(RouteFaultCode::ModelMissing, "the request names no model");
+                let named = self.named(asked, Some(&facts.model.ok_or_else(missing)?))?;
+                match change {
+                    ModelChange::Load => self.load(&named, asked.client),
+                    _ => self.unload(&named).await,
+                }
+            }
+            PathMeaning::Slash => Ok(slash(&asked.parts)),
             PathMeaning::Refused => {
                 Err(no_path(format!("`{}` is not served through the router: ask the server itself", asked.path())))
             }
             PathMeaning::Unknown => Err(no_path(format!("there is no {} {}", asked.parts.method, asked.path()))),
+        }
+    }
+
+    async fn answer_stream(
+        &self,
+        asked: &Asked,
+        question: StreamQuestion,
+        body: Incoming,
+    ) -> Result<RouterAnswer, Fault> {
+        let (method, caller) = (&asked.parts.method, &asked.caller);
+        let held = self.read(asked, body).await?;
+        let StreamQuestion::Of(conversation) = question else {
+            return self.list_streams(caller, (method.clone(), asked.path()), held.0).await;
+        };
+        let missing = || Fault::new(RouteFaultCode::StreamMissing, "the request names no conversation: add `conv_id`");
+        let conversation = conversation.ok_or_else(missing)?;
+        match self.stream_owner(caller, &conversation).await {
+            // Not through the gate: the stream is in flight there, and its end is what a closing gate waits for.
+            Some(upstream) => {
+                let server = upstream.server.clone();
+                asked.tracked.named(&server, None);
+                asked.tracked.sent();
+                let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+                let sent = AnswerBody::relay(upstream, (method, target), &asked.parts.headers, held.0, None).await;
+                let mut answer = sent.map_err(|(error, _)| {
+                    let message = format!("`{server}` was lost before it answered: {error}");
+                    Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
+                })?;
+                let waited = asked.begun.elapsed();
+                to_client(answer.headers_mut(), &ModelServer { server: server.as_str(), request: &asked.id, waited });
+                Ok(answer)
+            }
+            None if *method == Method::DELETE => Ok(no_content()),
+            None => {
+                let message = format!("no ready server has a stream of `{conversation}`");
+                Err(Fault::new(RouteFaultCode::StreamNotFound, message))
+            }
         }
     }
 
@@ -226,7 +293,7 @@ impl RouterService {
         named: &Named,
         (burden, target): (Burden, &str),
         (mut body, facts): (HeldBody, BodyFacts),
-    ) -> Result<Answer, Fault> {
+    ) -> Result<RouterAnswer, Fault> {
         if burden != Burden::Glance {
             asked.tracked.hold(asked.caller.enter()?);
         }
@@ -367,7 +434,7 @@ impl RouterService {
 }
 
 /// The answer, unless it says that the model is being loaded.
-async fn still_loading(answer: Answer) -> Option<Answer> {
+async fn still_loading(answer: RouterAnswer) -> Option<RouterAnswer> {
     let is_short = answer.body().size_hint().exact().is_some_and(|length| length <= LONGEST_UNREADY);
     if answer.status() != StatusCode::SERVICE_UNAVAILABLE || !is_short {
         return Some(answer);
@@ -378,10 +445,11 @@ async fn still_loading(answer: Answer) -> Option<Answer> {
     (!says_so).then(|| Response::from_parts(parts, AnswerBody::whole(text)))
 }
 
-fn slash(path: &str) -> Answer {
+fn slash(request: &Parts) -> RouterAnswer {
     let mut answer = Response::new(AnswerBody::empty());
     *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    if let Ok(to) = HeaderValue::try_from(format!("{path}/")) {
+    let query = request.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    if let Ok(to) = HeaderValue::try_from(format!("{}/{query}", request.uri.path())) {
         answer.headers_mut().insert(header::LOCATION, to);
     }
     answer

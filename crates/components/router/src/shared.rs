@@ -7,20 +7,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
-use llama_warden_bus::{Bus, Clock};
+use llama_warden_bus::{Bus, Clock, CommandSender};
 use llama_warden_config::RouterSettings;
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 use llama_warden_keys::{ClientKey, KeyRing};
 use llama_warden_support::lock;
 use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::answers::Fault;
+use crate::asking::ModelFacts;
 use crate::body::BodyLimits;
 use crate::keeping::CacheKeeper;
-use crate::names::Directory;
+use crate::models::ModelNotice;
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
+use llama_warden_targets::Directory;
+
+/// Notices about models that a follower may be behind.
+const MODEL_NOTICES: usize = 256;
 
 pub(crate) struct Shared {
     pub(crate) settings: RouterSettings,
@@ -30,6 +35,10 @@ pub(crate) struct Shared {
     pub(crate) traffic: Arc<RouterTraffic>,
     /// The keys of clients, where they need one.
     keys: Option<watch::Receiver<Arc<KeyRing>>>,
+    /// To the supervisor.
+    pub(crate) commands: CommandSender,
+    /// What the followers of models are told. One that reads too slowly is told to read the list again.
+    pub(crate) models: broadcast::Sender<ModelNotice>,
     clock: Clock,
     state: Mutex<State>,
     /// Where slots can be kept.
@@ -43,6 +52,8 @@ struct State {
     gates: Gates,
     waiters: BTreeMap<Ticket, Waiter>,
     launches: BTreeMap<ServerId, Arc<Upstream>>,
+    /// What the latest launch of each server said of its model.
+    facts: BTreeMap<ServerId, Arc<ModelFacts>>,
     directory: Arc<Directory>,
     /// The deadline that the component waits for.
     armed: Option<Uptime>,
@@ -143,13 +154,15 @@ impl Shared {
         settings: RouterSettings,
         bus: Bus,
         clients: RouterClients,
-        (notices, keeper): (mpsc::UnboundedSender<GateAction>, Option<Arc<CacheKeeper>>),
+        (notices, commands): (mpsc::UnboundedSender<GateAction>, CommandSender),
+        keeper: Option<Arc<CacheKeeper>>,
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
         let gates = Gates::new(settings.evict_busy_after);
         let (clock, state) = (bus.clock(), Mutex::new(State { gates, ..State::default() }));
-        Arc::new(Self { settings, limits, bus, traffic, keys, clock, state, keeper, notices })
+        let models = broadcast::Sender::new(MODEL_NOTICES);
+        Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, keeper, notices })
     }
 
     /// Whether clients need a key.
@@ -226,6 +239,20 @@ impl Shared {
         state.launches.get(server).filter(|upstream| upstream.incarnation == incarnation).cloned()
     }
 
+    /// Every launch that can be asked.
+    pub(crate) fn reachable(&self) -> Vec<Arc<Upstream>> {
+        lock(&self.state).launches.values().cloned().collect()
+    }
+
+    /// What the latest launch of a server said of its model.
+    pub(crate) fn facts(&self, server: &ServerId) -> Option<Arc<ModelFacts>> {
+        lock(&self.state).facts.get(server).cloned()
+    }
+
+    pub(crate) fn set_facts(&self, server: ServerId, facts: Arc<ModelFacts>) {
+        lock(&self.state).facts.insert(server, facts);
+    }
+
     /// Answers every request that waits for a server.
     pub(crate) fn refuse(&self, server: &ServerId, fault: &Fault) {
         self.answer_all(|gates, now| gates.dismiss(server, now), fault);
@@ -234,7 +261,9 @@ impl Shared {
     /// Forgets a server that is configured no more.
     pub(crate) fn remove(&self, server: &ServerId, fault: &Fault) {
         self.answer_all(|gates, _| (gates.remove(server), Vec::new()), fault);
-        lock(&self.state).launches.remove(server);
+        let mut state = lock(&self.state);
+        state.launches.remove(server);
+        state.facts.remove(server);
     }
 
     fn answer_all(&self, dismiss: impl FnOnce(&mut Gates, Uptime) -> (Vec<Ticket>, Vec<GateAction>), fault: &Fault) {

@@ -42,7 +42,7 @@ impl Manager {
 }
 
 fn started() -> EventDraft {
-    EventDraft::daemon(Event::DaemonStarted { version: "1".to_owned(), pid: 1, profile: None })
+    EventDraft::daemon(Event::DaemonStarted { version: "1".into(), pid: 1, profile: None, router: None })
 }
 
 #[tokio::test(start_paused = true)]

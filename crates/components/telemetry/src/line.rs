@@ -27,8 +27,9 @@ macro_rules! log {
 /// Logs an event.
 pub(crate) fn log(envelope: &Envelope) {
     match &envelope.event {
-        Event::DaemonStarted { version, pid, profile } => {
-            log!(info, envelope, version, pid, profile, "daemon started");
+        Event::DaemonStarted { version, pid, profile, router } => {
+            let router = router.as_ref().map(|router| &*router.base_url);
+            log!(info, envelope, version, pid, profile, router, "daemon started");
         }
         Event::DaemonStopping { trigger } => log!(info, envelope, trigger, "daemon stops every server"),
         Event::DaemonStopped { survivors } if survivors.is_empty() => log!(info, envelope, "daemon stopped"),
@@ -288,7 +289,7 @@ mod tests {
         let (message, advice) = ("no".to_owned(), "mend it".to_owned());
         let refusal = FileRefusal { file: "/d.toml".into(), line: Some(1), column: Some(1), message, advice };
         let table = [
-            (Event::DaemonStarted { version: "1".into(), pid: 1, profile: None }, Level::INFO),
+            (Event::DaemonStarted { version: "1".into(), pid: 1, profile: None, router: None }, Level::INFO),
             (Event::DaemonStopping { trigger: "TERM".into() }, Level::INFO),
             (Event::DaemonStopped { survivors: vec![] }, Level::INFO),
             (Event::DaemonStopped { survivors: vec![server("a")] }, Level::ERROR),

@@ -43,6 +43,7 @@ async fn ask(traffic: &Arc<RouterTraffic>) {
     let answer =
         Response::builder().header("content-type", "application/json").body(Full::from(ANSWER)).expect("valid");
     chat.answer(answer).into_body().collect().await.expect("whole");
+    drop(chat);
     let refused = begin("/v1/none", TrafficRoute::Other);
     refused.rejected("model_not_found", false);
     drop(refused.answer(Response::builder().status(404).body(Full::from("{}")).expect("valid")));

@@ -102,6 +102,21 @@ pub struct ProfileCard {
     pub servers: Vec<ServerId>,
 }
 
+/// Where the router listens, which takes requests for every model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RouterCard {
+    /// The address for clients on this machine, such as `http://127.0.0.1:8080`, or `unix:PATH`.
+    pub base_url: String,
+    /// The host as configured, or the path of its unix socket.
+    pub host: String,
+    /// The port; null on a unix socket.
+    pub port: Option<u16>,
+    /// Whether a request starts the server that it names.
+    pub on_demand: bool,
+    /// Whether clients need a key.
+    pub needs_key: bool,
+}
+
 /// The effect of a change of profile or configuration on each server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchPlan {

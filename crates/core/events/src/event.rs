@@ -11,8 +11,8 @@ use strum::{IntoStaticStr, VariantNames};
 use crate::{
     ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, EvictionCause, FailureReason,
     FileRefusal, HookOutcome, HookPoint, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd,
-    ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, TraceParent, Uptime,
-    Warning,
+    ProfileCard, ReadyVia, RouterCard, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan,
+    TraceParent, Uptime, Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
@@ -22,12 +22,15 @@ pub enum Event {
     /// The daemon runs and every component has started. (daemon)
     DaemonStarted {
         /// Version of llama-warden.
-        version: String,
+        version: Box<str>,
         /// Process id of the daemon.
         pid: u32,
         /// The profile that is started; absent means every enabled server.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         profile: Option<String>,
+        /// Where the router listens; absent where it is off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        router: Option<Box<RouterCard>>,
     },
     /// The daemon begins to stop every server and starts none from now on. (supervisor)
     DaemonStopping {

@@ -35,7 +35,7 @@ pub use command::{
 };
 pub use detail::{
     BinaryIdentity, CommandOutcome, CommandSummary, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote,
-    OptionTreatment, ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
+    OptionTreatment, ProfileCard, RouterCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
 pub use envelope::{Envelope, Timestamp, Uptime};
 pub use event::{Event, ExtensionEvent};

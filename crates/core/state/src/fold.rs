@@ -47,10 +47,11 @@ impl Snapshot {
     fn apply_to_daemon(&mut self, envelope: &Envelope) -> Fit {
         let daemon = &mut self.daemon;
         match &envelope.event {
-            Event::DaemonStarted { version, profile, .. } => {
+            Event::DaemonStarted { version, profile, router, .. } => {
                 daemon.phase = DaemonPhase::Running;
-                daemon.version.clone_from(version);
+                daemon.version = version.to_string();
                 daemon.profile.clone_from(profile);
+                daemon.router.clone_from(router);
                 daemon.started_at = Some(envelope.at);
             }
             // The last event of a configuration: its servers come before.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use llama_warden_events::{BootId, ExtensionEvent, ProfileCard, Seq, ServerId, Timestamp, Uptime};
+use llama_warden_events::{BootId, ExtensionEvent, ProfileCard, RouterCard, Seq, ServerId, Timestamp, Uptime};
 use serde::Serialize;
 
 use crate::ServerRecord;
@@ -109,6 +109,8 @@ pub struct DaemonRecord {
     pub is_configured: bool,
     /// Why the latest changed configuration was refused; cleared by the next one that is accepted.
     pub configuration_refused: Option<String>,
+    /// Where the router listens; `None` where it is off.
+    pub router: Option<Box<RouterCard>>,
     /// The process that forks a shim for each program.
     pub guardian: Option<GuardianRecord>,
     /// Who asked it to stop.

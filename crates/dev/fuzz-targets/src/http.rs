@@ -137,8 +137,13 @@ impl RunningApi {
                 bus.publish(EventDraft::server(server(id), Event::ServerConfigured { card: card.into() })).await;
             }
             bus.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: Vec::new() })).await;
-            bus.publish(EventDraft::daemon(Event::DaemonStarted { version: "0.0.0".into(), pid: 1, profile: None }))
-                .await;
+            bus.publish(EventDraft::daemon(Event::DaemonStarted {
+                version: "0.0.0".into(),
+                pid: 1,
+                profile: None,
+                router: None,
+            }))
+            .await;
             (tcp, bus)
         });
         let stream = StreamName::Stderr;

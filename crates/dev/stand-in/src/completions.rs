@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::{Connection, HttpRequest, HttpResponse},
+    eras::Era,
     health,
     lines::{self, Step},
     routes,
@@ -48,7 +49,11 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
     let completion = Completion::of(&body, request).caching(server);
     let pause = Duration::from_millis(server.script.token_ms);
     let began = Instant::now();
-    if completion.streamed {
+    if let (true, Some(id), Era::B11669) = (completion.streamed, request.header("x-conversation-id"), server.script.era)
+    {
+        resumable_stream(server, &completion, (id, pause), connection)?;
+        print_end(server, completion.tokens.unwrap_or_default(), began);
+    } else if completion.streamed {
         stream(server, &completion, pause, connection)?;
         print_end(server, completion.tokens.unwrap_or_default(), began);
     } else {
@@ -80,6 +85,35 @@ fn stream(server: &Server, completion: &Completion, pause: Duration, connection:
 fn print_end(server: &Server, tokens: u64, began: Instant) {
     let ms = began.elapsed().as_millis().max(1);
     lines::print_with(server, Step::TaskEnded, &[("ms", &format!("{ms}.00")), ("tokens", &tokens.to_string())]);
+}
+
+/// A stream that goes on without the client, until it is deleted.
+fn resumable_stream(
+    server: &Server,
+    completion: &Completion,
+    (id, pause): (&str, Duration),
+    connection: &mut Connection,
+) -> io::Result<()> {
+    let _guard = server.open_stream();
+    server.resumable.begin(id);
+    let mut sent = connection.begin_events();
+    let mut send = |data: &str| {
+        let event = format!("data: {data}\n\n");
+        if sent.is_ok() {
+            sent = connection.chunk(event.as_bytes());
+        }
+        server.resumable.push(id, event.as_bytes())
+    };
+    let tokens = completion.tokens.unwrap_or(u64::MAX);
+    let is_whole = (0..tokens).all(|at| send(&completion.piece(server, word(at, pause)).to_string()));
+    if is_whole {
+        send(&completion.last_piece(server, tokens).to_string());
+        if completion.chat {
+            send("[DONE]");
+        }
+    }
+    server.resumable.end(id);
+    sent.and_then(|()| connection.end_events())
 }
 
 /// Waits for `pause`, the time of one token, and returns the word at index `at`.

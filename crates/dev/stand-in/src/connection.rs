@@ -27,6 +27,12 @@ impl HttpRequest {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of a parameter in the query.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).next()
+    }
+
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -91,8 +97,12 @@ impl Connection {
 
     /// Sends one event.
     pub(crate) fn event(&mut self, data: &str) -> io::Result<()> {
-        let event = format!("data: {data}\n\n");
-        self.send(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
+        self.chunk(format!("data: {data}\n\n").as_bytes())
+    }
+
+    /// Sends a piece of a stream of events.
+    pub(crate) fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat())
     }
 
     pub(crate) fn end_events(&mut self) -> io::Result<()> {
@@ -131,12 +141,23 @@ fn parse_head(head: &str) -> Option<HttpRequest> {
     let mut words = lines.next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let (path, query) = (path.to_owned(), query.to_owned());
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Some(HttpRequest { method, path, query, headers, body: Vec::new() })
+    Some(HttpRequest { method, path: path.to_owned(), query: query.to_owned(), headers, body: Vec::new() })
+}
+
+/// A percent-encoded text.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (hex, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        bytes.extend(u8::from_str_radix(hex, 16));
+        bytes.extend(rest.bytes());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A response with a known length.
@@ -160,6 +181,7 @@ impl HttpResponse {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
         302 => "Found",
         400 => "Bad Request",
         401 => "Unauthorized",

@@ -51,6 +51,7 @@ mod options;
 mod output;
 mod renames;
 mod replay;
+mod resumable;
 mod routes;
 mod schedule;
 mod script;

@@ -61,6 +61,9 @@ fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -
         Endpoint::SlotAction => slots::answer(server, request, connection),
         Endpoint::Metrics => connection.respond(&metrics::answer(server)),
         Endpoint::Completion => completions::answer(server, request, connection),
+        Endpoint::Stream if request.method == "DELETE" => connection.respond(&server.resumable.delete(request)),
+        Endpoint::Stream => server.resumable.resume(request, connection),
+        Endpoint::StreamLookup => connection.respond(&server.resumable.look_up(request)),
         Endpoint::Unknown => connection.respond(&health::not_found()),
     }
 }
@@ -74,6 +77,9 @@ enum Endpoint {
     SlotAction,
     Metrics,
     Completion,
+    /// Of streams that a client resumes.
+    Stream,
+    StreamLookup,
     Unknown,
 }
 
@@ -90,6 +96,8 @@ impl Endpoint {
             ("GET", "/metrics") if era > Era::December2023 => Self::Metrics,
             ("POST", "/completion" | "/completions" | "/v1/completions") => Self::Completion,
             ("POST", "/v1/chat/completions" | "/chat/completions") => Self::Completion,
+            ("GET" | "DELETE", "/v1/stream") if era == Era::B11669 => Self::Stream,
+            ("POST", "/v1/streams/lookup") if era == Era::B11669 => Self::StreamLookup,
             _ => Self::Unknown,
         }
     }
@@ -100,7 +108,9 @@ impl Endpoint {
             Self::Health => true,
             Self::Models => era < Era::B11669,
             Self::Slots | Self::Metrics => era <= Era::July2024,
-            Self::Props | Self::SlotAction | Self::Completion | Self::Unknown => false,
+            Self::Props | Self::Completion | Self::Stream | Self::SlotAction | Self::StreamLookup | Self::Unknown => {
+                false
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, log::ServerLog, script::Script, settings::Settings};
+use crate::{dump::Inherited, log::ServerLog, resumable::ResumableStreams, script::Script, settings::Settings};
 
 /// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,7 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) log: ServerLog,
     pub(crate) inherited: Inherited,
+    pub(crate) resumable: ResumableStreams,
     /// The bound port and its socket.
     listening: OnceLock<(u16, OwnedFd)>,
     /// The tokens in the only slot that is used.
@@ -51,6 +52,7 @@ impl Server {
             settings,
             log,
             inherited,
+            resumable: ResumableStreams::default(),
             listening: OnceLock::new(),
             slot_tokens: AtomicU64::new(0),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
-    Timestamp, Uptime, Warning,
+    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, RouterCard, Seq, ServerId,
+    StopReason, Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{
     FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, SlotsState, Snapshot,
@@ -38,6 +38,9 @@ pub struct StatusReport {
     /// The daemon's first child, which forks a parent for each program that the daemon runs; null in its first moments.
     #[serde(default)]
     pub guardian: Option<GuardianReport>,
+    /// Where requests for every model go; null where the router is off.
+    #[serde(default)]
+    pub router: Option<Box<RouterCard>>,
     /// The run of the daemon.
     pub boot: BootId,
     /// The last event that this report contains.
@@ -234,6 +237,7 @@ impl StatusReport {
             version: snapshot.daemon.version.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
             guardian: snapshot.daemon.guardian.map(|GuardianRecord { pid, restarts }| GuardianReport { pid, restarts }),
+            router: snapshot.daemon.router.clone(),
             boot: snapshot.boot,
             seq: snapshot.seq,
             servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),

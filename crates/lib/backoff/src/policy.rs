@@ -43,7 +43,7 @@ pub enum Decision {
         attempt: u32,
         /// The last attempt; `None` is without a limit.
         max_attempts: Option<u32>,
-        /// When.
+        /// How long after the failure.
         delay: Duration,
     },
     /// Give up, until a person starts it.

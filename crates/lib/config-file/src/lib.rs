@@ -6,6 +6,7 @@
 pub mod env_overrides;
 mod extension;
 pub mod flag_table;
+mod other_words;
 pub mod provenance;
 pub mod reader;
 pub mod routing_values;

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use crate::other_words;
 use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 use llama_warden_located_toml::suggestion;
 use llama_warden_located_toml::{ConfigProblem, Location};
@@ -89,7 +90,8 @@ impl ValueReader {
 
     /// Reports a key that its table does not know.
     pub fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
-        let help = suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
+        let near = || suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
+        let help = other_words::advice(key, known).unwrap_or_else(near);
         self.problems.push(ConfigProblem::error(location, format!("unknown key `{path}`"), help));
     }
 }

@@ -13,6 +13,10 @@ let tab = "why";
 /** What the panels were last filled with, so that a selection in them survives. */
 let filled = "";
 
+/** Where requests for every model go; null where the router is off. */
+let router = null;
+export const setRouter = (card) => { router = card ?? null; };
+
 export const drawerServer = () => id;
 
 export function startDrawer(asked) {
@@ -104,7 +108,7 @@ function fill(server) {
   const phase = [server.phase, server.display_name === server.server ? "" : server.display_name, server.note];
   setText(byId("drawer-phase"), phase.filter(Boolean).join(" · "));
   const { uptime_seconds, phase_seconds, requests, health, note, waiting_for, progress, ...steady } = server;
-  const now = JSON.stringify(steady);
+  const now = JSON.stringify([steady, router]);
   if (now === filled) return;
   filled = now;
   byId("why").replaceChildren(...why(server));
@@ -223,21 +227,30 @@ function shellLines(argv) {
 }
 
 function talk(server) {
-  const url = addressOf(server);
-  if (url.startsWith("unix:")) {
-    return [block("Address", url), block("Ask it", `curl --unix-socket ${shellWord(url.slice(5))} http://localhost/health`)];
-  }
-  const isGuarded = server.argv.some((word) => /^--api-key(-file)?(=|$)/.test(word));
-  const key = isGuarded ? " \\\n  -H \"Authorization: Bearer $API_KEY\"" : "";
-  const body = JSON.stringify({ messages: [{ role: "user", content: "Hello" }], max_tokens: 64 });
-  const line = `curl ${url}/v1/chat/completions${key} \\\n  -H 'Content-Type: application/json' \\\n  -d ${shellWord(body)}`;
   const parts = [];
-  if (!server.is_ready) parts.push(element("p", `It does not answer yet: it is ${server.phase}.`, "problem"));
-  parts.push(block("Base URL for programs that speak to OpenAI", `${url}/v1`), block("Ask it", line));
+  if (router !== null) {
+    const { base, block: asked } = ask(router, router.needs_key, { model: server.server });
+    parts.push(block("Base URL of every model", base), asked, element("h3", "Without the router"));
+  }
+  const { base, block: asked } = ask(server, server.argv.some((word) => /^--api-key(-file)?(=|$)/.test(word)), {});
+  if (!server.is_ready) parts.push(element("p", `It does not answer ${router?.on_demand ? "here " : ""}yet: it is ${server.phase}.`, "problem"));
+  parts.push(block("Base URL for programs that speak to OpenAI", base), asked);
+  if (base.startsWith("unix:")) return parts;
   const link = element("a", "Open llama-server's own page");
-  link.href = url;
+  link.href = addressOf(server);
   link.target = "_blank";
   link.rel = "noreferrer";
   parts.push(link);
   return parts;
+}
+
+/** The base URL of a server or of the router, and how to ask there. */
+function ask(place, isGuarded, named) {
+  const url = addressOf(place);
+  const isSocket = url.startsWith("unix:");
+  const key = isGuarded ? " \\\n  -H \"Authorization: Bearer $API_KEY\"" : "";
+  const body = JSON.stringify({ ...named, messages: [{ role: "user", content: "Hello" }], max_tokens: 64 });
+  const to = isSocket ? `--unix-socket ${shellWord(url.slice(5))} http://localhost` : url;
+  const line = `curl ${to}/v1/chat/completions${key} \\\n  -H 'Content-Type: application/json' \\\n  -d ${shellWord(body)}`;
+  return { base: isSocket ? url : `${url}/v1`, block: block("Ask it", line) };
 }

@@ -6,7 +6,7 @@
 import { adviceOf, daemonNow, get, Problem } from "./daemon.js";
 import { byId, clock, setText, show } from "./text.js";
 import { askCommand, askToken, openProfiles, startDialogs } from "./dialogs.js";
-import { closeDrawer, drawerServer, openDrawer, refreshDrawer, startDrawer } from "./drawer.js";
+import { closeDrawer, drawerServer, openDrawer, refreshDrawer, startDrawer, setRouter } from "./drawer.js";
 import { followEvents, startEvents } from "./events.js";
 import { startLog } from "./log.js";
 import { fillMemoryBars } from "./memory.js";
@@ -120,6 +120,7 @@ function apply(now) {
   // An answer that was overtaken by a later one is from the past.
   if (now.boot === status.boot && now.seq < status.seq) return;
   status = now;
+  setRouter(now.router);
   setText(byId("version"), now.version);
   setText(byId("profile"), now.profile ?? "none");
   document.title = `${now.ready_servers}/${now.total_servers} llama-warden`;

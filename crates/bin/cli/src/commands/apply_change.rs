@@ -5,8 +5,8 @@ use std::time::Duration;
 use llama_warden_api_types::{ServerReport, SwitchAnswer};
 use llama_warden_client::{ClientError, ReloadOptions, SwitchMode};
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::SwitchPlan;
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 
 use super::control::{TIMED_OUT, bounded_wait};
 use super::status::with_progress;

@@ -10,10 +10,11 @@ use llama_warden_api_types::ServerDetail;
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_config::ServerSpec;
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, DialectSet, OptionErrors, build_command_line, choose_dialect};
 use llama_warden_events::{Incarnation, OptionNote, OptionTreatment, ServerId};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::{Value, json};
 

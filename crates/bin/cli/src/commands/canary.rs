@@ -6,8 +6,8 @@ use std::time::Duration;
 use llama_warden_api_types::ConfigurationPlace;
 use llama_warden_client::{CanaryOptions, ClientError};
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{CanaryOutcome, CanaryReport, FailureReason};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 
 use super::status;
 use crate::args::CanaryArgs;

@@ -5,12 +5,12 @@ use llama_warden_config::{
     ConfigProblem, ConfigProblems, Configuration, Location, RouterAddress, RouterSettings, Severity,
 };
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{
-    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
-};
+use llama_warden_daemon::{Extensions, open_to_others};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
+use llama_warden_exit::{CommandFailure, CommandResult, Exit, FailureMessage};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::{print_problems, print_warnings};
 use llama_warden_telemetry::{ExportSettings, LogError, LoggingSettings, VariableProblem};
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! `completions`: prints the script that makes a shell complete the command line.
 
 use clap_complete::Shell;
-use llama_warden_daemon::{CommandResult, Exit};
+use llama_warden_exit::{CommandResult, Exit};
 
 use crate::completion;
 use llama_warden_terminal::output::print_line;

@@ -2,7 +2,8 @@
 
 use llama_warden_config::{DEFAULT_TOML, Environment, ValueInForce, values_in_force};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandResult, Exit, LoadedConfig};
+use llama_warden_exit::{CommandResult, Exit};
+use llama_warden_inventory::LoadedConfig;
 
 use crate::args::ConfigCommand;
 use llama_warden_terminal::output::{print_either, print_line};

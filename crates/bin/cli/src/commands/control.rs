@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use llama_warden_api_types::CommandAnswer;
 use llama_warden_client::{Client, ClientError, CommandOptions, ServerAction};
 use llama_warden_connect::{self as connect, GlobalArgs, keep_named};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{CommandOutcome, ServerId};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use serde_json::{Value, json};
 
 use super::status;

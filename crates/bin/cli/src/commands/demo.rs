@@ -6,9 +6,11 @@ use std::io::ErrorKind;
 use llama_warden_bus::CommandSender;
 use llama_warden_config::{Environment, Fleet};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, CommandResult, Extensions, LoadedConfig, UpOptions, set_up_heap};
+use llama_warden_daemon::{Extensions, UpOptions, set_up_heap};
 use llama_warden_events::SuperviseCommand;
+use llama_warden_exit::{CommandFailure, CommandResult};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::LoadedConfig;
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
 

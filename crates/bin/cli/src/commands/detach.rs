@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{BACKGROUND_LOG, CommandFailure, CommandResult, Exit, LOCK, LoadedConfig, StateDir};
+use llama_warden_daemon::{BACKGROUND_LOG, LOCK, StateDir};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_support::{open_own_file, read_regular};
 use serde_json::json;
 

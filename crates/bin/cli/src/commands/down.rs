@@ -6,8 +6,9 @@ use std::time::Duration;
 use llama_warden_api_types::StatusReport;
 use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LOCK};
+use llama_warden_daemon::LOCK;
 use llama_warden_events::Seq;
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_support::open_own_file;
 use serde_json::json;
 

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use llama_warden_api_types::EventRecord;
 use llama_warden_client::{Client, ClientError, EventRange};
 use llama_warden_connect::{self as connect, EndNotice, GlobalArgs, ServerSelector, StreamEnd, await_daemon};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
 use llama_warden_event_log::{RunsError, kept_run};
 use llama_warden_events::{Envelope, EventPosition, ServerId};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit, with_source};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_telemetry::{Sentence, sentence};
 use tracing::Level;
 

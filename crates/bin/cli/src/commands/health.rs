@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use serde_json::json;
 
 use llama_warden_terminal::output::print_json;

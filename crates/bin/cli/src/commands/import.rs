@@ -4,8 +4,9 @@ use std::path::Path;
 
 use llama_warden_config::{ConfigSource, Environment};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, FailureMessage, LoadedConfig, with_source};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
 use llama_warden_import::{ImportedConfig, LeftOut, from_llama_swap, from_presets};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_support::read_regular;
 use llama_warden_terminal::output::{print_json, print_line};
 use serde_json::json;

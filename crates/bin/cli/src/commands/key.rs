@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_keys::{KeyGrant, KeyNotAdded, NewKey, append_key, read_keys};
 use llama_warden_terminal::output::{print_either, print_json, print_line, print_note};
 use llama_warden_terminal::table::{self, shrinks, whole};

@@ -4,8 +4,8 @@ use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
 use llama_warden_client::{Client, ClientError, LogOptions};
 use llama_warden_connect::{self as connect, EndNotice, GlobalArgs, StreamEnd, await_daemon};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use serde_json::Value;
 
 use super::status;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_terminal::output::print_line;
 
 use crate::args::Cli;

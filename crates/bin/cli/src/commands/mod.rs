@@ -27,7 +27,8 @@ mod wait;
 
 use llama_warden_client::ServerAction;
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandResult, Extensions, on_runtime};
+use llama_warden_daemon::{Extensions, on_runtime};
+use llama_warden_exit::CommandResult;
 use serde_json::json;
 
 use crate::args::{Cli, CliCommand, EventsArgs};

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use llama_warden_catalog::{DiscoveredModel, ProblemReason};
 use llama_warden_config::{ConfigSource, Environment};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, word};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::LoadedConfig;
+use llama_warden_inventory::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, word};
 
 use llama_warden_terminal::natural_order;
 use llama_warden_terminal::output::{print_json, print_line};

@@ -4,8 +4,9 @@
 
 use llama_warden_api_types::ProfileReport;
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::LoadedConfig;
 
 use super::apply_change;
 use crate::args::fleet::ProfileCommand;

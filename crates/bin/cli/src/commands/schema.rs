@@ -1,6 +1,7 @@
 //! `schema`: prints a JSON Schema, or a catalogue of the documentation.
 
-use llama_warden_daemon::{CommandResult, Exit, documents};
+use llama_warden_daemon::documents;
+use llama_warden_exit::{CommandResult, Exit};
 
 use crate::args::SchemaName;
 use llama_warden_terminal::output::print_line;

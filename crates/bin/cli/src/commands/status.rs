@@ -6,8 +6,8 @@ use futures_util::FutureExt as _;
 use llama_warden_api_types::{EventRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, EventRange, Records};
 use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::Seq;
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 
 use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::live_table::{LiveTable, Place};

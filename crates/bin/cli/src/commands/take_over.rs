@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress, ShutdownMode};
-use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, LoadedConfig, StateDir, rehearse};
+use llama_warden_daemon::{StateDir, rehearse};
+use llama_warden_exit::{CommandFailure, Exit, FailureMessage};
+use llama_warden_inventory::LoadedConfig;
 use tokio::time::{Instant, sleep};
 
 use crate::args::UpArgs;

@@ -7,12 +7,11 @@ use llama_warden_api_types::base_url;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet, search_places};
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{
-    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
-    inherited_sockets, print_warnings, set_up_heap,
-};
+use llama_warden_daemon::{Extensions, PreparedDaemon, UpOptions, build_runtime, inherited_sockets, set_up_heap};
 use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_exit::{CommandFailure, CommandResult};
+use llama_warden_inventory::Inventory;
+use llama_warden_inventory::{LoadedConfig, print_warnings};
 use llama_warden_state::DaemonPhase;
 use llama_warden_telemetry::LogFormat;
 use llama_warden_terminal::daemon_log::{DaemonLog, LogPipe, log_settings};
@@ -51,7 +50,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
             is_up = true;
             let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
             let control = daemon.control_socket();
-            let router = daemon.router.clone();
+            let router = daemon.router.as_ref().map(|router| router.base_url.clone());
             tracing::info!(%http, router = router.as_deref(), control = %control.display(), servers = daemon.servers, "llama-warden is up");
             if daemon.servers == 0 {
                 tracing::warn!("no server is configured{}", searched(from_file));
@@ -68,9 +67,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
                     FleetViewKind::Json
                 } else {
                     let address = if http.is_empty() { format!("unix:{}", control.display()) } else { http };
-                    let routed =
-                        router.map_or_else(String::new, |url| format!("requests for every model go to {url}\n"));
-                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n{routed}"))?;
+                    print_line(format_args!("llama-warden is up on {address}; Ctrl-C stops every server\n"))?;
                     FleetViewKind::Table
                 };
                 // A terminal that takes no more is no reason to end: if it is gone, HUP comes.

@@ -4,13 +4,13 @@ use std::io::IsTerminal as _;
 
 use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_connect::{self as connect, GlobalArgs};
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_state::PhaseName;
 
 use super::status;
 use crate::args::{WaitArgs, WaitGoal};
 use llama_warden_terminal::live_table::{LiveTable, Place};
-use llama_warden_terminal::output::{print_json, print_note, write_failure};
+use llama_warden_terminal::output::{print_json, print_line, print_note, write_failure};
 use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
@@ -29,6 +29,9 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     }
     // The table above says the same on the same terminal.
     let is_shown = table.is_some_and(|table| table.is_live()) && std::io::stderr().is_terminal();
+    if let Some(router) = report.router.as_deref().filter(|_| exit == Exit::Done && !global.json && !is_shown) {
+        print_line(server_text::router_line(router))?;
+    }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
         match args.timeout.filter(|_| !is_hopeless(server, args.goal)) {
             Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, server_text::phase(server)),

@@ -1,8 +1,8 @@
 //! The configuration: what `check` says of it.
 
 use llama_warden_config::ConfigProblems;
-use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::open_to_others;
+use llama_warden_inventory::Inventory;
 
 use crate::finding::{Area, Finding};
 

@@ -1,7 +1,8 @@
 //! The daemon of this configuration, if one runs.
 
 use llama_warden_connect::{GlobalArgs, to_daemon};
-use llama_warden_daemon::{Exit, LoadedConfig};
+use llama_warden_exit::Exit;
+use llama_warden_inventory::LoadedConfig;
 
 use crate::finding::{Area, Finding};
 

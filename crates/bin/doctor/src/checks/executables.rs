@@ -2,8 +2,8 @@
 
 use llama_warden_builds::option_check::{self, OptionReport};
 use llama_warden_config::Fleet;
-use llama_warden_daemon::models::Inventory;
 use llama_warden_dialects::BinaryProfile;
+use llama_warden_inventory::Inventory;
 
 use crate::finding::{Area, Finding};
 

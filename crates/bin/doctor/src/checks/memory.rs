@@ -1,7 +1,7 @@
 //! The memory of the machine or of the container, and whether the enabled servers fit into it.
 
 use llama_warden_builds::memory_report::MemoryReport;
-use llama_warden_daemon::LoadedConfig;
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_memory::{Available, Bound, Bytes};
 
 use crate::finding::{Area, Finding};

@@ -1,6 +1,6 @@
 //! The models in the folders that are searched.
 
-use llama_warden_daemon::models::ModelsReport;
+use llama_warden_inventory::ModelsReport;
 
 use crate::finding::{Area, Finding};
 

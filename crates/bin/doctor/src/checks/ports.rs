@@ -4,30 +4,39 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
-use llama_warden_config::Fleet;
-use llama_warden_daemon::LoadedConfig;
+use llama_warden_config::{Fleet, RouterAddress, TcpAddress};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_procfs::{SocketAddress, listener, program_name};
 
 use crate::finding::{Area, Finding};
 
-/// The address of the API.
-pub(crate) fn of_api(loaded: &LoadedConfig) -> Vec<Finding> {
-    let Some(listen) = &loaded.configuration.daemon().listen else { return Vec::new() };
-    match Unusable::of(&listen.host, listen.port) {
-        Some(unusable) => vec![Area::Ports.fault(
-            format!("the daemon cannot listen on {}:{}: {unusable}", listen.host, listen.port),
-            "end that program, or write another `daemon.listen`",
-        )],
-        None => vec![Area::Ports.good(format!("{}:{} is free for the daemon", listen.host, listen.port))],
-    }
+/// The addresses of the API and of the router.
+pub(crate) fn of_daemon(loaded: &LoadedConfig) -> Vec<Finding> {
+    let router = match &loaded.configuration.router().listen {
+        RouterAddress::Tcp(listen) => Some(listen),
+        RouterAddress::Unix(_) | RouterAddress::Off => None,
+    };
+    let api = loaded.configuration.daemon().listen.as_ref();
+    let places = [("the daemon", "daemon.listen", api), ("the router", "router.listen", router)];
+    let places = places.into_iter().filter_map(|(who, key, listen)| Some((who, key, listen?)));
+    let look = |(who, key, TcpAddress { host, port }): (&str, &str, &TcpAddress)| match Unusable::of(host, *port) {
+        Some(unusable) => Area::Ports.fault(
+            format!("{who} cannot listen on {host}:{port}: {unusable}"),
+            format!("end that program, or write another `{key}`"),
+        ),
+        None => Area::Ports.good(format!("{host}:{port} is free for {who}")),
+    };
+    places.map(look).collect()
 }
 
 /// The addresses of the servers. Those of a daemon that runs are taken by its own servers.
-pub(crate) fn of_servers(fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
+pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
+    let router = loaded.configuration.router();
+    let on_demand = router.listen != RouterAddress::Off && router.on_demand;
     let mut findings = Vec::new();
     let for_clients = client_ports();
     let mut free = 0_usize;
-    for spec in fleet.iter().filter(|spec| spec.enabled && !spec.host.ends_with(".sock")) {
+    for spec in fleet.iter().filter(|spec| (spec.enabled || on_demand) && !spec.host.ends_with(".sock")) {
         let (id, port) = (&spec.id, spec.port);
         if let Some(unusable) = Unusable::of(&spec.host, port).filter(|_| !daemon_answers) {
             findings.push(Area::Ports.fault(
@@ -50,8 +59,11 @@ pub(crate) fn of_servers(fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
         }
     }
     if free > 0 && findings.is_empty() && !daemon_answers {
-        let ports =
-            if free == 1 { "the port of the enabled server is" } else { "the ports of the enabled servers are" };
+        let ports = match (free, on_demand) {
+            (1, _) => "the port of the enabled server is",
+            (_, false) => "the ports of the enabled servers are",
+            (_, true) => "the ports of the servers, which requests start, are",
+        };
         findings.push(Area::Ports.good(format!("{ports} free")));
     }
     findings

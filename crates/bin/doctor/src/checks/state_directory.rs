@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use llama_warden_daemon::{LoadedConfig, StateDir};
+use llama_warden_daemon::StateDir;
+use llama_warden_inventory::LoadedConfig;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 

@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::Path;
 
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_detectors::{Matcher, Pack, PatternMatcher, Verdict};
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_support::open_input;
 use serde::Serialize;

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use llama_warden_connect::GlobalArgs;
-use llama_warden_daemon::{CommandFailure, CommandResult, LoadedConfig};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::{Dialect, build_command_line, choose_dialect};
+use llama_warden_exit::{CommandFailure, CommandResult};
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::{Choice, PluginFile};
 use serde_json::{Value, json};

@@ -264,7 +264,7 @@ fn own_user() -> u32 {
 }
 
 fn started() -> Event {
-    Event::DaemonStarted { version: "0.0.0".to_owned(), pid: 1, profile: None }
+    Event::DaemonStarted { version: "0.0.0".into(), pid: 1, profile: None, router: None }
 }
 
 async fn launch(events: &Publisher, server: &ServerId) {

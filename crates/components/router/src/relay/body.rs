@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::headers::is_event_stream;
@@ -23,6 +24,8 @@ pub(crate) struct AnswerBody(Content);
 #[derive(Debug)]
 enum Content {
     Whole(Option<Bytes>),
+    /// The router's own events, as they come.
+    Told(mpsc::Receiver<Bytes>),
     Relayed(Box<RelayedBody>),
     Early(Box<EarlyBody>),
 }
@@ -70,6 +73,10 @@ impl AnswerBody {
 
     pub(crate) const fn empty() -> Self {
         Self(Content::Whole(None))
+    }
+
+    pub(crate) const fn told(events: mpsc::Receiver<Bytes>) -> Self {
+        Self(Content::Told(events))
     }
 
     /// A stream whose head goes out before its request has an answer.
@@ -210,7 +217,7 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         let goes_on = match &self.0 {
             Content::Relayed(relayed) => relayed.goes_on && !relayed.is_over && !relayed.body.is_end_stream(),
-            Content::Whole(_) | Content::Early(_) => false,
+            Content::Whole(_) | Content::Told(_) | Content::Early(_) => false,
         };
         if !goes_on {
             return;
@@ -244,6 +251,7 @@ impl Body for AnswerBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         match &mut self.0 {
             Content::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Content::Told(events) => events.poll_recv(context).map(|text| text.map(|text| Ok(Frame::data(text)))),
             Content::Relayed(relayed) => relayed.poll(context),
             Content::Early(early) => early.poll(context),
         }
@@ -252,6 +260,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Whole(text) => text.is_none(),
+            Content::Told(_) => false,
             Content::Early(early) => early.is_over(),
             // The end of a stream of events is known only when it is reached.
             Content::Relayed(relayed) => relayed.first.is_none() && (relayed.is_over || relayed.body.is_end_stream()),
@@ -261,6 +270,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Content::Told(_) => SizeHint::default(),
             Content::Early(_) => SizeHint::default(),
             Content::Relayed(relayed) => match relayed.first.as_ref().and_then(Frame::data_ref) {
                 None => relayed.body.size_hint(),

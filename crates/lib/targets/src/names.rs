@@ -7,15 +7,16 @@ use llama_warden_config::{Fleet, JsonObject, ServerSpec};
 
 /// A server, as a name means it.
 #[derive(Debug, Clone)]
-pub(crate) struct Named {
-    pub(crate) spec: Arc<ServerSpec>,
+pub struct Named {
+    /// Its settings.
+    pub spec: Arc<ServerSpec>,
     /// The variant that was asked for.
     variant: Option<String>,
 }
 
 impl Named {
     /// The members that a body gets: those of the server, and those of the variant over them.
-    pub(crate) fn set(&self) -> JsonObject {
+    pub fn set(&self) -> JsonObject {
         let mut set = self.spec.router.set.clone();
         let variant = self.variant.as_ref().and_then(|name| self.spec.router.variants.get(name));
         set.extend(variant.cloned().unwrap_or_default());
@@ -23,21 +24,21 @@ impl Named {
     }
 
     /// Every name of the server.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         let router = &self.spec.router;
         let others = router.aliases.iter().chain(router.variants.keys()).map(String::as_str);
         std::iter::once(self.spec.id.as_str()).chain(others)
     }
 
     /// Whether bodies are changed.
-    pub(crate) fn edits(&self) -> bool {
+    pub fn edits(&self) -> bool {
         self.variant.is_some() || !self.spec.router.set.is_empty() || !self.spec.router.strip.is_empty()
     }
 }
 
 /// Every name of a fleet.
 #[derive(Debug, Default)]
-pub(crate) struct Directory {
+pub struct Directory {
     exact: BTreeMap<String, Named>,
     /// By simplified name; `None` where it is not unique.
     loose: BTreeMap<String, Option<Named>>,
@@ -47,7 +48,7 @@ pub(crate) struct Directory {
 
 /// Why a request has no server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoServer {
+pub enum NoServer {
     /// It names no model, and there is no default.
     Missing,
     /// It names one that is not there.
@@ -55,7 +56,8 @@ pub(crate) enum NoServer {
 }
 
 impl Directory {
-    pub(crate) fn new(fleet: &Fleet, default: Option<String>) -> Self {
+    /// The names of a fleet; `default` is meant where a request names none.
+    pub fn new(fleet: &Fleet, default: Option<String>) -> Self {
         let mut this = Self { default, ..Self::default() };
         let specs: Vec<&Arc<ServerSpec>> = fleet.iter().filter(|spec| !spec.id.is_canary()).collect();
         if let [only] = specs[..] {
@@ -77,7 +79,11 @@ impl Directory {
         this
     }
 
-    pub(crate) fn find(&self, name: Option<&str>) -> Result<&Named, NoServer> {
+    /// The server that a name means.
+    ///
+    /// # Errors
+    /// No server is meant.
+    pub fn find(&self, name: Option<&str>) -> Result<&Named, NoServer> {
         match name.filter(|name| !name.is_empty()).or(self.default.as_deref()) {
             Some(name) => {
                 let loose = || self.loose.get(&simplified(name)).and_then(Option::as_ref);
@@ -87,8 +93,13 @@ impl Directory {
         }
     }
 
+    /// Every server once.
+    pub fn servers(&self) -> impl Iterator<Item = &Named> {
+        self.exact.iter().filter(|(name, named)| **name == *named.spec.id.as_str()).map(|(_, named)| named)
+    }
+
     /// The names that lists show, of the servers that pass.
-    pub(crate) fn shown(&self, passes: impl Fn(&Named) -> bool) -> impl Iterator<Item = &str> {
+    pub fn shown(&self, passes: impl Fn(&Named) -> bool) -> impl Iterator<Item = &str> {
         let shown = self.exact.iter().filter(move |(_, named)| !named.spec.router.is_hidden && passes(named));
         shown.map(|(name, _)| name.as_str())
     }

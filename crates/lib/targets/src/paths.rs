@@ -5,36 +5,68 @@ use llama_warden_traffic::TrafficRoute;
 
 /// The dialect of an error's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorDialect {
+pub enum ErrorDialect {
+    /// OpenAI's, which llama-server has too.
     OpenAi,
+    /// Anthropic's.
     Anthropic,
 }
 
 /// How a path is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PathMeaning {
+pub enum PathMeaning {
     /// Relayed to the server that the body names.
     Body(Burden),
     /// Relayed to the server that the query names in `model`; starts nothing and is no use.
     Query,
     /// Relayed to the server that the path names, with the rest of the path.
     Upstream {
+        /// As the path has it, decoded.
         model: String,
+        /// The path for the server.
         rest: String,
+        /// What it is to the server.
         burden: Burden,
     },
+    /// About streams that can be resumed; starts nothing and is no use.
+    Streams(StreamQuestion),
+    /// Changes which servers run.
+    Manage(ModelChange),
     /// Answered with a redirect to the path with a slash at its end.
     Slash,
     /// Answered by the router itself.
     Own(OwnPath),
     /// Refused: its only protection is the check of the origin, which a proxy removes.
     Refused,
+    /// No path of the router.
     Unknown,
+}
+
+/// A question about streams that can be resumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamQuestion {
+    /// About the stream of this conversation.
+    Of(Option<String>),
+    /// Which of several there are, or all.
+    List,
+}
+
+/// A change of what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelChange {
+    /// Start the server that the body names.
+    Load,
+    /// Stop it once its requests have ended.
+    Unload,
+    /// Stop every server so.
+    UnloadAll,
+    /// The same, asked for by a method that must not change anything.
+    Misasked,
 }
 
 /// What a request is to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Burden {
+pub enum Burden {
     /// It takes a slot, starts the server, and counts as its use.
     Work,
     /// It passes the queue. It starts the server where a client asks for an answer of the model.
@@ -45,11 +77,18 @@ pub(crate) enum Burden {
 
 /// A path of the router's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OwnPath {
+pub enum OwnPath {
+    /// Whether the router listens.
     Health,
+    /// The list of models.
     Models,
+    /// One of them, by its name.
     Model(String),
+    /// The stream of what happens to them.
+    ModelEvents,
+    /// Those that run, for clients of llama-swap.
     Running,
+    /// What the router says of itself.
     Props,
 }
 
@@ -90,7 +129,8 @@ const LIGHT: &[&str] = &[
 const BY_QUERY: &[&str] = &["/props", "/slots", "/metrics", "/lora-adapters"];
 
 impl ErrorDialect {
-    pub(crate) fn of(path: &str) -> Self {
+    /// The dialect of the errors of a path.
+    pub fn of(path: &str) -> Self {
         let path = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/')).map_or(path, |(_, rest)| rest);
         let is_messages = path.trim_start_matches('/').trim_start_matches("v1/").starts_with("messages");
         if is_messages { Self::Anthropic } else { Self::OpenAi }
@@ -98,18 +138,32 @@ impl ErrorDialect {
 }
 
 /// The route of a request. `query` is its query, without the question mark.
-pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
+pub fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/health" | "/v1/health" if reads => return PathMeaning::Own(OwnPath::Health),
         "/v1/models" | "/models" if reads => return PathMeaning::Own(OwnPath::Models),
         "/running" if reads => return PathMeaning::Own(OwnPath::Running),
+        "/models/sse" if reads => return PathMeaning::Own(OwnPath::ModelEvents),
+        "/models/load" if *method == Method::POST => return PathMeaning::Manage(ModelChange::Load),
+        "/models/unload" if *method == Method::POST => return PathMeaning::Manage(ModelChange::Unload),
+        "/unload" if *method == Method::POST => return PathMeaning::Manage(ModelChange::UnloadAll),
+        "/models/load" | "/models/unload" | "/unload" => return PathMeaning::Manage(ModelChange::Misasked),
+        "/v1/streams" if reads => return PathMeaning::Streams(StreamQuestion::List),
+        "/v1/streams/lookup" if *method == Method::POST => return PathMeaning::Streams(StreamQuestion::List),
+        "/v1/stream" if reads || *method == Method::DELETE => {
+            return PathMeaning::Streams(StreamQuestion::Of(query_value(query, "conv_id").filter(|id| !id.is_empty())));
+        }
         "/props" if reads && !names_model(query) => return PathMeaning::Own(OwnPath::Props),
         "/tools" | "/cors-proxy" => return PathMeaning::Refused,
         _ => {}
     }
     if let Some(name) = path.strip_prefix("/v1/models/").or_else(|| path.strip_prefix("/models/")).filter(|_| reads) {
         return decoded(name).map_or(PathMeaning::Unknown, |name| PathMeaning::Own(OwnPath::Model(name)));
+    }
+    if let Some(id) = path.strip_prefix("/v1/stream/").filter(|_| reads || *method == Method::DELETE) {
+        let of = |id| PathMeaning::Streams(StreamQuestion::Of(Some(id)));
+        return decoded(id).map_or(PathMeaning::Unknown, of);
     }
     if let Some(rest) = path.strip_prefix("/upstream/") {
         return upstream(method, rest);
@@ -132,19 +186,22 @@ pub(crate) fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
 }
 
 /// Whether a request changes a server beside its work, for which a key has to be an admin's.
-pub(crate) fn changes_servers(method: &Method, path: &str) -> bool {
+pub fn changes_servers(method: &Method, path: &str) -> bool {
     let rest = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/'));
     // As llama-server decodes it.
     let Some(path) = rest.map_or(Some(path.to_owned()), |(_, rest)| decoded(&format!("/{rest}"))) else { return true };
-    !method.is_safe() && (BY_QUERY.contains(&&*path) || path.starts_with("/slots/"))
+    let manages = rest.is_none() && matches!(&*path, "/models/load" | "/models/unload" | "/unload");
+    !method.is_safe() && (manages || BY_QUERY.contains(&&*path) || path.starts_with("/slots/"))
 }
 
 /// What a request is counted as.
-pub(crate) fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
+pub fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
     let path = match meaning {
         PathMeaning::Body(Burden::Work) => path,
         PathMeaning::Upstream { rest, burden: Burden::Work, .. } => rest,
-        PathMeaning::Body(_) | PathMeaning::Query | PathMeaning::Upstream { .. } => return TrafficRoute::Light,
+        PathMeaning::Body(_) | PathMeaning::Query | PathMeaning::Streams(_) | PathMeaning::Upstream { .. } => {
+            return TrafficRoute::Light;
+        }
         _ => return TrafficRoute::Other,
     };
     match path.strip_prefix("/v1").unwrap_or(path) {
@@ -161,7 +218,10 @@ pub(crate) fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
 }
 
 fn upstream(method: &Method, rest: &str) -> PathMeaning {
-    let Some((model, rest)) = rest.split_once('/') else { return PathMeaning::Slash };
+    if !rest.is_empty() && !rest.contains('/') {
+        return PathMeaning::Slash;
+    }
+    let (model, rest) = rest.split_once('/').unwrap_or_default();
     let Some(model) = decoded(model).filter(|model| !model.is_empty()) else { return PathMeaning::Unknown };
     let rest = format!("/{rest}");
     // llama-server decodes the path before it looks for the route.
@@ -180,7 +240,7 @@ fn names_model(query: &str) -> bool {
 }
 
 /// The value of a parameter in a query.
-pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
+pub fn query_value(query: &str, name: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if key == name { decoded(&value.replace('+', " ")) } else { None }
@@ -188,7 +248,7 @@ pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
 }
 
 /// A percent-encoded text; `None` where it is not UTF-8 or not encoded so.
-pub(crate) fn decoded(text: &str) -> Option<String> {
+pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
@@ -223,8 +283,18 @@ mod tests {
             ("GET", "/props", "", PathMeaning::Own(OwnPath::Props)),
             ("GET", "/props", "model=a", PathMeaning::Query),
             ("GET", "/v1/models/org%2Fname:tag", "", PathMeaning::Own(OwnPath::Model("org/name:tag".into()))),
+            ("GET", "/models/sse", "", PathMeaning::Own(OwnPath::ModelEvents)),
+            ("POST", "/models/load", "", PathMeaning::Manage(ModelChange::Load)),
+            ("POST", "/unload", "", PathMeaning::Manage(ModelChange::UnloadAll)),
+            ("GET", "/unload", "", PathMeaning::Manage(ModelChange::Misasked)),
+            ("GET", "/v1/stream", "conv_id=a%3A%3Ab", PathMeaning::Streams(StreamQuestion::Of(Some("a::b".into())))),
+            ("DELETE", "/v1/stream/c", "", PathMeaning::Streams(StreamQuestion::Of(Some("c".into())))),
+            ("GET", "/v1/stream", "", PathMeaning::Streams(StreamQuestion::Of(None))),
+            ("POST", "/v1/streams/lookup", "", PathMeaning::Streams(StreamQuestion::List)),
             ("GET", "/health", "", PathMeaning::Own(OwnPath::Health)),
             ("GET", "/upstream/a", "", PathMeaning::Slash),
+            ("GET", "/upstream/", "", PathMeaning::Unknown),
+            ("GET", "/upstream//x", "", PathMeaning::Unknown),
             ("GET", "/upstream/%zz/", "", PathMeaning::Unknown),
             ("POST", "/tools", "", PathMeaning::Refused),
             ("POST", "/upstream/a/tools", "", PathMeaning::Refused),
@@ -250,6 +320,9 @@ mod tests {
             ("POST", "/upstream/a/props", true),
             ("POST", "/upstream/a/%70rops", true),
             ("POST", "/upstream/a/slots%2F0", true),
+            ("POST", "/models/load", true),
+            ("POST", "/unload", true),
+            ("DELETE", "/v1/stream/c", false),
             ("GET", "/props", false),
             ("GET", "/upstream/a/slots", false),
             ("POST", "/v1/chat/completions", false),

@@ -1,0 +1,100 @@
+//! The router's own questions to servers: what a launch is like, once it is ready, and who has a stream that can be resumed.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value as Json, json};
+
+use crate::body::HeldBody;
+use crate::relay::{AnswerBody, Upstream};
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest answer that is read.
+const LIMIT: usize = 4 << 20;
+
+/// What a launch says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LaunchFacts {
+    pub(crate) slots: Option<NonZeroU32>,
+    pub(crate) model: Arc<ModelFacts>,
+}
+
+/// What a launch says of its model, in the words of llama-server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelFacts {
+    /// What it takes and gives: text, images, sound.
+    pub(crate) architecture: Json,
+    /// Sizes: of the context, of the vocabulary, of the model.
+    pub(crate) meta: Option<Json>,
+}
+
+/// The answer of a server as JSON; `None` where it does not answer, or refuses.
+pub(crate) async fn ask(upstream: Arc<Upstream>, method: Method, target: &str, body: HeldBody) -> Option<Json> {
+    let no_headers = HeaderMap::new();
+    let asked = async {
+        let sent = AnswerBody::relay(upstream, (&method, target), &no_headers, body, None);
+        let answer = sent.await.ok().filter(|answer| answer.status().is_success())?;
+        let body = Limited::new(answer.into_body(), LIMIT).collect().await.ok()?.to_bytes();
+        serde_json::from_slice(&body).ok()
+    };
+    tokio::time::timeout(TIMEOUT, asked).await.ok().flatten()
+}
+
+/// Asks a launch what it is like.
+pub(crate) async fn learn(upstream: Arc<Upstream>) -> LaunchFacts {
+    let question = |target| ask(upstream.clone(), Method::GET, target, HeldBody::default());
+    let (props, models) = tokio::join!(question("/props"), question("/v1/models"));
+    facts(&props.unwrap_or_default(), &models.unwrap_or_default())
+}
+
+fn facts(props: &Json, models: &Json) -> LaunchFacts {
+    let slots = props["total_slots"].as_u64().and_then(|slots| NonZeroU32::new(u32::try_from(slots).ok()?));
+    let model = &models["data"][0];
+    let architecture = match &model["architecture"] {
+        // Builds until 2026 say it in their properties, if at all.
+        Json::Null => modalities(|name| props["modalities"][name].as_bool().unwrap_or_default()),
+        known => known.clone(),
+    };
+    let mut meta = model["meta"].as_object().cloned();
+    if let (Some(meta), Some(n_ctx)) = (&mut meta, props["default_generation_settings"]["n_ctx"].as_u64()) {
+        meta.entry("n_ctx").or_insert_with(|| n_ctx.into());
+    }
+    LaunchFacts { slots, model: Arc::new(ModelFacts { architecture, meta: meta.map(Json::Object) }) }
+}
+
+/// The architecture of a model that takes text, and what else `takes` says.
+pub(crate) fn modalities(takes: impl Fn(&str) -> bool) -> Json {
+    let others = [("vision", "image"), ("audio", "audio")];
+    let others = others.into_iter().filter(|(word, _)| takes(word)).map(|(_, name)| name);
+    let inputs: Vec<&str> = std::iter::once("text").chain(others).collect();
+    json!({ "input_modalities": inputs, "output_modalities": ["text"] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_launch_is_like_is_read_from_builds_of_every_year() {
+        let props = json!({ "total_slots": 4, "modalities": { "vision": true, "audio": false },
+            "default_generation_settings": { "n_ctx": 512 } });
+        let old = facts(&props, &json!({ "data": [{ "meta": { "n_ctx_train": 2048 } }] }));
+        assert_eq!(old.slots.map(NonZeroU32::get), Some(4));
+        assert_eq!(old.model.architecture["input_modalities"], json!(["text", "image"]));
+        assert_eq!(old.model.meta, Some(json!({ "n_ctx_train": 2048, "n_ctx": 512 })));
+        let architecture = json!({ "input_modalities": ["text", "audio"], "output_modalities": ["text"] });
+        let new = facts(&props, &json!({ "data": [{ "architecture": architecture, "meta": { "n_ctx": 2048 } }] }));
+        assert_eq!(
+            (new.model.architecture.clone(), new.model.meta.clone()),
+            (architecture, Some(json!({ "n_ctx": 2048 })))
+        );
+        let silent = facts(&Json::Null, &Json::Null);
+        assert_eq!((silent.slots, silent.model.meta.clone()), (None, None));
+        assert_eq!(silent.model.architecture["input_modalities"], json!(["text"]));
+    }
+}
