@@ -7,6 +7,7 @@ mod dashboard;
 mod demo;
 mod discovery;
 mod dist;
+mod docs;
 mod eras;
 mod failures;
 mod fleet;

@@ -230,10 +230,8 @@ fn an_alert_fires_when_a_server_is_crashed_and_ends_when_it_is_started_again() {
         .await;
         assert_eq!(alerts[0]["labels"]["server"], "a", "{alerts:?}");
         assert_eq!(alerts[0]["labels"]["severity"], "critical");
-        let runbook = alerts[0]["annotations"]["runbook_url"].as_str().expect("a runbook");
-        let page = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../docs/runbooks")
-            .join(runbook.rsplit('/').next().expect("a page"));
+        let runbook = alerts[0]["annotations"]["runbook"].as_str().expect("a runbook");
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(runbook);
         assert!(page.is_file(), "{runbook}");
         daemon.command("a", "start?wait=50s").await.expect(200);
         eventually("the alert ends", WAIT_LIMIT, async || firing().await == Some(Vec::new())).await;

@@ -45,10 +45,11 @@ pub enum DetectorCommand {
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {
     /// The pack's name, or its file
-    #[arg(value_name = "NAME")]
+    // Indices, since the command line changes the name's argument, which would put it behind the other one.
+    #[arg(index = 1, value_name = "NAME")]
     pub name: String,
     /// A log, or a transcript (JSON Lines with t_us, stream, data); - is standard input
-    #[arg(value_name = "FILE", value_parser = path())]
+    #[arg(index = 2, value_name = "FILE", value_parser = path())]
     pub file: PathBuf,
     /// The port that the server was given; ready lines of other ports do not count. Transcripts contain it
     #[arg(long, value_name = "PORT")]

@@ -3,8 +3,9 @@
 use crate::expression::{JOB, SERVER, counted};
 use crate::recordings::{DECODE_SPEED_1W, DECODE_SPEED_10M, READY_SECONDS_1H, READY_SECONDS_1W};
 
-/// Where the pages of `docs/runbooks` are read. `_config.runbooks` of the mixin replaces it.
-pub(crate) const RUNBOOKS: &str = "https://github.com/llama-warden/llama-warden/blob/main/docs/runbooks";
+/// Where the runbooks are, in the checkout and in the archive. Whoever publishes them has the alerts link to them: `_config.runbooks` of
+/// the mixin does that, and `docs/how-to/prometheus.md` for the files.
+pub(crate) const RUNBOOKS: &str = "docs/runbooks";
 
 /// An alert.
 #[derive(Debug)]

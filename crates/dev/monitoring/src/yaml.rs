@@ -34,19 +34,19 @@ fn alert_group(alerts: &[Alert], indent: &str) -> String {
     let mut text = format!("{indent}- name: llama-warden.alerts\n{indent}  rules:\n");
     for alert in alerts {
         let expression = block(&alert.expression, &format!("{indent}        "));
-        let url = format!("{RUNBOOKS}/{}.md", alert.runbook);
+        let page = format!("{RUNBOOKS}/{}.md", alert.runbook);
         let _ = write!(
             text,
             "{indent}    - alert: {}\n{indent}      expr: {expression}\n{indent}      for: {}\n\
              {indent}      labels:\n{indent}        severity: {}\n\
              {indent}      annotations:\n{indent}        summary: {}\n{indent}        description: {}\n\
-             {indent}        runbook_url: {}\n",
+             {indent}        runbook: {}\n",
             alert.name,
             alert.hold,
             alert.severity,
             quoted(alert.summary),
             quoted(alert.description),
-            quoted(&url),
+            quoted(&page),
         );
     }
     text

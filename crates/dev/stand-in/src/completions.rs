@@ -53,14 +53,18 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
     }
     let completion = Completion::of(&body, request).caching(server);
     let pause = Duration::from_millis(server.script.token_ms);
+    let began = Instant::now();
     if let (true, Some(id), Era::B11669) = (completion.streamed, request.header("x-conversation-id"), server.script.era)
     {
         resumable_stream(server, &completion, (id, pause), connection)?;
+        print_end(server, completion.tokens.unwrap_or_default(), began);
     } else if completion.streamed {
         stream(server, &completion, pause, connection)?;
+        print_end(server, completion.tokens.unwrap_or_default(), began);
     } else {
         let tokens = completion.tokens.unwrap_or(WHOLE_TOKENS).min(WHOLE_TOKENS);
         let text: String = (0..tokens).map(|at| word(at, pause)).collect();
+        print_end(server, tokens, began);
         connection.respond(&HttpResponse::json(200, completion.whole(server, &text, tokens).to_string()))?;
     }
     lines::print(server, Step::Idle);
@@ -80,6 +84,12 @@ fn stream(server: &Server, completion: &Completion, pause: Duration, connection:
         connection.event("[DONE]")?;
     }
     connection.end_events()
+}
+
+/// Prints what the completion cost. It never takes less than a millisecond, so that a rate of it is finite.
+fn print_end(server: &Server, tokens: u64, began: Instant) {
+    let ms = began.elapsed().as_millis().max(1);
+    lines::print_with(server, Step::TaskEnded, &[("ms", &format!("{ms}.00")), ("tokens", &tokens.to_string())]);
 }
 
 /// A stream that goes on without the client, until it is deleted.

@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Answered,
     Unauthorized,
     TaskBegan,
+    /// A completion of `{tokens}` tokens in `{ms}` milliseconds has ended.
+    TaskEnded,
     /// The beginning of a graceful stop.
     CleaningUp,
 }
@@ -114,6 +116,9 @@ static LINES: &[(RangeInclusive<Era>, Step, LineKind, &str)] = &[
     (LATE_2024_TO_2025, Step::TaskBegan, Info, "slot launch_slot_: id  0 | task 0 | processing task"),
     (TODAY, Step::TaskBegan, Info, "slot get_availabl: id  0 | task -1 | selected slot by LRU, n_tokens = 0, t_last = -1"),
     (TODAY, Step::TaskBegan, Info, "slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"),
+    (TODAY, Step::TaskEnded, Info, "slot print_timing: id  0 | task 0 | prompt eval time =       0.50 ms /     4 tokens (    0.12 ms per token,  8000.00 tokens per second)"),
+    (TODAY, Step::TaskEnded, Info, "slot print_timing: id  0 | task 0 |        eval time = {ms} ms / {tokens} tokens (    1.00 ms per token,  1000.00 tokens per second)"),
+    (TODAY, Step::TaskEnded, Info, "slot      release: id  0 | task 0 | stop processing: n_tokens = {tokens}, truncated = 0"),
     (MID_2024, Step::CleaningUp, Out, IDLE_OF_MID_2024),
     (SINCE_2025, Step::CleaningUp, Info, CLEANING_UP),
 ];

@@ -232,6 +232,17 @@ fn a_server_of_2023_has_no_health_and_dies_of_term() {
 }
 
 #[test]
+fn a_server_of_today_prints_what_a_completion_cost_and_releases_its_slot() {
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script::default(), &[]);
+    server.line("llama_server: listening on");
+    assert_eq!(server.ask("POST", "/completion", "", r#"{"prompt": "a", "n_predict": 3}"#).0, 200);
+    let (_, line) = server.line("|        eval time = ");
+    assert!(String::from_utf8_lossy(&line).contains(" ms / 3 tokens ("));
+    server.line("| stop processing: n_tokens = 3,");
+}
+
+#[test]
 fn the_version_goes_to_stderr_and_the_help_to_stdout() {
     let run = |argument: &str| Command::new(PROGRAM).arg(argument).output().unwrap();
     let version = run("--version");
