@@ -48,6 +48,7 @@ const TABLE: &str = "
     slot-cache: events body-scan
     slot-keeper: events state bus component config probe slot-cache support traffic
     traffic: events state support
+    held-body: body-scan support traffic
     targets: config traffic
     procfs:
     processes: events procfs support
@@ -81,11 +82,12 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan gates keys slot-keeper traffic targets + component-kit
+    router: events state bus component support config probe http-server body-scan held-body gates keys slot-keeper traffic targets + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring
-    stand-in: + tiny-gguf
+    recorded-builds:
+    stand-in: recorded-builds + tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry event-log component-kit

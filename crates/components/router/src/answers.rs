@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value as Json, json};
 
 use crate::relay::AnswerBody;
+use llama_warden_held_body::{BodyRefusal, BodyRefused};
 use llama_warden_targets::ErrorDialect;
 
 /// The bounds of `Retry-After`, in seconds: OpenAI's clients obey it up to two minutes.
@@ -126,6 +127,19 @@ impl RouteFaultCode {
                 | Self::UpstreamTimeout
                 | Self::BodyTooSlow
         )
+    }
+}
+
+impl From<BodyRefused> for Fault {
+    fn from(BodyRefused { because, message }: BodyRefused) -> Self {
+        let code = match because {
+            BodyRefusal::Broken => RouteFaultCode::BadBody,
+            BodyRefusal::TooSlow => RouteFaultCode::BodyTooSlow,
+            BodyRefusal::TooLong => RouteFaultCode::BodyTooLarge,
+            BodyRefusal::Encoded => RouteFaultCode::UnsupportedEncoding,
+            BodyRefusal::NoRoom => return Self::new(RouteFaultCode::Overloaded, message).retry_after(5),
+        };
+        Self::new(code, message)
     }
 }
 

@@ -8,8 +8,8 @@ use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value as Json, json};
 
-use crate::body::HeldBody;
 use crate::relay::{AnswerBody, Upstream};
+use llama_warden_held_body::HeldBody;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

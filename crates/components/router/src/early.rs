@@ -20,10 +20,10 @@ use tokio::time::Instant;
 
 use crate::answers::Fault;
 use crate::answers::passed_on;
-use crate::body::{BodyFacts, HeldBody};
 use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stream, to_client};
 use crate::service::{Asked, RouterAnswer, RouterService};
 use crate::shared::Shared;
+use llama_warden_held_body::{BodyFacts, HeldBody};
 use llama_warden_targets::Burden;
 use llama_warden_targets::Named;
 

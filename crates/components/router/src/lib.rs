@@ -7,7 +7,6 @@
 //! * `caller`: who asks: the checks of host, origin and key.
 //! * `service`: one request from its head to its answer.
 //! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
-//! * `body`: reading a request's body within the memory for all of them, and finding the model in it.
 //! * `relay`: the bytes to a llama-server and back.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
 //! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
@@ -15,7 +14,6 @@
 
 mod answers;
 mod asking;
-mod body;
 mod caller;
 mod component;
 mod early;

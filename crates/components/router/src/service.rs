@@ -17,17 +17,15 @@ use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead,
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
 use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
 use crate::shared::{Admitted, NotAdmitted, Shared};
-use crate::streams::no_content;
 use llama_warden_gates::{Arrival, QueueClient};
+use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use llama_warden_targets::{
-    Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, StreamQuestion, changes_servers, query_value,
-    traffic_route,
+    Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, changes_servers, query_value, traffic_route,
 };
 use llama_warden_targets::{Named, NoServer};
 
@@ -57,7 +55,7 @@ pub(crate) struct Asked {
     /// The client's id of the request, else ours.
     pub(crate) id: HeaderValue,
     pub(crate) begun: Instant,
-    caller: Caller,
+    pub(crate) caller: Caller,
     client: QueueClient,
     pub(crate) route: TrafficRoute,
     pub(crate) tracked: Arc<TrackedRequest>,
@@ -222,44 +220,7 @@ impl RouterService {
         }
     }
 
-    async fn answer_stream(
-        &self,
-        asked: &Asked,
-        question: StreamQuestion,
-        body: Incoming,
-    ) -> Result<RouterAnswer, Fault> {
-        let (method, caller) = (&asked.parts.method, &asked.caller);
-        let held = self.read(asked, body).await?;
-        let StreamQuestion::Of(conversation) = question else {
-            return self.list_streams(caller, (method.clone(), asked.path()), held.0).await;
-        };
-        let missing = || Fault::new(RouteFaultCode::StreamMissing, "the request names no conversation: add `conv_id`");
-        let conversation = conversation.ok_or_else(missing)?;
-        match self.stream_owner(caller, &conversation).await {
-            // Not through the gate: the stream is in flight there, and its end is what a closing gate waits for.
-            Some(upstream) => {
-                let server = upstream.server.clone();
-                asked.tracked.named(&server, None);
-                asked.tracked.sent();
-                let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-                let sent = AnswerBody::relay(upstream, (method, target), &asked.parts.headers, held.0, None).await;
-                let mut answer = sent.map_err(|(error, _)| {
-                    let message = format!("`{server}` was lost before it answered: {error}");
-                    Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
-                })?;
-                let waited = asked.begun.elapsed();
-                to_client(answer.headers_mut(), &ModelServer { server: server.as_str(), request: &asked.id, waited });
-                Ok(answer)
-            }
-            None if *method == Method::DELETE => Ok(no_content()),
-            None => {
-                let message = format!("no ready server has a stream of `{conversation}`");
-                Err(Fault::new(RouteFaultCode::StreamNotFound, message))
-            }
-        }
-    }
-
-    async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
+    pub(crate) async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
         let mut reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         read(asked, &mut reader, ReadUntil::End).await?;
         Ok(reader.finish())
@@ -370,7 +331,7 @@ impl RouterService {
                 Err(lost) => lost,
             };
             if let Some(fault) = body.rest_fault() {
-                return Err(fault);
+                return Err(fault.into());
             }
             tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
             let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
@@ -445,7 +406,7 @@ impl RouterService {
 
 async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Result<(), Fault> {
     reader.read(until).await?;
-    asked.tracked.body_read(reader.len(), asked.begun.elapsed());
+    asked.tracked.body_read(reader.length(), asked.begun.elapsed());
     Ok(())
 }
 

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
 use llama_warden_events::ServerId;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
 use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::asking::ask;
-use crate::body::HeldBody;
 use crate::caller::Caller;
-use crate::relay::{AnswerBody, Upstream};
-use crate::service::RouterService;
+use crate::relay::{AnswerBody, ModelServer, Upstream, to_client};
+use crate::service::{Asked, RouterAnswer, RouterService};
+use llama_warden_held_body::HeldBody;
+use llama_warden_targets::StreamQuestion;
 
 /// Longest wait for what tells whether servers sleep: the list of models comes without it otherwise.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -24,6 +26,43 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const LOOKUP: &str = "/v1/streams/lookup";
 
 impl RouterService {
+    pub(crate) async fn answer_stream(
+        &self,
+        asked: &Asked,
+        question: StreamQuestion,
+        body: Incoming,
+    ) -> Result<RouterAnswer, Fault> {
+        let (method, caller) = (&asked.parts.method, &asked.caller);
+        let held = self.read(asked, body).await?;
+        let StreamQuestion::Of(conversation) = question else {
+            return self.list_streams(caller, (method.clone(), asked.path()), held.0).await;
+        };
+        let missing = || Fault::new(RouteFaultCode::StreamMissing, "the request names no conversation: add `conv_id`");
+        let conversation = conversation.ok_or_else(missing)?;
+        match self.stream_owner(caller, &conversation).await {
+            // Not through the gate: the stream is in flight there, and its end is what a closing gate waits for.
+            Some(upstream) => {
+                let server = upstream.server.clone();
+                asked.tracked.named(&server, None);
+                asked.tracked.sent();
+                let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+                let sent = AnswerBody::relay(upstream, (method, target), &asked.parts.headers, held.0, None).await;
+                let mut answer = sent.map_err(|(error, _)| {
+                    let message = format!("`{server}` was lost before it answered: {error}");
+                    Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
+                })?;
+                let waited = asked.begun.elapsed();
+                to_client(answer.headers_mut(), &ModelServer { server: server.as_str(), request: &asked.id, waited });
+                Ok(answer)
+            }
+            None if *method == Method::DELETE => Ok(no_content()),
+            None => {
+                let message = format!("no ready server has a stream of `{conversation}`");
+                Err(Fault::new(RouteFaultCode::StreamNotFound, message))
+            }
+        }
+    }
+
     /// The launch that has the stream of a conversation; `None` where none has it.
     pub(crate) async fn stream_owner(&self, caller: &Caller, conversation: &str) -> Option<Arc<Upstream>> {
         let directory = self.shared.directory();

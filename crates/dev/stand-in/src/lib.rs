@@ -39,7 +39,6 @@ mod completions;
 mod connection;
 mod dump;
 mod ending;
-mod eras;
 mod grandchild;
 mod health;
 mod help;
@@ -48,9 +47,7 @@ mod listener;
 mod log;
 mod metrics;
 mod model_file;
-mod options;
 mod output;
-mod renames;
 mod replay;
 mod resumable;
 mod routes;
@@ -67,10 +64,11 @@ mod wire;
 use std::{ffi::OsString, process::ExitCode};
 
 pub use body_digest::BodyDigest;
-pub use eras::Era;
 pub use grandchild::Grandchild;
+pub use llama_warden_recorded_builds::eras::Era;
+pub use llama_warden_recorded_builds::renames::Renames;
+use llama_warden_recorded_builds::{eras, options, renames};
 pub use output::Stream;
-pub use renames::Renames;
 pub use schedule::{ScheduledAction, ScriptAction, ScriptPhase};
 pub use script::{
     HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, Script, SlotAnswer, SlotsScript, TermScript, Wedge,

@@ -3,11 +3,9 @@
 import { follow } from "./daemon.js";
 import { byId, clock, clone, copy, setText, plural } from "./text.js";
 
-/** How many events the page keeps, and how many of them it shows. */
 const KEPT = 1000;
 const SHOWN = 200;
 
-/** How many events from before the page was opened it asks for. */
 const BEFORE = 100;
 
 /** The latest event that the page knows: the run of the daemon, and the number in it. */
@@ -56,7 +54,6 @@ export function startEvents() {
 
 let isDrawing = false;
 
-/** Draws what has come, once a frame however much comes. */
 function draw() {
   if (isDrawing) return;
   isDrawing = true;

@@ -16,7 +16,6 @@ import { writeVerdict } from "./verdict.js";
 
 /** Shortest time between two questions for the status, in milliseconds. */
 const PAUSE = 250;
-/** Times after which figures that no event tells are read anew. */
 const STATUS_EVERY = 2000;
 const MEMORY_EVERY = 5000;
 /** Longest time between two tries to reach the daemon. */

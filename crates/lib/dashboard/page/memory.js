@@ -2,7 +2,6 @@
 
 import { bytes, byId, clone, setText, show, plural } from "./text.js";
 
-/** Draws the bars of a memory report, for the servers of a status. */
 export function fillMemoryBars({ host, gpus, servers: held }, servers) {
   const bars = [];
   const onHost = (server) => server.memory ? need(server.memory) - server.memory.gpu_bytes : 0;

@@ -32,7 +32,6 @@ export function startTable(handlers) {
 /** The server of the row that commands by key go to; empty where there is none. */
 export const chosen = () => (rows.has(current) ? current : "");
 
-/** Puts the focus on the row `steps` below the chosen one. */
 export function step(steps) {
   const shown = [...body.rows].filter((row) => !row.hidden);
   if (shown.length === 0) return;

@@ -10,7 +10,6 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** An element with a text, and a class where one is given. */
 export function element(name, text = "", className = "") {
   const made = document.createElement(name);
   made.textContent = text;

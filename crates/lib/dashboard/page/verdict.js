@@ -29,7 +29,6 @@ export function level(server) {
 export const byTrouble = (a, b) =>
   trouble(a) - trouble(b) || (a.server < b.server ? -1 : a.server > b.server ? 1 : 0);
 
-/** Writes the sentence. `now` is the daemon's time in milliseconds. */
 export function writeVerdict(status, now) {
   const { text, since, rest, level } = sentence(status);
   const verdict = byId("verdict");

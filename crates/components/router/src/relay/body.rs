@@ -15,8 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::headers::is_event_stream;
 use super::link::{Link, RelayError};
 use super::{EarlyBody, Upstream, to_server};
-use crate::body::HeldBody;
 use crate::shared::Permit;
+use llama_warden_held_body::HeldBody;
 
 /// Answers of a known length up to this one are whole before the client gets their head.
 const LONGEST_AWAITED: u64 = 64 << 10;

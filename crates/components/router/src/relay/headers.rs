@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
 use super::Upstream;
-use crate::body::HeldBody;
+use llama_warden_held_body::HeldBody;
 
 /// Headers that concern one connection (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [

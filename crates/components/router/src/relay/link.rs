@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use crate::body::HeldBody;
+use llama_warden_held_body::HeldBody;
 
 /// A request did not get to its answer.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::link::{Link, RelayError};
-use crate::body::HeldBody;
+use llama_warden_held_body::HeldBody;
 
 /// Longest time that a connection is kept without a request.
 const IDLE: Duration = Duration::from_secs(4);

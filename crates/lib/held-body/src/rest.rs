@@ -9,13 +9,13 @@ use hyper::body::{Body, Incoming};
 use llama_warden_support::lock;
 use tokio::time::{Sleep, sleep};
 
-use super::{BodyLimits, PAUSE, broke_off, too_slow};
-use crate::answers::Fault;
+use crate::reader::{BodyLimits, PAUSE, broke_off, too_slow};
+use crate::refused::BodyRefused;
 
 /// The client did not send the rest of a body. Why is told by the body itself.
 #[derive(Debug, thiserror::Error)]
 #[error("the client has not sent the rest of the body")]
-pub(crate) struct RestFailed;
+pub struct RestFailed;
 
 /// The rest of a body, for whichever copy of the body is sent.
 #[derive(Debug, Clone)]
@@ -31,30 +31,30 @@ struct Rest {
     limits: BodyLimits,
     /// Since the last byte came.
     pause: Option<Pin<Box<Sleep>>>,
-    fault: Option<Fault>,
+    fault: Option<BodyRefused>,
     is_over: bool,
 }
 
 impl SharedRest {
-    pub(super) fn new(incoming: Incoming, (announced, length): (Option<u64>, u64), limits: BodyLimits) -> Self {
+    pub(crate) fn new(incoming: Incoming, (announced, length): (Option<u64>, u64), limits: BodyLimits) -> Self {
         let left = announced.map(|announced| announced.saturating_sub(length));
         let is_over = incoming.is_end_stream();
         Self(Arc::new(Mutex::new(Rest { incoming, left, length, limits, pause: None, fault: None, is_over })))
     }
 
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         lock(&self.0).left
     }
 
-    pub(super) fn fault(&self) -> Option<Fault> {
+    pub(crate) fn fault(&self) -> Option<BodyRefused> {
         lock(&self.0).fault.clone()
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         lock(&self.0).is_over
     }
 
-    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, RestFailed>>> {
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, RestFailed>>> {
         lock(&self.0).poll(context)
     }
 }
@@ -93,7 +93,7 @@ impl Rest {
         }
     }
 
-    fn fails(&mut self, fault: Fault) -> Poll<Option<Result<Bytes, RestFailed>>> {
+    fn fails(&mut self, fault: BodyRefused) -> Poll<Option<Result<Bytes, RestFailed>>> {
         self.fault = Some(fault);
         Poll::Ready(Some(Err(RestFailed)))
     }

@@ -12,7 +12,7 @@ use llama_warden_traffic::{Counted, RouterTraffic};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::answers::{Fault, RouteFaultCode};
+use crate::refused::{BodyRefusal, BodyRefused};
 
 /// Longest wait for room.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl BodyMemory {
 
 impl BodyRoom {
     /// Takes more, as soon as there is room.
-    pub(crate) async fn grow(&mut self, bytes: u64) -> Result<(), Fault> {
+    pub(crate) async fn grow(&mut self, bytes: u64) -> Result<(), BodyRefused> {
         let (told, granted) = oneshot::channel();
         let was_granted = {
             let mut taken = lock(&self.memory.taken);
@@ -110,7 +110,7 @@ impl BodyRoom {
         };
         if !was_granted && timeout(LONGEST_WAIT, granted).await.is_err() {
             let message = "the memory for bodies of requests is taken (`router.body-memory`): try again";
-            return Err(Fault::new(RouteFaultCode::Overloaded, message).retry_after(5));
+            return Err(BodyRefused::new(BodyRefusal::NoRoom, message));
         }
         self.counted.push(self.memory.traffic.hold_body(bytes));
         Ok(())
@@ -183,7 +183,7 @@ mod tests {
             assert!(grows(&mut third, 20));
             waiting.await.expect_err("it waits too long")
         };
-        assert_eq!(fault.code, RouteFaultCode::Overloaded);
+        assert_eq!(fault.because, BodyRefusal::NoRoom);
         drop((first, second, third));
         assert_eq!((memory.traffic.body_bytes(), lock(&memory.taken).bytes), (0, 0));
     }

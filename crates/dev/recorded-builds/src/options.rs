@@ -10,7 +10,8 @@ use crate::eras::{
 
 /// The value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OptionArgument {
+pub enum OptionArgument {
+    /// No value.
     Nothing,
     /// Any text. The name is printed in the help.
     Text(&'static str),
@@ -22,7 +23,7 @@ pub(crate) enum OptionArgument {
 
 impl OptionArgument {
     /// The name of the value in the help.
-    pub(crate) fn metavariable(self) -> Option<&'static str> {
+    pub fn metavariable(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
             Self::Text(name) | Self::Number(name) => Some(name),
@@ -33,14 +34,17 @@ impl OptionArgument {
 
 /// An option, with the eras that have it.
 #[derive(Debug)]
-pub(crate) struct CliOption {
-    pub(crate) eras: RangeInclusive<Era>,
-    /// All names: the short one first, and last the one that [`crate::settings`] uses as key.
-    pub(crate) names: &'static [&'static str],
-    pub(crate) argument: OptionArgument,
+pub struct CliOption {
+    /// The builds that have it.
+    pub eras: RangeInclusive<Era>,
+    /// All names: the short one first, and last the one that the stand-in's settings use as key.
+    pub names: &'static [&'static str],
+    /// The value that it takes.
+    pub argument: OptionArgument,
     /// The environment variable that the help names. The stand-in does not read it.
-    pub(crate) variable: Option<&'static str>,
-    pub(crate) help: &'static str,
+    pub variable: Option<&'static str>,
+    /// What the help says of it.
+    pub help: &'static str,
 }
 
 impl CliOption {
@@ -48,27 +52,29 @@ impl CliOption {
         Self { variable: Some(name), ..self }
     }
 
-    /// The name that [`crate::settings`] uses.
-    pub(crate) fn key(&self) -> &'static str {
+    /// The name that the stand-in's settings use.
+    pub fn key(&self) -> &'static str {
         self.names.last().copied().unwrap_or_default()
     }
 
-    pub(crate) fn short(&self) -> Option<&'static str> {
+    /// Its short name.
+    pub fn short(&self) -> Option<&'static str> {
         self.names.iter().copied().find(|name| !name.starts_with("--"))
     }
 
-    pub(crate) fn long(&self) -> impl Iterator<Item = &'static str> {
+    /// Its long names.
+    pub fn long(&self) -> impl Iterator<Item = &'static str> {
         self.names.iter().copied().filter(|name| name.starts_with("--"))
     }
 }
 
 /// The options of `era`.
-pub(crate) fn of(era: Era) -> impl Iterator<Item = &'static CliOption> {
+pub fn of(era: Era) -> impl Iterator<Item = &'static CliOption> {
     OPTIONS.iter().filter(move |option| option.eras.contains(&era))
 }
 
 /// The option of `era` with this name, short or long.
-pub(crate) fn named(era: Era, name: &str) -> Option<&'static CliOption> {
+pub fn named(era: Era, name: &str) -> Option<&'static CliOption> {
     of(era).find(|option| option.names.contains(&name))
 }
 

@@ -48,7 +48,7 @@ async fn a_body_that_stops_coming_is_given_up_after_the_pause_and_not_before() {
     };
     let begun = tokio::time::Instant::now();
     let read = tokio::select! { read = reader.read(ReadUntil::Named) => read, () = sending => unreachable!() };
-    assert_eq!(read.expect_err("it is too slow").code, RouteFaultCode::BodyTooSlow);
+    assert_eq!(read.expect_err("it is too slow").because, BodyRefusal::TooSlow);
     assert!(begun.elapsed() >= (PAUSE - Duration::from_secs(1)) * 2 + PAUSE);
 }
 
@@ -67,7 +67,7 @@ async fn a_long_body_is_read_until_its_model_is_known_and_the_rest_passes_throug
     assert_eq!((second, body.length()), ("xyz".into(), Some(20_000_000 - 26)));
     // Then nothing comes, and the server is not kept waiting for ever.
     body.frame().await.expect("a frame").expect_err("the rest is too slow");
-    assert_eq!(body.rest_fault().map(|fault| fault.code), Some(RouteFaultCode::BodyTooSlow));
+    assert_eq!(body.rest_fault().map(|fault| fault.because), Some(BodyRefusal::TooSlow));
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,14 +79,14 @@ async fn a_client_that_leaves_amid_the_rest_ends_it_with_an_error() {
     drop(client);
     body.frame().await.expect("a frame").expect("what was read");
     body.frame().await.expect("a frame").expect_err("the client has left");
-    assert_eq!(body.rest_fault().map(|fault| fault.code), Some(RouteFaultCode::BadBody));
+    assert_eq!(body.rest_fault().map(|fault| fault.because), Some(BodyRefusal::Broken));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_is_read_until_its_model_is_known_however_long_it_is() {
     let (mut reader, mut client) = reader("content-length: 24\r\n", &limits()).await;
     client.write_all(br#"{"prompt":"","model":"a"}"#.get(..24).expect("long")).await.expect("it is read");
-    assert_eq!(reader.read(ReadUntil::Named).await.expect_err("it is cut").code, RouteFaultCode::BadBody);
+    assert_eq!(reader.read(ReadUntil::Named).await.expect_err("it is cut").because, BodyRefusal::Broken);
 
     let (mut reader, mut client) = self::reader("transfer-encoding: chunked\r\n", &limits()).await;
     let sending = async {

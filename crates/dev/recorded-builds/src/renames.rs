@@ -11,7 +11,7 @@ pub struct Renames(BTreeMap<String, String>);
 
 impl Renames {
     /// The old name of the argument `given`; `None` if it is an old name that was replaced.
-    pub(crate) fn old_name<'a>(&'a self, given: &'a str) -> Option<&'a str> {
+    pub fn old_name<'a>(&'a self, given: &'a str) -> Option<&'a str> {
         match self.0.iter().find(|(_, new)| *new == given) {
             Some((old, _)) => Some(old),
             None if self.0.contains_key(given) => None,
@@ -20,7 +20,7 @@ impl Renames {
     }
 
     /// The new name of the option `old`, which is `old` itself where it was not renamed.
-    pub(crate) fn new_name<'a>(&'a self, old: &'a str) -> &'a str {
+    pub fn new_name<'a>(&'a self, old: &'a str) -> &'a str {
         self.0.get(old).map_or(old, String::as_str)
     }
 }

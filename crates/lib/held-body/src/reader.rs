@@ -1,11 +1,4 @@
-//! Request bodies: read with a limit and a deadline, and looked through for the model while they come.
-//!
-//! A body is read whole before its request goes anywhere, so that it takes no slot while it comes, is known to be one that llama-server
-//! reads, and can be sent again. A long one is read only until its model is known, and the rest passes through while it is sent.
-
-mod chunks;
-mod rest;
-mod room;
+//! Reads a body, and the body as it is sent.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,19 +10,17 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
-use llama_warden_config::JsonObject;
 use llama_warden_traffic::RouterTraffic;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::answers::{Fault, RouteFaultCode};
-
-use chunks::Chunks;
-pub(crate) use rest::RestFailed;
-use rest::SharedRest;
-use room::{BodyMemory, BodyRoom};
+use crate::chunks::Chunks;
+use crate::refused::{BodyRefusal, BodyRefused};
+use crate::rest::{RestFailed, SharedRest};
+use crate::room::{BodyMemory, BodyRoom};
 
 /// Longest pause of a client that sends a body.
-const PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const PAUSE: Duration = Duration::from_secs(30);
 
 /// Bodies up to this length are read whole before they are sent, and can be sent again.
 const LONGEST_HELD: u64 = 16 << 20;
@@ -39,24 +30,25 @@ const STEP: u64 = 1 << 20;
 
 /// The limits of bodies.
 #[derive(Debug, Clone)]
-pub(crate) struct BodyLimits {
-    most: u64,
+pub struct BodyLimits {
+    pub(crate) most: u64,
     memory: Arc<BodyMemory>,
 }
 
 impl BodyLimits {
-    pub(crate) fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
+    /// Each body may have so many bytes, and all of them together take so much memory.
+    pub fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
         Self { most, memory: BodyMemory::new(memory, most, traffic) }
     }
 
-    fn exceeded(&self) -> Fault {
-        Fault::new(RouteFaultCode::BodyTooLarge, format!("the body is longer than {} bytes", self.most))
+    pub(crate) fn exceeded(&self) -> BodyRefused {
+        BodyRefused::new(BodyRefusal::TooLong, format!("the body is longer than {} bytes", self.most))
     }
 }
 
 /// A body as it is sent to a server: its chunks, and for a long one the rest that the client is still sending.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct HeldBody {
+pub struct HeldBody {
     chunks: Chunks,
     rest: Option<SharedRest>,
     /// The room that it takes, given back with the last copy.
@@ -65,14 +57,16 @@ pub(crate) struct HeldBody {
 
 /// What a body says about where it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct BodyFacts {
-    pub(crate) model: Option<String>,
-    pub(crate) is_json: bool,
+pub struct BodyFacts {
+    /// The model that it names.
+    pub model: Option<String>,
+    /// Whether it is an object of JSON.
+    pub is_json: bool,
 }
 
 /// How far a long body is read before it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReadUntil {
+pub enum ReadUntil {
     /// Its model is known.
     Named,
     /// It has begun: its model is known from elsewhere.
@@ -83,7 +77,7 @@ pub(crate) enum ReadUntil {
 
 /// A body that is being read.
 #[derive(Debug)]
-pub(crate) struct BodyReader {
+pub struct BodyReader {
     incoming: Incoming,
     announced: Option<u64>,
     limits: BodyLimits,
@@ -97,7 +91,11 @@ pub(crate) struct BodyReader {
 }
 
 impl BodyReader {
-    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, limits: &BodyLimits) -> Result<Self, Fault> {
+    /// A reader of a body with these headers of its request.
+    ///
+    /// # Errors
+    /// It is announced to be too long, or is compressed.
+    pub fn new(incoming: Incoming, headers: &HeaderMap, limits: &BodyLimits) -> Result<Self, BodyRefused> {
         let announced = incoming.size_hint().exact();
         if announced.is_some_and(|length| length > limits.most) {
             return Err(limits.exceeded());
@@ -105,7 +103,7 @@ impl BodyReader {
         let encoding = headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let message = "the body is compressed, and neither the router nor llama-server reads it: send it plain";
-            return Err(Fault::new(RouteFaultCode::UnsupportedEncoding, message));
+            return Err(BodyRefused::new(BodyRefusal::Encoded, message));
         }
         Ok(Self {
             incoming,
@@ -122,12 +120,15 @@ impl BodyReader {
 
     /// Refuses what llama-server would refuse whatever it asks for: for a request that would start or wake a server.
     #[must_use]
-    pub(crate) fn strict(self) -> Self {
+    pub fn strict(self) -> Self {
         Self { is_strict: true, ..self }
     }
 
     /// Reads to the end, or so far that the rest can be passed through.
-    pub(crate) async fn read(&mut self, until: ReadUntil) -> Result<(), Fault> {
+    ///
+    /// # Errors
+    /// What came is no body for a server, or nothing comes.
+    pub async fn read(&mut self, until: ReadUntil) -> Result<(), BodyRefused> {
         // The announced length is reserved at once, so that bodies which fit one by one do not wait for one another halfway.
         if let Some(length) = self.announced.filter(|length| (1..=LONGEST_HELD).contains(length) && self.reserved == 0)
         {
@@ -158,10 +159,10 @@ impl BodyReader {
         self.check(if self.is_at_end { self.scanner.fault() } else { None })
     }
 
-    fn check(&self, fault: Option<BodyFault>) -> Result<(), Fault> {
+    fn check(&self, fault: Option<BodyFault>) -> Result<(), BodyRefused> {
         let Some(fault) = fault.filter(|_| self.is_strict) else { return Ok(()) };
         let message = format!("llama-server does not read this body: {fault}; no server was asked");
-        Err(Fault::new(RouteFaultCode::BadBody, message))
+        Err(BodyRefused::new(BodyRefusal::Broken, message))
     }
 
     /// Whether what is read suffices: the body is long, and what has to be known of it is known.
@@ -175,24 +176,24 @@ impl BodyReader {
             }
     }
 
-    async fn reserve(&mut self, bytes: u64) -> Result<(), Fault> {
+    async fn reserve(&mut self, bytes: u64) -> Result<(), BodyRefused> {
         self.room.grow(bytes).await?;
         self.reserved += bytes;
         Ok(())
     }
 
     /// The model, if what is read names one.
-    pub(crate) fn model(&self) -> Option<&str> {
+    pub fn model(&self) -> Option<&str> {
         self.scanner.model()
     }
 
     /// How much has come, or will come where that was announced.
-    pub(crate) fn len(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         self.announced.unwrap_or(self.chunks.len())
     }
 
     /// The body, and what it says.
-    pub(crate) fn finish(self) -> (HeldBody, BodyFacts) {
+    pub fn finish(self) -> (HeldBody, BodyFacts) {
         let Self { incoming, announced, limits, room, scanner, mut chunks, is_at_end, .. } = self;
         room.is_read();
         chunks.end_last();
@@ -202,27 +203,27 @@ impl BodyReader {
     }
 }
 
-fn broke_off(error: &hyper::Error) -> Fault {
-    Fault::new(RouteFaultCode::BadBody, format!("the body ended early: {error}"))
+pub(crate) fn broke_off(error: &hyper::Error) -> BodyRefused {
+    BodyRefused::new(BodyRefusal::Broken, format!("the body ended early: {error}"))
 }
 
-fn too_slow() -> Fault {
-    Fault::new(RouteFaultCode::BodyTooSlow, format!("no byte of the body came within {PAUSE:?}"))
+pub(crate) fn too_slow() -> BodyRefused {
+    BodyRefused::new(BodyRefusal::TooSlow, format!("no byte of the body came within {PAUSE:?}"))
 }
 
 impl HeldBody {
     /// A body of the router's own.
-    pub(crate) fn whole(text: String) -> Self {
+    pub fn whole(text: String) -> Self {
         Self { chunks: Chunks::from(Bytes::from(text)), rest: None, _room: None }
     }
 
     /// Whether all of it is here, so that it can be sent again.
-    pub(crate) const fn is_whole(&self) -> bool {
+    pub const fn is_whole(&self) -> bool {
         self.rest.is_none()
     }
 
     /// What is left to send, where that is known.
-    pub(crate) fn length(&self) -> Option<u64> {
+    pub fn length(&self) -> Option<u64> {
         match &self.rest {
             None => Some(self.chunks.len()),
             Some(rest) => rest.left().map(|rest| rest + self.chunks.len()),
@@ -230,17 +231,17 @@ impl HeldBody {
     }
 
     /// What is here of it, as one.
-    pub(crate) fn concatenated(&self) -> Bytes {
+    pub fn concatenated(&self) -> Bytes {
         self.chunks.clone().concatenated()
     }
 
     /// Why the client has not sent the rest.
-    pub(crate) fn rest_fault(&self) -> Option<Fault> {
+    pub fn rest_fault(&self) -> Option<BodyRefused> {
         self.rest.as_ref().and_then(SharedRest::fault)
     }
 
     /// With members of its top level removed and set. For a whole one.
-    pub(crate) fn edited(self, strip: &[String], set: &JsonObject) -> Self {
+    pub fn edited(self, strip: &[String], set: &Map<String, Value>) -> Self {
         let body = edited(&self.chunks.concatenated(), strip, set);
         Self { chunks: Chunks::from(body), ..self }
     }
