@@ -72,7 +72,7 @@ pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetEr
         document.table("[[servers]]");
         document.set("id", id.as_str());
         document.set("enabled", starts);
-        let mut aliases = command.aliases.clone();
+        let (mut aliases, sleep_after) = (command.aliases.clone(), command.sleep_after);
         if id != name {
             aliases.insert(0, name);
         }
@@ -84,8 +84,12 @@ pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetEr
         if let Some(seconds) = grace {
             document.set("stop", toml::Table::from_iter([("grace".to_owned(), format!("{seconds}s").into())]));
         }
-        if !aliases.is_empty() {
-            document.set("router", toml::Table::from_iter([("aliases".to_owned(), aliases.into())]));
+        let aliases = (!aliases.is_empty()).then(|| ("aliases".to_owned(), aliases.into()));
+        // llama-server puts a model to sleep that is idle for so long; here its process ends, and a request starts it again.
+        let ttl = sleep_after.map(|seconds| ("ttl".to_owned(), format!("{seconds}s").into()));
+        let router: toml::Table = aliases.into_iter().chain(ttl).collect();
+        if !router.is_empty() {
+            document.set("router", router);
         }
     }
     Ok(document.finish())

@@ -137,6 +137,15 @@ fn what_has_no_counterpart_is_listed_and_no_secret_is_written() {
 }
 
 #[test]
+fn the_idle_time_of_a_preset_becomes_its_ttl() {
+    let presets = "[a]\nmodel = a.gguf\nsleep-idle-seconds = 60\n[b]\nmodel = b.gguf\n";
+    let ImportedConfig { toml, .. } = from_presets(presets, "llama-server").unwrap_or_else(|error| panic!("{error}"));
+    let table: Table = toml.parse().unwrap_or_else(|error| panic!("{error}\n{toml}"));
+    assert_eq!(server(&table, "a")["router"]["ttl"].as_str(), Some("60s"));
+    assert!(server(&table, "b").get("router").is_none(), "{toml}");
+}
+
+#[test]
 fn groups_and_the_matrix_say_what_may_run_together() {
     let models =
         "models: { a: { cmd: llama-server -m a }, b: { cmd: llama-server -m b }, c: { cmd: llama-server -m c } }\n";
