@@ -63,7 +63,8 @@ fn sources() -> Vec<(String, String)> {
         (path.strip_prefix(&root).expect("below it").display().to_string(), text)
     };
     let is_daemon = |path: &String| {
-        let commands = ["bin/cli/", "bin/builds/", "bin/terminal/", "lib/support/src/fail_point.rs"];
+        let commands =
+            ["bin/cli/", "bin/builds/", "bin/plugin-commands/", "bin/terminal/", "lib/support/src/fail_point.rs"];
         path.contains("/src/") && !commands.iter().any(|other| path.starts_with(other))
     };
     found.into_iter().map(read).filter(|(path, _)| is_daemon(path)).collect()

@@ -118,7 +118,7 @@ impl MeasuredDaemon {
         lines.lines().map(parse).collect()
     }
 
-    /// Waits until the daemon has used no processor time for [`QUIET`].
+    /// Waits until the daemon has used no processor time for a moment.
     ///
     /// # Errors
     /// When the daemon has ended, or is not idle within [`WAIT_LIMIT`].

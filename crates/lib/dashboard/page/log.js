@@ -73,7 +73,6 @@ function add(records) {
   draw();
 }
 
-/** Draws what has come, once a frame; a paused log keeps it for later. */
 function draw() {
   if (isDrawing || pending.length === 0) return;
   if (pause.getAttribute("aria-pressed") === "true") {

@@ -9,7 +9,7 @@
 //! * [`refused_before`]: what is known to fail, or to give other answers, by the command line alone.
 //! * [`SavedLaunch`]: the files of one launch, each with its length and a checksum. They are used once.
 //! * [`SlotStore`]: those of all servers within a limit of size, and the launches for which it is off, each with the reason.
-//! * [`AnsweredTurn`]: the last request of a launch, by which the next one is known to continue it; [`judge`] says whether that was any use.
+//! * [`AnsweredTurn`]: the last request of a launch, by which the next one is known to continue it; [`judge()`] says whether that was any use.
 //!
 //! The manifest of a file is in memory: no file outlives the run of the daemon, and nothing on the disk is believed.
 

@@ -66,7 +66,7 @@ pub enum CliCommand {
         /// Keep running and show every change
         #[arg(long, short)]
         watch: bool,
-        /// The servers of other machines too: of the daemons that [peers] of the configuration names
+        /// The servers of other machines too: of the daemons that `peers` of the configuration names
         #[arg(long, short)]
         all: bool,
     },
