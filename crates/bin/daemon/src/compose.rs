@@ -20,6 +20,7 @@ use crate::config_watch::ConfigWatch;
 use crate::extensions::Extension;
 use crate::heap::HeapTrimmer;
 use crate::keys_file::KeysFile;
+use crate::reread_file::FileReader;
 use crate::state_watch::StateWatch;
 use crate::token_file::TokenFile;
 
@@ -80,8 +81,8 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.metrics)?;
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;
-    settings.token_file.map_or(Ok(()), |token_file| host.add(token_file))?;
-    settings.keys_file.map_or(Ok(()), |keys_file| host.add(keys_file))?;
+    settings.token_file.map_or(Ok(()), |file| host.add(FileReader(file)))?;
+    settings.keys_file.map_or(Ok(()), |file| host.add(FileReader(file)))?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
     host.add(settings.state_watch)?;
     settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;

@@ -20,6 +20,7 @@ use llama_warden_support::{fail_point, lock};
 use serde_json::Value;
 
 use crate::keys_file::KeysFile;
+use crate::reread_file::RereadFile;
 use crate::token_file::TokenFile;
 
 /// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
@@ -151,8 +152,8 @@ impl FleetResolver {
                 Ok(resolved)
             }
             Change::Reload(caution) => {
-                self.token_file.iter().for_each(TokenFile::reread);
-                self.keys_file.iter().for_each(KeysFile::reread);
+                self.token_file.iter().for_each(RereadFile::reread);
+                self.keys_file.iter().for_each(RereadFile::reread);
                 let (next, resolved) = self.reload(&active, caution)?;
                 self.peers.set(next.loaded.configuration.peers());
                 *active = next;

@@ -4,37 +4,24 @@
 //! that is not valid changes nothing, and is told once. An editor writes in several steps, and half a file may be valid with half of
 //! its keys, so the file is read once it has come to rest.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, Delivery};
-use llama_warden_component::{Component, Ports, Worker};
-use llama_warden_events::{NoCommand, Uptime};
 use llama_warden_exit::CommandFailure;
 use llama_warden_keys::{KeyRing, KeysUnusable, read_keys};
-use llama_warden_support::{blocking, lock};
-use tokio::sync::{Notify, watch};
+use llama_warden_support::lock;
+use tokio::sync::watch;
 
-use crate::file_watch::FileWatch;
+use crate::reread_file::{RereadFile, WatchedFile};
 
-/// Time without a notice before the file is read.
-const REST: Duration = Duration::from_millis(200);
-
-/// Longest time from a notice to a look, in a folder that never comes to rest.
-const LONGEST: Duration = Duration::from_secs(2);
-
-/// The keys of a running daemon, kept up to date with their file. As a component it reads the file again when it changes.
+/// The keys of a running daemon, kept up to date with their file.
 #[derive(Debug, Clone)]
 pub struct KeysFile(Arc<KeysFileState>);
 
 #[derive(Debug)]
 struct KeysFileState {
-    path: PathBuf,
-    keys: watch::Sender<Arc<KeyRing>>,
-    watch: Mutex<FileWatch>,
-    /// Notified on each change.
-    changes: Arc<Notify>,
+    file: WatchedFile<Arc<KeyRing>>,
     /// What was wrong with the file when it was read last, so that it is told once.
     told: Mutex<Option<String>>,
 }
@@ -52,25 +39,35 @@ impl KeysFile {
         let warn = |_: &Path, error: &notify::Error| {
             tracing::warn!(%error, "the file of keys is not watched; send HUP after a change");
         };
-        let watch = FileWatch::new(path.to_owned(), warn);
-        let (changes, keys) = (watch.changes(), watch::Sender::new(Arc::new(ring)));
-        let (path, watch) = (path.to_owned(), Mutex::new(watch));
-        Ok(Self(Arc::new(KeysFileState { path, keys, watch, changes, told: Mutex::default() })))
+        let file = WatchedFile::new(path, Arc::new(ring), warn);
+        Ok(Self(Arc::new(KeysFileState { file, told: Mutex::default() })))
     }
 
     /// The keys in force, for whoever checks requests.
     pub fn keys(&self) -> watch::Receiver<Arc<KeyRing>> {
-        self.0.keys.subscribe()
+        self.0.file.value.subscribe()
+    }
+}
+
+impl RereadFile for KeysFile {
+    const NAME: &'static str = "keys-file";
+
+    const REST: Duration = Duration::from_millis(200);
+
+    type Value = Arc<KeyRing>;
+
+    fn watched(&self) -> &WatchedFile<Arc<KeyRing>> {
+        &self.0.file
     }
 
-    /// Reads the file again. Blocks on the file.
-    pub fn reread(&self) {
-        lock(&self.0.watch).arm();
+    fn reread(&self) {
+        let file = &self.0.file;
+        file.arm();
         let mut told = lock(&self.0.told);
-        match read_keys(&self.0.path) {
+        match read_keys(&file.path) {
             Ok(ring) => {
                 *told = None;
-                let changed = self.0.keys.send_if_modified(|known| {
+                let changed = file.value.send_if_modified(|known| {
                     let changed = !ring.is_same(known);
                     if changed {
                         *known = Arc::new(ring.succeeding(known));
@@ -78,8 +75,8 @@ impl KeysFile {
                     changed
                 });
                 if changed {
-                    let keys = self.0.keys.borrow().len();
-                    tracing::info!(path = %self.0.path.display(), keys, "new keys of the router's clients are in force");
+                    let keys = file.value.borrow().len();
+                    tracing::info!(path = %file.path.display(), keys, "new keys of the router's clients are in force");
                 }
             }
             Err(error) => {
@@ -108,58 +105,6 @@ pub fn rehearse(path: &Path) -> Result<(), CommandFailure> {
     read_keys(path).map(drop).map_err(|error| unusable(&error))
 }
 
-impl Component for KeysFile {
-    const NAME: &'static str = "keys-file";
-
-    type Command = NoCommand;
-    type Error = BusClosed;
-
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
-        ports.drive(KeysWorker { file: self, changed_at: None, look_at: None }).await
-    }
-}
-
-struct KeysWorker {
-    file: KeysFile,
-    /// The first notice since the latest look.
-    changed_at: Option<Uptime>,
-    look_at: Option<Uptime>,
-}
-
-impl Worker for KeysWorker {
-    type Command = NoCommand;
-    type Error = BusClosed;
-    type Input = ();
-
-    async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
-        Ok(())
-    }
-
-    async fn next_input(&mut self) {
-        self.file.0.changes.notified().await;
-    }
-
-    async fn on_input(&mut self, (): (), now: Uptime) -> Result<(), BusClosed> {
-        let first = *self.changed_at.get_or_insert(now);
-        self.look_at = Some((now + REST).min(first + LONGEST));
-        Ok(())
-    }
-
-    fn next_deadline(&self) -> Option<Uptime> {
-        self.look_at
-    }
-
-    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
-        if self.look_at.take_if(|due| *due <= now).is_some() {
-            self.changed_at = None;
-            let file = self.file.clone();
-            // Fails only when the runtime ends.
-            let _ = blocking(move || file.reread()).await;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -169,6 +114,7 @@ mod tests {
     use llama_warden_keys::{KeyGrant, NewKey, append_key};
 
     use super::*;
+    use crate::reread_file::FileReader;
 
     fn add(path: &Path, name: &str) {
         let grant = KeyGrant { name: name.to_owned(), ..KeyGrant::default() };
@@ -183,7 +129,7 @@ mod tests {
         let file = KeysFile::open(&path).expect("a key");
         let mut keys = file.keys();
         let mut bus = TestBus::new();
-        let running = bus.run(file.clone());
+        let running = bus.run(FileReader(file.clone()));
         let mut become_ = async |what: &str, expected: usize| {
             let changed = tokio::time::timeout(PATIENCE, keys.wait_for(|ring| ring.len() == expected)).await;
             drop(changed.expect(what).expect("the file is open"));

@@ -11,6 +11,7 @@ mod file_watch;
 mod fleet_source;
 mod heap;
 mod keys_file;
+mod reread_file;
 mod runtime;
 mod settings;
 mod signals;

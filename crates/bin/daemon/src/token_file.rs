@@ -4,18 +4,15 @@
 //! that holds no valid token changes nothing.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use llama_warden_api::{InvalidToken, Token, TokenInForce};
-use llama_warden_bus::{BusClosed, Delivery};
-use llama_warden_component::{Component, Ports, Worker};
-use llama_warden_events::{NoCommand, Uptime};
 use llama_warden_exit::CommandFailure;
-use llama_warden_support::{blocking, lock, open_to_others, read_token_line};
-use tokio::sync::{Notify, watch};
+use llama_warden_support::{open_to_others, read_token_line};
 
-use crate::file_watch::FileWatch;
+use crate::reread_file::{RereadFile, WatchedFile};
 
 /// Why a token file cannot be used. The text never contains the token.
 #[derive(Debug, thiserror::Error)]
@@ -34,18 +31,9 @@ pub fn read_token(path: &Path) -> Result<String, CommandFailure> {
     Ok(read(path).map_err(|error| unusable(path, &error))?.text)
 }
 
-/// The token of a running daemon, kept up to date with its file. As a component it reads the file again when it changes.
+/// The token of a running daemon, kept up to date with its file.
 #[derive(Debug, Clone)]
-pub struct TokenFile(Arc<TokenFileState>);
-
-#[derive(Debug)]
-struct TokenFileState {
-    path: PathBuf,
-    token: watch::Sender<Option<Token>>,
-    watch: Mutex<FileWatch>,
-    /// Notified on each change.
-    changes: Arc<Notify>,
-}
+pub struct TokenFile(Arc<WatchedFile<Option<Token>>>);
 
 impl TokenFile {
     /// Reads the file and watches it.
@@ -60,23 +48,33 @@ impl TokenFile {
         let warn = |_: &Path, error: &notify::Error| {
             tracing::warn!(%error, "the token file is not watched; send HUP after a change");
         };
-        let watch = FileWatch::new(path.to_owned(), warn);
-        let (changes, token) = (watch.changes(), watch::Sender::new(Some(token)));
-        Ok(Self(Arc::new(TokenFileState { path: path.to_owned(), token, watch: Mutex::new(watch), changes })))
+        Ok(Self(Arc::new(WatchedFile::new(path, Some(token), warn))))
     }
 
     /// The token in force, for whoever checks requests.
     pub fn token(&self) -> TokenInForce {
-        self.0.token.subscribe().into()
+        self.0.value.subscribe().into()
+    }
+}
+
+impl RereadFile for TokenFile {
+    const NAME: &'static str = "token-file";
+
+    /// A file of one line is written at once.
+    const REST: Duration = Duration::ZERO;
+
+    type Value = Option<Token>;
+
+    fn watched(&self) -> &WatchedFile<Option<Token>> {
+        &self.0
     }
 
-    /// Reads the file again. Blocks on the file.
-    pub fn reread(&self) {
-        lock(&self.0.watch).arm();
+    fn reread(&self) {
+        self.0.arm();
         let path = self.0.path.display();
         match read(&self.0.path) {
             Ok(TokenLine { token, .. }) => {
-                let changed = self.0.token.send_if_modified(|known| {
+                let changed = self.0.value.send_if_modified(|known| {
                     let changed = known.as_ref() != Some(&token);
                     *known = Some(token);
                     changed
@@ -90,38 +88,6 @@ impl TokenFile {
                 tracing::debug!(%path, %error, "the token file cannot be used; the former token stays in force")
             }
         }
-    }
-}
-
-impl Component for TokenFile {
-    const NAME: &'static str = "token-file";
-
-    type Command = NoCommand;
-    type Error = BusClosed;
-
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
-        ports.drive(self).await
-    }
-}
-
-impl Worker for TokenFile {
-    type Command = NoCommand;
-    type Error = BusClosed;
-    type Input = ();
-
-    async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
-        Ok(())
-    }
-
-    async fn next_input(&mut self) {
-        self.0.changes.notified().await;
-    }
-
-    async fn on_input(&mut self, (): (), _: Uptime) -> Result<(), BusClosed> {
-        let this = self.clone();
-        // Fails only when the runtime ends.
-        let _ = blocking(move || this.reread()).await;
-        Ok(())
     }
 }
 
@@ -145,10 +111,12 @@ fn unusable(path: &Path, error: &TokenFileError) -> CommandFailure {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use llama_warden_component_kit::{PATIENCE, TestBus};
 
     use super::*;
+    use crate::reread_file::FileReader;
 
     fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a temporary directory");
@@ -182,9 +150,9 @@ mod tests {
     async fn a_token_that_is_rotated_is_in_force_and_the_former_one_is_not() {
         let (folder, path) = written("one\n");
         let file = TokenFile::open(&path).expect("a token");
-        let mut token = file.0.token.subscribe();
+        let mut token = file.0.value.subscribe();
         let mut bus = TestBus::new();
-        let running = bus.run(file.clone());
+        let running = bus.run(FileReader(file.clone()));
         let mut change = async |what: &str, text: &str| {
             let expected = Some(Token::new(text).expect("valid"));
             let changed = tokio::time::timeout(PATIENCE, token.wait_for(|known| *known == expected)).await;

@@ -1,0 +1,116 @@
+//! Files that the daemon reads again when they change, and with each reload: of the API token and of the router's keys.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use llama_warden_bus::{BusClosed, Delivery};
+use llama_warden_component::{Component, Ports, Worker};
+use llama_warden_events::{NoCommand, Uptime};
+use llama_warden_support::{blocking, lock};
+use tokio::sync::{Notify, watch};
+
+use crate::file_watch::FileWatch;
+
+/// Longest time from a notice to a look, in a folder that never comes to rest.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// A file with what it says, for those who use it. As a component, it is read again when it changes.
+pub trait RereadFile: Clone + Send + Sync + 'static {
+    /// The name of the component.
+    const NAME: &'static str;
+
+    /// Time without a notice before the file is read.
+    const REST: Duration;
+
+    /// The file, and what is in force.
+    type Value: Send + Sync;
+
+    /// The file, and what is in force.
+    fn watched(&self) -> &WatchedFile<Self::Value>;
+
+    /// Reads the file again. Blocks on the file.
+    fn reread(&self);
+}
+
+/// A file that is watched, and what it says.
+#[derive(Debug)]
+pub struct WatchedFile<T> {
+    pub path: PathBuf,
+    /// What is in force.
+    pub value: watch::Sender<T>,
+    watch: Mutex<FileWatch>,
+    /// Notified on each change.
+    changes: Arc<Notify>,
+}
+
+impl<T> WatchedFile<T> {
+    /// Watches the file from now on. `unwatched` is told where that cannot be.
+    pub fn new(path: &Path, value: T, unwatched: fn(&Path, &notify::Error)) -> Self {
+        let watch = FileWatch::new(path.to_owned(), unwatched);
+        let changes = watch.changes();
+        Self { path: path.to_owned(), value: watch::Sender::new(value), watch: Mutex::new(watch), changes }
+    }
+
+    /// Watches the file that has the name now. Before each look at it, so that no change is missed.
+    pub fn arm(&self) {
+        lock(&self.watch).arm();
+    }
+}
+
+/// Reads a file again when it changes.
+#[derive(Debug)]
+pub struct FileReader<F>(pub F);
+
+impl<F: RereadFile> Component for FileReader<F> {
+    const NAME: &'static str = F::NAME;
+
+    type Command = NoCommand;
+    type Error = BusClosed;
+
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
+        ports.drive(ReaderWorker { file: self.0, changed_at: None, look_at: None }).await
+    }
+}
+
+struct ReaderWorker<F> {
+    file: F,
+    /// The first notice since the latest look.
+    changed_at: Option<Uptime>,
+    look_at: Option<Uptime>,
+}
+
+impl<F: RereadFile> Worker for ReaderWorker<F> {
+    type Command = NoCommand;
+    type Error = BusClosed;
+    type Input = ();
+
+    async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
+        Ok(())
+    }
+
+    async fn next_input(&mut self) {
+        self.file.watched().changes.notified().await;
+    }
+
+    async fn on_input(&mut self, (): (), now: Uptime) -> Result<(), BusClosed> {
+        let first = *self.changed_at.get_or_insert(now);
+        self.look_at = Some((now + F::REST).min(first + LONGEST));
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Uptime> {
+        self.look_at
+    }
+
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
+        if self.look_at.take_if(|due| *due <= now).is_some() {
+            self.changed_at = None;
+            let file = self.file.clone();
+            // Fails only when the runtime ends.
+            let _ = blocking(move || file.reread()).await;
+        }
+        Ok(())
+    }
+}
