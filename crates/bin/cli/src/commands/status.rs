@@ -34,6 +34,11 @@ pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> Co
             follow(&client, ids, report, &mut LiveTable::new(Place::FullScreen)).await
         }
     };
+    until_the_end(followed).await
+}
+
+/// Follows a daemon until it ends, nobody reads any more, or a signal comes.
+pub async fn until_the_end(followed: impl Future<Output = Result<(), CommandFailure>>) -> CommandResult {
     tokio::select! {
         ended = followed => ended?,
         () = reader_gone() => return Ok(Exit::Done),

@@ -7,11 +7,12 @@ use llama_warden_api_types::{AllStatusReport, StatusReport};
 use llama_warden_client::Client;
 use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, retain_named};
 use llama_warden_events::ServerId;
-use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult};
 use llama_warden_terminal::all_table::AllTable;
-use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::live_table::{LiveTable, Place};
-use llama_warden_terminal::output::{print_either, print_json, print_line, reader_gone, write_failure};
+use llama_warden_terminal::output::{print_either, print_json, print_line, write_failure};
+
+use crate::commands::status::until_the_end;
 
 /// How often peers are asked: no event tells what happens there.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -25,15 +26,7 @@ pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> Co
     if !watch {
         return print_either(global.json, &report, || AllTable::now(&report).text());
     }
-    let followed = follow(global, &client, ids, report);
-    tokio::select! {
-        ended = followed => ended?,
-        () = reader_gone() => return Ok(Exit::Done),
-        // Caught, so that the terminal gets its screen back.
-        signal = interruption() => return Ok(Exit::Signaled(signal)),
-    }
-    eprintln!("the daemon has ended");
-    Ok(Exit::Done)
+    until_the_end(follow(global, &client, ids, report)).await
 }
 
 /// Shows the report again and again, until the daemon ends.
