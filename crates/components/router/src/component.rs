@@ -417,7 +417,12 @@ impl RouterWorker {
             GateAction::Want { server, oldest, priority } => {
                 let reply =
                     self.commands.post(SuperviseCommand::WantServer { server: server.clone(), oldest, priority });
-                self.tasks.spawn(async move { TaskResult::Wanted(server, reply.await.map(drop)) });
+                self.tasks.spawn(async move {
+                    match reply.await {
+                        Ok(_) => TaskResult::Accepted,
+                        Err(refused) => TaskResult::Refused(server, refused),
+                    }
+                });
                 return Ok(());
             }
             GateAction::Unwant(server) => {
@@ -429,7 +434,7 @@ impl RouterWorker {
                 let reply = self.commands.post(HealthCommand::CheckServer { server: server.clone(), incarnation });
                 self.tasks.spawn(async move {
                     if reply.await.is_ok() {
-                        return TaskResult::Checked;
+                        return TaskResult::Accepted;
                     }
                     tokio::time::sleep(UNCHECKED).await;
                     TaskResult::Unchecked(server, incarnation)

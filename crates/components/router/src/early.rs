@@ -18,14 +18,12 @@ use llama_warden_support::lock;
 use llama_warden_traffic::TrafficRoute;
 use tokio::time::Instant;
 
-use crate::answers::Fault;
-use crate::answers::passed_on;
+use crate::answers::{Fault, passed_on};
 use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stream, to_client};
 use crate::service::{Asked, RouterAnswer, RouterService};
 use crate::shared::Shared;
 use llama_warden_held_body::{BodyFacts, HeldBody};
-use llama_warden_targets::Burden;
-use llama_warden_targets::Named;
+use llama_warden_targets::{Burden, Named};
 
 /// How often the progress is looked at. A request that is refused before the first look has a status of its own.
 const LOOK: Duration = Duration::from_secs(1);

@@ -13,8 +13,7 @@ use crate::caller::Caller;
 use crate::models;
 use crate::relay::AnswerBody;
 use crate::shared::Shared;
-use llama_warden_targets::Named;
-use llama_warden_targets::{Burden, OwnPath};
+use llama_warden_targets::{Burden, Named, OwnPath};
 
 /// The answer of `/health`: the router listens.
 pub(crate) fn health() -> Response<AnswerBody> {

@@ -25,9 +25,9 @@ use crate::shared::{Admitted, NotAdmitted, Shared};
 use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use llama_warden_targets::{
-    Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, changes_servers, query_value, traffic_route,
+    Burden, ErrorDialect, ModelChange, Named, NoServer, OwnPath, PathMeaning, changes_servers, query_value,
+    traffic_route,
 };
-use llama_warden_targets::{Named, NoServer};
 
 /// How often a request is sent again to a ready server that answers as if it were not. Then its answer passes.
 const MOST_UNREADY: u32 = 5;

@@ -28,14 +28,12 @@ pub(super) enum TaskResult {
     Prepared(Arc<Upstream>, Prepared),
     /// The slots of a launch were saved, or not.
     Saved(ServerId, Incarnation, SaveResult),
-    /// A launch that was spoilt is replaced.
-    Replaced,
-    /// The supervisor's answer to the demand for a server.
-    Wanted(ServerId, Result<(), Refused>),
-    /// Health checks a launch; an event tells what it finds.
-    Checked,
+    /// The supervisor refuses the demand for a server.
+    Refused(ServerId, Refused),
     /// Health does not check a launch.
     Unchecked(ServerId, Incarnation),
+    /// A command is accepted; what comes of it, events tell.
+    Accepted,
 }
 
 impl RouterWorker {
@@ -90,7 +88,7 @@ impl RouterWorker {
                 let reply = self.commands.post(SuperviseCommand::RestartServer { server, grace, force: false });
                 self.tasks.spawn(async move {
                     match reply.await {
-                        Ok(_) => TaskResult::Replaced,
+                        Ok(_) => TaskResult::Accepted,
                         Err(refused) => {
                             tracing::warn!(server = %upstream.server, %refused, "it is not restarted after a failed restore");
                             TaskResult::Reachable(upstream)
@@ -113,11 +111,11 @@ impl RouterWorker {
                     self.tell_loaded(server, &model);
                 }
             }
-            TaskResult::Wanted(server, Err(refused)) => self.shared.refuse(&server, &refusal(&server, &refused)),
+            TaskResult::Refused(server, refused) => self.shared.refuse(&server, &refusal(&server, &refused)),
             TaskResult::Unchecked(server, incarnation) => {
                 self.shared.act(|gates, now| gates.resume(&server, incarnation, now));
             }
-            TaskResult::Checked | TaskResult::Wanted(_, Ok(())) | TaskResult::Replaced => {}
+            TaskResult::Accepted => {}
         }
         Ok(())
     }
