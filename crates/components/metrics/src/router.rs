@@ -74,8 +74,9 @@ impl RouterFamilies<'_> {
     /// Also for what came to no server, which has the empty name.
     fn all(&mut self, family: &Family, series: impl Fn(&mut SeriesWriter<'_>, &str, &ServerTraffic)) {
         let mut writer = self.page.family(family);
-        let name = |id: &Option<ServerId>| id.as_ref().map_or(String::new(), ServerId::to_string);
-        self.servers.iter().for_each(|(id, server)| series(&mut writer, &name(id), server));
+        for (id, server) in self.servers {
+            series(&mut writer, id.as_ref().map_or("", ServerId::as_str), server);
+        }
     }
 
     fn named(&mut self, family: &Family, series: impl Fn(&mut SeriesWriter<'_>, &str, &ServerTraffic)) {

@@ -43,6 +43,11 @@ fn shortened(text: &str) -> String {
     text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned()
 }
 
+/// What only a log needs is kept only for one.
+fn noted(traffic: &RouterTraffic, text: &str) -> String {
+    if traffic.is_logged() { shortened(text) } else { String::new() }
+}
+
 /// A request, from its head to its last byte. Dropping it before that means that the client has left.
 #[derive(Debug)]
 pub struct TrackedRequest {
@@ -80,11 +85,11 @@ impl TrackedRequest {
     pub fn begin(traffic: &Arc<RouterTraffic>, head: &TrackedHead<'_>) -> Self {
         let parent = head.headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
         let record = FinishedRequest {
-            id: shortened(head.id),
+            id: noted(traffic, head.id),
             at: SystemTime::now(),
             took: Duration::ZERO,
             method: head.method.clone(),
-            path: shortened(head.path),
+            path: noted(traffic, head.path),
             route: head.route,
             client: head.client,
             key: None,
@@ -151,7 +156,8 @@ impl TrackedRequest {
     pub fn named(&self, server: &ServerId, model: Option<&str>) {
         self.note(|notes| {
             notes.server = self.traffic.server(server);
-            (notes.record.server, notes.record.model) = (Some(server.clone()), model.map(shortened));
+            (notes.record.server, notes.record.model) =
+                (Some(server.clone()), model.map(|model| noted(&self.traffic, model)));
         });
     }
 
