@@ -14,8 +14,8 @@ fn wait_for_slot(fleet: &mut RoutedFleet, since: f64) {
     assert_eq!(fleet.command(SuperviseCommand::WantServer { server: id("a"), oldest, priority: 0 }), None);
 }
 
-#[test]
-fn requests_that_wait_for_a_slot_come_before_younger_ones_for_another_server() {
+/// A fleet with room for one, in which a request waits for a slot of `a`, and a second later one for `b`.
+fn with_a_younger_request_for_b() -> RoutedFleet {
     let mut fleet = RoutedFleet::new(&["a", "b"], at_most(1));
     fleet.request("a");
     fleet.pass(300.0);
@@ -23,6 +23,12 @@ fn requests_that_wait_for_a_slot_come_before_younger_ones_for_another_server() {
     wait_for_slot(&mut fleet, since);
     fleet.pass(1.0);
     fleet.request("b");
+    fleet
+}
+
+#[test]
+fn requests_that_wait_for_a_slot_come_before_younger_ones_for_another_server() {
+    let mut fleet = with_a_younger_request_for_b();
     fleet.pass(20.0);
     fleet.request("a");
     assert_eq!(fleet.in_flight("a"), 2, "the gate is open");
@@ -36,13 +42,7 @@ fn requests_that_wait_for_a_slot_come_before_younger_ones_for_another_server() {
 
 #[test]
 fn requests_that_wait_for_a_slot_keep_others_out_for_a_minute_at_most() {
-    let mut fleet = RoutedFleet::new(&["a", "b"], at_most(1));
-    fleet.request("a");
-    fleet.pass(300.0);
-    let since = fleet.now;
-    wait_for_slot(&mut fleet, since);
-    fleet.pass(1.0);
-    fleet.request("b");
+    let mut fleet = with_a_younger_request_for_b();
     fleet.pass(58.0);
     fleet.request("a");
     assert_eq!(fleet.in_flight("a"), 2, "the gate is open");
