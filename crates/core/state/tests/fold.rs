@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    BootId, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
-    ProcessEnd, ReadyVia, Rung, Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
+    BootId, CommandOutcome, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation,
+    LeftFailure, ProcessEnd, ReadyVia, Rung, Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot};
 use proptest::prelude::*;
@@ -344,6 +344,33 @@ fn a_stop_by_hand_is_known_also_where_its_launch_begins_after_it_and_a_start_tak
     started_again.tell(0, [stop(), accepted(CommandSummary::Start)]);
     started_again.tell(1, [stop_began()]);
     assert!(!started_again.record().stopped_on_request);
+}
+
+#[test]
+fn an_accepted_start_is_due_until_it_launches_or_is_answered() {
+    let accepted = |command| Event::CommandAccepted { command, trace: None };
+    let failed_then = |command| {
+        let mut story = Story::of([failed(FailureReason::ModelInvalid)]);
+        story.tell(0, [accepted(command)]);
+        story
+    };
+    let mut launched = failed_then(CommandSummary::Start);
+    assert!(launched.record().due_start.is_some());
+    launched.tell(2, [began()]);
+    assert_eq!(launched.record().due_start, None);
+
+    let mut answered = failed_then(CommandSummary::Start);
+    let start = answered.snapshot.seq;
+    answered.tell(0, [accepted(CommandSummary::Stop { force: false })]);
+    assert_eq!(answered.record().due_start, None, "a later stop wins");
+    answered.tell(0, [accepted(CommandSummary::Start)]);
+    let latest = answered.snapshot.seq;
+    for (cause, due) in [(start, Some(latest)), (latest, None)] {
+        let completed = Event::CommandCompleted { outcome: CommandOutcome::Stopped };
+        let envelope = envelope(answered.snapshot.seq.next(), 0, completed);
+        answered.snapshot.apply(&Envelope { cause: Some(cause), ..envelope });
+        assert_eq!(answered.record().due_start, due, "the answer to {cause:?}");
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub struct ServerReport {
     pub llama_version: Option<String>,
     /// How much of the model is loaded, from 0 to 1; null unless it is loading and its build reports progress.
     pub progress: Option<f64>,
-    /// What it waits for, in words: the end of a stop, the time of a restart, or what is missing.
+    /// What it waits for, in words: its launch, the end of a stop, the time of a restart, or what is missing.
     pub waiting_for: Option<String>,
     /// Whether the latest command was to stop it: it stays down until one starts it.
     #[serde(default)]
@@ -363,6 +363,7 @@ fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
                 (None, None) => format!("restart {attempt} in {seconds:.1} s"),
             })
         }
+        (phase, _) if phase.name().is_settled_down() && server.due_start.is_some() => Some("its launch".to_owned()),
         _ => None,
     }
 }
