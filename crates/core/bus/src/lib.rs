@@ -29,6 +29,7 @@
 
 mod clock;
 mod commands;
+mod event_ring;
 mod inbox;
 mod output;
 mod publish;

@@ -31,7 +31,7 @@ use super::collector::{self, DeliveryCount, Exported, SpanCount};
 use super::commands::{CommandAim, CommandSpans};
 use super::ids::LaunchIds;
 use super::settings::{BatchSettings, SignalSettings};
-use super::{Export, SCOPE, requests};
+use super::{Export, SCOPE, count, requests};
 
 pub(super) fn export(
     signal: &SignalSettings,
@@ -325,9 +325,4 @@ impl Launch {
 
 fn error_type(reason: FailureReason) -> KeyValue {
     KeyValue::new("error.type", reason.as_str())
-}
-
-/// OpenTelemetry has no unsigned numbers.
-pub(super) fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
