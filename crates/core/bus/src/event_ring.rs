@@ -1,9 +1,11 @@
 //! The ring of numbered events, which the sequencer fills and subscriptions read.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use llama_warden_events::{Envelope, Seq};
+
+use crate::lock::lock;
 
 /// The ring grows by this many events. Doubling would leave half of it empty.
 const ROOM: usize = 256;
@@ -70,9 +72,4 @@ impl EventRing {
             ring.push_back(envelope);
         }
     }
-}
-
-/// A poisoned lock means that a thread panicked while it copied pointers: the data is intact.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,6 +31,7 @@ mod clock;
 mod commands;
 mod event_ring;
 mod inbox;
+mod lock;
 mod output;
 mod publish;
 mod sequencer;
