@@ -9,6 +9,7 @@ use llama_warden_events::{
     BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, RouterCard, Seq, ServerId,
     StopReason, Timestamp, Uptime, Warning,
 };
+use llama_warden_requests::RequestLog;
 use llama_warden_state::{
     FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, SlotsState, Snapshot,
     UseRecord,
@@ -423,6 +424,31 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
             Some(format!("started again after {why}"))
         }
         _ => None,
+    }
+}
+
+impl ServerReport {
+    /// The report with the requests of the server at the time `now`.
+    #[must_use]
+    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
+        Self { requests: RequestReport::of(&self.server, requests, now), ..self }
+    }
+}
+
+impl StatusReport {
+    /// The report with the requests of every server at the time `now`.
+    #[must_use]
+    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
+        let servers = self.servers.into_iter().map(|server| server.with_requests(requests, now)).collect();
+        Self { servers, ..self }
+    }
+}
+
+impl ServerDetail {
+    /// The report with the requests of the server at the time `now`.
+    #[must_use]
+    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
+        Self { report: self.report.with_requests(requests, now), ..self }
     }
 }
 
