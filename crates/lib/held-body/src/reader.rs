@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
@@ -78,8 +78,7 @@ impl BodyReader {
         if announced.is_some_and(|length| length > limits.most) {
             return Err(limits.exceeded());
         }
-        let encoding = headers.get(header::CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if is_encoded(headers) {
             let message = "the body is compressed, and neither the router nor llama-server reads it: send it plain";
             return Err(BodyRefused::new(BodyRefusal::Encoded, message));
         }
@@ -179,6 +178,16 @@ impl BodyReader {
         let rest = (!is_at_end).then(|| SharedRest::new(incoming, (announced, chunks.len()), limits));
         (HeldBody { chunks, rest, _room: Some(Arc::new(room)) }, facts)
     }
+}
+
+/// Whether a body is anything else than its own bytes, whole or in chunks.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let mut transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain)
+        || !transfer.next().is_none_or(is_chunked)
+        || transfer.next().is_some()
 }
 
 impl HeldBody {
