@@ -171,7 +171,7 @@ impl RunningServer {
             RunEnd::Left => {
                 let [stdout, stderr] = reader.leave().await;
                 fail_point("hand-over-output-taken");
-                if let Err(error) = process.leave([&stdout, &stderr]) {
+                if let Err(error) = process.leave([&stdout, &stderr]).await {
                     tracing::error!(server = %launch.reporter.server, %error, "a server cannot be left to the next daemon; it ends");
                 }
                 fail_point("hand-over-launch-left");
