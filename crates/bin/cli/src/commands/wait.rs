@@ -105,8 +105,10 @@ fn outcome(report: &StatusReport, goal: WaitGoal) -> Option<Exit> {
 
 /// Whether nothing of itself will make the server ready.
 fn is_hopeless(server: &ServerReport, goal: WaitGoal) -> bool {
-    let stays_down = server.phase == PhaseName::Failed || server.stopped_by_hand || server.restart_abandoned.is_some();
-    goal == WaitGoal::Ready && stays_down
+    // A start that was accepted comes, whatever became of the launch before.
+    let is_coming = server.phase.is_settled_down() && server.waiting_for.is_some();
+    let has_failed = server.phase == PhaseName::Failed || server.restart_abandoned.is_some();
+    goal == WaitGoal::Ready && (server.stopped_by_hand || has_failed && !is_coming)
 }
 
 fn reached(server: &ServerReport, goal: WaitGoal) -> bool {
