@@ -3,48 +3,26 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
-use llama_warden_traffic::RouterTraffic;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::chunks::Chunks;
+use crate::limits::{BodyLimits, PAUSE, broke_off, too_slow};
 use crate::refused::{BodyRefusal, BodyRefused};
 use crate::rest::{RestFailed, SharedRest};
-use crate::room::{BodyMemory, BodyRoom};
-
-/// Longest pause of a client that sends a body.
-pub(crate) const PAUSE: Duration = Duration::from_secs(30);
+use crate::room::BodyRoom;
 
 /// Bodies up to this length are read whole before they are sent, and can be sent again.
 const LONGEST_HELD: u64 = 16 << 20;
 
 /// What is reserved at a time for a long body, and for one of unknown length.
 const STEP: u64 = 1 << 20;
-
-/// The limits of bodies.
-#[derive(Debug, Clone)]
-pub struct BodyLimits {
-    pub(crate) most: u64,
-    memory: Arc<BodyMemory>,
-}
-
-impl BodyLimits {
-    /// Each body may have so many bytes, and all of them together take so much memory.
-    pub fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
-        Self { most, memory: BodyMemory::new(memory, most, traffic) }
-    }
-
-    pub(crate) fn exceeded(&self) -> BodyRefused {
-        BodyRefused::new(BodyRefusal::TooLong, format!("the body is longer than {} bytes", self.most))
-    }
-}
 
 /// A body as it is sent to a server: its chunks, and for a long one the rest that the client is still sending.
 #[derive(Debug, Clone, Default)]
@@ -210,14 +188,6 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain)
         || !transfer.next().is_none_or(is_chunked)
         || transfer.next().is_some()
-}
-
-pub(crate) fn broke_off(error: &hyper::Error) -> BodyRefused {
-    BodyRefused::new(BodyRefusal::Broken, format!("the body ended early: {error}"))
-}
-
-pub(crate) fn too_slow() -> BodyRefused {
-    BodyRefused::new(BodyRefusal::TooSlow, format!("no byte of the body came within {PAUSE:?}"))
 }
 
 impl HeldBody {

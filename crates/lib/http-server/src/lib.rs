@@ -1,4 +1,4 @@
-//! What the servers of the daemon have in common: bound addresses, the accept loop around hyper with its limits and timeouts, and
+//! The base of every HTTP server of the daemon: bound addresses, the accept loop around hyper with its limits and timeouts, and
 //! the checks of `Host` and `Origin`.
 //!
 //! * `listen`: [`Listeners`] are bound before anything is launched, so that an address in use fails the start.

@@ -226,6 +226,10 @@ impl Attended {
                 let (pid, error) = (self.identity.pid, io::Error::from_raw_os_error(errno));
                 tracing::error!(pid, signal = number, %error, "a signal was not delivered to every process of a launch");
             }
+            ShimReport::Unkept { errno } => {
+                let (pid, error) = (self.identity.pid, io::Error::from_raw_os_error(errno));
+                tracing::warn!(pid, %error, "a server would not outlive the daemon now: its shim cannot make a socket in the state directory");
+            }
             // Said once, and heard.
             ShimReport::Spawned(_) | ShimReport::Held(_) | ShimReport::Output { .. } | ShimReport::Refused { .. } => {}
         }

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use llama_warden_detectors::{GENERIC, Matcher as _, PackSet, Verdict, message_text};
 use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
 use llama_warden_events::{FailureReason, ProcessEnd, Signal, StreamName};
-use llama_warden_support::blocking;
+use llama_warden_support::{blocking, lock};
 use nix::errno::Errno;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -153,7 +153,7 @@ impl BinaryCache {
         let identity =
             FileIdentity::of(path).map_err(|source| IdentifyError::Unreadable { path: path.into(), source })?;
         let entry = {
-            let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answers = lock(&self.0);
             let entry = answers.entry(identity).or_default();
             let is_expired = |answer: &Answer| answer.expires.is_some_and(|expires| expires <= Instant::now());
             if entry.get().is_some_and(is_expired) {
