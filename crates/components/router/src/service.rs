@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -22,7 +22,7 @@ use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
+use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, StreamFaults, to_client};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
@@ -295,7 +295,8 @@ impl RouterService {
         loop {
             let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let place = Some((permit, stream_fault(asked, &server, self.shared.settings.request_timeout)));
+            let fault = || stream_fault(asked, &server, self.shared.settings.request_timeout);
+            let place = Some((permit, &fault as &StreamFaults<'_>));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             asked.tracked.sent();
             let relayed = async {
@@ -470,6 +471,8 @@ fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
 
 fn next_id() -> HeaderValue {
     static LAST: AtomicU64 = AtomicU64::new(0);
+    // The kernel is asked each time.
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    HeaderValue::try_from(format!("lw-{:x}-{number:x}", std::process::id())).unwrap_or(HeaderValue::from_static("lw"))
+    HeaderValue::try_from(format!("lw-{:x}-{number:x}", *PROCESS)).unwrap_or(HeaderValue::from_static("lw"))
 }

@@ -42,14 +42,20 @@ pub(crate) fn to_server(
     let target = format!("{}{path_and_query}", upstream.prefix);
     *request.uri_mut() = Uri::try_from(target).unwrap_or(Uri::from_static("/"));
     *request.method_mut() = method.clone();
-    let mut passed = headers.clone();
-    drop_connection_headers(&mut passed);
-    remove_where(&mut passed, |name| OURS.contains(name));
+    let named = named_by_connection(headers);
+    let is_passed = |name: &HeaderName| {
+        *name != header::CONTENT_LENGTH
+            && !HOP_BY_HOP.contains(name)
+            && !OURS.contains(name)
+            && !named.contains(name)
+    };
+    // Room for those of our own too.
+    let mut passed = HeaderMap::with_capacity(headers.len() + 3);
+    passed.extend(headers.iter().filter(|(name, _)| is_passed(name)).map(|(name, value)| (name.clone(), value.clone())));
     passed.insert(header::HOST, upstream.host.clone());
     if let Some(authorization) = &upstream.authorization {
         passed.insert(header::AUTHORIZATION, authorization.clone());
     }
-    passed.remove(header::CONTENT_LENGTH);
     // Where the length is not known, the body goes in chunks, as it came.
     if let Some(length) = request.body().length().filter(|length| *length > 0 || *method == Method::POST) {
         passed.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -96,14 +102,14 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
+/// The headers that are for one connection because it says so.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
 fn drop_connection_headers(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+    let named = named_by_connection(headers);
     remove_where(headers, |name| HOP_BY_HOP.contains(name) || named.contains(name));
 }
 
