@@ -9,6 +9,7 @@ mod adoption;
 mod canary;
 mod chaos;
 mod clocks;
+mod closed_streams;
 mod command_line;
 mod completion;
 mod configuration_files;

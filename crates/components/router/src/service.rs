@@ -156,22 +156,16 @@ impl RouterService {
         body: Incoming,
     ) -> Result<RouterAnswer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
-        if route == PathMeaning::Own(OwnPath::Health) {
+        if route == PathMeaning::Health {
             asked.tracked.ignore();
-            return Ok(listing::health());
-        }
-        self.check_origin(&asked.parts)?;
-        if let Some(preflight) = preflight(&asked.parts) {
+        } else if let Some(preflight) = self.check(asked)? {
             return Ok(preflight);
-        }
-        asked.caller.check(&self.shared, changes_servers(&asked.parts.method, asked.path()))?;
-        if let Some(key) = &asked.caller.key {
-            asked.tracked.keyed(&key.name);
         }
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
-            PathMeaning::Own(OwnPath::ModelEvents) => Ok(self.model_events(&asked.caller)),
+            PathMeaning::Health => Ok(listing::health()),
+            PathMeaning::ModelEvents => Ok(self.model_events(&asked.caller)),
             PathMeaning::Own(path) => {
                 let lists = matches!(path, OwnPath::Models | OwnPath::Model(_));
                 let asleep = if lists { self.asleep(&asked.caller).await } else { BTreeSet::new() };
@@ -218,6 +212,19 @@ impl RouterService {
             }
             PathMeaning::Unknown => Err(no_path(format!("there is no {} {}", asked.parts.method, asked.path()))),
         }
+    }
+
+    /// Refuses who may not ask; the answer to a browser that asks whether it may.
+    fn check(&self, asked: &Asked) -> Result<Option<RouterAnswer>, Fault> {
+        self.check_origin(&asked.parts)?;
+        if let Some(preflight) = preflight(&asked.parts) {
+            return Ok(Some(preflight));
+        }
+        asked.caller.check(&self.shared, changes_servers(&asked.parts.method, asked.path()))?;
+        if let Some(key) = &asked.caller.key {
+            asked.tracked.keyed(&key.name);
+        }
+        Ok(None)
     }
 
     pub(crate) async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {

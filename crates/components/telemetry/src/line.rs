@@ -289,7 +289,7 @@ mod tests {
         let failed =
             Event::ServerFailed { reason: FailureReason::Crashed, detail: "gone".into(), lines: vec!["last".into()] };
         let dialects = |refused| Event::DialectsReloaded { dialects: [].into(), removed: [].into(), refused };
-        let (message, advice) = ("no".to_owned(), "mend it".to_owned());
+        let (message, advice) = ("no".to_owned(), "fix it".to_owned());
         let refusal = FileRefusal { file: "/d.toml".into(), line: Some(1), column: Some(1), message, advice };
         let table = [
             (Event::DaemonStarted { version: "1".into(), pid: 1, profile: None, router: None }, Level::INFO),

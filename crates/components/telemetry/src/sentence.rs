@@ -1,4 +1,4 @@
-//! What the log says about an event, as a value.
+//! The sentence of the log about an event, as a value.
 
 use std::borrow::Cow;
 use std::fmt::Debug;

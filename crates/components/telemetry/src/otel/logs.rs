@@ -15,8 +15,7 @@ use tracing::Level;
 
 use super::collector::{self, DeliveryCount, Exported};
 use super::settings::{BatchSettings, SignalSettings};
-use super::spans::count;
-use super::{Export, SCOPE};
+use super::{Export, SCOPE, count};
 use crate::sentence::{Sentence, notable_sentence};
 
 /// Records events as log records.
