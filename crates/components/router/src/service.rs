@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -13,14 +13,16 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport};
-use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
+use llama_warden_traffic::{
+    ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
+use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, StreamFaults, to_client};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
@@ -285,13 +287,16 @@ impl RouterService {
         {
             keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
         }
-        let waited = asked.begun.elapsed();
+        let for_launch = matches!(admitted.waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
+        let loaded = for_launch.then(|| asked.wait.total());
+        let queued = asked.begun.elapsed().saturating_sub(loaded.unwrap_or_default());
         let may_replay = burden != Burden::Glance && body.is_whole();
         let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);
         loop {
             let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let place = Some((permit, stream_fault(asked, &server, self.shared.settings.request_timeout)));
+            let fault = || stream_fault(asked, &server, self.shared.settings.request_timeout);
+            let place = Some((permit, &fault as &StreamFaults<'_>));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             asked.tracked.sent();
             let relayed = async {
@@ -331,7 +336,7 @@ impl RouterService {
                     if let Some((_, until)) = limit {
                         answer.body_mut().end_at(until);
                     }
-                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, waited };
+                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, queued, loaded };
                     to_client(answer.headers_mut(), &told);
                     return Ok(answer);
                 }
@@ -466,6 +471,8 @@ fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
 
 fn next_id() -> HeaderValue {
     static LAST: AtomicU64 = AtomicU64::new(0);
+    // The kernel is asked each time.
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    HeaderValue::try_from(format!("lw-{:x}-{number:x}", std::process::id())).unwrap_or(HeaderValue::from_static("lw"))
+    HeaderValue::try_from(format!("lw-{:x}-{number:x}", *PROCESS)).unwrap_or(HeaderValue::from_static("lw"))
 }
