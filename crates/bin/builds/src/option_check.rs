@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use llama_warden_config::{
-    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, ServerSpec,
-    Severity, WrittenAt,
+    COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, NeededFile,
+    ServerSpec, Severity, WrittenAt,
 };
 use llama_warden_detectors::{Pack, PackSet};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
@@ -205,6 +205,9 @@ impl OptionCheck<'_> {
             let known = match answer {
                 Some(Ok(Ok(known))) => Arc::new(known),
                 Some(Ok(Err(error))) => {
+                    // One that does not answer as it should is run all the same.
+                    let runs = matches!(error, IdentifyError::TooSlow { .. } | IdentifyError::NoOptions { .. });
+                    let needed = (!runs).then(|| NeededFile::Executable(binary.to_path_buf()));
                     let (severity, message) = match error {
                         IdentifyError::Broken { .. } => (Severity::Error, error.to_string()),
                         _ if error.is_of_the_machine() => (Severity::Warning, error.to_string()),
@@ -213,13 +216,15 @@ impl OptionCheck<'_> {
                             (Severity::Warning, format!("{error}; {message}"))
                         }
                     };
-                    self.add_unread(&spec, profile, severity, message, error.next_step());
+                    let problem = self.unread(&spec, profile, severity, message, error.next_step());
+                    self.found.add(ConfigProblem { needed: needed.map(Box::new), ..problem });
                     unread()
                 }
                 Some(Err(failure)) => {
                     if let FailureMessage::Text { message, .. } = failure.message {
                         let help = "write the names of variables, with `*` where they differ";
-                        self.add_unread(&spec, profile, Severity::Error, message, help);
+                        let problem = self.unread(&spec, profile, Severity::Error, message, help);
+                        self.found.add(problem);
                     }
                     unread()
                 }
@@ -230,19 +235,18 @@ impl OptionCheck<'_> {
     }
 
     /// The problem of an executable that cannot be asked.
-    fn add_unread(
-        &mut self,
+    fn unread(
+        &self,
         spec: &ServerSpec,
         profile: Option<&str>,
         severity: Severity,
         message: String,
         help: &str,
-    ) {
+    ) -> ConfigProblem {
         let at = WrittenAt::Key("binary");
         let index = self.indices.get(&spec.id).copied().unwrap_or(usize::MAX);
         let server = (spec, index, profile);
-        let problem = self.configuration.setting_problem(server, &at, severity, message, help.to_owned());
-        self.found.add(problem);
+        self.configuration.setting_problem(server, &at, severity, message, help.to_owned())
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use super::spawner::Spawned;
 use super::sweep::Survivor;
-use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
+use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport};
 
 /// A program that runs, or whose end nobody has taken yet. Boxed, because a launch lives for months in a small future.
 #[derive(Debug)]
@@ -74,10 +74,9 @@ pub(crate) enum Answer {
 }
 
 impl ChildProcess {
-    /// Has a shim run a program.
-    pub(crate) async fn run(mut shim: UnixStream, order: SpawnOrder, block: &[u8]) -> io::Result<Answer> {
-        let frame = wire::encode(&ShimOrder::Spawn(order), block)?;
-        match shim.write_all(&frame).await {
+    /// Has a shim run a program; `rest` is what it has not taken of its order yet.
+    pub(crate) async fn run(mut shim: UnixStream, rest: &[u8]) -> io::Result<Answer> {
+        match shim.write_all(rest).await {
             // It has ended, and may have said why: the guardian answers for a shim that it cannot fork.
             Err(error) if is_end(&error) => {}
             written => written?,
@@ -274,6 +273,6 @@ pub(crate) fn poll_receive(
 }
 
 /// The other end is closed, perhaps with bytes of ours in it.
-fn is_end(error: &io::Error) -> bool {
+pub(crate) fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
