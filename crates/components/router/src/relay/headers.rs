@@ -44,14 +44,12 @@ pub(crate) fn to_server(
     *request.method_mut() = method.clone();
     let named = named_by_connection(headers);
     let is_passed = |name: &HeaderName| {
-        *name != header::CONTENT_LENGTH
-            && !HOP_BY_HOP.contains(name)
-            && !OURS.contains(name)
-            && !named.contains(name)
+        *name != header::CONTENT_LENGTH && !HOP_BY_HOP.contains(name) && !OURS.contains(name) && !named.contains(name)
     };
     // Room for those of our own too.
     let mut passed = HeaderMap::with_capacity(headers.len() + 3);
-    passed.extend(headers.iter().filter(|(name, _)| is_passed(name)).map(|(name, value)| (name.clone(), value.clone())));
+    passed
+        .extend(headers.iter().filter(|(name, _)| is_passed(name)).map(|(name, value)| (name.clone(), value.clone())));
     passed.insert(header::HOST, upstream.host.clone());
     if let Some(authorization) = &upstream.authorization {
         passed.insert(header::AUTHORIZATION, authorization.clone());
