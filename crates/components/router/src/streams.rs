@@ -44,8 +44,8 @@ impl RouterService {
                     let message = format!("`{server}` was lost before it answered: {error}");
                     Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
                 })?;
-                let waited = asked.begun.elapsed();
-                to_client(answer.headers_mut(), &ModelServer { server: server.as_str(), request: &asked.id, waited });
+                let (server, queued) = (server.as_str(), asked.begun.elapsed());
+                to_client(answer.headers_mut(), &ModelServer { server, request: &asked.id, queued, loaded: None });
                 Ok(answer)
             }
             None if *method == Method::DELETE => Ok(no_content()),
