@@ -64,8 +64,8 @@ impl Swapping {
     }
 
     async fn is_down(&self) {
-        let phase = async || self.daemon.report("a").await.phase;
-        eventually("its process has ended", WAIT_LIMIT, async || phase().await == PhaseName::Exited).await;
+        let is_down = async || matches!(self.daemon.report("a").await.phase, PhaseName::Exited | PhaseName::Failed);
+        eventually("its process has ended", WAIT_LIMIT, is_down).await;
     }
 
     /// What `a` has computed is kept over its end, and its next answer continues it.

@@ -1,9 +1,11 @@
 //! Compares the estimated memory of the enabled servers with the memory that is available, for `check`.
 
-use llama_warden_config::AdmissionPolicy;
+use std::sync::Arc;
+
+use llama_warden_config::{AdmissionPolicy, ServerSpec};
 use llama_warden_events::{MemoryEstimate, ServerId};
-use llama_warden_inventory::LoadedConfig;
-use llama_warden_memory::{Bytes, MemoryProbe, SystemMemoryProbe};
+use llama_warden_inventory::Inventory;
+use llama_warden_memory::{Bytes, MemoryProbe, Reading, SystemMemoryProbe, estimate_inspected};
 use serde::Serialize;
 
 /// The estimates, and the available memory.
@@ -30,19 +32,20 @@ impl ServerMemory {
 }
 
 impl MemoryReport {
-    /// Reads the headers of the models; `None` if `start.memory` is off.
-    pub fn of(loaded: &LoadedConfig) -> Option<Self> {
+    /// Reads the headers of the models that are not inspected yet; `None` if `start.memory` is off.
+    pub fn of(Inventory { loaded, inspections, .. }: &Inventory) -> Option<Self> {
         if loaded.configuration.start().memory == AdmissionPolicy::Off {
             return None;
         }
-        let probe = SystemMemoryProbe::new();
+        let Reading { host, gpus, .. } = SystemMemoryProbe::new().read(&[]);
+        let has_gpus = gpus.take_layers();
         let fleet = loaded.fleet(None).ok()?;
         let enabled = fleet.iter().filter(|spec| spec.enabled);
-        let servers = enabled
-            .filter_map(|spec| Some(ServerMemory { server: spec.id.clone(), estimate: probe.estimate(spec)?.card() }))
-            .collect();
-        let available_bytes = probe.read(&[]).host.map(|host| host.bytes);
-        Some(Self { available_bytes, servers })
+        let needed = |spec: &Arc<ServerSpec>| {
+            let estimate = estimate_inspected(spec, has_gpus, inspections)?.card();
+            Some(ServerMemory { server: spec.id.clone(), estimate })
+        };
+        Some(Self { available_bytes: host.map(|host| host.bytes), servers: enabled.filter_map(needed).collect() })
     }
 
     /// One warning for each server that does not fit by itself; if each does, one if they do not fit together.

@@ -222,7 +222,7 @@ impl FleetResolver {
         let inventory =
             loaded.and_then(|loaded| Inventory::scan_again(loaded, &active.kept, former)).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
-        let Inventory { loaded, models, kept } = inventory.compacted(Some(active.profile()), &before);
+        let Inventory { loaded, models, kept, .. } = inventory.compacted(Some(active.profile()), &before);
         let next = ActiveConfiguration { loaded, kept: Arc::new(kept), ..active.clone() };
         let resolved = next.resolve().map_err(|refused| {
             let detail = format!("the active profile is not in it any more: {}", refused.detail);
@@ -333,7 +333,12 @@ mod tests {
         std::fs::write(&file, TEXT).expect("writable");
         let source = ConfigSource::read(&file, folder).expect("readable");
         let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
-        let inventory = Inventory { loaded, models: ModelsReport::default(), kept: Default::default() };
+        let inventory = Inventory {
+            loaded,
+            models: ModelsReport::default(),
+            kept: Default::default(),
+            inspections: Default::default(),
+        };
         let inventory = inventory.compacted(profile, &Fleet::default());
         Arc::new(FleetResolver::new(&inventory, profile, only, PortFile::new(folder))).source()
     }

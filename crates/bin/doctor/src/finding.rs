@@ -1,6 +1,6 @@
 //! The finding of a check.
 
-use llama_warden_config::{ConfigProblem, Severity};
+use llama_warden_config::{ConfigProblem, NeededFile, Severity};
 use llama_warden_exit::{CommandFailure, FailureMessage};
 use serde::Serialize;
 
@@ -36,6 +36,9 @@ pub struct Finding {
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) next_step: Option<String>,
+    /// The file without which servers do not start, where this is about one.
+    #[serde(skip)]
+    pub(crate) keeps_from_starting: Option<NeededFile>,
 }
 
 /// What a check looks at, in the order of the report.
@@ -74,13 +77,25 @@ impl Area {
         }
     }
 
+    /// Where a fault of such a file belongs.
+    pub(crate) const fn of(file: &NeededFile) -> Self {
+        match file {
+            NeededFile::Executable(_) => Self::Executable,
+            NeededFile::Model(_) => Self::Models,
+            NeededFile::Keys(_) => Self::Configuration,
+        }
+    }
+
+    const fn found(self, gravity: Gravity, message: String, next_step: Option<String>) -> Finding {
+        Finding { area: self, gravity, message, next_step, keeps_from_starting: None }
+    }
+
     pub(crate) fn good(self, message: impl Into<String>) -> Finding {
-        Finding { area: self, gravity: Gravity::Good, message: message.into(), next_step: None }
+        self.found(Gravity::Good, message.into(), None)
     }
 
     pub(crate) fn warning(self, message: impl Into<String>, next_step: impl Into<String>) -> Finding {
-        let next_step = Some(next_step.into());
-        Finding { area: self, gravity: Gravity::Warning, message: message.into(), next_step }
+        self.found(Gravity::Warning, message.into(), Some(next_step.into()))
     }
 
     pub(crate) fn fault(self, message: impl Into<String>, next_step: impl Into<String>) -> Finding {
@@ -92,17 +107,13 @@ impl Area {
             Severity::Error => Gravity::Fault,
             Severity::Warning => Gravity::Warning,
         };
-        Finding { area: self, gravity, message: problem.to_string(), next_step: problem.help.clone() }
+        let keeps_from_starting = problem.needed.as_deref().cloned();
+        Finding { keeps_from_starting, ..self.found(gravity, problem.to_string(), problem.help.clone()) }
     }
 
     /// What a command would fail with.
     pub(crate) fn failure(self, failure: &CommandFailure) -> Vec<Finding> {
-        let fault = |message: String, next_step: Option<String>| Finding {
-            area: self,
-            gravity: Gravity::Fault,
-            message,
-            next_step,
-        };
+        let fault = |message, next_step| self.found(Gravity::Fault, message, next_step);
         match &failure.message {
             FailureMessage::Text { message, next_step } => vec![fault(message.clone(), next_step.clone())],
             FailureMessage::Problem(problem) => {

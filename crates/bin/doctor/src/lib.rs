@@ -7,8 +7,9 @@ mod checks;
 mod finding;
 mod report;
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
+use llama_warden_config::{Fleet, NeededFile};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_inventory::Inventory;
@@ -45,7 +46,7 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     findings.extend(checks::executables::look(&inventory, &fleet).await);
     findings.extend(checks::models::look(&inventory.models));
     let Reading { host, gpus, .. } = SystemMemoryProbe::new().read(&[]);
-    findings.extend(checks::memory::look(&inventory.loaded, host));
+    findings.extend(checks::memory::look(&inventory, host));
     findings.extend(checks::gpus::look(&fleet, gpus));
     // The ports and locks of a daemon that answers are its own.
     if !daemon.answers {
@@ -56,28 +57,23 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     findings.extend(checks::limits::of_fleet(&fleet));
     findings.extend(checks::environment::look(&fleet));
     findings.extend(daemon.findings);
-    for spec in fleet.iter() {
-        make_fault(&mut findings, Area::Executable, &spec.binary);
-        make_fault(&mut findings, Area::Models, &spec.model);
-    }
-    findings
+    with_faults_of(&fleet, findings)
 }
 
-/// Makes a fault of a warning about a file that a server needs, and keeps one of several. To `check` it is a warning, since the
-/// file may come before the launch; now nothing would run.
-fn make_fault(findings: &mut Vec<Finding>, area: Area, file: &Path) {
-    let file = file.display().to_string();
-    let is_about_it = |finding: &Finding| {
-        let about = matches!(finding.area, Area::Configuration | Area::Options) && finding.gravity != Gravity::Good;
-        about && words(&finding.message).any(|word| word == file)
+/// Makes a fault of each warning about a file without which a server of the fleet does not start, and keeps one of several. To `check` it
+/// is a warning, since the file may come before the launch; now nothing would run.
+fn with_faults_of(fleet: &Fleet, findings: Vec<Finding>) -> Vec<Finding> {
+    let binaries = fleet.iter().map(|spec| NeededFile::Executable(spec.binary.to_path_buf()));
+    let models = fleet.iter().map(|spec| NeededFile::Model(spec.model.clone()));
+    let keys = fleet.iter().filter_map(|spec| spec.api_key_file.clone()).map(NeededFile::Keys);
+    let needed: BTreeSet<NeededFile> = binaries.chain(models).chain(keys).collect();
+    let mut told = BTreeSet::new();
+    let fault = |finding: Finding| match &finding.keeps_from_starting {
+        Some(file) if needed.contains(file) => {
+            let area = Area::of(file);
+            told.insert(file.clone()).then_some(Finding { area, gravity: Gravity::Fault, ..finding })
+        }
+        _ => Some(finding),
     };
-    let Some(first) = findings.iter().position(is_about_it) else { return };
-    let fault = Finding { area, gravity: Gravity::Fault, ..findings[first].clone() };
-    findings.retain(|finding| !is_about_it(finding));
-    findings.push(fault);
-}
-
-/// The words of a sentence without what surrounds them.
-fn words(sentence: &str) -> impl Iterator<Item = &str> {
-    sentence.split(' ').map(|word| word.trim_matches(['`', ',', ':', ';']))
+    findings.into_iter().filter_map(fault).collect()
 }

@@ -13,7 +13,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport};
-use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
+use llama_warden_traffic::{
+    ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
@@ -285,7 +287,9 @@ impl RouterService {
         {
             keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
         }
-        let waited = asked.begun.elapsed();
+        let for_launch = matches!(admitted.waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
+        let loaded = for_launch.then(|| asked.wait.total());
+        let queued = asked.begun.elapsed().saturating_sub(loaded.unwrap_or_default());
         let may_replay = burden != Burden::Glance && body.is_whole();
         let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);
         loop {
@@ -296,7 +300,7 @@ impl RouterService {
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             asked.tracked.sent();
             let relayed = async {
-                let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, body.clone(), place);
+                let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, &body, place);
                 let mut answer = sent.await?;
                 // What cannot be sent again is passed on as it comes.
                 if may_replay {
@@ -332,7 +336,7 @@ impl RouterService {
                     if let Some((_, until)) = limit {
                         answer.body_mut().end_at(until);
                     }
-                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, waited };
+                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, queued, loaded };
                     to_client(answer.headers_mut(), &told);
                     return Ok(answer);
                 }

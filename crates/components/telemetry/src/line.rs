@@ -10,11 +10,14 @@ use llama_warden_events::{
     Signal,
 };
 
+/// The target of the lines.
+pub(crate) const TARGET: &str = "llama_warden::fact";
+
 /// Writes an event with the place of its macro, fields of its own, and a text without values.
 macro_rules! log {
     ($level:ident, $envelope:expr, $($fields_and_text:tt)+) => {
         tracing::$level!(
-            target: "llama_warden::fact",
+            target: $crate::line::TARGET,
             seq = $envelope.seq.get(),
             event = $envelope.event.kind(),
             server = $envelope.server.as_ref().map(ServerId::as_str),

@@ -350,20 +350,20 @@ fn a_stop_by_hand_is_known_also_where_its_launch_begins_after_it_and_a_start_tak
 fn an_accepted_start_is_due_until_it_launches_or_is_answered() {
     let accepted = |command| Event::CommandAccepted { command, trace: None };
     let failed_then = |command| {
-        let mut story = Story::of([failed(FailureReason::ModelInvalid)]);
-        story.tell(0, [accepted(command)]);
+        let mut story = FoldedServer::of([failed(FailureReason::ModelInvalid)]);
+        story.add(0, [accepted(command)]);
         story
     };
     let mut launched = failed_then(CommandSummary::Start);
     assert!(launched.record().due_start.is_some());
-    launched.tell(2, [began()]);
+    launched.add(2, [began()]);
     assert_eq!(launched.record().due_start, None);
 
     let mut answered = failed_then(CommandSummary::Start);
     let start = answered.snapshot.seq;
-    answered.tell(0, [accepted(CommandSummary::Stop { force: false })]);
+    answered.add(0, [accepted(CommandSummary::Stop { force: false })]);
     assert_eq!(answered.record().due_start, None, "a later stop wins");
-    answered.tell(0, [accepted(CommandSummary::Start)]);
+    answered.add(0, [accepted(CommandSummary::Start)]);
     let latest = answered.snapshot.seq;
     for (cause, due) in [(start, Some(latest)), (latest, None)] {
         let completed = Event::CommandCompleted { outcome: CommandOutcome::Stopped };

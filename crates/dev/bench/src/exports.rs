@@ -57,8 +57,10 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
 fn storms(daemons: &[MeasuredDaemon], count: usize) -> Result<Vec<f64>, Error> {
     let times = || daemons.iter().map(|daemon| procfs::processor_time(daemon.pid())).collect::<Result<Vec<_>, _>>();
     let before = times()?;
-    for _ in 0..count {
-        for daemon in daemons {
+    for storm in 0..count {
+        // Whoever comes second finds the files in memory.
+        for at in 0..daemons.len() {
+            let daemon = &daemons[(at + storm) % daemons.len()];
             daemon.ask(&["start", "--wait", "s*"])?;
             daemon.ask(&["stop", "--wait", "s*"])?;
         }

@@ -11,6 +11,7 @@ mod describe;
 mod discover;
 mod gguf;
 mod id;
+mod inspections;
 mod model;
 mod name;
 mod projector;
@@ -24,6 +25,7 @@ mod testing;
 mod walk;
 
 pub use discover::{discover, inspect};
+pub use inspections::Inspections;
 pub use model::{DiscoveredModel, ModelKind, NetworkShape};
 pub use report::{CatalogReport, FileRole, ModelProblem, ProblemReason, Skipped};
 pub use walk::DirectoryLinks;

@@ -40,7 +40,8 @@ pub use llama_warden_config_source::{
 };
 pub use llama_warden_fleet::*;
 pub use llama_warden_located_toml::{
-    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, nearest, suggestion,
+    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, NeededFile, RenderStyle, Severity, nearest,
+    suggestion,
 };
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};

@@ -221,8 +221,10 @@ impl HeldBody {
 
     /// With members of its top level removed and set. For a whole one.
     pub fn edited(self, strip: &[String], set: &Map<String, Value>) -> Self {
-        let body = edited(&self.chunks.concatenated(), strip, set);
-        Self { chunks: Chunks::from(body), ..self }
+        match edited(self.chunks.iter(), strip, set) {
+            Some(parts) => Self { chunks: self.chunks.changed(parts), ..self },
+            None => self,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use llama_warden_catalog::{
-    CatalogReport, DirectoryLinks, DiscoveredModel, ModelKind, ModelProblem, ProblemReason, discover, inspect,
+    CatalogReport, DirectoryLinks, DiscoveredModel, Inspections, ModelKind, ModelProblem, ProblemReason, discover,
 };
 use llama_warden_config::{
     ConfigProblem, ConfigProblems, Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment,
@@ -55,6 +55,8 @@ pub struct Inventory {
     pub models: ModelsReport,
     /// What was chosen for servers, to be saved.
     pub kept: KeptServers,
+    /// What the models of servers are. A daemon keeps none.
+    pub inspections: Inspections,
 }
 
 /// The result of a search for models.
@@ -66,6 +68,8 @@ pub struct DiscoveryOutcome {
     pub report: ModelsReport,
     /// What was chosen for servers, including those that are gone for a while.
     pub kept: KeptServers,
+    /// What the models of servers are that name no tier.
+    pub inspections: Inspections,
 }
 
 /// What a running daemon found before. A folder whose disk is not mounted, or a file that cannot be read, changes none of it.
@@ -117,22 +121,25 @@ impl Inventory {
         kept: &KeptServers,
         former: Option<FormerModels<'_>>,
     ) -> Result<(Self, Vec<ConfigProblem>), CommandFailure> {
-        let DiscoveryOutcome { discovered, report, kept } =
+        let DiscoveryOutcome { discovered, report, kept, inspections } =
             search(&loaded.configuration, &ModelFolders::of(&loaded), kept, former)?;
         let mut configuration = Arc::unwrap_or_clone(loaded.configuration);
         let problems = configuration.add_discovered(discovered);
         let loaded = LoadedConfig { configuration: Arc::new(configuration), ..loaded };
-        Ok((Self { loaded, models: report, kept }, problems))
+        Ok((Self { loaded, models: report, kept, inspections }, problems))
     }
 
     /// Everything that is valid and probably a mistake, in the configuration and in the models that it names.
     pub fn warnings(&self) -> Vec<ConfigProblem> {
         let fault = |path: &Path| {
             // The daemon may run as another user than this one, who may not read the file.
-            let problem = inspect(path).err().filter(|problem| problem.reason != ProblemReason::FileUnreadable)?;
+            let inspected = self.inspections.of(path);
+            let readable = |problem: &&ModelProblem| problem.reason != ProblemReason::FileUnreadable;
+            let problem = inspected.as_ref().as_ref().err().filter(readable)?;
             // The fault may be one of another shard.
-            let detail = if Path::new(&problem.path) == path { problem.detail } else { problem.to_string() };
-            Some((detail, problem.help))
+            let is_here = Path::new(&problem.path) == path;
+            let detail = if is_here { problem.detail.clone() } else { problem.to_string() };
+            Some((detail, problem.help.clone()))
         };
         let configuration = &self.loaded.configuration;
         configuration.warnings().into_iter().chain(configuration.model_warnings(fault)).collect()
@@ -142,6 +149,7 @@ impl Inventory {
     /// server among the configuration, the fleet in force for `profile`, and the fleet `before`.
     #[must_use]
     pub fn compacted(mut self, profile: Option<&str>, before: &Fleet) -> Self {
+        self.inspections = Inspections::default();
         let configuration = Arc::unwrap_or_clone(self.loaded.configuration);
         self.loaded.configuration = Arc::new(configuration.dedup(profile, &HostEnvironment::current(), before));
         self
@@ -187,7 +195,8 @@ pub fn search(
     }
     keep_ids(&mut models, kept);
     let configured: Vec<_> = configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect();
-    let tiers = tiers_of_servers(&configured, &models, former);
+    let inspections = Inspections::default();
+    let tiers = tiers_of_servers(&configured, &models, former, &inspections);
     let by_path: BTreeMap<&Path, &ServerSpec> = configured.iter().rev().map(|(spec, path)| (&**path, *spec)).collect();
     let configured_ids: BTreeSet<&ServerId> = configured.iter().map(|(spec, _)| &spec.id).collect();
     let mut unclaimed = Vec::new();
@@ -220,7 +229,7 @@ pub fn search(
     let mut models: Vec<_> = claimed.chain(known).collect();
     models.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let report = ModelsReport { directories, models, skipped, problems };
-    Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers, ports }, report, kept })
+    Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers, ports }, report, kept, inspections })
 }
 
 /// Gives each model the id that it had before: the one that discovery makes depends on the other models.
@@ -282,6 +291,7 @@ fn tiers_of_servers(
     configured: &[(&ServerSpec, PathBuf)],
     models: &[DiscoveredModel],
     former: Option<FormerModels<'_>>,
+    inspections: &Inspections,
 ) -> BTreeMap<PathBuf, String> {
     let found: BTreeMap<PathBuf, &DiscoveredModel> =
         models.iter().map(|model| (resolve_links(&model.path), model)).collect();
@@ -292,7 +302,10 @@ fn tiers_of_servers(
     let tier = |(spec, path): &(&ServerSpec, PathBuf)| {
         let tier = match found.get(path) {
             Some(model) => model.tier.clone(),
-            None => inspect(&spec.model).map_or_else(|_| former_tier(spec), |model| model.tier),
+            None => match &*inspections.of(&spec.model) {
+                Ok(model) => model.tier.clone(),
+                Err(_) => former_tier(spec),
+            },
         };
         Some((spec.model.clone(), tier?))
     };
@@ -375,6 +388,7 @@ fn to_server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_catalog::inspect;
     use llama_warden_tiny_gguf::TinyModel;
 
     use super::*;

@@ -9,5 +9,7 @@ mod suggest;
 mod syntax;
 pub mod tree;
 
-pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, SHOWN, Severity};
+pub use problem::{
+    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, NeededFile, RenderStyle, SHOWN, Severity,
+};
 pub use suggest::{nearest, suggestion};

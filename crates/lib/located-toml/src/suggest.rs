@@ -50,7 +50,8 @@ fn letters_of(name: &str) -> u64 {
 
 /// How often each character occurs, for a bound of the distance between two names that is quickly found.
 struct CharacterCounts {
-    counts: [u32; 128],
+    /// In bytes, since this is copied for each name that is compared. A character that is there more often counts as another one.
+    counts: [u8; 128],
     length: usize,
 }
 
@@ -58,7 +59,10 @@ impl CharacterCounts {
     /// Counts all characters outside of ASCII as one.
     fn of(name: &str) -> Self {
         let mut counts = [0; 128];
-        name.chars().for_each(|character| counts[Self::index(character)] += 1);
+        name.chars().for_each(|character| {
+            let count: &mut u8 = &mut counts[Self::index(character)];
+            *count = count.saturating_add(1);
+        });
         Self { counts, length: name.chars().count() }
     }
 

@@ -42,7 +42,7 @@
 use std::fs;
 use std::path::Path;
 
-use llama_warden_catalog::{DiscoveredModel, inspect};
+use llama_warden_catalog::{DiscoveredModel, Inspections};
 use llama_warden_config::ServerSpec;
 
 use crate::options::{CacheType, MemoryOptions};
@@ -63,19 +63,25 @@ const F32: u64 = 4;
 /// Reads the header of the server's model and estimates what the server needs, on a machine with or without GPUs that take
 /// layers. Blocks while it reads files. `None` if the model cannot be read: the launch reports that with more detail.
 pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<MemoryRequirement> {
+    estimate_inspected(spec, has_gpus, &Inspections::default())
+}
+
+/// As [`estimate()`], with models that are inspected already.
+pub fn estimate_inspected(spec: &ServerSpec, has_gpus: bool, models: &Inspections) -> Option<MemoryRequirement> {
     // What is not downloaded yet has no header to read.
     if spec.model_repository().is_some() {
         return None;
     }
     let options = MemoryOptions::of(spec);
     let has_gpus = has_gpus && !options.avoids_gpus;
-    let model = inspect(&spec.model).ok()?;
-    let mut demand = of_model(&model, &options, has_gpus);
+    let inspected = models.of(&spec.model);
+    let mut demand = of_model(inspected.as_ref().as_ref().ok()?, &options, has_gpus);
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     demand.host.weights += options.extras.iter().map(|path| size(path)).sum::<u64>();
-    if let Some(draft) = options.draft.as_deref().and_then(|path| inspect(path).ok()) {
+    let draft = options.draft.as_deref().map(|path| models.of(path));
+    if let Some(Ok(draft)) = draft.as_deref() {
         let plain = MemoryOptions { keys: CacheType::F16, values: CacheType::F16, ..options.clone() };
-        let MemoryRequirement { host, gpus, .. } = of_model(&draft, &plain, has_gpus);
+        let MemoryRequirement { host, gpus, .. } = of_model(draft, &plain, has_gpus);
         demand.host = sum(demand.host, host);
         demand.gpus = sum(demand.gpus, gpus);
     }

@@ -17,7 +17,7 @@ mod requirement;
 
 pub use available::{Available, Bound, available};
 pub use bytes::Bytes;
-pub use estimate::estimate;
+pub use estimate::{estimate, estimate_inspected};
 #[cfg(feature = "nvml")]
 pub use gpus::NvidiaGpus;
 pub use gpus::{Gpu, GpuSource, Gpus, NoGpus};

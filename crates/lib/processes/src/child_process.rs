@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use super::spawner::Spawned;
 use super::sweep::Survivor;
-use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
+use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport};
 
 /// A program that runs, or whose end nobody has taken yet. Boxed, because a launch lives for months in a small future.
 #[derive(Debug)]
@@ -74,10 +74,9 @@ pub(crate) enum Answer {
 }
 
 impl ChildProcess {
-    /// Has a shim run a program.
-    pub(crate) async fn run(mut shim: UnixStream, order: SpawnOrder, block: &[u8]) -> io::Result<Answer> {
-        let frame = wire::encode(&ShimOrder::Spawn(order), block)?;
-        match shim.write_all(&frame).await {
+    /// Has a shim run a program; `rest` is what it has not taken of its order yet.
+    pub(crate) async fn run(mut shim: UnixStream, rest: &[u8]) -> io::Result<Answer> {
+        match shim.write_all(rest).await {
             // It has ended, and may have said why: the guardian answers for a shim that it cannot fork.
             Err(error) if is_end(&error) => {}
             written => written?,
@@ -122,17 +121,24 @@ impl ChildProcess {
         let _ = self.0.tell(&ShimOrder::Outlive(outlives), &[]);
     }
 
-    /// Leaves the program to the next daemon. `unread` is what was read from its standard output and its standard error and is no whole
-    /// line.
+    /// Leaves the program to the next daemon, and returns once its shim waits for that one: a daemon that comes before would not find it.
+    /// `unread` is what was read from its standard output and its standard error and is no whole line.
     ///
     /// # Errors
     /// If the shim cannot be told: the program is killed.
-    pub fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
+    pub async fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
         for (stream, bytes) in [StreamName::Stdout, StreamName::Stderr].into_iter().zip(unread) {
             self.0.tell(&ShimOrder::Unread { stream }, bytes)?;
         }
         self.0.tell(&ShimOrder::Outlive(true), &[])?;
         self.0.is_left = true;
+        // For the shim, this daemon is gone behind its last order. It hangs up then.
+        self.0.shim.shutdown().await?;
+        while poll_fn(|context| self.0.poll_more(context)).await? {
+            while let Some(frame) = self.0.frames.next()? {
+                self.0.take(frame.message);
+            }
+        }
         Ok(())
     }
 
@@ -267,6 +273,6 @@ pub(crate) fn poll_receive(
 }
 
 /// The other end is closed, perhaps with bytes of ours in it.
-fn is_end(error: &io::Error) -> bool {
+pub(crate) fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
 
-/// Names that every child inherits, as globs: the user's session, the loader, devices and their libraries, mathematical libraries,
+/// Names that every child inherits, as [`is_named`] reads them: the user's session, the loader, devices and their libraries, mathematical libraries,
 /// models and their caches, proxies and certificates.
 const INHERITED: &[&str] = &[
     "PATH",
@@ -93,9 +94,9 @@ pub fn child_environment(
     policy: EnvironmentPolicy<'_>,
     tag: Option<&LaunchTag>,
 ) -> Result<ChildEnvironment, globset::Error> {
-    let allowed = names(INHERITED.iter().copied().chain(policy.pass.iter().map(String::as_str)))?;
-    let forbidden = names(NEVER_INHERITED.iter().copied())?;
-    let may_pass = |name: &OsStr| name != LAUNCH_TAG_VARIABLE && allowed.is_match(name) && !forbidden.is_match(name);
+    let passed = globs(policy.pass)?;
+    let is_allowed = |name: &OsStr| is_named(name, INHERITED) || passed.is_match(name);
+    let may_pass = |name: &OsStr| name != LAUNCH_TAG_VARIABLE && is_allowed(name) && !is_named(name, NEVER_INHERITED);
 
     let mut environment: ChildEnvironment = inherited.into_iter().filter(|(name, _)| may_pass(name)).collect();
     environment.insert(NO_BACKTRACE.into(), "1".into());
@@ -106,10 +107,38 @@ pub fn child_environment(
     Ok(environment)
 }
 
-fn names<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, globset::Error> {
+/// Whether a name is one of these, of which each may have a star as its first or as its last character. Without a set of globs, which
+/// takes longer to make than a launch has time.
+fn is_named(name: &OsStr, names: &[&str]) -> bool {
+    let name = name.as_bytes();
+    names.iter().any(|known| match (known.strip_suffix('*'), known.strip_prefix('*')) {
+        (Some(beginning), _) => name.starts_with(beginning.as_bytes()),
+        (None, Some(end)) => name.ends_with(end.as_bytes()),
+        (None, None) => name == known.as_bytes(),
+    })
+}
+
+fn globs(globs: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         set.add(Glob::new(glob)?);
     }
     set.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_have_a_star_at_one_end_at_most() {
+        for name in INHERITED.iter().chain(NEVER_INHERITED) {
+            let stars = name.matches('*').count();
+            assert!(stars == 0 || (stars == 1 && (name.starts_with('*') || name.ends_with('*'))), "{name}");
+            assert!(!name.contains(['?', '[', '{', '\\']), "{name}");
+        }
+        let is_inherited = |name: &str| is_named(OsStr::new(name), INHERITED);
+        assert!(["PATH", "LC_ALL", "LC_", "http_proxy", "CUDA_VISIBLE_DEVICES"].into_iter().all(is_inherited));
+        assert!(!["PATHS", "XPATH", "proxy", "ALC_X", ""].into_iter().any(is_inherited));
+    }
 }

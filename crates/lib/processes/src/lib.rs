@@ -15,6 +15,7 @@ pub mod leftovers;
 pub mod listener;
 pub mod lock;
 pub mod process_handle;
+mod program;
 pub mod reaper;
 pub mod server_address;
 mod shim;

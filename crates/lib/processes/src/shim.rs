@@ -9,15 +9,11 @@
 //! | it ends after a signal of the daemon | lets the others have their time until they end, or the daemon says [`ShimOrder::Kill`] |
 //! | the daemon is gone | kills everything, and ends; or keeps everything for the next daemon ([`crate::keeper`]) |
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llama_warden_events::{ProcessEnd, StreamName};
@@ -28,11 +24,11 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{getpid, getppid, setsid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::descent::{self, ChildNews};
 use crate::keeper::{Doorway, KeptPipe};
+use crate::program::Program;
 use crate::wire::{self, EndReport, Frame, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
 /// Time for the descendants to end after KILL. One that is still there waits in the kernel, or may not be killed by us.
@@ -101,42 +97,12 @@ pub(crate) fn refuse(daemon: &UnixStream, errno: i32) -> io::Result<()> {
 
 /// Runs the program, and returns its id and the read ends of its pipes.
 fn start(order: &SpawnOrder, block: &[u8]) -> io::Result<(u32, [PipeReader; 2])> {
-    let mut words = block.split(|byte| *byte == 0).map(OsStr::from_bytes);
-    let program = words.next().unwrap_or_default();
-    let arguments: Vec<&OsStr> = words.by_ref().take(order.arguments).collect();
-    let variables = words.filter_map(|variable| {
-        let at = variable.as_bytes().iter().skip(1).position(|byte| *byte == b'=')? + 1;
-        let (name, value) = variable.as_bytes().split_at(at);
-        Some((OsStr::from_bytes(name), OsStr::from_bytes(&value[1..])))
-    });
+    let program = Program::new(block, order.arguments)?;
     let (stdout, stdout_writer) = io::pipe()?;
     let (stderr, stderr_writer) = io::pipe()?;
     // Open until the program has its copy.
     let _lock = order.lock.as_deref().map(hold).transpose()?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(variables)
-        .stdin(Stdio::null())
-        .stdout(stdout_writer)
-        .stderr(stderr_writer);
-    let shim = getpid();
-    let prepare = move || {
-        setsid()?;
-        // The shim's own, in which everything is blocked, would be inherited.
-        SigSet::empty().thread_set_mask()?;
-        // The second net, for the case that somebody kills the shim; the kernel takes it away where exec changes the user.
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The shim may have been killed before prctl was called; the kernel sends no signal then.
-        if getppid() == shim { Ok(()) } else { Err(Errno::ESRCH.into()) }
-    };
-    #[expect(unsafe_code, reason = "session and parent-death signal are set between fork and exec")]
-    // SAFETY: it makes system calls only, in a process with one thread.
-    unsafe {
-        command.pre_exec(prepare);
-    }
-    Ok((command.spawn()?.id(), [stdout, stderr]))
+    Ok((program.run(&stdout_writer, &stderr_writer)?, [stdout, stderr]))
 }
 
 /// Takes a share of a lock, on a descriptor that the next program inherits.

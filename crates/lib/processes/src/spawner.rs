@@ -22,10 +22,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::child_process::{Answer, ChildProcess};
+use super::child_process::{Answer, ChildProcess, is_end};
 use super::guardian;
 use super::spawn_request::{GuardianProgram, SpawnRequest};
-use super::wire;
+use super::wire::{self, ShimOrder};
 
 /// Programs that are on their way at once. More would only wait in the guardian.
 const ON_THE_WAY: usize = 16;
@@ -199,10 +199,12 @@ impl Spawner {
 
     async fn try_spawn(&self, guardian: &GuardianLink, request: &SpawnRequest) -> Result<Spawned, SpawnFailure> {
         let refused = SpawnFailure::Refused;
-        let shim = UnixStream::from_std(guardian.shim(self.others_on_the_way())?).map_err(refused)?;
         let (order, block) = request.order();
+        let frame = wire::encode(&ShimOrder::Spawn(order), &block).map_err(refused)?;
+        let (shim, sent) = guardian.order(&frame, self.others_on_the_way())?;
+        let shim = UnixStream::from_std(shim).map_err(refused)?;
         let answer = tokio::select! {
-            answer = timeout(SPAWN_TIMEOUT, ChildProcess::run(shim, order, &block)) => answer.map_err(|_| SpawnFailure::Silent)?,
+            answer = timeout(SPAWN_TIMEOUT, ChildProcess::run(shim, &frame[sent..])) => answer.map_err(|_| SpawnFailure::Silent)?,
             () = guardian.stopped() => return Err(SpawnFailure::Silent),
         };
         match answer {
@@ -237,29 +239,51 @@ impl GuardianLink {
         let child = Mutex::new(Some(child));
         let link = Self { socket, spare: Mutex::new(spare), pid, replaceable, child };
         // Waits in the socket until the guardian serves. One that ends first is seen by its end.
-        let _ = wire::send(&link.socket, &[0], &[spare_far.as_fd()]);
+        let _ = link.ask_for_spare(&spare_far);
         Ok(link)
     }
 
-    /// A shim without a program: the spare, in whose place another one is made. `others` are on their way.
-    fn shim(&self, others: u64) -> Result<StdUnixStream, SpawnFailure> {
-        let mut shim = self.exchange_spare(others)?;
+    /// Gives an order to the spare, and has another one made in its place. Returns the socket of the shim, and how many bytes of the
+    /// order it has taken. `others` are on their way.
+    ///
+    /// The order goes first: where the processors are busy, the shim is not to wait for the fork of the next one.
+    fn order(&self, frame: &[u8], others: u64) -> Result<(StdUnixStream, usize), SpawnFailure> {
+        // What a killed shim leaves is the guardian's to kill.
+        if self.has_ended() {
+            return Err(SpawnFailure::Lost);
+        }
+        let (mut shim, mut next) = self.exchange_spare(others)?;
         // The spare has nothing to say before it is asked, unless the kernel gave it no process; or somebody has killed it.
         if has_spoken_or_ended(&shim) {
-            shim = self.exchange_spare(others)?;
+            self.ask_for_spare(&next)?;
+            (shim, next) = self.exchange_spare(others)?;
         }
-        Ok(shim)
+        let sent = match wire::send(&shim, frame, &[]) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            // It has ended, and may have said why: the guardian answers for a shim that it cannot fork.
+            Err(error) if is_end(&error) => frame.len(),
+            Err(error) => return Err(SpawnFailure::Refused(error)),
+        };
+        // Without one, the next program finds a spare that has ended.
+        let _ = self.ask_for_spare(&next);
+        Ok((shim, sent))
     }
 
-    fn exchange_spare(&self, others: u64) -> Result<StdUnixStream, SpawnFailure> {
+    /// Takes the spare, and puts a socket in its place whose other end is to be sent to the guardian.
+    fn exchange_spare(&self, others: u64) -> Result<(StdUnixStream, StdUnixStream), SpawnFailure> {
         let refused = SpawnFailure::Refused;
         let (near, far) = StdUnixStream::pair().map_err(refused)?;
         near.set_nonblocking(true).map_err(refused)?;
         require_headroom(far.as_raw_fd(), others).map_err(refused)?;
+        Ok((std::mem::replace(&mut *lock(&self.spare), near), far))
+    }
+
+    fn ask_for_spare(&self, far: &StdUnixStream) -> Result<(), SpawnFailure> {
         match wire::send(&self.socket, &[0], &[far.as_fd()]) {
-            Ok(_) => Ok(std::mem::replace(&mut *lock(&self.spare), near)),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SpawnFailure::Lost),
-            Err(error) => Err(refused(error)),
+            Ok(_) => Ok(()),
+            Err(error) if is_end(&error) => Err(SpawnFailure::Lost),
+            Err(error) => Err(SpawnFailure::Refused(error)),
         }
     }
 

@@ -5,6 +5,7 @@
 //! (`proc_cgroup_show`). Mounts are where every distribution and container runtime has them.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Counts of kills for want of memory: of a control group, and of the machine. Only their growth matters, so that they wrap:
@@ -113,9 +114,10 @@ fn of_machine(root: &Path) -> u16 {
     count(&root.join("proc/vmstat")).unwrap_or(0)
 }
 
-/// The value of the line `oom_kill N`.
+/// The value of the line `oom_kill N`. Read in one piece where it fits: the kernel sums up anew for each piece of `vmstat`.
 fn count(path: &Path) -> Option<u16> {
-    let text = fs::read_to_string(path).ok()?;
+    let mut text = String::with_capacity(8 * 1024);
+    fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
     value.trim().parse::<u64>().ok().map(|count| count as u16)
 }

@@ -58,7 +58,7 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
             Severity::Warning => warnings.push(problem),
         }
     }
-    let memory = MemoryReport::of(loaded);
+    let memory = MemoryReport::of(&inventory);
     let findings = Findings { inventory, problems, warnings, refused_files, memory };
     if global.json { findings.print_json() } else { findings.print() }
 }

@@ -1,12 +1,12 @@
 //! The memory of the machine or of the container, and whether the enabled servers fit into it.
 
 use llama_warden_builds::memory_report::MemoryReport;
-use llama_warden_inventory::LoadedConfig;
+use llama_warden_inventory::Inventory;
 use llama_warden_memory::{Available, Bound, Bytes};
 
 use crate::finding::{Area, Finding};
 
-pub(crate) fn look(loaded: &LoadedConfig, available: Option<Available>) -> Vec<Finding> {
+pub(crate) fn look(inventory: &Inventory, available: Option<Available>) -> Vec<Finding> {
     let Some(available) = available else {
         return vec![Area::Memory.warning(
             "the kernel does not say how much memory is available",
@@ -20,7 +20,7 @@ pub(crate) fn look(loaded: &LoadedConfig, available: Option<Available>) -> Vec<F
             format!("{bytes} are available, by the limit of the control group {}", folder.display())
         }
     };
-    let warnings = MemoryReport::of(loaded).map(|report| report.warnings()).unwrap_or_default();
+    let warnings = MemoryReport::of(inventory).map(|report| report.warnings()).unwrap_or_default();
     if warnings.is_empty() {
         return vec![Area::Memory.good(stated)];
     }

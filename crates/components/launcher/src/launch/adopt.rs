@@ -90,7 +90,7 @@ impl Launch {
         fail_point("adopt-spawn-published");
         let missed = output.map(|MissedOutput { bytes, .. }| bytes);
         let output = OutputPipes { stdout, stderr, redactor: prepared.redactor, missed };
-        Ok(Some(SpawnedServer { process, output }))
+        Ok(Some(SpawnedServer { process, output, oom_kills: self.oom_kills() }))
     }
 }
 

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::failure::{LaunchFailure, is_exhaustion};
+use super::failure::{EXHAUSTED, LaunchFailure, TOO_LONG, is_exhaustion};
 use super::preflight::{ProgramKind, check_program};
 use crate::output::pipes::read_bounded;
 use llama_warden_processes::child_process::ChildProcess;
@@ -91,10 +91,8 @@ impl IdentifyError {
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Broken { .. } => "install what is missing, or use a build for this machine",
-            _ if self.is_of_the_machine() => {
-                "that is no fault of the executable: free memory, or raise the limits of this user (`ulimit -u`, `ulimit -n`) \
-                 and of its control group (pids.max)"
-            }
+            _ if self.is_of_the_machine() => EXHAUSTED,
+            Self::NotRun { source, .. } if source.kind() == io::ErrorKind::ArgumentListTooLong => TOO_LONG,
             Self::Unreadable { .. } | Self::NotRun { .. } => "give the user who runs llama-warden the right to run it",
             Self::TooSlow { .. } | Self::NoOptions { .. } => {
                 "have it answer --help as llama-server does, or name its flag dialect as `dialect`"

@@ -28,6 +28,7 @@ use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::held::READY;
 use super::kill;
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
+use super::task::SpawnedServer;
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput, UnreadOutput};
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome};
 use llama_warden_processes::launch_tag::LaunchTag;
@@ -85,9 +86,8 @@ enum Wakeup {
 
 impl RunningServer {
     /// Takes over a process that is published, and begins to read its output.
-    pub(crate) fn new(launch: Launch, process: ChildProcess, output: OutputPipes) -> Self {
+    pub(crate) fn new(launch: Launch, SpawnedServer { process, output, oom_kills }: SpawnedServer) -> Self {
         let reader = start_reading(&launch, output);
-        let oom_kills = OomKills::now().without(launch.resources.oom_deaths.load(Ordering::Relaxed));
         Self { launch, process, reader, oom_kills, inquiry: None }
     }
 
@@ -171,7 +171,7 @@ impl RunningServer {
             RunEnd::Left => {
                 let [stdout, stderr] = reader.leave().await;
                 fail_point("hand-over-output-taken");
-                if let Err(error) = process.leave([&stdout, &stderr]) {
+                if let Err(error) = process.leave([&stdout, &stderr]).await {
                     tracing::error!(server = %launch.reporter.server, %error, "a server cannot be left to the next daemon; it ends");
                 }
                 fail_point("hand-over-launch-left");

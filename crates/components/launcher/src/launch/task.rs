@@ -5,6 +5,7 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 
 use llama_warden_events::{Event, FailureReason, HookOutcome, ProcessEnd, ServerId, Signal};
 use llama_warden_support::{blocking, fail_point, is_disk_full};
@@ -22,6 +23,7 @@ use llama_warden_processes::lock::InstanceLock;
 use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
 use llama_warden_processes::spawner::Spawned;
 use llama_warden_processes::sweep::{ProcessSelector, sweep};
+use llama_warden_procfs::OomKills;
 
 /// Decisions about a launch that are made before its task starts.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct LaunchPreconditions {
 pub(crate) struct SpawnedServer {
     pub(crate) process: ChildProcess,
     pub(crate) output: OutputPipes,
+    /// The kernel's kills for want of memory before this launch, less those that were explained then.
+    pub(crate) oom_kills: OomKills,
 }
 
 impl Launch {
@@ -55,7 +59,7 @@ impl Launch {
 
     async fn begin(mut self, preconditions: LaunchPreconditions) -> Result<RunningServer, EndedLaunch> {
         match self.start(preconditions).await {
-            Ok(SpawnedServer { process, output }) => Ok(RunningServer::new(self, process, output)),
+            Ok(spawned) => Ok(RunningServer::new(self, spawned)),
             Err(NotStarted::Ended(last)) => Err(self.end(last)),
             Err(NotStarted::Unheard) => Err(self.end_unheard()),
         }
@@ -122,12 +126,14 @@ impl Launch {
             may_leave_descendants: false,
             kept,
         };
-        let mut spawning = pin!(self.resources.spawner.spawn(&request));
-        let spawned = tokio::select! {
+        // The counts are read while the shim works: the kernel takes a good part of that time for them.
+        let counts = async { self.oom_kills() };
+        let mut spawning = pin!(async { tokio::join!(biased; self.resources.spawner.spawn(&request), counts) });
+        let (spawned, oom_kills) = tokio::select! {
             spawned = &mut spawning => spawned,
             signal = called_off(&self.inbox) => {
                 let mut killed = 0;
-                if let Ok(Spawned { mut process, .. }) = spawning.await {
+                if let (Ok(Spawned { mut process, .. }), _) = spawning.await {
                     kill(&process);
                     process.exited().await;
                     killed = process.outcome().killed;
@@ -137,7 +143,13 @@ impl Launch {
         };
         let Spawned { process, stdout, stderr } = spawned.map_err(failure)?;
         fail_point("launch-spawned");
-        Ok(SpawnedServer { process, output: OutputPipes { stdout, stderr, redactor, missed: Default::default() } })
+        let output = OutputPipes { stdout, stderr, redactor, missed: Default::default() };
+        Ok(SpawnedServer { process, output, oom_kills })
+    }
+
+    /// The kernel's kills for want of memory so far, less those that are explained.
+    pub(crate) fn oom_kills(&self) -> OomKills {
+        OomKills::now().without(self.resources.oom_deaths.load(Ordering::Relaxed))
     }
 
     /// The lock that the process will hold; `None` without a state directory. Kills processes of an earlier launch that still

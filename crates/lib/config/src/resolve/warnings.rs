@@ -1,5 +1,7 @@
 //! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use llama_warden_config_source::ShellSpelling;
@@ -11,7 +13,7 @@ use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server, Stop};
 use crate::file::values::SingleLine;
-use crate::problem::{ConfigProblem, Location};
+use crate::problem::{ConfigProblem, Location, NeededFile};
 use crate::resolve::configuration::Configuration;
 use crate::resolve::variables;
 
@@ -19,6 +21,8 @@ use crate::resolve::variables;
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
 /// The next step if PATH has no such command.
 const NO_COMMAND: &str = "install it, or write the path of the command";
+/// An executable in warnings. It need not be readable.
+const PROGRAM: &str = "the executable";
 
 impl Configuration {
     /// A warning for each table `[extensions.NAME]` whose component is not among `compiled_in`.
@@ -52,14 +56,16 @@ impl Configuration {
             let Server { model, api_key_file, binary, flags, hooks, stop, .. } = &server.value;
             // A `pre-start` command may download the model.
             if spec.hooks.pre_start.is_none() && spec.model_repository().is_none() {
-                self.missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+                let missing = self.missing(model.as_ref(), &spec.model, "the model");
+                warnings.extend(missing.map(|problem| problem.about(NeededFile::Model(spec.model.clone()))));
             }
             if let (Some(written), Some(path)) = (api_key_file, &spec.api_key_file) {
-                self.missing(Some(written), path, "the api key file", &mut warnings);
+                let missing = self.missing(Some(written), path, "the api key file");
+                warnings.extend(missing.map(|problem| problem.about(NeededFile::Keys(path.clone()))));
                 odd_key_file(written, path, &mut warnings);
             }
             if let Some(binary) = binary {
-                self.missing_program(binary, &spec.binary, NO_LLAMA_SERVER, &mut warnings);
+                warnings.extend(self.missing_binary(binary, &spec.binary));
             }
             if let Some(hooks) = hooks {
                 self.missing_commands(&hooks.value, &spec.hooks, &mut warnings);
@@ -73,7 +79,7 @@ impl Configuration {
             // A user has no file of the built-in defaults.
             let own_file = self.path.clone().filter(|_| binary.location.is_built_in()).map(Location::File);
             let location = own_file.unwrap_or_else(|| binary.location.clone());
-            self.missing_program(&Located { location, ..binary.clone() }, path, NO_LLAMA_SERVER, &mut warnings);
+            warnings.extend(self.missing_binary(&Located { location, ..binary.clone() }, path));
         }
         warnings
     }
@@ -87,7 +93,8 @@ impl Configuration {
         let unfit = present.filter(|(_, path)| path.is_file()).filter_map(|(written, path)| {
             let (detail, help) = fault(path)?;
             let message = format!("the model {} cannot be served: {detail}", path.display());
-            Some(ConfigProblem::warning(&written.location, message, help))
+            let warning = ConfigProblem::warning(&written.location, message, help);
+            Some(warning.about(NeededFile::Model(path.clone())))
         });
         unfit.collect()
     }
@@ -95,7 +102,7 @@ impl Configuration {
     fn daemon_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
         let Some(daemon) = self.file.daemon.as_ref().map(|at| &at.value) else { return };
         if let Some(path) = &self.daemon().token_file {
-            self.missing(daemon.token_file.as_ref(), path, "the token file", warnings);
+            warnings.extend(self.missing(daemon.token_file.as_ref(), path, "the token file"));
         } else if let (Some(listen), Some(tcp)) = (&daemon.listen, &self.daemon().listen)
             && !tcp.is_loopback()
         {
@@ -109,7 +116,7 @@ impl Configuration {
         let Some(router) = self.file.router.as_ref().map(|at| &at.value) else { return };
         let settings = self.router();
         if let Some(path) = &settings.keys_file {
-            self.missing(router.keys_file.as_ref(), path, "the file of keys", warnings);
+            warnings.extend(self.missing(router.keys_file.as_ref(), path, "the file of keys"));
         } else if let (Some(listen), RouterAddress::Tcp(tcp)) = (&router.listen, &settings.listen)
             && !tcp.is_loopback()
             && !settings.open
@@ -139,7 +146,7 @@ impl Configuration {
             let settings =
                 self.peers().iter().find(|known| peer.value.url.as_ref().is_some_and(|url| url.value == known.url));
             if let Some(path) = settings.and_then(|settings| settings.token_file.as_ref()) {
-                self.missing(peer.value.token_file.as_ref(), path, "the token file of the peer", warnings);
+                warnings.extend(self.missing(peer.value.token_file.as_ref(), path, "the token file of the peer"));
             }
         }
     }
@@ -155,49 +162,53 @@ impl Configuration {
             let written = written.as_ref().and_then(|hook| hook.value.first());
             let program = argv.as_ref().and_then(|argv| argv.first());
             if let (Some(written), Some(program)) = (written, program) {
-                self.missing_program(written, Path::new(program), NO_COMMAND, warnings);
+                warnings.extend(self.missing_program(written, Path::new(program), NO_COMMAND));
             }
         }
+    }
+
+    fn missing_binary(&self, written: &Located<SingleLine>, path: &Path) -> Option<ConfigProblem> {
+        let missing = self.missing_program(written, path, NO_LLAMA_SERVER)?;
+        Some(missing.about(NeededFile::Executable(path.to_owned())))
     }
 
     /// `not_in_path` is what to do about a name that PATH does not have.
-    fn missing_program(
-        &self,
-        written: &Located<SingleLine>,
-        path: &Path,
-        not_in_path: &str,
-        warnings: &mut Vec<ConfigProblem>,
-    ) {
+    fn missing_program(&self, written: &Located<SingleLine>, path: &Path, not_in_path: &str) -> Option<ConfigProblem> {
         if path.components().count() > 1 {
-            self.missing(Some(written), path, "the executable", warnings);
             if path.is_file() && !is_executable(path) {
                 let message = format!("{} is not executable", path.display());
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
-                warnings.push(ConfigProblem::warning(&written.location, message, help));
+                return Some(ConfigProblem::warning(&written.location, message, help));
             }
-        } else if let Err(error) = find_program(path, self.environment.get("PATH")) {
-            let message = format!("there is no `{}` in PATH", path.display());
-            let help = error.next_step(&self.directory, not_in_path);
-            warnings.push(ConfigProblem::warning(&written.location, message, help));
+            return self.missing(Some(written), path, PROGRAM);
         }
+        let error = find_program(path, self.environment.get("PATH")).err()?;
+        let message = format!("there is no `{}` in PATH", path.display());
+        let help = error.next_step(&self.directory, not_in_path);
+        Some(ConfigProblem::warning(&written.location, message, help))
     }
 
     /// Says nothing of a path that is refused, since no shell expands it.
-    fn missing(
-        &self,
-        written: Option<&Located<SingleLine>>,
-        path: &Path,
-        what: &str,
-        warnings: &mut Vec<ConfigProblem>,
-    ) {
+    fn missing(&self, written: Option<&Located<SingleLine>>, path: &Path, what: &str) -> Option<ConfigProblem> {
         let is_path = |text: &SingleLine| ShellSpelling::in_path(&text.0, &self.environment).is_none();
-        if let Some(written) = written.filter(|written| !path.is_file() && is_path(&written.value)) {
-            let state = if path.exists() { "is not a file" } else { "does not exist" };
-            let message = format!("{what} {} {state}", path.display());
-            let help = without_arguments(path);
-            let help = help.unwrap_or_else(|| "relative paths are relative to the configuration file".to_owned());
-            warnings.push(ConfigProblem::warning(&written.location, message, help));
-        }
+        let written = written.filter(|written| is_path(&written.value))?;
+        let unreadable = "change its mode or its owner; a daemon that runs as another user may be able to read it";
+        let (state, help) = match path.metadata() {
+            Ok(metadata) if metadata.is_file() => match File::open(path) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && what != PROGRAM => {
+                    (format!("cannot be read: {error}"), Some(unreadable.to_owned()))
+                }
+                _ => return None,
+            },
+            Ok(_) => ("is not a file".to_owned(), without_arguments(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => ("does not exist".to_owned(), without_arguments(path)),
+            Err(error) => {
+                let is_closed = error.kind() == ErrorKind::PermissionDenied;
+                (format!("cannot be looked at: {error}"), is_closed.then(|| unreadable.to_owned()))
+            }
+        };
+        let help = help.unwrap_or_else(|| "relative paths are relative to the configuration file".to_owned());
+        Some(ConfigProblem::warning(&written.location, format!("{what} {} {state}", path.display()), help))
     }
 }
 

@@ -92,6 +92,19 @@ pub struct ConfigProblem {
     pub related: Option<(Location, String)>,
     /// Whether the line of the file may be shown.
     pub excerpt: Excerpt,
+    /// The file without which a server does not start, where the problem is that it cannot be used.
+    pub needed: Option<Box<NeededFile>>,
+}
+
+/// A file without which a server does not start, as its specification names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NeededFile {
+    /// A path, or a name that is searched in PATH.
+    Executable(PathBuf),
+    /// A model.
+    Model(PathBuf),
+    /// A file of API keys.
+    Keys(PathBuf),
 }
 
 /// Whether rendering shows the line of the file.
@@ -225,6 +238,7 @@ impl ConfigProblem {
             help: Some(shortened(help.into())),
             related: None,
             excerpt: Excerpt::Shown,
+            needed: None,
         }
     }
 
@@ -236,6 +250,13 @@ impl ConfigProblem {
     /// For a place that holds a secret.
     pub fn without_excerpt(mut self) -> Self {
         self.excerpt = Excerpt::Withheld;
+        self
+    }
+
+    /// About a file that a server needs.
+    #[must_use]
+    pub fn about(mut self, needed: NeededFile) -> Self {
+        self.needed = Some(Box::new(needed));
         self
     }
 
