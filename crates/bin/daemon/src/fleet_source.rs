@@ -333,8 +333,12 @@ mod tests {
         std::fs::write(&file, TEXT).expect("writable");
         let source = ConfigSource::read(&file, folder).expect("readable");
         let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
-        let inventory =
-            Inventory { loaded, models: ModelsReport::default(), kept: Default::default(), inspections: Default::default() };
+        let inventory = Inventory {
+            loaded,
+            models: ModelsReport::default(),
+            kept: Default::default(),
+            inspections: Default::default(),
+        };
         let inventory = inventory.compacted(profile, &Fleet::default());
         Arc::new(FleetResolver::new(&inventory, profile, only, PortFile::new(folder))).source()
     }

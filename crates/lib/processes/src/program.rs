@@ -88,7 +88,10 @@ impl Program {
         };
         let mut stack = vec![0; STACK];
         let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
-        #[expect(unsafe_code, reason = "a copy of the memory would be thrown away by exec, and costs more than exec does")]
+        #[expect(
+            unsafe_code,
+            reason = "a copy of the memory would be thrown away by exec, and costs more than exec does"
+        )]
         // SAFETY: the child makes system calls, allocates, and has a stack of its own, while this thread, the only one, waits. No code of
         // this program handles a signal, so that none runs in the child when it unblocks them.
         let child = unsafe { clone(Box::new(child), &mut stack, flags, Some(Signal::SIGCHLD as i32)) }?;

@@ -169,12 +169,7 @@ impl Configuration {
     }
 
     /// `not_in_path` is what to do about a name that PATH does not have.
-    fn missing_program(
-        &self,
-        written: &Located<SingleLine>,
-        path: &Path,
-        not_in_path: &str,
-    ) -> Option<ConfigProblem> {
+    fn missing_program(&self, written: &Located<SingleLine>, path: &Path, not_in_path: &str) -> Option<ConfigProblem> {
         if path.components().count() > 1 {
             if path.is_file() && !is_executable(path) {
                 let message = format!("{} is not executable", path.display());

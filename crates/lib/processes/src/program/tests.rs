@@ -36,7 +36,8 @@ fn file(path: &Path, text: &str, mode: u32) -> String {
 
 #[test]
 fn a_program_gets_its_arguments_and_its_variables_and_no_others() {
-    let (output, has_succeeded) = run(&["/usr/bin/env", "-u", "B", "/usr/bin/env"], &["A=1=2", "B=3", "=C"]).expect("runs");
+    let (output, has_succeeded) =
+        run(&["/usr/bin/env", "-u", "B", "/usr/bin/env"], &["A=1=2", "B=3", "=C"]).expect("runs");
     assert!(has_succeeded && output == "A=1=2\n", "{output}");
 }
 
