@@ -71,6 +71,11 @@ impl TestRequest {
         Self::new(Method::DELETE, path)
     }
 
+    /// An OPTIONS request with the host `localhost`.
+    pub fn options(path: impl Into<String>) -> Self {
+        Self::new(Method::OPTIONS, path)
+    }
+
     fn new(method: Method, path: impl Into<String>) -> Self {
         let headers = HeaderMap::from_iter([(header::HOST, header::HeaderValue::from_static("localhost"))]);
         Self { method, path: path.into(), headers, body: Bytes::new() }

@@ -15,9 +15,14 @@ pub struct RoutedDaemon {
 impl RoutedDaemon {
     /// Starts one with further keys of `[router]` and these servers: their ids, scripts and further keys.
     pub async fn up(sandbox: &Sandbox, keys: &str, servers: &[(&str, Script, &str)]) -> Self {
+        Self::up_at(sandbox, "127.0.0.1", keys, servers).await
+    }
+
+    /// Starts one whose router listens at another host.
+    pub async fn up_at(sandbox: &Sandbox, host: &str, keys: &str, servers: &[(&str, Script, &str)]) -> Self {
         let router = Port::lease();
         let mut fleet = sandbox.fleet();
-        fleet.section(&format!("[router]\nlisten = \"127.0.0.1:{}\"\n{keys}", router.number()));
+        fleet.section(&format!("[router]\nlisten = \"{host}:{}\"\n{keys}", router.number()));
         for (id, script, keys) in servers {
             fleet.server_with(id, script.clone(), keys);
         }

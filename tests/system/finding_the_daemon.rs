@@ -287,6 +287,20 @@ fn a_wait_that_times_out_says_so_with_the_state() {
     });
 }
 
+#[test]
+fn a_wait_that_ends_for_one_server_does_not_say_that_others_timed_out() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("slow", Script { load_ms: 60_000, ..Script::default() });
+        fleet.server_with("wrong", Script::default(), "args = [\"--port\", \"1\"]");
+        let daemon = sandbox.up(&fleet).await;
+        let ran = sandbox.run(daemon.config(), ["wait", "--all", "--timeout", "60s"]).await.expect(3);
+        assert!(ran.stderr.contains("wrong: failed (bad-argument"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("slow: ") && ran.stderr.contains("; no longer waited for"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("timed out"), "{}", ran.stderr);
+    });
+}
+
 /// A `ready` of before the restart would be read as its outcome.
 #[test]
 fn the_lines_of_a_restart_begin_with_what_changes() {

@@ -1,12 +1,13 @@
-//! `router.keep-cache`: what a server has computed is saved before it makes room, and restored at its next start.
+//! `router.keep-cache`: what a server has computed is saved before it is stopped, and restored at its next start.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use llama_warden_events::Event;
+use llama_warden_events::{Event, StopReason};
 use llama_warden_stand_in::{Era, Script, SlotAnswer, SlotsScript};
-use llama_warden_state::SlotsState;
+use llama_warden_state::{PhaseName, SlotsState};
 use llama_warden_tests::{Endpoint, Sandbox, TestDaemon, TestFleet, TestRequest, WAIT_LIMIT, eventually, sandbox};
 use serde_json::{Value, json};
 
@@ -34,10 +35,7 @@ impl Swapping {
         fleet.server_with("b", Script { slots: Some(SlotsScript::default()), ..script }, "enabled = false");
         change(&mut fleet);
         let daemon = sandbox.up(&fleet).await;
-        let router = Endpoint::Unix(router);
-        let listens = async || TestRequest::get("/health").send(&router).await.is_ok();
-        eventually("the router listens", WAIT_LIMIT, listens).await;
-        Self { fleet, daemon, router, turns: [0; 2] }
+        Self { fleet, daemon, router: Endpoint::Unix(router), turns: [0; 2] }
     }
 
     /// The next turn of a conversation; what its answer says.
@@ -51,11 +49,34 @@ impl Swapping {
         request.send(&self.router).await.expect("the router answers").expect(200).json()
     }
 
-    /// A turn of `a`, then one of `b`, which takes its place, then another one of `a`; what was cached of that.
-    async fn there_and_back(&mut self) -> u64 {
+    /// A turn of `a`, then its end, then another turn of `a`; what was cached of that.
+    async fn away_and_back(&mut self) -> u64 {
         self.ask("a").await;
-        self.ask("b").await;
+        self.unload().await;
         self.ask("a").await["timings"]["cache_n"].as_u64().expect("the answer says what was cached")
+    }
+
+    /// Has `a` stopped as for another server, which would have to wait until it has run for a while.
+    async fn unload(&self) {
+        let unload = TestRequest::post("/models/unload").body(json!({ "model": "a" }).to_string());
+        unload.send(&self.router).await.expect("the router answers").expect(200);
+        self.is_down().await;
+    }
+
+    async fn is_down(&self) {
+        let is_down = async || matches!(self.daemon.report("a").await.phase, PhaseName::Exited | PhaseName::Failed);
+        eventually("its process has ended", WAIT_LIMIT, is_down).await;
+    }
+
+    /// What `a` has computed is kept over its end, and its next answer continues it.
+    async fn goes_on(&mut self) {
+        self.is_down().await;
+        self.becomes(SlotsState::Saved).await;
+        assert_eq!(self.files().len(), 1);
+        let answer = self.ask("a").await;
+        assert_eq!(answer["timings"]["cache_n"], 299, "{answer}");
+        self.daemon.event("it was of use", |event| matches!(event.event, Event::SlotsUsed { .. })).await;
+        assert_eq!(self.counts(["SlotsRestored", "SlotsLost", "LaunchBegan"]).await, [1, 0, 2]);
     }
 
     async fn slots(&self, server: &str) -> (Option<SlotsState>, String) {
@@ -132,6 +153,78 @@ fn a_conversation_goes_on_after_an_eviction_without_its_prompt_being_read_again(
 }
 
 #[test]
+fn a_conversation_goes_on_after_its_server_was_stopped_for_want_of_use() {
+    sandbox(async |sandbox| {
+        let mut swapping = Swapping::begin(sandbox, "ttl = '1s'", SlotsScript::default()).await;
+        swapping.ask("a").await;
+        let is_idle = |event: &Event| matches!(event, Event::StopBegan { reason: StopReason::Idle, .. });
+        swapping.daemon.event("nobody uses it", |event| is_idle(&event.event)).await;
+        swapping.goes_on().await;
+    });
+}
+
+#[test]
+fn a_conversation_goes_on_after_a_switch_of_the_profile() {
+    sandbox(async |sandbox| {
+        let script = Script { slots: Some(SlotsScript::default()), ..Script::default() };
+        let mut swapping = Swapping::begin_with(sandbox, "", script, |fleet| {
+            fleet.daemon("profile = 'first'").replace_keys("a", "").replace_keys("b", "");
+            fleet.section("[profiles.first]\nservers = ['a']\n[profiles.second]\nservers = ['b']");
+        })
+        .await;
+        swapping.ask("a").await;
+        swapping.daemon.post("/api/v1/profiles/second/activate?wait=50s").await.expect(200);
+        swapping.goes_on().await;
+    });
+}
+
+#[test]
+fn a_conversation_goes_on_after_a_reload_that_stops_its_server() {
+    sandbox(async |sandbox| {
+        let script = Script { slots: Some(SlotsScript::default()), ..Script::default() };
+        let mut swapping = Swapping::begin_with(sandbox, "", script, |fleet| {
+            fleet.replace_keys("a", "");
+        })
+        .await;
+        swapping.ask("a").await;
+        swapping.fleet.replace_keys("a", "enabled = false").write();
+        // Without force, a configuration that leaves nothing running is doubted.
+        swapping.daemon.post("/api/v1/reload?force=1&wait=50s").await.expect(200);
+        swapping.goes_on().await;
+    });
+}
+
+#[test]
+fn after_a_reload_that_changes_the_arguments_nothing_of_before_is_used() {
+    sandbox(async |sandbox| {
+        let mut swapping = Swapping::begin(sandbox, "", SlotsScript::default()).await;
+        swapping.ask("a").await;
+        swapping.fleet.change("a", "\nflags = { ctx-size = 777 }").write();
+        swapping.daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert_eq!(swapping.ask("a").await["timings"]["cache_n"], 0);
+        let (state, because) = swapping.slots("a").await;
+        assert_eq!(state, Some(SlotsState::Lost));
+        assert_eq!(because, "the executable, the model or the arguments have changed");
+        assert_eq!(swapping.counts(["SlotsSaved", "SlotsRestored", "LaunchBegan"]).await, [1, 0, 2]);
+        swapping.has_files(0).await;
+    });
+}
+
+#[test]
+fn files_of_a_server_that_leaves_the_configuration_are_deleted() {
+    sandbox(async |sandbox| {
+        let mut swapping = Swapping::begin(sandbox, "", SlotsScript::default()).await;
+        swapping.ask("a").await;
+        swapping.unload().await;
+        swapping.becomes(SlotsState::Saved).await;
+        swapping.has_files(1).await;
+        swapping.fleet.remove("a").write();
+        swapping.daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        swapping.has_files(0).await;
+    });
+}
+
+#[test]
 fn a_restore_that_fails_costs_one_restart_and_is_never_tried_again() {
     for (restore, told) in [
         (SlotAnswer::Refuse, "slot 0 cannot be restored: the server answers 400"),
@@ -141,12 +234,12 @@ fn a_restore_that_fails_costs_one_restart_and_is_never_tried_again() {
     ] {
         sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", restoring(restore)).await;
-            assert_eq!(swapping.there_and_back().await, 0, "{restore:?}: a process of its own answers");
+            assert_eq!(swapping.away_and_back().await, 0, "{restore:?}: a process of its own answers");
             let because = swapping.becomes(SlotsState::Off).await;
             assert!(because.starts_with(told), "{restore:?}: {because}");
             assert_eq!(swapping.counts(["LaunchBegan", "SlotsSaved", "SlotsRestored"]).await, [3, 1, 0], "{restore:?}");
             swapping.has_files(0).await;
-            assert_eq!(swapping.there_and_back().await, 0);
+            assert_eq!(swapping.away_and_back().await, 0);
             assert_eq!(swapping.counts(["LaunchBegan", "SlotsSaved", "SlotsLost"]).await, [4, 1, 1], "{restore:?}");
         });
     }
@@ -162,11 +255,11 @@ fn a_save_that_fails_delays_the_stop_a_little_and_is_never_tried_again() {
     ] {
         sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", saving(save)).await;
-            assert_eq!(swapping.there_and_back().await, 0, "{save:?}");
+            assert_eq!(swapping.away_and_back().await, 0, "{save:?}");
             let because = swapping.becomes(SlotsState::Off).await;
             assert!(because.starts_with(told), "{save:?}: {because}");
             swapping.has_files(0).await;
-            assert_eq!(swapping.there_and_back().await, 0);
+            assert_eq!(swapping.away_and_back().await, 0);
             assert_eq!(swapping.counts(["SlotsSaved", "SlotsRestored", "SlotsLost"]).await, [0, 0, 1], "{save:?}");
         });
     }
@@ -181,7 +274,7 @@ fn slots_that_hold_little_are_not_saved_and_it_is_no_failure() {
     ] {
         sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", slots.clone()).await;
-            assert_eq!(swapping.there_and_back().await, 0);
+            assert_eq!(swapping.away_and_back().await, 0);
             assert_eq!(swapping.counts(["SlotsSaved", "SlotsLost", "LaunchBegan"]).await, [0, 0, 2], "{slots:?}");
             swapping.has_files(0).await;
         });
@@ -192,10 +285,10 @@ fn slots_that_hold_little_are_not_saved_and_it_is_no_failure() {
 fn a_build_that_restores_and_computes_everything_again_is_found_out_by_its_first_answer() {
     sandbox(async |sandbox| {
         let mut swapping = Swapping::begin(sandbox, "", restoring(SlotAnswer::Pretend)).await;
-        assert_eq!(swapping.there_and_back().await, 0);
+        assert_eq!(swapping.away_and_back().await, 0);
         let because = swapping.becomes(SlotsState::Off).await;
         assert!(because.starts_with("the whole prompt was computed again"), "{because}");
-        swapping.there_and_back().await;
+        swapping.away_and_back().await;
         assert_eq!(swapping.counts(["SlotsSaved", "SlotsRestored", "LaunchBegan"]).await, [1, 1, 3]);
         let said = sandbox.run(&swapping.fleet.path(), ["status", "a"]).await.expect(0).stdout;
         assert!(said.contains("off: the whole prompt was computed again"), "{said}");
@@ -229,14 +322,18 @@ fn files_are_not_used_after_a_change_of_the_model_or_of_themselves() {
         sandbox(async |sandbox| {
             let mut swapping = Swapping::begin(sandbox, "", SlotsScript::default()).await;
             swapping.ask("a").await;
-            swapping.ask("b").await;
+            swapping.unload().await;
             swapping.becomes(SlotsState::Saved).await;
             change(&swapping);
+            // Which bytes a server has read of a file that changed at the moment of its start cannot be told.
+            let changed = fs::metadata(swapping.fleet.model("a")).and_then(|model| model.modified()).expect("is there");
+            let is_older = async || changed.elapsed().is_ok_and(|age| age > Duration::from_millis(200));
+            eventually("the change is older than the start", WAIT_LIMIT, is_older).await;
             assert_eq!(swapping.ask("a").await["timings"]["cache_n"], 0, "{told}");
             assert_eq!(swapping.slots("a").await, (Some(SlotsState::Lost), told.to_owned()));
             swapping.has_files(0).await;
             // It is no fault of the build.
-            swapping.ask("b").await;
+            swapping.unload().await;
             swapping.becomes(SlotsState::Saved).await;
         });
     }
@@ -253,7 +350,7 @@ fn a_stop_and_a_restart_by_hand_save_nothing() {
         assert_eq!(swapping.counts(["SlotsSaved", "SlotsRestored"]).await, [0, 0]);
         swapping.daemon.command("a", "start?wait=30s").await.expect(200);
         swapping.ask("a").await;
-        swapping.ask("b").await;
+        swapping.unload().await;
         swapping.becomes(SlotsState::Saved).await;
     });
 }
@@ -291,7 +388,7 @@ fn files_stay_within_their_size_and_leftovers_are_deleted() {
         })
         .await;
         eventually("the leftover is deleted", WAIT_LIMIT, async || !left.exists()).await;
-        assert_eq!(swapping.there_and_back().await, 0);
+        assert_eq!(swapping.away_and_back().await, 0);
         let (state, because) = swapping.slots("a").await;
         assert_eq!(state, Some(SlotsState::Lost));
         assert_eq!(because, "10000 bytes are more than `router.keep-cache-size` (9216)");

@@ -135,6 +135,8 @@ fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
         let waiting =
             then.servers.iter().find_map(|server| server.waiting_for.as_deref().filter(|text| text.contains("memory")));
         assert!(waiting.is_some_and(|text| text.ends_with("waits for the end of a")), "{waiting:?}");
+        // That its launch before was refused does not end the wait for this one.
+        sandbox.run(daemon.config(), ["wait", "b"]).await.expect(0);
         let ready = daemon.ready("b").await;
         let exited = daemon.exited("a").await;
         assert!(held.seq < exited.seq && exited.seq < ready.seq, "{held:?} {exited:?} {ready:?}");

@@ -1,10 +1,12 @@
 //! Options that are mistaken, that come by a second road, or for a build that does not say what it takes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use llama_warden_events::{FailureReason, Warning};
 use llama_warden_stand_in::{Era, Script};
-use llama_warden_tests::{Sandbox, executable, sandbox};
+use llama_warden_tests::{ProgramRun, Sandbox, executable, is_root, sandbox};
 
 /// A wrapper that answers nothing on `--help`, and runs a server of `era` otherwise.
 fn mute_wrapper(sandbox: &Sandbox, era: Era) -> PathBuf {
@@ -79,6 +81,63 @@ fn check_says_at_once_whatever_a_launch_would_refuse_about_a_command_line() {
         );
     });
 }
+
+#[test]
+fn check_says_which_address_pack_and_environment_a_launch_would_not_get() {
+    sandbox(async |sandbox| {
+        let config = sandbox.file("machine.toml");
+        let (build, other) = (sandbox.build_of(Era::B11669), sandbox.build_of(Era::August2025));
+        // Of a block that is kept for documentation.
+        let text = format!(
+            "[llama-server]\nbinary = {build:?}\n[readiness]\ndetector = \"no-pack\"\n\
+             [[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\nhost = \"192.0.2.77\"\n\
+             [[servers]]\nid = \"b\"\nmodel = \"b.gguf\"\nhost = \"no/folder/b.sock\"\n\
+             [[servers]]\nid = \"c\"\nmodel = \"c.gguf\"\nbinary = {other:?}\nenv = {{ LONG = \"{}\" }}\n\
+             [[servers]]\nid = \"d\"\nmodel = \"turns\"\n",
+            "x".repeat(200_000)
+        );
+        std::fs::write(&config, text).expect("the sandbox can be written");
+        std::os::unix::fs::symlink("turns", sandbox.file("turns")).expect("the sandbox can be written");
+        let checked = sandbox.run(&config, ["check", "--json"]).await.expect(0).json();
+        let warned = |place: &str, words: &str| {
+            let mut texts = checked["warnings"].as_array().expect("an array").iter().map(ToString::to_string);
+            assert!(texts.any(|text| text.contains(place) && text.contains(words)), "{place} {words}: {checked}");
+        };
+        warned("\"line\":8", "cannot listen on `192.0.2.77`");
+        warned("\"line\":12", "no/folder/b.sock cannot be used: No such file");
+        warned("\"line\":20", "turns cannot be looked at: Too many levels of symbolic links");
+        warned("\"line\":4", "there is no detector pack `no-pack`");
+        warned("\"line\":16", "`env` or `args` are longer than the kernel takes");
+        let shared = checked["warnings"].to_string().matches("no-pack").count();
+        assert_eq!(shared, 1, "what servers share is told once: {checked}");
+    });
+}
+
+#[test]
+fn what_the_user_may_not_read_is_told_by_check() {
+    if !is_root() {
+        return;
+    }
+    sandbox(async |sandbox| {
+        let (model, key, config) = (sandbox.file("a.gguf"), sandbox.file("a.key"), sandbox.file("closed.toml"));
+        for (path, text) in [(&model, ""), (&key, "sk-key\n"), (&config, CLOSED_FILES)] {
+            std::fs::write(path, text).expect("the sandbox can be written");
+            std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("it is ours");
+        }
+        std::fs::set_permissions(&config, Permissions::from_mode(0o644)).expect("it is ours");
+        std::fs::set_permissions(sandbox.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        let mut command = sandbox.program(sandbox.copy_of_daemon());
+        command.arg("--config").arg(&config).arg("check").uid(65_534).gid(65_534);
+        let checked = ProgramRun::to_end(command).await.expect(0).stderr;
+        for (what, path) in [("the model", &model), ("the api key file", &key)] {
+            let told = format!("{what} {} cannot be read: Permission denied", path.display());
+            assert!(checked.contains(&told), "{told}: {checked}");
+        }
+        assert!(checked.contains("change its mode or its owner"), "{checked}");
+    });
+}
+
+const CLOSED_FILES: &str = "[[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\napi-key-file = \"a.key\"\n";
 
 #[test]
 fn a_file_of_an_option_that_is_missing_is_named_and_waited_for() {

@@ -3,8 +3,11 @@
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Envelope, Event, FailureReason, SwitchPlan};
-use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
+use llama_warden_stand_in::{HealthScript, Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, WAIT_LIMIT, action_at, eventually, sample, sandbox};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
 
 /// A fleet of servers a and b.
 fn two_servers(sandbox: &Sandbox) -> TestFleet {
@@ -195,6 +198,31 @@ fn a_server_that_a_person_started_runs_on_when_a_comment_is_added() {
     });
 }
 
+/// Faults C8 and C23: nothing but its stall timeout ends a server that is frozen while it loads.
+#[test]
+fn a_reload_waits_for_a_frozen_server_that_it_keeps_until_its_stall_timeout_and_no_longer() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\npolicy = \"never\"\n[stop]\ngrace = \"200ms\"");
+        let frozen = Script { load_ms: 120_000, health: HealthScript::Status(503), ..Script::default() };
+        fleet.server_with("frozen", frozen, "readiness = { timeout = \"1s\", stall-timeout = \"4s\" }");
+        let daemon = sandbox.up(&fleet).await;
+        let progress = |event: &Envelope| matches!(event.event, Event::LoadProgressed { .. });
+        // A person asks for it, so that it is kept by the reload that disables it.
+        daemon.command("frozen", "start").await.expect(202);
+        daemon.event("it says that it loads", progress).await;
+        let pid = daemon.report("frozen").await.pid.expect("it runs");
+        kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGSTOP).expect("ours");
+        rewrite(&fleet, &fleet.toml().replace("id = \"frozen\"", "id = \"frozen\"\nenabled = false"));
+        let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+        assert_eq!((&answer["keep"], &answer["restart"]), (&json!(["frozen"]), &json!([])), "{answer}");
+        let (reason, detail, _) = daemon.failure("frozen").await;
+        assert_eq!(reason, FailureReason::Stalled, "{detail}");
+        let passed = |event: &Envelope| matches!(&event.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap");
+        daemon.event("it has passed its cap meanwhile", passed).await;
+    });
+}
+
 #[test]
 fn servers_without_a_port_keep_theirs_when_others_come_and_go_and_no_stranger_is_in_their_way() {
     sandbox(async |sandbox| {
@@ -214,7 +242,7 @@ fn servers_without_a_port_keep_theirs_when_others_come_and_go_and_no_stranger_is
         assert_eq!((ports(&daemon).await, daemon.report("a").await.pid, daemon.report("b").await.pid), before);
         // The next daemon gives the same ports, although the lowest is free now.
         drop(stranger);
-        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
         let daemon = start(sandbox, &fleet).await;
         assert_eq!(ports(&daemon).await, before.0);
@@ -254,7 +282,7 @@ fn a_server_without_a_port_moves_when_a_stranger_has_its_own_and_one_with_a_port
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
         daemon.command("a", "restart?wait=50s").await.expect(200);
         assert_eq!(port("a").await, after);
-        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
         let daemon = start(sandbox, &fleet).await;
         assert_eq!(daemon.report("a").await.port, Some(after));

@@ -1,9 +1,12 @@
 //! Bad requests to the router: each gets a typed error in the dialect of its path, and starts no server.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use llama_warden_stand_in::{BodyDigest, Script};
 use llama_warden_tests::{
-    Endpoint, Port, Sandbox, TestDaemon, TestRequest, WAIT_LIMIT, connect, error_word, exchange_bytes, parsed_answer,
-    post_bytes, post_head, read_answer, sandbox,
+    Endpoint, Port, RoutedDaemon, Sandbox, TestDaemon, TestRequest, WAIT_LIMIT, connect, error_word, exchange_bytes,
+    parsed_answer, post_bytes, post_head, read_answer, sandbox,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +25,16 @@ async fn up_with_router(sandbox: &Sandbox) -> (Port, TestDaemon) {
     }
     let daemon = sandbox.up(&fleet).await;
     (router, daemon)
+}
+
+/// A request for `a` whose body comes in chunks, by this value of `Transfer-Encoding`.
+fn in_chunks(path: &str, encoding: &str) -> Vec<u8> {
+    let head = post_head(path, &format!("Transfer-Encoding: {encoding}\r\n"));
+    format!("{head}d\r\n{{\"model\":\"a\"}}\r\n0\r\n\r\n").into()
+}
+
+fn other_method(method: &str, target: &str, fields: &str) -> Vec<u8> {
+    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n").into()
 }
 
 async fn started_nothing(daemon: &TestDaemon, router: u16) {
@@ -53,6 +66,7 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
         };
         let (old, rebound) = (replaced("HTTP/1.1", "HTTP/1.0"), replaced("localhost", "evil.example"));
         let chat = |body: &str| post_bytes(CHAT, "", body);
+        let chat_at = |target: &str| post_bytes(target, "", r#"{"model":"a"}"#);
         // The kind of fault, the bytes, the status, OpenAI's code.
         let table: Vec<(&str, Vec<u8>, u16, &str)> = vec![
             ("no model", chat("{}"), 400, "model_missing"),
@@ -69,6 +83,38 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
             ("bad UTF-8 in the name", post_bytes(CHAT, "", b"{\"model\":\"a\xff\"}"), 400, "bad_body"),
             ("a form without a model", post_bytes("/v1/audio/transcriptions", form, file), 400, "model_missing"),
             ("gzip", post_bytes(CHAT, "Content-Encoding: gzip\r\n", r#"{"model":"a"}"#), 415, "unsupported_encoding"),
+            (
+                "gzip in a second field",
+                post_bytes(CHAT, "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", r#"{"model":"a"}"#),
+                415,
+                "unsupported_encoding",
+            ),
+            ("gzip in chunks", in_chunks(CHAT, "gzip, chunked"), 415, "unsupported_encoding"),
+            ("chunks of chunks", in_chunks(CHAT, "chunked, chunked"), 415, "unsupported_encoding"),
+            (
+                "chunks of chunks in two fields",
+                in_chunks(CHAT, "chunked\r\nTransfer-Encoding: chunked"),
+                415,
+                "unsupported_encoding",
+            ),
+            ("another site in the target", chat_at("http://evil.example/v1/chat/completions"), 403, "foreign_host"),
+            ("another site in a second Host", post_bytes(CHAT, "Host: evil.example\r\n", "{}"), 403, "foreign_host"),
+            ("no Host", replaced("Host: localhost\r\n", ""), 403, "foreign_host"),
+            ("two slashes", chat_at("//v1/chat/completions"), 404, "path_not_found"),
+            ("a tunnel", other_method("CONNECT", "localhost:80", ""), 404, "path_not_found"),
+            ("a trace", other_method("TRACE", CHAT, ""), 404, "path_not_found"),
+            (
+                "a websocket",
+                other_method("GET", CHAT, "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+                404,
+                "path_not_found",
+            ),
+            (
+                "a websocket to a server that is down",
+                other_method("GET", "/upstream/a/ws", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+                503,
+                "server_failed",
+            ),
             ("an announced length above the limit", too_long.clone(), 413, "body_too_large"),
             (
                 "such a length that waits for 100",
@@ -106,6 +152,8 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
             ("an unknown model", post_bytes(MESSAGES, "", r#"{"model":"c"}"#), 404, "not_found_error"),
             ("to count", post_bytes("/v1/messages/count_tokens", "", r#"{"model":"c"}"#), 404, "not_found_error"),
             ("a long body", post_head(MESSAGES, "Content-Length: 104857601\r\n").into(), 413, "request_too_large"),
+            ("gzip", post_bytes(MESSAGES, "Content-Encoding: gzip\r\n", "{}"), 415, "invalid_request_error"),
+            ("gzip in chunks", in_chunks(MESSAGES, "gzip, chunked"), 415, "invalid_request_error"),
             ("another site", post_bytes(MESSAGES, "Origin: http://evil.example\r\n", "{}"), 403, "permission_error"),
         ] {
             let answer = exchange_bytes(port, &bytes).await;
@@ -192,38 +240,153 @@ fn a_request_whose_framing_is_ambiguous_reaches_no_server() {
     sandbox(async |sandbox| {
         let (router, daemon) = up_with_router(sandbox).await;
         let port = router.number();
-        let body = r#"{"model":"a"}"#;
+        let whole = |fields: &str| format!("{}{{\"model\":\"a\"}}", post_head(CHAT, fields));
+        let chunks = |encoding: &str, chunks: &str| {
+            format!("{}{chunks}0\r\n\r\n", post_head(CHAT, &format!("Transfer-Encoding:{encoding}\r\n")))
+        };
+        let one = "d\r\n{\"model\":\"a\"}\r\n";
         for (case, bytes) in [
-            ("two lengths", format!("{}{body}", post_head(CHAT, "Content-Length: 13\r\nContent-Length: 14\r\n"))),
-            (
-                "a folded field",
-                format!("{}{body}", post_head(CHAT, "X-A: 1\r\n Content-Length: 13\r\nContent-Length: 13\r\n")),
-            ),
-            ("a signed length", format!("{}{body}", post_head(CHAT, "Content-Length: +13\r\n"))),
-            (
-                "an encoding behind chunked",
-                format!("{}d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked, gzip\r\n")),
-            ),
-            ("a blank before the colon", format!("{}{body}", post_head(CHAT, "Content-Length : 13\r\n"))),
-            (
-                "chunks of HTTP/1.0",
-                format!("{}d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n"))
-                    .replace("HTTP/1.1", "HTTP/1.0"),
-            ),
-            (
-                "a chunk's size with a sign",
-                format!("{}+d\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n")),
-            ),
-            (
-                "a bare line feed in a chunk's size",
-                format!("{}d\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n")),
-            ),
-            ("no chunk size", format!("{}x\r\n{body}\r\n0\r\n\r\n", post_head(CHAT, "Transfer-Encoding: chunked\r\n"))),
+            ("two lengths", whole("Content-Length: 13\r\nContent-Length: 14\r\n")),
+            ("a list of lengths", whole("Content-Length: 13, 13\r\n")),
+            ("a folded field", whole("X-A: 1\r\n Content-Length: 13\r\nContent-Length: 13\r\n")),
+            ("a signed length", whole("Content-Length: +13\r\n")),
+            ("a length beyond every number", whole("Content-Length: 99999999999999999999999\r\n")),
+            ("a blank before the colon", whole("Content-Length : 13\r\n")),
+            ("a NUL in a field", whole("X-A: 1\0\r\nContent-Length: 13\r\n")),
+            ("a carriage return in a field", whole("X-A: 1\rContent-Length: 14\r\nContent-Length: 13\r\n")),
+            ("an encoding that is none", whole("Transfer-Encoding: identity\r\nContent-Length: 13\r\n")),
+            ("an empty encoding", whole("Transfer-Encoding:\r\nContent-Length: 13\r\n")),
+            ("an encoding behind chunked", chunks(" chunked, gzip", one)),
+            ("an encoding like chunked", chunks(" xchunked", one)),
+            ("a quoted encoding", chunks(" \"chunked\"", one)),
+            ("an encoding with a parameter", chunks(" chunked;a=b", one)),
+            ("another blank before the encoding", chunks("\u{b}chunked", one)),
+            ("an encoding in the next line", chunks("\r\n chunked", one)),
+            ("a blank before the colon of an encoding", chunks(" chunked", one).replace("Encoding:", "Encoding :")),
+            ("chunks of HTTP/1.0", chunks(" chunked", one).replace("HTTP/1.1", "HTTP/1.0")),
+            ("a chunk's size with a sign", chunks(" chunked", &format!("+{one}"))),
+            ("a chunk's size beyond every number", chunks(" chunked", &one.replacen('d', "fffffffffffffffff", 1))),
+            ("a bare line feed in a chunk's size", chunks(" chunked", &one.replacen("\r\n", "\n", 1))),
+            ("a bare line feed in what extends a chunk", chunks(" chunked", &one.replacen("\r\n", ";a\nb\r\n", 1))),
+            ("a chunk longer than its size", chunks(" chunked", &one.replacen('d', "c", 1))),
+            ("no chunk's size", chunks(" chunked", &one.replacen('d', "x", 1))),
+            ("another version", whole("Content-Length: 13\r\n").replace("HTTP/1.1", "HTTP/1.2")),
+            ("no version", "GET /health\r\n\r\n".to_owned()),
+            ("what is no HTTP", "\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned()),
         ] {
             let answer = exchange_bytes(port, bytes.as_bytes()).await;
             assert_eq!(parsed_answer(&answer).0, 400, "{case}: {answer}");
         }
         started_nothing(&daemon, port).await;
+    });
+}
+
+/// A proxy in front of the router that goes by the length takes what follows for a part of the body.
+#[test]
+fn what_follows_a_request_with_a_length_and_chunks_is_no_request() {
+    sandbox(async |sandbox| {
+        let (router, daemon) = up_with_router(sandbox).await;
+        let port = router.number();
+        let (length, chunked) = ("Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n");
+        let hidden = r#"{"model":"b"}"#;
+        let hidden = format!("POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n{hidden}");
+        for fields in [format!("{length}{chunked}"), format!("{chunked}{length}")] {
+            let head = post_head(CHAT, &fields).replace("Connection: close\r\n", "");
+            for (model, expected) in [("a", 200), ("c", 404)] {
+                let bytes = format!("{head}d\r\n{{\"model\":\"{model}\"}}\r\n0\r\n\r\n{hidden}");
+                let answer = exchange_bytes(port, bytes.as_bytes()).await;
+                let (status, body) = parsed_answer(&answer);
+                assert_eq!((status, answer.matches("HTTP/1.1").count()), (expected, 1), "{fields}: {answer}");
+                if status == 200 {
+                    assert_eq!(body, json!({ "body_digest": BodyDigest::of(br#"{"model":"a"}"#).finish() }));
+                }
+            }
+        }
+        assert_eq!(daemon.count("b", "LaunchBegan").await, 0, "what was hidden was read");
+    });
+}
+
+/// What is written in another way than most clients write it means the same, and the server sees one way alone.
+#[test]
+fn a_request_is_read_in_every_way_that_http_allows() {
+    sandbox(async |sandbox| {
+        let (router, _daemon) = up_with_router(sandbox).await;
+        let body = r#"{"model":"a"}"#;
+        let expected = json!({ "body_digest": BodyDigest::of(body.as_bytes()).finish() });
+        let with = |fields: &str| String::from_utf8(post_bytes(CHAT, fields, body)).unwrap();
+        let chunks = |fields: &str, rest: &str| {
+            format!("{}{rest}", post_head(CHAT, &format!("Transfer-Encoding: {fields}\r\n")))
+        };
+        for (case, bytes) in [
+            ("bare line feeds", with("").replace("\r\n", "\n")),
+            ("the same length twice", with("Content-Length: 13\r\n")),
+            ("the whole target", with("").replace(CHAT, &format!("http://localhost{CHAT}"))),
+            ("another case", chunks("CHUNKED", "D\r\n{\"model\":\"a\"}\r\n0\r\n\r\n")),
+            ("what extends a chunk", chunks("chunked", "d;a=\"b\"\r\n{\"model\":\"a\"}\r\n0\r\n\r\n")),
+            ("a trailer", chunks("chunked", "d\r\n{\"model\":\"a\"}\r\n0\r\nContent-Length: 5\r\n\r\n")),
+            ("a length that concerns the connection", with("Connection: content-length\r\n")),
+            ("an upgrade", with("Connection: Upgrade\r\nUpgrade: h2c\r\n")),
+            ("an expectation that is none", with("Expect: 200-ok\r\n")),
+            ("HTTP/1.0", with("").replace("HTTP/1.1", "HTTP/1.0")),
+            ("HTTP/1.0 that waits for 100", with("Expect: 100-continue\r\n").replace("HTTP/1.1", "HTTP/1.0")),
+        ] {
+            let answer = exchange_bytes(router.number(), bytes.as_bytes()).await;
+            assert_eq!(parsed_answer(&answer), (200, expected.clone()), "{case}: {answer}");
+        }
+        let mut waiting = connect(router.number()).await;
+        let head = post_head(CHAT, "Expect: 100-continue\r\nContent-Length: 13\r\n");
+        waiting.write_all(head.as_bytes()).await.unwrap();
+        let mut go_on = [0; 25];
+        timeout(WAIT_LIMIT, waiting.read_exact(&mut go_on)).await.expect("it is asked for").unwrap();
+        assert_eq!(go_on, *b"HTTP/1.1 100 Continue\r\n\r\n");
+        waiting.write_all(body.as_bytes()).await.unwrap();
+        assert_eq!(parsed_answer(&read_answer(&mut waiting).await), (200, expected));
+    });
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_a_stream_without_chunks() {
+    sandbox(async |sandbox| {
+        let routed = RoutedDaemon::up(sandbox, "", &[("a", Script::default(), "enabled = false")]).await;
+        let body = r#"{"model":"a","stream":true,"max_tokens":3,"messages":[]}"#;
+        let request = String::from_utf8(post_bytes(CHAT, "", body)).unwrap().replace("HTTP/1.1", "HTTP/1.0");
+        let answer = exchange_bytes(routed.port(), request.as_bytes()).await;
+        let (head, stream) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200") && !head.contains("transfer-encoding"), "{head}");
+        assert!(stream.starts_with("data: ") && stream.ends_with("data: [DONE]\n\n"), "{stream}");
+    });
+}
+
+#[test]
+fn a_key_that_opens_nothing_gets_401_in_the_dialect_of_its_path_and_starts_nothing() {
+    sandbox(async |sandbox| {
+        let keys = sandbox.file("keys.toml");
+        let hash = "0".repeat(64);
+        fs::write(&keys, format!("[[keys]]\nname = 'k'\nsha256 = '{hash}'\n")).unwrap();
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+        let keys = format!("keys-file = '{}'", keys.display());
+        let routed = RoutedDaemon::up(sandbox, &keys, &[("a", Script::default(), "enabled = false")]).await;
+        for fields in [
+            "",
+            "Authorization: Bearer lw-wrong\r\n",
+            "Authorization: Bearer\r\n",
+            "Authorization: lw-wrong\r\n",
+            "Authorization: Basic bHc6d3Jvbmc=\r\n",
+            "Authorization: Basic ***\r\n",
+            "x-api-key: \r\n",
+            "x-api-key: lw-wrong\r\napi-key: lw-wrong\r\n",
+        ]
+        .into_iter()
+        .chain([&*format!("Authorization: Bearer {hash}\r\n")])
+        {
+            for (path, word) in [(CHAT, "unauthorized"), (MESSAGES, "authentication_error")] {
+                let answer = exchange_bytes(routed.port(), &post_bytes(path, fields, r#"{"model":"a"}"#)).await;
+                let (status, body) = parsed_answer(&answer);
+                assert_eq!((status, error_word(&body)), (401, word), "{fields} to {path}: {answer}");
+                assert!(answer.contains("www-authenticate: "), "{answer}");
+            }
+        }
+        assert_eq!(routed.daemon.count("a", "LaunchBegan").await, 0);
     });
 }
 

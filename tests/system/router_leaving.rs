@@ -1,10 +1,15 @@
 //! A client of the router that leaves: in whichever state its request is, nothing of it stays.
 
+use std::time::Duration;
+
 use llama_warden_stand_in::{Script, WireFault};
-use llama_warden_tests::{RoutedDaemon, WAIT_LIMIT, connect, eventually, post_bytes, post_head, sandbox};
+use llama_warden_tests::{
+    RoutedDaemon, WAIT_LIMIT, connect, eventually, parsed_answer, post_bytes, post_head, read_answer, sandbox,
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -85,6 +90,41 @@ fn a_client_that_leaves_while_it_waits_for_a_slot_leaves_the_slot_to_the_next() 
         routed.counts("a", [1.0, 0.0, 0.0]).await;
         drop(next);
         routed.is_idle("a").await;
+    });
+}
+
+/// The way to a busy server is closed for the one that waits; when nobody waits any more, it is open again.
+#[test]
+fn a_client_that_leaves_while_it_waits_for_room_leaves_the_busy_server_to_others() {
+    sandbox(async |sandbox| {
+        let quick = Script { token_ms: 50, ..Script::default() };
+        let servers = [
+            ("a", quick, "enabled = false\nrouter = { concurrency = 8 }"),
+            ("b", Script::default(), "enabled = false"),
+        ];
+        let routed = RoutedDaemon::up(sandbox, "max-loaded = 1\nevict-busy-after = '100ms'", &servers).await;
+        let _at_work = send(&routed, &ask(true)).await;
+        routed.counts("a", [1.0, 0.0, 0.0]).await;
+        let waits = send(&routed, &post_bytes(CHAT, "", r#"{"model":"b","messages":[]}"#)).await;
+        routed.counts("b", [0.0, 1.0, 0.0]).await;
+        let short = post_bytes(CHAT, "", r#"{"model":"a","messages":[],"max_tokens":1}"#);
+        let is_closed = async || routed.metric("requests_waiting", &[("server", "a")]).await == 1.0;
+        let mut next = send(&routed, &short).await;
+        timeout(WAIT_LIMIT, async {
+            // One that comes before the way is closed is answered.
+            while !is_closed().await {
+                if let Ok(Ok(_)) = timeout(Duration::from_millis(50), next.readable()).await {
+                    next = send(&routed, &short).await;
+                }
+            }
+        })
+        .await
+        .expect("the way to the busy server is closed");
+        drop(waits);
+        assert_eq!(parsed_answer(&read_answer(&mut next).await).0, 200);
+        for (server, kind) in [("b", "LaunchBegan"), ("a", "StopBegan")] {
+            assert_eq!(routed.daemon.count(server, kind).await, 0, "{kind} of {server}");
+        }
     });
 }
 

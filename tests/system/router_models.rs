@@ -1,6 +1,7 @@
 //! Servers as models: loading and unloading through the router, the stream that tells of it, and streams that a client resumes.
 
 use http_body_util::BodyExt;
+use llama_warden_events::Event;
 use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
@@ -256,5 +257,35 @@ fn the_address_of_the_router_is_checked_like_that_of_a_server() {
         let refused = sandbox.run(&config, ["up", "--plain"]).await.expect(1);
         assert!(refused.stderr.contains("listens there"), "{}", refused.stderr);
         assert!(refused.stderr.contains("set another `listen` in [router]"), "{}", refused.stderr);
+    });
+}
+
+#[test]
+fn a_router_answers_as_soon_as_the_daemon_is_up_and_one_that_cannot_listen_fails_the_start() {
+    sandbox(async |sandbox| {
+        let socket = sandbox.file("router.sock");
+        let mut fleet = sandbox.fleet();
+        fleet.section(&format!("[router]\nlisten = '{}'", socket.display()));
+        let config = fleet.write();
+        std::fs::write(&socket, "precious").unwrap();
+        let refused = sandbox.run(&config, ["up", "--plain"]).await.expect(1);
+        assert!(refused.stderr.contains("router.sock is not a socket"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("set another `listen` in [router]"), "{}", refused.stderr);
+        assert_eq!(std::fs::read_to_string(&socket).unwrap(), "precious");
+        std::fs::remove_file(&socket).unwrap();
+        // One that a dead process has left is replaced.
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let daemon = sandbox.up(&fleet).await;
+        let started = daemon.event("the router is told of", |event| matches!(event.event, Event::DaemonStarted { .. }));
+        assert!(matches!(started.await.event, Event::DaemonStarted { router: Some(_), .. }));
+        TestRequest::get("/health").send(&Endpoint::Unix(socket.clone())).await.unwrap().expect(200);
+
+        let mut beside = sandbox.fleet_named("beside");
+        beside.section(&format!("[router]\nlisten = '{}'", socket.display()));
+        let refused = sandbox.run(&beside.write(), ["up", "--plain"]).await.expect(1);
+        assert!(refused.stderr.contains("another daemon answers on"), "{}", refused.stderr);
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        assert!(!socket.exists(), "it leaves with its daemon");
     });
 }

@@ -347,6 +347,52 @@ fn a_full_state_directory_is_survived_at_start_and_later() {
     });
 }
 
+/// Fault S6: the disk has no room for one more name while servers that outlive the daemon start, and while another daemon asks for them.
+#[test]
+fn with_no_room_for_a_name_servers_start_and_a_daemon_that_cannot_be_replaced_goes_on() {
+    if !is_root() {
+        return;
+    }
+    for policy in ["adopt", "kill"] {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
+            fleet.daemon(&format!("on-daemon-death = \"{policy}\""));
+            fleet.server("a", Script::default()).server_with("late", Script::default(), "enabled = false");
+            mount_state(&fleet, MsFlags::empty(), "size=256k,nr_inodes=40");
+            let daemon = sandbox.up(&fleet).await;
+            daemon.ready("a").await;
+            let fillers = fill_names(&fleet.state_dir());
+            daemon.command("a", "restart?wait=30s").await.expect(200);
+            daemon.command("late", "start?wait=30s").await.expect(200);
+            let pids = async |daemon: &TestDaemon| (daemon.report("a").await.pid, daemon.report("late").await.pid);
+            let before = pids(&daemon).await;
+            let refused = sandbox.run(daemon.config(), ["up", "--take-over"]).await.expect(1);
+            let said = &refused.stderr;
+            assert!(said.contains("no room for a hand-over") && said.contains("the daemon goes on"), "{said}");
+            assert!(said.contains("next: the disk or a quota is full"), "{said}");
+            assert_eq!(pids(&daemon).await, before, "{policy}");
+            if policy == "kill" {
+                return;
+            }
+            let told = async || daemon.log().contains("would not outlive the daemon now");
+            eventually("it is told of the late one", WAIT_LIMIT, told).await;
+            // With room again, its shim opens the door when it is needed.
+            fillers.iter().for_each(|filler| fs::remove_file(filler).expect("it is there"));
+            daemon.signal(Signal::SIGKILL);
+            daemon.exit().await;
+            let daemon = sandbox.up(&fleet).await;
+            daemon.ready("late").await;
+            assert_eq!(pids(&daemon).await, before);
+        });
+    }
+}
+
+/// Makes empty files until the disk has no room for another one.
+fn fill_names(folder: &Path) -> Vec<PathBuf> {
+    let names = (0..).map(|number| folder.join(format!("filler-{number}")));
+    names.take_while(|name| File::create_new(name).is_ok()).collect()
+}
+
 fn fill(path: &Path) {
     let text = vec![b'x'; 1 << 20];
     fs::write(path, text).expect_err("the disk is smaller");

@@ -68,6 +68,50 @@ fn a_table_is_never_wider_or_higher_than_its_terminal() {
     });
 }
 
+/// A window of a phone, or of a split screen.
+const TINY: (u16, u16) = (20, 5);
+
+#[test]
+fn every_live_view_keeps_to_a_window_of_20_columns_and_5_rows() {
+    sandbox(async |sandbox| {
+        let (columns, rows) = TINY;
+        let mut fleet = sandbox.fleet();
+        fleet.section("[peers.elsewhere]\nurl = \"http://127.0.0.1:9\"\n");
+        for number in 0..4 {
+            fleet.server(&format!("a_long_name_of_a_server_{number}"), says("a line that is longer than the window"));
+        }
+        fleet.server("bad", Script::default());
+        std::fs::write(fleet.model("bad"), "no model ".repeat(40)).unwrap();
+        let config = fleet.write();
+        let screen = |text: &str| TerminalScreen::after(text, columns.into(), rows.into()).lines();
+        let headers = |lines: &[String]| lines.iter().filter(|line| line.starts_with("SERVER")).count();
+
+        // The log is above the table, and the last frame says how it ended.
+        let up = ProgramRun::on_terminal(command(sandbox, &config, &["up"]), columns, rows, Some("4 of 5 ready")).await;
+        let lines = screen(&up.expect(0).stdout);
+        assert!(lines.iter().any(|line| line.starts_with("0 of 5 ready, 0")), "{lines:#?}");
+        assert_eq!(headers(&lines), 1, "{lines:#?}");
+
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a_long_name_of_a_server_3").await;
+        eventually("bad has failed", WAIT_LIMIT, async || daemon.report("bad").await.last_failure.is_some()).await;
+        for arguments in [["status", "--watch"].as_slice(), &["status", "--watch", "--all"]] {
+            let watch = command(sandbox, daemon.config(), arguments);
+            let watch = ProgramRun::on_terminal(watch, columns, rows, Some(" of 5 ready")).await.expect(130).stdout;
+            let (frames, _) = watch.split_once(LEAVE_SCREEN).expect("the screen of before comes back");
+            let lines = screen(frames);
+            assert!(headers(&lines) <= 1 && lines.iter().any(|line| line.contains("of 5 ready")), "{lines:#?}");
+        }
+        let restart = ["restart", "--wait", "a_long*"];
+        let restart = ProgramRun::on_terminal(command(sandbox, daemon.config(), &restart), columns, rows, None).await;
+        let lines = screen(&restart.expect(0).stdout);
+        assert!(headers(&lines) <= 1, "{lines:#?}");
+        let logs = command(sandbox, daemon.config(), &["logs", "-f"]);
+        let logs = ProgramRun::on_terminal(logs, columns, rows, Some("longer than")).await.stdout;
+        assert!(logs.contains("a line that is longer than the window"), "{logs}");
+    });
+}
+
 #[test]
 fn a_terminal_gets_only_the_colours_of_others() {
     sandbox(async |sandbox| {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use llama_warden_stand_in::Script;
@@ -23,10 +24,14 @@ struct Top {
 }
 
 impl Top {
-    fn start(sandbox: &Sandbox, daemon: &TestDaemon, (columns, rows): (u16, u16)) -> Self {
+    fn start(sandbox: &Sandbox, daemon: &TestDaemon, size: (u16, u16)) -> Self {
+        Self::start_with(sandbox, daemon, size, &[])
+    }
+
+    fn start_with(sandbox: &Sandbox, daemon: &TestDaemon, (columns, rows): (u16, u16), options: &[&str]) -> Self {
         let terminal = TestTerminal::new(columns, rows);
         let mut command = sandbox.program(daemon_program());
-        command.arg("--config").arg(daemon.config()).arg("top");
+        command.arg("--config").arg(daemon.config()).arg("top").args(options);
         let child = terminal.attach(&mut command).spawn().expect("llama-warden is built");
         let [mut screen, keyboard] = [(); 2].map(|()| File::from(terminal.master.try_clone().expect("a descriptor")));
         let written = Arc::new(Mutex::new(String::new()));
@@ -101,6 +106,61 @@ fn a_small_window_and_the_end_of_the_daemon_are_survived() {
         let mut large = large;
         large.press("q");
         large.ends(0).await;
+    });
+}
+
+#[test]
+fn servers_of_peers_are_shown_and_one_that_hangs_holds_up_no_key() {
+    sandbox(async |sandbox| {
+        let mut gpu2 = sandbox.fleet_named("gpu2");
+        gpu2.server("c", Script::default());
+        let far = sandbox.up(&gpu2).await;
+        far.ready("c").await;
+        let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut hub = sandbox.fleet();
+        hub.section(&format!("[peers.gpu2]\nurl = \"http://127.0.0.1:{}\"\n", gpu2.listen()));
+        hub.section(&format!("[peers.gpu3]\nurl = \"http://{}\"\n", hanging.local_addr().unwrap()));
+        hub.server("a", Script::default());
+        let daemon = sandbox.up(&hub).await;
+        daemon.ready("a").await;
+        let mut top = Top::start_with(sandbox, &daemon, (100, 24), &["--all"]);
+        top.shows("1 of 1 ready, 1 running · gpu2: 1 of 1 · gpu3: timed-out").await;
+        // The peer in trouble comes first, and is the chosen one.
+        top.shows("no answer within 2 s").await;
+        top.press("jjx");
+        top.shows(&format!(
+            "gpu2 commands its own servers: llama-warden stop c --address http://127.0.0.1:{}",
+            gpu2.listen()
+        ))
+        .await;
+        top.press("kx");
+        top.shows("stop a?").await;
+        top.press("y");
+        top.shows("0 of 1 ready, 0 running · gpu2: 1 of 1").await;
+        far.signal(Signal::SIGTERM);
+        assert_eq!(far.exit_code().await, 0);
+        top.shows("gpu2: unreachable").await;
+        top.press("q");
+        top.ends(0).await;
+        let plain = Top::start(sandbox, &daemon, (100, 24));
+        plain.shows("0 of 1 ready, 0 running").await;
+        assert!(!plain.written.lock().unwrap().contains("gpu2"));
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_does_not_keep_the_user_from_leaving() {
+    sandbox(async |sandbox| {
+        let (_, daemon) = sandbox.up_ready(&["a", "b"]).await;
+        let mut top = Top::start(sandbox, &daemon, (80, 24));
+        top.shows("2 of 2 ready").await;
+        daemon.signal(Signal::SIGSTOP);
+        // The log of the next server is asked for, and does not come.
+        top.press("j?");
+        top.shows("choose a server, or move in a large log").await;
+        top.press("?q");
+        top.ends(0).await;
+        daemon.signal(Signal::SIGCONT);
     });
 }
 

@@ -71,7 +71,7 @@ pub fn run(options: &FuzzOptions) -> Result<(), Error> {
         0 => Ok(()),
         count => Err(Error::missing(
             format!("{count} of {} targets found something\n{}", targets.len(), findings.join("\n")),
-            "mend the cause, and move the input to fuzz/regressions/TARGET, where the tests read it",
+            "fix the cause, and move the input to fuzz/regressions/TARGET, where the tests read it",
         )),
     }
 }

@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Runs the program with a server that cannot be started and with the table `pager`.
-fn program(folder: &Path, pager: &str, arguments: &[&str]) -> Child {
-    let config = folder.join("llama-warden.toml");
-    let server = "[[servers]]\nid = \"ghost\"\nmodel = \"ghost.gguf\"\nport = 18999\nbinary = \"/bin/true\"\n";
-    let daemon = "[daemon]\nlisten = \"\"\nstate-dir = \"state\"\n[extensions.pager]\n";
-    fs::write(folder.join("ghost.gguf"), "GGUF").expect("writes");
+fn program(folder: &tempfile::TempDir, pager: &str, arguments: &[&str]) -> Child {
+    let config = folder.path().join("llama-warden.toml");
+    let server = "[[servers]]\nid = 'ghost'\nmodel = 'ghost.gguf'\nport = 18999\nbinary = '/bin/true'\n";
+    let daemon = "[daemon]\nlisten = ''\nstate-dir = 'state'\n[extensions.pager]\n";
+    fs::write(folder.path().join("ghost.gguf"), "GGUF").expect("writes");
     fs::write(&config, format!("{server}{daemon}{pager}")).expect("writes");
     let mut command = Command::new(env!("CARGO_BIN_EXE_custom-component"));
     command.arg("--config").arg(&config).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -20,7 +19,7 @@ fn program(folder: &Path, pager: &str, arguments: &[&str]) -> Child {
 #[test]
 fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
     let folder = tempfile::tempdir().expect("makes a folder");
-    let program = |arguments: &[&str]| program(folder.path(), "file = \"pages.log\"\n", arguments);
+    let program = |arguments: &[&str]| program(&folder, "file = 'pages.log'", arguments);
     let mut up = program(&["up"]);
     let mut log = BufReader::new(up.stderr.take().expect("is piped")).lines().map_while(Result::ok);
     assert!(log.any(|line| line.contains("llama-warden is up")), "the daemon does not start");
@@ -38,7 +37,7 @@ fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_its_error() {
     let folder = tempfile::tempdir().expect("makes a folder");
-    let ended = program(folder.path(), "file = \".\"\n", &["up"]).wait_with_output().expect("ends");
+    let ended = program(&folder, "file = \".\"\n", &["up"]).wait_with_output().expect("ends");
     let log = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{log}");
     assert!(log.contains("component `pager` failed") && log.contains("cannot append a page"), "{log}");
@@ -52,7 +51,7 @@ fn a_component_that_cannot_be_built_says_where_in_the_configuration() {
         ("", "llama-warden.toml:9:1"),
     ] {
         let folder = tempfile::tempdir().expect("makes a folder");
-        let ended = program(folder.path(), table, &["up"]).wait_with_output().expect("ends");
+        let ended = program(&folder, table, &["up"]).wait_with_output().expect("ends");
         let log = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(2), "{log}");
         assert!(log.contains("component `pager` cannot be built: [extensions.pager]: ") && log.contains(expected), "{log}");

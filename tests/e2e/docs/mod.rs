@@ -39,6 +39,7 @@ pages! {
     install: "docs/how-to/install.md";
     models: "docs/how-to/models.md";
     watch: "docs/how-to/watch.md";
+    the_servers_of_several_machines: "docs/how-to/peers.md";
     one_address: "docs/how-to/one-address.md";
     keys: "docs/how-to/keys.md";
     metrics: "docs/how-to/metrics.md";

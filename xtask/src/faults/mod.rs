@@ -4,6 +4,7 @@
 //! A test covers a row by a comment that begins with the code, as in `/// Faults C24 and C26.`
 
 mod collect;
+mod coverage;
 mod measures;
 mod page;
 mod rows;
@@ -67,7 +68,7 @@ fn generate() -> Result<String, Error> {
     let measures = Measures::parse(&fs::read_to_string(path(MEASURES)).unwrap_or_default())?;
     let tests = collect::tests(&checkout);
     let mut violations = collect::check_citations(&checkout, &rows);
-    violations.extend(rows::check(&rows, &tests, &measures));
+    violations.extend(coverage::check(&rows, &tests, &measures));
     if violations.is_empty() {
         return Ok(page::render(&rows, &tests, &measures));
     }

@@ -6,12 +6,7 @@ use std::fmt;
 use llama_warden_test_parts::error::Error;
 use toml::Table;
 
-use super::collect::FaultTest;
-use super::measures::Measures;
-use super::{MEASURES, ROWS};
-use crate::tidy::Violation;
-
-const RULE: &str = "faults";
+use super::ROWS;
 
 /// The code of a row, such as C24. Codes sort by family, then by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,27 +87,6 @@ pub fn parse(text: &str) -> Result<Rows, Error> {
     Ok(rows)
 }
 
-/// Finds rows that say nothing, rows without a test that do not say why, and measurements without a row.
-pub fn check(rows: &Rows, tests: &[FaultTest], measures: &Measures) -> Vec<Violation> {
-    let mut violations = Vec::new();
-    let mut wrong = |path: &str, advice: String| violations.push(Violation::of_file(path, RULE, advice));
-    for (code, row) in rows {
-        if row.fault.is_empty() || row.holds.is_empty() {
-            wrong(ROWS, format!("{code} needs `fault` and `holds`"));
-        }
-        let is_tested = tests.iter().any(|test| test.codes.contains(code));
-        match (&row.missing, is_tested) {
-            (None, false) => wrong(ROWS, format!("no test cites {code}: write one, or say why in `missing`")),
-            (Some(_), true) => wrong(ROWS, format!("a test cites {code}: remove its `missing`")),
-            _ => {}
-        }
-    }
-    for code in measures.codes().filter(|code| !rows.contains_key(code)) {
-        wrong(MEASURES, format!("{code} has no row in {ROWS}"));
-    }
-    violations
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,24 +106,5 @@ mod tests {
         let error = parse("[C1]\nfault = \"a\"\nbound = \"1 s\"").expect_err("refused").to_string();
         assert!(error.contains("C1: no key `bound` exists"), "{error}");
         assert!(parse("[fault]\n").is_err());
-    }
-
-    #[test]
-    fn a_row_names_a_test_or_says_why_it_has_none() {
-        let rows =
-            parse("[C1]\nfault = \"a\"\nholds = \"b\"\n[C2]\nfault = \"a\"\nholds = \"b\"\nmissing = \"no device\"")
-                .expect("rows");
-        let advice = |tests: &[FaultTest]| -> Vec<String> {
-            check(&rows, tests, &Measures::default()).into_iter().map(|violation| violation.to_string()).collect()
-        };
-        let tests = ["C1", "C2"].map(|code| FaultTest {
-            codes: vec![FaultCode::parse(code).expect("a code")],
-            path: "tests/a.rs".to_owned(),
-            name: "it_ends".to_owned(),
-            measures: false,
-        });
-        assert_eq!(advice(&tests[..1]), [""; 0]);
-        assert_eq!(advice(&[]).len(), 1);
-        assert!(advice(&tests)[0].contains("remove its `missing`"));
     }
 }

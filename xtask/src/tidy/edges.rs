@@ -96,7 +96,7 @@ const TABLE: &str = "
         readiness terminator supervisor memory health hooks canary api api-types client dashboard peers metrics router systemd telemetry event-log keys traffic + tiny-gguf component-kit
     terminal: exit inventory daemon events state bus support memory api-types telemetry + component-kit
     builds: exit inventory terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
-        readiness terminator
+        readiness terminator + component-kit
     connect: exit inventory terminal daemon events config api-types client + state component-kit
     top: exit connect terminal events state support api-types client + component-kit
     doctor: exit inventory connect builds terminal daemon dialects procfs memory config client

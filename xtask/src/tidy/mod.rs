@@ -3,6 +3,7 @@
 //! Each rule is a pure function from the text of the checkout to violations; [`Checkout::read`] alone touches the disk.
 
 mod comments;
+mod compliance;
 mod edges;
 mod fail_points;
 mod layout;
@@ -49,8 +50,16 @@ pub struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let rules =
-        [comments::check, edges::check, fail_points::check, layout::check, names::check, unsafety::check, words::check];
+    let rules = [
+        comments::check,
+        compliance::check,
+        edges::check,
+        fail_points::check,
+        layout::check,
+        names::check,
+        unsafety::check,
+        words::check,
+    ];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(&checkout)).collect();
     violations.sort();
     for violation in &violations {

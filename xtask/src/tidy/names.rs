@@ -36,6 +36,8 @@ const RETIRED_IN_TYPES: &[(&str, &str)] = &[
     ("traces", "process selector"),
     ("sighting", "output summary or observation"),
     ("scene", "fixture"),
+    ("story", "event builder"),
+    ("wish", "what is wanted"),
 ];
 
 /// The file with the words themselves.

@@ -61,7 +61,7 @@ const BANS: [Ban; 6] = [
         applies: |source| source.is_rust() && !may_signal(&source.path),
         spares_unit_tests: true,
         excuses: &[],
-        advice: "ask the launcher, which alone signals processes, over the bus",
+        advice: "ask the launcher over the bus: its processes are signalled by their shims alone",
     },
     Ban {
         rule: "no sleeping tests",
@@ -129,9 +129,7 @@ fn is_recorded(source: &Source) -> bool {
 
 /// Where a process may be signalled, and why.
 const MAY_SIGNAL: &[(&str, &str)] = &[
-    ("crates/components/launcher/", "it owns the servers"),
-    ("crates/lib/processes/", "the launcher signals through it, and nobody else uses it"),
-    ("crates/components/hooks/src/", "it kills the groups of the commands that it runs, which are nobody else's"),
+    ("crates/lib/processes/", "its shims signal what they run, for the launcher and for hooks"),
     ("crates/bin/daemon/src/signals.rs", "it handles the signals that the program itself receives"),
     ("crates/dev/stand-in/", "it plays a llama-server that ends by a signal"),
     ("crates/lib/support/src/fail_point.rs", "it ends its own process, in builds for tests"),
@@ -177,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_launcher_and_the_outside_world_signal() {
+    fn only_shims_and_the_outside_world_signal() {
         let line = "use nix::sys::signal::Signal;";
         assert_eq!(rules("crates/components/terminator/src/component.rs", line), ["one owner of signals"]);
         let group = "let _ = kill_process_group(group, Signal::KILL);";
@@ -186,9 +184,9 @@ mod tests {
             rules("crates/components/health/src/cpu.rs", &format!("#[cfg(test)]\nmod tests {{\n{group}")),
             [""; 0]
         );
+        assert_eq!(rules("crates/components/launcher/src/component.rs", line), ["one owner of signals"]);
         for path in [
-            "crates/components/launcher/src/signal.rs",
-            "crates/components/hooks/src/process.rs",
+            "crates/lib/processes/src/shim.rs",
             "crates/bin/daemon/src/signals.rs",
             "crates/components/api/tests/stop.rs",
         ] {

@@ -1,4 +1,4 @@
-//! What commands find out about builds of llama-server, without a daemon.
+//! Finds out for commands, without a daemon, how a build of llama-server behaves.
 //!
 //! [`executable`] asks one for its version and options, [`option_check`] compares a configuration with them, [`memory_report`] with
 //! the memory, [`plugin_files`]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use llama_warden_config::{
     COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, NeededFile,
     ServerSpec, Severity, WrittenAt,
 };
+use llama_warden_detectors::{Pack, PackSet};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
 use llama_warden_events::{OptionNote, OptionTreatment, ServerId};
 use llama_warden_exit::{CommandFailure, FailureMessage};
@@ -43,8 +45,9 @@ pub async fn examine(inventory: &Inventory) -> Result<OptionReport, CommandFailu
     let fleet = inventory.loaded.fleet(None)?;
     let active = configuration.active_profile(None);
     let indices = configuration.servers().enumerate().map(|(index, spec)| (&spec.id, index)).collect();
-    let (binaries, found) = Default::default();
-    let mut check = OptionCheck { configuration, indices, dialects, binaries, found };
+    let packs = scan::<Pack>(&inventory.loaded).files;
+    let (binaries, hosts, found) = Default::default();
+    let mut check = OptionCheck { configuration, indices, packs, dialects, binaries, hosts, found };
     check.ask_binaries(&fleet, active).await;
     for spec in fleet.iter() {
         check.server(spec, active);
@@ -68,9 +71,12 @@ struct OptionCheck<'a> {
     configuration: &'a Configuration,
     /// Where each server stands in the configuration.
     indices: BTreeMap<&'a ServerId, usize>,
+    packs: PackSet,
     dialects: DialectSet,
     /// By the path or name that the servers have.
     binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
+    /// Why no server can listen there at this moment, and what to do.
+    hosts: BTreeMap<Arc<str>, Option<[String; 2]>>,
     found: Found,
 }
 
@@ -112,6 +118,16 @@ impl OptionCheck<'_> {
                 }
                 _ => {}
             }
+        }
+        if let Some([message, help]) =
+            self.hosts.entry(Arc::clone(&spec.host)).or_insert_with_key(|host| unavailable(host))
+        {
+            add(Severity::Warning, &WrittenAt::Key("host"), message.clone(), help.clone());
+        }
+        if let Some(name) = spec.readiness.detector.as_deref().filter(|name| self.packs.get(name).is_none()) {
+            let message = format!("there is no detector pack `{name}`, so one is chosen by build");
+            let help = "`llama-warden detector list` shows those that there are".to_owned();
+            add(Severity::Warning, &WrittenAt::Key("detector"), message, help);
         }
         if let Some(name) = spec.dialect.as_deref().filter(|name| self.dialects.get(name).is_none()) {
             let message = format!("there is no flag dialect `{name}`, so one is chosen by build");
@@ -238,4 +254,22 @@ impl OptionCheck<'_> {
 fn is_lost(spec: &ServerSpec, note: &OptionNote) -> bool {
     let is_users = spec.flags.get(&*note.option).is_some_and(|flag| flag.origin == FlagOrigin::User);
     note.treatment == OptionTreatment::Dropped && is_users
+}
+
+/// Why no server can listen on `host` at this moment, and what to do; a launch waits until one can. Names are not resolved: a name
+/// server that does not answer takes longer than a person waits.
+fn unavailable(host: &str) -> Option<[String; 2]> {
+    host.split(',').map(str::trim).find_map(|entry| {
+        if entry.ends_with(".sock") {
+            let folder = Path::new(entry).parent()?;
+            let error = folder.metadata().err()?;
+            let message = format!("the folder of the socket {entry} cannot be used: {error}");
+            return Some([message, format!("`mkdir {}`; a launch waits for it", folder.display())]);
+        }
+        let address: IpAddr = entry.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        let error =
+            TcpListener::bind((address, 0)).err().filter(|error| error.kind() == ErrorKind::AddrNotAvailable)?;
+        let help = "write an address that `ip address` shows; a launch waits until this machine has it";
+        Some([format!("cannot listen on `{entry}`: {error}"), help.to_owned()])
+    })
 }

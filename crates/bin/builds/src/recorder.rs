@@ -35,17 +35,17 @@ impl OutputRecorder {
 
 impl TapFactory for OutputRecorder {
     fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>> {
-        Some(Box::new(Tap { recorder: self.clone(), incarnation: key.incarnation, stream: key.stream }))
+        Some(Box::new(RecordingTap { recorder: self.clone(), incarnation: key.incarnation, stream: key.stream }))
     }
 }
 
-struct Tap {
+struct RecordingTap {
     recorder: OutputRecorder,
     incarnation: Incarnation,
     stream: StreamName,
 }
 
-impl OutputTap for Tap {
+impl OutputTap for RecordingTap {
     fn on_line(&mut self, line: &[u8]) {
         let mut starts = lock(&self.recorder.0);
         let lines = starts.entry(self.incarnation).or_default();

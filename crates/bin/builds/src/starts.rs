@@ -252,3 +252,22 @@ fn check(event: &Event, start: u8) -> Result<(), StartsError> {
     };
     Err(StartsError::Failed { start, detail, lines })
 }
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_component_kit::{compliance, spec};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_starts_comply() {
+        compliance::check(|_| RepeatedStarts {
+            spec: spec("a", ""),
+            starts: 1,
+            timeout: Duration::from_secs(1),
+            recorder: OutputRecorder::default(),
+            report: oneshot::channel().0,
+        })
+        .await;
+    }
+}

@@ -1,6 +1,7 @@
 //! Prepares the fleet of `demo`: three servers with tiny models in a temporary directory.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -40,8 +41,11 @@ impl DemoFleet {
     /// The temporary directory cannot be written, or the kernel has no free port.
     pub fn prepare() -> Result<Self, CommandFailure> {
         let failed = |what: &str, error: std::io::Error| {
-            CommandFailure::failed(format!("cannot {what} for the demo: {error}"))
-                .next_step("free some space in the temporary directory, or set TMPDIR to another one")
+            let next_step = match error.kind() {
+                ErrorKind::StorageFull => "free some space in the temporary directory, or set TMPDIR to another one",
+                _ => "set TMPDIR to a directory that exists and can be written",
+            };
+            CommandFailure::failed(format!("cannot {what} for the demo: {error}")).next_step(next_step)
         };
         let directory = tempfile::Builder::new()
             .prefix("llama-warden-demo-")

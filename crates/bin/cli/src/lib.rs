@@ -21,7 +21,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::Extensions;
-use llama_warden_exit::{CommandFailure, Exit};
+use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_terminal::advice::{self, AdvisedOptions};
 use llama_warden_terminal::output;
 
@@ -46,19 +46,23 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
             // The command line is not understood, so it is searched for the word alone.
             if !is_answer && std::env::args_os().any(|argument| argument == "--json") {
                 let text = error.render().to_string();
-                output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
-            } else {
-                output::print_usage(&error);
+                let failure = CommandFailure::usage(text.trim().trim_start_matches("error: "));
+                return end(Err(failure), true);
             }
-            return if is_answer { Exit::Done } else { Exit::Usage }.into();
+            return end(output::print_usage(&error), false);
         }
     };
     let GlobalArgs { config, address, token_file, .. } = cli.global.clone();
     advice::set_options(AdvisedOptions { config, address, token_file });
-    match commands::run(&cli, extensions, version) {
+    end(commands::run(&cli, extensions, version), cli.global.json)
+}
+
+/// The exit code of a command. Why it failed is printed.
+fn end(result: CommandResult, json: bool) -> ExitCode {
+    match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::print_failure(&failure, cli.global.json);
+            output::print_failure(&failure, json);
             failure.exit.into()
         }
     }

@@ -9,4 +9,4 @@ pub mod values;
 pub use daemon::{no_answer, request_failure, to_daemon, within};
 pub use global_args::{GlobalArgs, path};
 pub use next_daemon::{EndNotice, StreamEnd, await_daemon};
-pub use servers::{ServerSelector, keep_named, retain_named};
+pub use servers::{ServerSelector, keep_named, keep_named_of_all, retain_named, retain_named_of_peers};

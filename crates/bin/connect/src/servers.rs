@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use globset::{Glob, GlobMatcher};
-use llama_warden_api_types::StatusReport;
+use llama_warden_api_types::{AllStatusReport, PeerReport, StatusReport};
 use llama_warden_events::ServerId;
 use llama_warden_exit::CommandFailure;
 
@@ -47,12 +47,25 @@ impl ServerSelector {
 ///
 /// # Errors
 /// A name means no server.
-pub fn keep_named(mut report: StatusReport, selectors: &[ServerSelector]) -> Result<StatusReport, CommandFailure> {
-    let ids = || report.servers.iter().map(|server| &server.model_id);
+pub fn keep_named(report: StatusReport, selectors: &[ServerSelector]) -> Result<StatusReport, CommandFailure> {
+    keep_named_of_all(AllStatusReport { own: report, peers: Vec::new() }, selectors).map(|report| report.own)
+}
+
+/// The same for the servers of all machines.
+///
+/// # Errors
+/// A name means no server of any machine that has told its servers.
+pub fn keep_named_of_all(
+    mut report: AllStatusReport,
+    selectors: &[ServerSelector],
+) -> Result<AllStatusReport, CommandFailure> {
+    let statuses = || std::iter::once(&report.own).chain(report.peers.iter().filter_map(|peer| peer.status.as_ref()));
+    let ids = || statuses().flat_map(|status| status.servers.iter().map(|server| &server.model_id));
     if let Some(unknown) = selectors.iter().find(|selector| !ids().any(|id| selector.matches(id))) {
         return Err(CommandFailure::unknown_server(&unknown.text, ids().map(ServerId::as_str)));
     }
-    retain_named(&mut report, selectors);
+    retain_named(&mut report.own, selectors);
+    retain_named_of_peers(&mut report.peers, selectors);
     Ok(report)
 }
 
@@ -61,6 +74,11 @@ pub fn retain_named(report: &mut StatusReport, selectors: &[ServerSelector]) {
     if !selectors.is_empty() {
         report.servers.retain(|server| selectors.iter().any(|selector| selector.matches(&server.model_id)));
     }
+}
+
+/// The same for what peers say. A peer without a status stays: nobody knows whether a named server is there.
+pub fn retain_named_of_peers(peers: &mut [PeerReport], selectors: &[ServerSelector]) {
+    peers.iter_mut().filter_map(|peer| peer.status.as_mut()).for_each(|status| retain_named(status, selectors));
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! The command line uses the rest of what is public here: state directory, sockets, token files, and the embedded documents.
 
+#[cfg(test)]
+mod compliance;
 mod compose;
 mod config_watch;
 mod daemon;

@@ -31,7 +31,7 @@ pub fn bind(
     let tcp = listen.map(|address| (address.host.as_str(), address.port));
     Listeners::bind(tcp, &state.control_socket(), passed).map_err(|error| {
         let holder = match &error {
-            BindError::Tcp { host, port, .. } if is_in_use(&error) => holder(host, *port),
+            BindError::Tcp { host, port, .. } if is_in_use(&error) => listening_process(host, *port),
             _ => None,
         };
         failure(&error, holder)
@@ -63,13 +63,13 @@ pub fn require_free_for_router(
 
 /// What keeps a daemon from listening where an attempt has failed: `None` if it is the running daemon, else the process that listens
 /// there, as far as it is known.
-fn in_the_way(error: &dyn Error, running: Option<u32>, host: &str, port: u16) -> Option<Option<Holder>> {
+fn in_the_way(error: &dyn Error, running: Option<u32>, host: &str, port: u16) -> Option<Option<ListeningProcess>> {
     if !is_in_use(error) {
         return Some(None);
     }
     // systemd may hold the socket beside the daemon, so it does not suffice to look who is found first.
     let is_of = |pid| socket_addresses(host, port).iter().any(|address| listens(pid, address));
-    if running.is_some_and(is_of) { None } else { Some(holder(host, port)) }
+    if running.is_some_and(is_of) { None } else { Some(listening_process(host, port)) }
 }
 
 fn is_in_use(error: &dyn Error) -> bool {
@@ -77,8 +77,8 @@ fn is_in_use(error: &dyn Error) -> bool {
     source.is_some_and(|source| source.kind() == ErrorKind::AddrInUse)
 }
 
-fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
-    let Some(Holder { pid, program }) = holder else {
+fn failure(error: &BindError, holder: Option<ListeningProcess>) -> CommandFailure {
+    let Some(ListeningProcess { pid, program }) = holder else {
         let by_errno = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
         return CommandFailure::failed(with_source(error)).next_step(by_errno.unwrap_or(error.next_step()));
     };
@@ -96,16 +96,16 @@ fn failure(error: &BindError, holder: Option<Holder>) -> CommandFailure {
 pub fn bind_router(settings: &RouterSettings) -> Result<RouterListener, CommandFailure> {
     RouterListener::bind(settings).map_err(|error| {
         let holder = match &settings.listen {
-            RouterAddress::Tcp(TcpAddress { host, port }) if is_in_use(&error) => holder(host, *port),
+            RouterAddress::Tcp(TcpAddress { host, port }) if is_in_use(&error) => listening_process(host, *port),
             _ => None,
         };
         router_failure(&error, holder)
     })
 }
 
-fn router_failure(error: &RouterUnavailable, holder: Option<Holder>) -> CommandFailure {
+fn router_failure(error: &RouterUnavailable, holder: Option<ListeningProcess>) -> CommandFailure {
     let message = match holder {
-        Some(Holder { pid, program }) => format!("{error}: a {program} (pid {pid}) listens there"),
+        Some(ListeningProcess { pid, program }) => format!("{error}: a {program} (pid {pid}) listens there"),
         None => with_source(error),
     };
     CommandFailure::failed(message).next_step("set another `listen` in [router] (\"\" is off)")
@@ -115,15 +115,15 @@ fn router_failure(error: &RouterUnavailable, holder: Option<Holder>) -> CommandF
 const PROGRAM: &str = "llama-warden";
 
 /// A process that listens on an address.
-struct Holder {
+struct ListeningProcess {
     pid: u32,
     program: String,
 }
 
 /// The process that listens on an address of this machine, if the kernel shows it to us.
-fn holder(host: &str, port: u16) -> Option<Holder> {
+fn listening_process(host: &str, port: u16) -> Option<ListeningProcess> {
     let pid = socket_addresses(host, port).iter().find_map(listener)?;
-    Some(Holder { pid, program: program_name(pid)? })
+    Some(ListeningProcess { pid, program: program_name(pid)? })
 }
 
 fn socket_addresses(host: &str, port: u16) -> Vec<SocketAddress> {

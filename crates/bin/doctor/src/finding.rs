@@ -1,4 +1,4 @@
-//! What a check found.
+//! The finding of a check.
 
 use llama_warden_config::{ConfigProblem, NeededFile, Severity};
 use llama_warden_exit::{CommandFailure, FailureMessage};

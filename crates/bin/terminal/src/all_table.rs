@@ -63,7 +63,7 @@ impl<'a> AllTable<'a> {
     fn headline(&self, peer: &PeerReport, one_line: bool) -> Vec<String> {
         let PeerReport { name, url, problem, status, .. } = peer;
         let text = match (problem, status) {
-            (Some(problem), _) => format!("{name}: {} ({url})", self.problem(peer, problem)),
+            (Some(problem), _) => format!("{name}: {} ({url})", peer_problem(peer, problem, self.now)),
             (None, Some(status)) => {
                 format!("{name}: {} of {} ready ({url})", status.ready_servers, status.total_servers)
             }
@@ -76,18 +76,17 @@ impl<'a> AllTable<'a> {
             None => vec![text.into_owned()],
         }
     }
+}
 
-    /// `no answer since 4m (timed-out): no answer within 2 s; see whether …`.
-    fn problem(&self, peer: &PeerReport, problem: &PeerProblemReport) -> String {
-        let seconds = |at: llama_warden_events::Timestamp| {
-            u64::try_from(self.now.as_second().saturating_sub(at.as_unix_seconds() as i64)).unwrap_or_default()
-        };
-        let answered = peer.answered_at.map(|at| format!(", its last answer is {} old", age(seconds(at))));
-        let PeerProblemReport { reason, detail, next_step, since } = problem;
-        let since = age(seconds(*since));
-        let answered = answered.unwrap_or_default();
-        format!("{} for {since}{answered}: {detail}; {next_step}", reason.as_str())
-    }
+/// `timed-out for 4m10s, its last answer is 5m00s old: no answer within 2 s; see whether …`.
+pub fn peer_problem(peer: &PeerReport, problem: &PeerProblemReport, now: Timestamp) -> String {
+    let age_of = |at: llama_warden_events::Timestamp| {
+        let seconds = now.as_second().saturating_sub(at.as_unix_seconds() as i64);
+        age(u64::try_from(seconds).unwrap_or_default())
+    };
+    let answered = peer.answered_at.map(|at| format!(", its last answer is {} old", age_of(at))).unwrap_or_default();
+    let PeerProblemReport { reason, detail, next_step, since } = problem;
+    format!("{} for {}{answered}: {detail}; {next_step}", reason.as_str(), age_of(*since))
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use llama_warden_events::Signal;
 use tokio::signal::unix::{SignalKind, signal as stream};
 
-/// Waits for a signal that ends a command.
-pub async fn interruption() -> Signal {
-    let handler = |signal: Signal| {
+/// Takes the signals that end a command from now on, and waits for one. What was taken before the terminal is changed ends no process
+/// that has changed it.
+pub fn interruption() -> impl Future<Output = Signal> {
+    let taken = |signal: Signal| {
         let mut stream = stream(SignalKind::from_raw(signal.number())).ok();
         async move {
             match &mut stream {
@@ -15,9 +16,12 @@ pub async fn interruption() -> Signal {
             }
         }
     };
-    tokio::select! {
-        _ = handler(Signal::INT) => Signal::INT,
-        _ = handler(Signal::TERM) => Signal::TERM,
-        _ = handler(Signal::HUP) => Signal::HUP,
+    let [int, term, hup] = [Signal::INT, Signal::TERM, Signal::HUP].map(taken);
+    async move {
+        tokio::select! {
+            _ = int => Signal::INT,
+            _ = term => Signal::TERM,
+            _ = hup => Signal::HUP,
+        }
     }
 }

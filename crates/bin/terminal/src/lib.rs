@@ -1,4 +1,4 @@
-//! What a person sees in a terminal: tables that fit its width and height, and lines in which only colours act.
+//! Output for a person at a terminal: tables that fit its width and height, and lines in which only colours act.
 //!
 //! [`table`] lays out columns, [`status_table`] the servers in the words of [`server_text`], [`canary_table`] two builds,
 //! [`live_table`] draws it again with each change, and [`fleet_view`] does so for a daemon of this process. [`output`] is the one way by which commands print: data to standard

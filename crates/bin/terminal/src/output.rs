@@ -73,15 +73,16 @@ pub fn print_either(json: bool, data: &impl Serialize, text: impl FnOnce() -> St
 }
 
 /// Prints what clap has to say: an error of usage, or help.
-pub fn print_usage(error: &clap::Error) {
+pub fn print_usage(error: &clap::Error) -> CommandResult {
     let text = error.render();
     let text = |colours: bool| if colours { text.ansi().to_string() } else { text.to_string() };
-    // A reader that has closed the pipe is no failure.
     if error.use_stderr() {
         let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
         print_note(text(colours).trim_end());
+        Ok(Exit::Usage)
     } else {
-        let _ = print_line(text(crate::screen::Screen::now().colours).trim_end());
+        print_line(text(crate::screen::Screen::now().colours).trim_end())?;
+        Ok(Exit::Done)
     }
 }
 
@@ -96,8 +97,11 @@ pub fn print_error(message: impl Display, next_step: &str) {
 /// Prints why a command failed: with `--json` as a problem on standard output, otherwise as text on standard error.
 pub fn print_failure(failure: &CommandFailure, json: bool) {
     if json && !matches!(failure.message, FailureMessage::AlreadyPrinted) {
-        // If the reader has closed the pipe, the exit code says it all.
-        let _ = print_json(&problem(failure));
+        // If the reader has closed the pipe, the exit code says it all. A full disk leaves standard error.
+        match print_json(&problem(failure)) {
+            Err(unwritten) if unwritten.exit != Exit::Done => print_failure(failure, false),
+            _ => {}
+        }
         return;
     }
     match &failure.message {

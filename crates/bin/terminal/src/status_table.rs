@@ -264,7 +264,7 @@ fn by_name(left: &ServerReport, right: &ServerReport) -> Ordering {
 }
 
 /// A lower number is shown first where not every server fits.
-const fn urgency(server: &ServerReport) -> u8 {
+pub const fn urgency(server: &ServerReport) -> u8 {
     match server.phase {
         PhaseName::Failed | PhaseName::Unready => 0,
         PhaseName::BackingOff => 1,

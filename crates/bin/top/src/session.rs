@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
-use llama_warden_api_types::{EventRecord, LogRecord, StatusReport};
+use llama_warden_api_types::{AllStatusReport, EventRecord, LogRecord, PeerReport, StatusReport};
 use llama_warden_client::{Client, ClientError, CommandOptions, EventRange, LogOptions, Records, ServerAction};
-use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, keep_named, retain_named};
+use llama_warden_connect::{
+    self as connect, GlobalArgs, ServerSelector, keep_named_of_all, retain_named, retain_named_of_peers,
+};
 use llama_warden_events::ServerId;
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_terminal::interruption::interruption;
 use llama_warden_terminal::output::write_failure;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::screen::WholeScreen;
@@ -21,20 +24,28 @@ use crate::view;
 /// Shortest time between two reports: of 50 changes in a second, the eye sees few.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Longest time between two reports. No event says that time passes, or how many requests run.
+/// Longest time between two reports. No event says that time passes, or how many requests run, or what happens elsewhere.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is said while no daemon answers.
+const NO_DAEMON: &str = "no daemon answers";
 
 /// Lines of a log from before the server was chosen.
 const LINES_BEFORE: usize = 200;
 
-pub(crate) async fn run(global: &GlobalArgs, ids: &[ServerSelector]) -> CommandResult {
+pub(crate) async fn run(global: &GlobalArgs, ids: &[ServerSelector], all: bool) -> CommandResult {
     let client = connect::to_daemon(global).await?;
-    let report = keep_named(client.status().await.map_err(connect::request_failure)?, ids)?;
-    let mut session = Session::begin(client, ids, report)?;
+    let report = match all {
+        true => client.status_of_all().await,
+        false => client.status().await.map(|own| AllStatusReport { own, peers: Vec::new() }),
+    };
+    let report = keep_named_of_all(report.map_err(connect::request_failure)?, ids)?;
+    let interrupted = interruption();
+    let mut session = Session::begin(client, ids, all, report)?;
     // The screen is given back before anything is printed.
     tokio::select! {
         ended = session.follow() => ended.map(|()| Exit::Done).map_err(write_failure),
-        signal = interruption() => Ok(Exit::Signaled(signal)),
+        signal = interrupted => Ok(Exit::Signaled(signal)),
     }
 }
 
@@ -50,8 +61,14 @@ struct Session<'a> {
     /// When the next report is due.
     due: Instant,
     fetched: Instant,
-    /// The answers to commands that are under way.
-    answers: tokio::task::JoinSet<String>,
+    /// Whether a report is under way.
+    is_asking: bool,
+    /// Whether something has changed since the latest report was asked for, which it need not tell.
+    has_changed: bool,
+    /// When the peers are asked again; `None` while they are asked, and if they are not shown.
+    peers_due: Option<Instant>,
+    /// The questions that are under way. Keys are answered meanwhile, also where a daemon hangs.
+    answers: JoinSet<Answer>,
 }
 
 /// What woke the session.
@@ -61,22 +78,57 @@ enum Woken {
     NoKeys,
     Change(Result<Option<EventRecord>, ClientError>),
     Line(Result<Option<LogRecord>, ClientError>),
-    Answer(String),
+    Answer(Answer),
     Due,
+    PeersDue,
+}
+
+/// What a question to the daemon led to.
+enum Answer {
+    /// The report, and the changes after it if they were asked for.
+    Report(Result<(Box<StatusReport>, Option<Records<EventRecord>>), ClientError>),
+    Peers(Result<Vec<PeerReport>, ClientError>),
+    Log(ServerId, Result<Records<LogRecord>, ClientError>),
+    /// What became of a command.
+    Told(String),
 }
 
 impl<'a> Session<'a> {
-    fn begin(client: Client, ids: &'a [ServerSelector], report: StatusReport) -> Result<Self, CommandFailure> {
+    fn begin(
+        client: Client,
+        ids: &'a [ServerSelector],
+        all: bool,
+        report: AllStatusReport,
+    ) -> Result<Self, CommandFailure> {
+        let has_peers = !report.peers.is_empty();
+        let mut state = TopState::new(report);
+        if all && !has_peers {
+            state.message = "no peers: this daemon's configuration has no [peers.NAME]".to_owned();
+        }
         let screen = WholeScreen::take().map_err(write_failure)?;
         let now = Instant::now();
-        let (changes, log, answers) = Default::default();
-        let state = TopState::new(report);
-        Ok(Self { client, ids, screen, keys: EventStream::new(), state, changes, log, due: now, fetched: now, answers })
+        let (changes, log, is_asking, has_changed, answers) = Default::default();
+        let (keys, peers_due) = (EventStream::new(), all.then_some(now + LONGEST_INTERVAL));
+        Ok(Self {
+            client,
+            ids,
+            screen,
+            keys,
+            state,
+            changes,
+            log,
+            due: now,
+            fetched: now,
+            is_asking,
+            has_changed,
+            peers_due,
+            answers,
+        })
     }
 
     async fn follow(&mut self) -> io::Result<()> {
-        if let Some(server) = self.state.chosen().cloned() {
-            self.show_log(&server).await;
+        if let Some(server) = self.state.own_chosen().cloned() {
+            self.ask_log(server);
         }
         loop {
             self.screen.terminal.draw(|frame| view::draw(frame, &self.state, jiff::Timestamp::now()))?;
@@ -90,7 +142,8 @@ impl<'a> Session<'a> {
                 Woken::Key(Err(error)) => return Err(error),
                 Woken::NoKeys => return Ok(()),
                 Woken::Change(Ok(Some(_))) => {
-                    self.due = self.due.min((self.fetched + SHORTEST_INTERVAL).max(Instant::now()));
+                    self.has_changed = true;
+                    self.due = self.next_report();
                     None
                 }
                 Woken::Change(_) => {
@@ -105,16 +158,21 @@ impl<'a> Session<'a> {
                     self.log = None;
                     None
                 }
-                Woken::Answer(text) => {
-                    self.state.message = text;
+                Woken::Answer(answer) => self.take(answer),
+                Woken::Due => {
+                    self.ask_report();
                     None
                 }
-                Woken::Due => self.fetch().await,
+                Woken::PeersDue => {
+                    self.ask_peers();
+                    None
+                }
             };
             match request {
                 Some(Request::Quit) => return Ok(()),
                 Some(Request::Command(action, server)) => self.command(action, server),
-                Some(Request::ShowLog(server)) => self.show_log(&server).await,
+                Some(Request::ShowLog(server)) => self.ask_log(server),
+                Some(Request::CloseLog) => self.log = None,
                 None => {}
             }
         }
@@ -125,55 +183,125 @@ impl<'a> Session<'a> {
             // Keys before everything else: a server that logs without end must not keep the user from leaving.
             biased;
             key = self.keys.next() => key.map_or(Woken::NoKeys, Woken::Key),
-            Some(answer) = self.answers.join_next() => Woken::Answer(answer.unwrap_or_else(|error| error.to_string())),
+            Some(answer) = self.answers.join_next() => {
+                Woken::Answer(answer.unwrap_or_else(|error| Answer::Told(error.to_string())))
+            }
             () = sleep_until(self.due) => Woken::Due,
+            () = reached(self.peers_due) => Woken::PeersDue,
             change = next(&mut self.changes) => Woken::Change(change),
             record = next(&mut self.log) => Woken::Line(record),
         }
     }
 
     /// Asks for the next report, and for what broke since the last one.
-    async fn fetch(&mut self) -> Option<Request> {
-        let report = self.client.status().await;
-        self.fetched = Instant::now();
-        self.due = self.fetched + LONGEST_INTERVAL;
-        let mut report = match report {
-            Ok(report) => report,
-            Err(error) => {
-                (self.changes, self.log) = (None, None);
-                self.state.message = format!("no daemon answers: {error}");
-                return None;
-            }
-        };
-        let is_back = self.changes.is_none();
-        if is_back {
-            self.changes = self.client.events(EventRange::After(report.seq.into())).await.ok();
-            self.state.message.clear();
+    fn ask_report(&mut self) {
+        if std::mem::replace(&mut self.is_asking, true) {
+            self.due = Instant::now() + LONGEST_INTERVAL;
+            return;
         }
-        // Servers that are named and no longer configured leave the others.
-        retain_named(&mut report, self.ids);
-        let request = self.state.update(report);
-        if request.is_none() && self.log.is_none() && is_back {
-            return self.state.chosen().cloned().map(Request::ShowLog);
-        }
-        request
+        self.has_changed = false;
+        let (client, is_back) = (self.client.clone(), self.changes.is_none());
+        self.answers.spawn(async move {
+            let report = client.status().await;
+            Answer::Report(match report {
+                Ok(report) if is_back => {
+                    let changes = client.events(EventRange::After(report.seq.into())).await.ok();
+                    Ok((Box::new(report), changes))
+                }
+                report => report.map(|report| (Box::new(report), None)),
+            })
+        });
     }
 
-    async fn show_log(&mut self, server: &ServerId) {
-        self.state.log = Default::default();
-        let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, stream: None };
-        self.log = self.client.logs(server, options).await.ok();
+    fn ask_peers(&mut self) {
+        self.peers_due = None;
+        let client = self.client.clone();
+        self.answers.spawn(async move { Answer::Peers(client.peers().await) });
+    }
+
+    /// Asks for the log of a server, in place of the one that is shown.
+    fn ask_log(&mut self, server: ServerId) {
+        self.log = None;
+        let client = self.client.clone();
+        self.answers.spawn(async move {
+            let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, stream: None };
+            let log = client.logs(&server, options).await;
+            Answer::Log(server, log)
+        });
     }
 
     fn command(&mut self, action: ServerAction, server: ServerId) {
         self.state.message = format!("{} {server} …", action.as_str());
         let client = self.client.clone();
         self.answers.spawn(async move {
-            match client.command(action, &server, CommandOptions::default()).await {
-                Ok(_) => format!("{} {server}: accepted", action.as_str()),
-                Err(error) => format!("{} {server}: {error}", action.as_str()),
-            }
+            let answer = client.command(action, &server, CommandOptions::default()).await;
+            let text = answer.map_or_else(|error| error.to_string(), |_| "accepted".to_owned());
+            Answer::Told(format!("{} {server}: {text}", action.as_str()))
         });
+    }
+
+    /// Shows what a question led to.
+    fn take(&mut self, answer: Answer) -> Option<Request> {
+        match answer {
+            Answer::Report(Ok((report, changes))) => self.take_report(*report, changes),
+            Answer::Report(Err(error)) => {
+                self.has_asked();
+                (self.changes, self.log) = (None, None);
+                self.state.message = format!("{NO_DAEMON}: {error}");
+                None
+            }
+            Answer::Peers(peers) => {
+                self.peers_due = Some(Instant::now() + LONGEST_INTERVAL);
+                let mut peers = peers.ok()?;
+                retain_named_of_peers(&mut peers, self.ids);
+                self.state.update_peers(peers)
+            }
+            // Another one may be chosen by now.
+            Answer::Log(server, log) if self.state.own_chosen() == Some(&server) => {
+                self.state.log = Default::default();
+                self.log = log.ok();
+                None
+            }
+            Answer::Log(..) => None,
+            Answer::Told(text) => {
+                self.state.message = text;
+                None
+            }
+        }
+    }
+
+    fn take_report(&mut self, mut report: StatusReport, changes: Option<Records<EventRecord>>) -> Option<Request> {
+        self.has_asked();
+        // Servers that are named and no longer configured leave the others.
+        retain_named(&mut report, self.ids);
+        let request = self.state.update(report);
+        let Some(changes) = changes else { return request };
+        // It is there, for the first time or again.
+        self.changes = Some(changes);
+        if self.state.message.starts_with(NO_DAEMON) {
+            self.state.message.clear();
+        }
+        let again = || self.state.own_chosen().filter(|_| self.log.is_none()).cloned().map(Request::ShowLog);
+        request.or_else(again)
+    }
+
+    fn has_asked(&mut self) {
+        self.is_asking = false;
+        self.fetched = Instant::now();
+        self.due = self.next_report();
+    }
+
+    /// When the next report is due. One that is under way is awaited first.
+    fn next_report(&self) -> Instant {
+        self.fetched + if self.has_changed && !self.is_asking { SHORTEST_INTERVAL } else { LONGEST_INTERVAL }
+    }
+}
+
+/// Waits until a time; for ever without one. Safe to cancel.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use llama_warden_api_types::{LogRecord, ServerReport, StatusReport};
+use llama_warden_api_types::{AllStatusReport, LogRecord, PeerReport, StatusReport};
 use llama_warden_client::ServerAction;
 use llama_warden_events::{Incarnation, ServerId};
-use llama_warden_terminal::status_table::by_trouble;
+
+use crate::row::TopRow;
 
 /// Lines of one server's log that are kept.
 const MOST_LINES: usize = 1000;
@@ -17,9 +18,9 @@ const PAGE: usize = 10;
 /// Everything that is shown.
 #[derive(Debug)]
 pub(crate) struct TopState {
-    report: StatusReport,
-    /// The chosen server. It stays chosen when the order changes.
-    chosen: Option<ServerId>,
+    report: AllStatusReport,
+    /// The name of the chosen row. It stays chosen when the order changes.
+    chosen: Option<String>,
     /// Only servers whose id, name or phase has this text are shown.
     pub(crate) filter: String,
     pub(crate) mode: Mode,
@@ -30,7 +31,7 @@ pub(crate) struct TopState {
     pub(crate) message: String,
 }
 
-/// The log of the chosen server.
+/// The log of the chosen server. One of a peer has none here.
 #[derive(Debug, Default)]
 pub(crate) struct ShownLog {
     pub(crate) lines: VecDeque<String>,
@@ -59,10 +60,12 @@ pub(crate) enum Request {
     Command(ServerAction, ServerId),
     /// Another server is chosen: its log is shown.
     ShowLog(ServerId),
+    /// Nothing is chosen that has a log here.
+    CloseLog,
 }
 
 impl TopState {
-    pub(crate) fn new(report: StatusReport) -> Self {
+    pub(crate) fn new(report: AllStatusReport) -> Self {
         let mut state = Self {
             report,
             chosen: None,
@@ -76,30 +79,41 @@ impl TopState {
         state
     }
 
-    pub(crate) const fn report(&self) -> &StatusReport {
+    pub(crate) const fn report(&self) -> &AllStatusReport {
         &self.report
     }
 
-    pub(crate) const fn chosen(&self) -> Option<&ServerId> {
-        self.chosen.as_ref()
+    /// The chosen row.
+    pub(crate) fn chosen(&self) -> Option<TopRow<'_>> {
+        TopRow::all(&self.report).find(|row| self.is_chosen(row))
     }
 
-    /// The servers that are shown: those in trouble first.
-    pub(crate) fn rows(&self) -> Vec<&ServerReport> {
-        let mut rows: Vec<&ServerReport> = self.report.servers.iter().filter(|server| self.shows(server)).collect();
-        rows.sort_by(|left, right| by_trouble(left, right));
+    pub(crate) fn is_chosen(&self, row: &TopRow<'_>) -> bool {
+        self.chosen.as_deref() == Some(&*row.name())
+    }
+
+    /// The chosen server, if it is one of this daemon.
+    pub(crate) fn own_chosen(&self) -> Option<&ServerId> {
+        self.chosen().and_then(|row| row.own())
+    }
+
+    /// What is shown: those in trouble first.
+    pub(crate) fn rows(&self) -> Vec<TopRow<'_>> {
+        let wanted = self.filter.to_lowercase();
+        let mut rows: Vec<_> = TopRow::all(&self.report).filter(|row| row.has_text(&wanted)).collect();
+        rows.sort_by(TopRow::by_trouble);
         rows
     }
 
-    fn shows(&self, server: &ServerReport) -> bool {
-        let wanted = self.filter.to_lowercase();
-        let texts = [server.model_id.as_str(), &server.display_name, server.phase.as_str()];
-        wanted.is_empty() || texts.iter().any(|text| text.to_lowercase().contains(&wanted))
+    /// Shows another report. Returns what to do about the log, if another row is chosen now.
+    pub(crate) fn update(&mut self, report: StatusReport) -> Option<Request> {
+        self.report.own = report;
+        self.keep_chosen()
     }
 
-    /// Shows another report. Returns the server whose log is to be shown, if it is another one.
-    pub(crate) fn update(&mut self, report: StatusReport) -> Option<Request> {
-        self.report = report;
+    /// The same for the peers.
+    pub(crate) fn update_peers(&mut self, peers: Vec<PeerReport>) -> Option<Request> {
+        self.report.peers = peers;
         self.keep_chosen()
     }
 
@@ -107,21 +121,21 @@ impl TopState {
     fn keep_chosen(&mut self) -> Option<Request> {
         let first = {
             let rows = self.rows();
-            if rows.iter().any(|server| Some(&server.model_id) == self.chosen.as_ref()) {
+            if rows.iter().any(|row| self.is_chosen(row)) {
                 return None;
             }
-            rows.first().map(|server| server.model_id.clone())
+            rows.first().map(|row| row.name().into_owned())
         };
         self.choose(first)
     }
 
-    fn choose(&mut self, server: Option<ServerId>) -> Option<Request> {
-        if self.chosen == server {
+    fn choose(&mut self, row: Option<String>) -> Option<Request> {
+        if self.chosen == row {
             return None;
         }
-        self.chosen = server;
+        self.chosen = row;
         self.log = ShownLog::default();
-        self.chosen.clone().map(Request::ShowLog)
+        Some(self.own_chosen().cloned().map_or(Request::CloseLog, Request::ShowLog))
     }
 
     /// What a key asks for.
@@ -171,7 +185,7 @@ impl TopState {
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('l') | KeyCode::Enter => self.log_is_large = !self.log_is_large,
             KeyCode::Char('s') => {
-                return self.chosen.clone().map(|server| Request::Command(ServerAction::Start, server));
+                return self.commanded(ServerAction::Start).map(|server| Request::Command(ServerAction::Start, server));
             }
             KeyCode::Char('x') => self.confirm(ServerAction::Stop),
             KeyCode::Char('r') => self.confirm(ServerAction::Restart),
@@ -187,9 +201,19 @@ impl TopState {
     }
 
     fn confirm(&mut self, action: ServerAction) {
-        if let Some(server) = &self.chosen {
-            self.mode = Mode::Confirm(action, server.clone());
+        if let Some(server) = self.commanded(action) {
+            self.mode = Mode::Confirm(action, server);
         }
+    }
+
+    /// The server that a key acts on. Of a row of another machine, it is said where the command works.
+    fn commanded(&mut self, action: ServerAction) -> Option<ServerId> {
+        let (own, elsewhere) = {
+            let row = self.chosen()?;
+            (row.own().cloned(), row.elsewhere(action.as_str()))
+        };
+        self.message = elsewhere.unwrap_or_default();
+        own
     }
 
     /// Moves in the table, or in a large log.
@@ -201,9 +225,9 @@ impl TopState {
         }
         let next = {
             let rows = self.rows();
-            let at = rows.iter().position(|server| Some(&server.model_id) == self.chosen.as_ref()).unwrap_or_default();
+            let at = rows.iter().position(|row| self.is_chosen(row)).unwrap_or_default();
             let next = if up { at.saturating_sub(by) } else { at.saturating_add(by).min(rows.len().saturating_sub(1)) };
-            rows.get(next).map(|server| server.model_id.clone())
+            rows.get(next).map(|row| row.name().into_owned())
         };
         self.choose(next)
     }
@@ -237,13 +261,35 @@ impl ShownLog {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use llama_warden_api_types::{PeerProblem, PeerProblemReport, ServerReport};
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{BootId, StreamName, Timestamp, Uptime};
     use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
     use super::*;
 
-    pub(crate) fn report(servers: &[(&str, PhaseName)]) -> StatusReport {
+    pub(crate) fn state(servers: &[(&str, PhaseName)]) -> TopState {
+        TopState::new(AllStatusReport { own: report(servers), peers: Vec::new() })
+    }
+
+    /// A peer with these servers; one that does not answer without them.
+    pub(crate) fn peer(name: &str, servers: Option<&[(&str, PhaseName)]>) -> PeerReport {
+        let problem = PeerProblemReport {
+            reason: PeerProblem::TimedOut,
+            detail: "no answer within 2 s".to_owned(),
+            next_step: "see why".to_owned(),
+            since: Timestamp::from_unix_microseconds(0),
+        };
+        PeerReport {
+            name: name.to_owned(),
+            url: format!("http://{name}:9888"),
+            problem: servers.is_none().then_some(problem),
+            answered_at: None,
+            status: servers.map(report),
+        }
+    }
+
+    fn report(servers: &[(&str, PhaseName)]) -> StatusReport {
         let servers = servers.iter().map(|(id, phase)| {
             let record = ServerRecord::new(card(&server(id)).into(), Uptime::default());
             ServerReport { phase: *phase, ..ServerReport::of(&server(id), &record, Uptime::default()) }
@@ -264,27 +310,55 @@ pub(crate) mod tests {
         })
     }
 
-    fn ids(state: &TopState) -> Vec<&str> {
-        state.rows().into_iter().map(|server| server.model_id.as_str()).collect()
+    fn ids(state: &TopState) -> Vec<String> {
+        state.rows().into_iter().map(|row| row.name().into_owned()).collect()
     }
 
     #[test]
     fn those_in_trouble_come_first_and_the_chosen_one_stays_chosen() {
         use PhaseName::{Failed, Idle, Loading, Ready};
-        let mut state = TopState::new(report(&[("a", Ready), ("b10", Failed), ("b9", Failed), ("c", Loading)]));
+        let mut state = state(&[("a", Ready), ("b10", Failed), ("b9", Failed), ("c", Loading)]);
         assert_eq!(ids(&state), ["b9", "b10", "c", "a"]);
         assert_eq!(press(&mut state, "jj"), Some(Request::ShowLog(server("c"))));
         assert_eq!(state.update(report(&[("a", Failed), ("c", Ready), ("d", Idle)])), None);
-        assert_eq!((ids(&state), state.chosen()), (vec!["a", "d", "c"], Some(&server("c"))));
+        assert_eq!(
+            (ids(&state), state.own_chosen()),
+            (["a", "d", "c"].map(str::to_owned).to_vec(), Some(&server("c")))
+        );
         // It is gone: the first takes its place.
         assert_eq!(state.update(report(&[("d", Idle)])), Some(Request::ShowLog(server("d"))));
-        assert_eq!(state.update(report(&[])), None);
-        assert_eq!((press(&mut state, "jksxrl"), state.chosen()), (None, None));
+        assert_eq!(state.update(report(&[])), Some(Request::CloseLog));
+        assert_eq!((press(&mut state, "jksxrl"), state.own_chosen()), (None, None));
+    }
+
+    #[test]
+    fn servers_of_peers_are_shown_and_commanded_only_where_they_are() {
+        use PhaseName::{Failed, Ready};
+        let mut state = state(&[("a", Ready), ("b", Failed)]);
+        let peers = vec![peer("gpu2", Some(&[("a", Failed), ("c", Ready)])), peer("gpu3", None)];
+        assert_eq!(state.update_peers(peers), None);
+        assert_eq!(ids(&state), ["b", "gpu2/a", "gpu3/", "a", "gpu2/c"]);
+        assert_eq!(press(&mut state, "j"), Some(Request::CloseLog));
+        for key in ["s", "x", "r"] {
+            assert_eq!((press(&mut state, key), &state.mode), (None, &Mode::Browse));
+            assert!(state.message.contains("a --address http://gpu2:9888"), "{}", state.message);
+        }
+        press(&mut state, "j");
+        press(&mut state, "s");
+        assert!(state.message.contains("--address http://gpu3:9888"), "{}", state.message);
+        assert_eq!(press(&mut state, "j"), Some(Request::ShowLog(server("a"))));
+        // What is asked of the own one of an equal id goes to it alone.
+        assert_eq!(press(&mut state, "s"), Some(Request::Command(ServerAction::Start, server("a"))));
+        press(&mut state, "/GPU3\n");
+        assert_eq!(ids(&state), ["gpu3/"]);
+        // A peer that is gone leaves its row, and with it the choice.
+        press(&mut state, "^");
+        assert_eq!(state.update_peers(Vec::new()), Some(Request::ShowLog(server("b"))));
     }
 
     #[test]
     fn a_stop_and_a_restart_are_asked_once_and_a_start_is_not() {
-        let mut state = TopState::new(report(&[("a", PhaseName::Ready)]));
+        let mut state = state(&[("a", PhaseName::Ready)]);
         assert_eq!(press(&mut state, "s"), Some(Request::Command(ServerAction::Start, server("a"))));
         assert_eq!(press(&mut state, "x"), None);
         assert_eq!(state.mode, Mode::Confirm(ServerAction::Stop, server("a")));
@@ -301,10 +375,10 @@ pub(crate) mod tests {
 
     #[test]
     fn the_filter_takes_every_key_and_escape_takes_it_away() {
-        let mut state = TopState::new(report(&[("coder", PhaseName::Ready), ("xq", PhaseName::Failed)]));
+        let mut state = state(&[("coder", PhaseName::Ready), ("xq", PhaseName::Failed)]);
         press(&mut state, "/CODq<");
-        assert_eq!((ids(&state), state.chosen()), (vec!["coder"], Some(&server("coder"))));
-        assert_eq!((press(&mut state, "\nq"), ids(&state)), (Some(Request::Quit), vec!["coder"]));
+        assert_eq!((ids(&state), state.own_chosen()), (vec!["coder".to_owned()], Some(&server("coder"))));
+        assert_eq!((press(&mut state, "\nq"), ids(&state)), (Some(Request::Quit), vec!["coder".to_owned()]));
         press(&mut state, "^");
         assert_eq!(ids(&state), ["xq", "coder"]);
         press(&mut state, "/failed");
@@ -322,7 +396,7 @@ pub(crate) mod tests {
             order: 0,
             line: text,
         };
-        let mut state = TopState::new(report(&[("a", PhaseName::Ready)]));
+        let mut state = state(&[("a", PhaseName::Ready)]);
         (0..2 * MOST_LINES).for_each(|number| state.log.push(line(1, number.to_string())));
         assert_eq!(state.log.lines.len(), MOST_LINES);
         press(&mut state, "lkk");

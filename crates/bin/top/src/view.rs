@@ -1,18 +1,19 @@
 //! Draws the state: a line of totals, the table, the log of the chosen server, and a line of keys.
 
 use jiff::Timestamp;
-use llama_warden_api_types::ServerReport;
-use llama_warden_events::ServerId;
+use llama_warden_api_types::{PeerReport, ServerReport};
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
+use llama_warden_terminal::all_table::peer_problem;
 use llama_warden_terminal::server_text::{age, base_url, phase};
 use llama_warden_terminal::status_table::failure_and_age;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState};
+use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
+use crate::row::TopRow;
 use crate::state::{Mode, TopState};
 
 /// Below this height only the table is shown.
@@ -101,7 +102,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &TopState, now: Timestamp) {
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     frame.render_widget(totals(state), head);
     if state.log_is_large {
-        draw_log(frame, state, body);
+        draw_log(frame, state, body, now);
     } else if area.height < LEAST_HEIGHT_FOR_LOG {
         draw_table(frame, state, body, now);
     } else {
@@ -110,7 +111,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &TopState, now: Timestamp) {
         let rows = servers.saturating_add(1).min(body.height * 2 / 3);
         let [table, log] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(body);
         draw_table(frame, state, table, now);
-        draw_log(frame, state, log);
+        draw_log(frame, state, log, now);
     }
     frame.render_widget(foot_line(state), foot);
     if state.mode == Mode::Help {
@@ -118,10 +119,11 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &TopState, now: Timestamp) {
     }
 }
 
-/// `2 of 3 ready, 3 running · profile big`.
+/// `2 of 3 ready, 3 running · profile big · gpu2: 1 of 1 · gpu3: timed-out`.
 fn totals(state: &TopState) -> Line<'static> {
-    let report = state.report();
-    let ready = report.servers.iter().filter(|server| server.is_ready).count();
+    let report = &state.report().own;
+    let is_ready = |server: &&ServerReport| server.is_ready;
+    let ready = report.servers.iter().filter(is_ready).count();
     let running = report.servers.iter().filter(|server| server.is_running).count();
     let total = report.servers.len();
     let mut text = format!("{ready} of {total} ready, {running} running");
@@ -130,6 +132,15 @@ fn totals(state: &TopState) -> Line<'static> {
     }
     if report.configuration_refused.is_some() {
         text.push_str(" · a changed configuration is refused");
+    }
+    for PeerReport { name, status, problem, .. } in &state.report().peers {
+        text.push_str(&match (status, problem) {
+            (Some(status), _) => {
+                format!(" · {name}: {} of {}", status.servers.iter().filter(is_ready).count(), status.servers.len())
+            }
+            (None, Some(problem)) => format!(" · {name}: {}", problem.reason.as_str()),
+            (None, None) => String::new(),
+        });
     }
     if !state.filter.is_empty() && state.mode != Mode::Filter {
         text.push_str(&format!(" · {} with `{}`", state.rows().len(), state.filter));
@@ -142,13 +153,17 @@ fn draw_table(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestam
     let columns: Vec<&TopColumn> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
     let titles = ["SERVER", "PHASE"].into_iter().chain(columns.iter().map(|column| column.title));
     let header = Row::new(titles).style(Style::new().add_modifier(Modifier::DIM));
-    let chosen = servers.iter().position(|server| Some(&server.model_id) == state.chosen());
+    let chosen = servers.iter().position(|row| state.is_chosen(row));
     // Only the rows of the window are built: of 500 servers, most are outside.
     let height = usize::from(area.height.saturating_sub(1));
     let first = chosen.map_or(0, |chosen| chosen.saturating_sub(height.saturating_sub(1)));
     let shown = servers.iter().skip(first).take(height);
-    let rows = shown.map(|server| {
-        let own = [Cell::new(server.model_id.to_string()), Cell::new(phase(server)).style(style_of(server.phase))];
+    let rows = shown.map(|row| {
+        let name = Cell::new(row.name());
+        let Some(server) = row.server() else {
+            return Row::new([name, Cell::new("no answer").style(style_of(PhaseName::Failed))]);
+        };
+        let own = [name, Cell::new(phase(server)).style(style_of(server.phase))];
         let more = columns.iter().map(|column| Cell::new(for_cell(&(column.text)(server, now)).into_owned()));
         Row::new(own.into_iter().chain(more))
     });
@@ -160,20 +175,45 @@ fn draw_table(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestam
     frame.render_stateful_widget(table, area, &mut place);
 }
 
-fn draw_log(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
-    let title = state.chosen().map_or_else(|| "no server".to_owned(), ServerId::to_string);
+/// The log of the chosen server; of one of another machine, what is known of it here.
+fn draw_log(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestamp) {
+    let chosen = state.chosen();
+    let title = chosen.map_or("no server".into(), |row| row.name());
     let back = if state.log.back > 0 { format!(", {} lines back", state.log.back) } else { String::new() };
     let mut top = vec![Span::raw(format!(" {title}{back} "))];
-    let chosen = state.rows().into_iter().find(|server| Some(&server.model_id) == state.chosen());
-    if let Some(note) = chosen.and_then(|server| server.note.as_deref()) {
+    if let Some(note) = chosen.and_then(|row| row.server()).and_then(|server| server.note.as_deref()) {
         top.push(Span::styled(format!("{} ", for_cell(note)), Style::new().fg(Color::Yellow)));
     }
     let block = Block::new().borders(Borders::TOP).title_top(Line::from(top));
+    if let Some(texts) = chosen.and_then(|row| told_here(row, now)) {
+        let lines: Vec<_> = texts.iter().map(|text| Line::raw(for_cell(text).into_owned())).collect();
+        frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }).block(block), area);
+        return;
+    }
     let height = usize::from(block.inner(area).height);
     let lines = &state.log.lines;
     let end = lines.len().saturating_sub(state.log.back);
     let shown = lines.range(end.saturating_sub(height)..end).map(|line| Line::raw(for_cell(line).into_owned()));
     frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()).block(block), area);
+}
+
+/// What this daemon knows of a row of another machine, in place of a log.
+fn told_here(row: TopRow<'_>, now: Timestamp) -> Option<Vec<String>> {
+    match row {
+        TopRow::Own(_) => None,
+        TopRow::OfPeer(peer, server) => {
+            let mut texts = vec![
+                "its log is on its own machine:".to_owned(),
+                format!("llama-warden logs -f {} --address {}", server.model_id, peer.url),
+            ];
+            if let Some(failure) = &server.last_failure {
+                texts.push(format!("last failure {}: {}", failure_and_age(failure, now), failure.detail));
+                texts.extend(failure.lines.iter().cloned());
+            }
+            Some(texts)
+        }
+        TopRow::Silent(peer, problem) => Some(vec![peer_problem(peer, problem, now), peer.url.clone()]),
+    }
 }
 
 /// What is asked, what was answered, or the keys.
@@ -182,7 +222,8 @@ fn foot_line(state: &TopState) -> Line<'static> {
     match &state.mode {
         Mode::Filter => Line::styled(format!("/{}▏", state.filter), strong),
         Mode::Confirm(action, server) => {
-            let busy = state.rows().into_iter().find(|report| report.model_id == *server).and_then(running_requests);
+            let servers = &state.report().own.servers;
+            let busy = servers.iter().find(|report| report.model_id == *server).and_then(running_requests);
             let busy = busy.map_or_else(String::new, |requests| format!(" {requests};"));
             Line::styled(format!("{} {server}?{busy} y does it, any other key does not", action.as_str()), strong)
         }
@@ -237,10 +278,10 @@ mod tests {
 
     use super::*;
     use crate::state::Request;
-    use crate::state::tests::report;
+    use crate::state::tests::{peer, state as state_of};
 
     fn state() -> TopState {
-        let mut state = TopState::new(report(&[("coder", Ready), ("embed", Loading), ("broken", Failed)]));
+        let mut state = state_of(&[("coder", Ready), ("embed", Loading), ("broken", Failed)]);
         let line = "log of \u{1b}[2Ja server".to_owned();
         let at = llama_warden_events::Timestamp::from_unix_microseconds(0);
         state.log.push(LogRecord::Line {
@@ -255,7 +296,7 @@ mod tests {
 
     fn press(state: &mut TopState, key: char) {
         let request = state.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE));
-        assert!(matches!(request, None | Some(Request::ShowLog(_))), "{request:?}");
+        assert!(matches!(request, None | Some(Request::ShowLog(_) | Request::CloseLog)), "{request:?}");
     }
 
     fn drawn(state: &TopState, (columns, rows): (u16, u16)) -> Vec<String> {
@@ -292,6 +333,28 @@ mod tests {
         press(&mut state, 'b');
         for columns in [1, 2, 5, 20, 79, 400] {
             for rows in [1, 2, 3, 5, 12, 100] {
+                let _ = drawn(&state, (columns, rows));
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_row_of_another_machine_it_says_where_its_log_is_or_why_it_does_not_answer() {
+        let mut state = state_of(&[("coder", Ready)]);
+        state.update_peers(vec![peer("gpu2", Some(&[("embed", Failed)])), peer("gpu3", None)]);
+        press(&mut state, 'k');
+        press(&mut state, 'k');
+        let lines = drawn(&state, (80, 24));
+        assert_eq!(lines[0], "0 of 1 ready, 0 running · gpu2: 0 of 1 · gpu3: timed-out");
+        assert!(lines[2].starts_with("gpu2/embed ") && lines[3].starts_with("gpu3/ "), "{lines:#?}");
+        assert!(lines[3].contains("no answer"), "{lines:#?}");
+        let text = lines.join("\n");
+        assert!(text.contains("llama-warden logs -f embed --address http://gpu2:9888"), "{text}");
+        press(&mut state, 'j');
+        let text = drawn(&state, (80, 24)).join("\n");
+        assert!(text.contains("no answer within 2 s; see why"), "{text}");
+        for columns in [1, 5, 20, 400] {
+            for rows in [1, 3, 5, 12, 100] {
                 let _ = drawn(&state, (columns, rows));
             }
         }

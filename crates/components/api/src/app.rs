@@ -17,8 +17,11 @@ use llama_warden_state::Snapshot;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::ModelsSource;
 use crate::problem::ProblemResponse;
+
+/// Answers `/api/v1/models`: the models that discovery found at the start or the latest reload, as JSON. Called for each
+/// request on the runtime's only thread, so it must not read files.
+pub type ModelsSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// The application state that every handler gets. One exists per daemon.
 pub(crate) struct AppState {

@@ -15,14 +15,10 @@ use llama_warden_peers::Peers;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::AppState;
+use crate::app::{AppState, ModelsSource};
 use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
 use crate::router::{UnusablePath, router};
 use crate::serve::{ApiService, LIMITS};
-
-/// Answers `/api/v1/models`: the models that discovery found at the start or the latest reload, as JSON. Called for each
-/// request on the runtime's only thread, so it must not read files.
-pub type ModelsSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// Serves status and control over HTTP.
 pub struct Api {

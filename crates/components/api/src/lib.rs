@@ -36,7 +36,8 @@ mod router;
 mod serve;
 mod stream;
 
-pub use component::{Api, ModelsSource};
+pub use app::ModelsSource;
+pub use component::Api;
 pub use http_security::{InvalidToken, TcpAccess, Token, TokenInForce};
 pub use llama_warden_http_server::{BindError, ControlRebinder, Listeners};
 pub use openapi::openapi_document;

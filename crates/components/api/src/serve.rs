@@ -1,4 +1,4 @@
-//! What the API serves on each listener: its router, within limits.
+//! Serves the router of the API on each listener, within limits.
 
 use std::time::Duration;
 

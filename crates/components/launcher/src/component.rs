@@ -26,9 +26,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use crate::launch::adopt::HeldLaunches;
 use crate::launch::context::{EndedLaunch, Launch, LaunchReporter, LaunchResources};
 use crate::launch::dialect_reloader::DialectReloader;
+use crate::launch::held::HeldLaunches;
 use crate::launch::identify::BinaryCache;
 use crate::launch::orders::{
     LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,

@@ -10,6 +10,7 @@ use prometheus::{Registry, proto};
 use crate::accept::Format;
 use crate::collected::Collected;
 use crate::own::OwnAnswers;
+use crate::servers::Exemplars;
 use crate::text::Page;
 use crate::{catalogue, daemon, own, router, servers};
 
@@ -34,16 +35,6 @@ pub struct Exporter {
     lane: OutputLane,
     exemplars: Exemplars,
     traffic: Option<Arc<RouterTraffic>>,
-}
-
-/// Whether observations come with the trace that shows how they came about, in the format that has exemplars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Exemplars {
-    /// No: launches have no traces.
-    #[default]
-    None,
-    /// With the ids of the traces of launches.
-    TraceIds,
 }
 
 impl Exporter {

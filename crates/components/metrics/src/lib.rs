@@ -27,11 +27,13 @@ mod own;
 mod requests;
 mod route;
 mod router;
+mod server_families;
 mod servers;
 mod text;
 
 pub use catalogue::{Family, FamilyKind, catalogue};
 pub use component::Metrics;
-pub use exporter::{Exemplars, Exporter, Exposition};
+pub use exporter::{Exporter, Exposition};
 pub use own::{OwnAnswers, ScrapeOutcome, ServerScraper};
 pub use route::METRICS_ROUTE;
+pub use servers::Exemplars;

@@ -3,8 +3,7 @@
 //! A server that prints no such lines has one series, which says so: a zero would read as "no traffic". The histograms, the
 //! longest families of all, come with the first observation.
 
-use llama_warden_events::ServerId;
-use llama_warden_requests::{RequestLog, RequestRecord};
+use llama_warden_requests::RequestRecord;
 use llama_warden_state::Histogram;
 
 use crate::Family;
@@ -12,12 +11,7 @@ use crate::catalogue::{
     REQUEST_DECODE_SECONDS, REQUEST_DECODE_TOKENS, REQUEST_PROMPT_SECONDS, REQUEST_PROMPT_TOKENS,
     REQUEST_TOKEN_SECONDS, REQUESTS, SERVER_LAST_REQUEST, SERVER_REQUEST_METRICS, SERVER_SLOTS_BUSY,
 };
-use crate::servers::ServerFamilies;
-
-/// The requests of a server: all zeros before the first one, if it prints them.
-pub(crate) fn requests_of(log: &RequestLog, server: &ServerId, prints: bool) -> Option<RequestRecord> {
-    log.read(server, Clone::clone).or_else(|| prints.then(RequestRecord::default))
-}
+use crate::server_families::ServerFamilies;
 
 /// Adds the requests of every server.
 pub(crate) fn add(all: &mut ServerFamilies<'_>) {
@@ -41,10 +35,9 @@ pub(crate) fn add(all: &mut ServerFamilies<'_>) {
 #[cfg(test)]
 mod tests {
     use llama_warden_bus::OutputLane;
-    use llama_warden_events::{Incarnation, Timestamp};
+    use llama_warden_events::{Incarnation, ServerId, Timestamp};
     use llama_warden_requests::{RequestLine, SlotKey, TokenTiming};
 
-    use super::*;
     use crate::accept::Format;
     use crate::builder::SnapshotBuilder;
     use crate::servers;

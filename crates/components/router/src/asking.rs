@@ -1,4 +1,4 @@
-//! The router's own questions to servers: what a launch is like, once it is ready, and who has a stream that can be resumed.
+//! The router's own questions to servers: to one what it is like, once it is ready, and to all what only some can tell.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Limited};
+use llama_warden_events::ServerId;
 use serde_json::{Value as Json, json};
+use tokio::task::JoinSet;
 
+use crate::caller::Caller;
 use crate::relay::{AnswerBody, Upstream};
+use crate::service::RouterService;
 use llama_warden_held_body::HeldBody;
 
 /// Longest wait for an answer.
@@ -43,6 +47,38 @@ pub(crate) async fn ask(upstream: Arc<Upstream>, method: Method, target: &str, b
         serde_json::from_slice(&body).ok()
     };
     tokio::time::timeout(TIMEOUT, asked).await.ok().flatten()
+}
+
+impl RouterService {
+    /// The launches that can be asked and that the caller may use.
+    pub(crate) fn reachable(&self, caller: &Caller) -> Vec<Arc<Upstream>> {
+        let directory = self.shared.directory();
+        let may_use = |upstream: &Arc<Upstream>| {
+            directory.find(Some(upstream.server.as_str())).is_ok_and(|named| caller.may_use(named))
+        };
+        self.shared.reachable().into_iter().filter(may_use).collect()
+    }
+
+    /// The answers of those that answer, side by side, by id.
+    pub(crate) async fn ask_each(
+        &self,
+        upstreams: Vec<Arc<Upstream>>,
+        method: Method,
+        target: &str,
+        body: &HeldBody,
+    ) -> Vec<(ServerId, Json)> {
+        let mut asked = JoinSet::new();
+        for upstream in upstreams {
+            let (method, target, body) = (method.clone(), target.to_owned(), body.clone());
+            asked.spawn(async move {
+                let server = upstream.server.clone();
+                ask(upstream, method, &target, body).await.map(|answer| (server, answer))
+            });
+        }
+        let mut answers: Vec<(ServerId, Json)> = asked.join_all().await.into_iter().flatten().collect();
+        answers.sort_by(|(left, _), (right, _)| left.cmp(right));
+        answers
+    }
 }
 
 /// Asks a launch what it is like.

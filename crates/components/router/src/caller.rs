@@ -92,7 +92,7 @@ impl RouterService {
             Reach::Loopback { host } if !self.shared.needs_key() => {
                 let is_served = |asked: &str| is_loopback(asked) || asked.eq_ignore_ascii_case(host);
                 if !names_served_hosts(request, is_served) {
-                    let message = "the Host header names no loopback address: a page may have rebound its name";
+                    let message = "there is no loopback address in `Host`: a page may have rebound its name";
                     return Err(Fault::new(RouteFaultCode::ForeignHost, message));
                 }
             }

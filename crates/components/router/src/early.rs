@@ -166,7 +166,8 @@ impl RouterService {
         }
         let every = comments.every();
         let asked = asked.clone();
-        let told = ModelServer { server: server.as_str(), request: &asked.id, waited: asked.begun.elapsed() };
+        let told =
+            ModelServer { server: server.as_str(), request: &asked.id, queued: asked.begun.elapsed(), loaded: None };
         let mut answer = Response::new(());
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -10,10 +10,11 @@
 //! * `relay`: the bytes to a llama-server and back.
 //! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
 //! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
-//! * `asking`, `streams`: the router's own questions to servers, and streams that a client resumes.
+//! * `asking`: the router's own questions to servers; `streams`, `asleep`: streams that a client resumes, and which servers sleep.
 
 mod answers;
 mod asking;
+mod asleep;
 mod caller;
 mod component;
 mod early;

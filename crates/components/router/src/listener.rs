@@ -1,11 +1,10 @@
-//! Binds the router's address before anything is launched, so that one in use fails the start.
+//! Binds the router's address before anything is launched, so that one in use fails the start, and connections wait from then on.
 
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
 
 use llama_warden_config::{RouterAddress, RouterSettings};
-use llama_warden_http_server::{BindError, BoundTcp, ControlSocket};
+use llama_warden_http_server::{BindError, BoundTcp, BoundUnix, ControlSocket};
 
 /// Where the router listens, if it does.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(crate) enum ListeningPlace {
         host: String,
     },
     /// On a unix socket, for the daemon's user and root.
-    Unix(PathBuf),
+    Unix(BoundUnix),
 }
 
 /// The router cannot listen as it is configured.
@@ -36,6 +35,9 @@ pub enum RouterUnavailable {
         /// The error of the kernel.
         source: io::Error,
     },
+    /// The socket cannot be bound at its path.
+    #[error(transparent)]
+    Unix(BindError),
 }
 
 impl RouterListener {
@@ -46,7 +48,10 @@ impl RouterListener {
     pub fn bind(settings: &RouterSettings) -> Result<Self, RouterUnavailable> {
         match &settings.listen {
             RouterAddress::Off => Ok(Self(None)),
-            RouterAddress::Unix(path) => Ok(Self(Some(ListeningPlace::Unix(path.clone())))),
+            RouterAddress::Unix(path) => {
+                let socket = BoundUnix::bind(path).map_err(RouterUnavailable::Unix)?;
+                Ok(Self(Some(ListeningPlace::Unix(socket))))
+            }
             RouterAddress::Tcp(tcp) => {
                 let bound = TcpListener::bind((tcp.host.as_str(), tcp.port)).and_then(|listener| {
                     listener.set_nonblocking(true)?;
@@ -63,7 +68,7 @@ impl RouterListener {
     pub fn place(&self) -> Option<(String, Option<u16>)> {
         match self.0.as_ref()? {
             ListeningPlace::Tcp { listener, host } => Some((host.clone(), Some(listener.local_addr().ok()?.port()))),
-            ListeningPlace::Unix(path) => Some((path.display().to_string(), None)),
+            ListeningPlace::Unix(socket) => Some((socket.path().display().to_string(), None)),
         }
     }
 
@@ -81,7 +86,7 @@ impl ListeningPlace {
                 let port = listener.local_addr().map_or(0, |address| address.port());
                 BoundTcp::bind(&host, port, vec![listener]).map(StartedListener::Tcp)
             }
-            Self::Unix(path) => ControlSocket::bind(&path).map(StartedListener::Unix),
+            Self::Unix(socket) => socket.start().map(StartedListener::Unix),
         }
     }
 }

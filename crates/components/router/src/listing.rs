@@ -29,7 +29,6 @@ pub(crate) fn own(
 ) -> Result<Response<AnswerBody>, Fault> {
     let snapshot = shared.bus.snapshot();
     let body = match path {
-        OwnPath::Health => return Ok(health()),
         OwnPath::Models => {
             json!({ "object": "list", "data": models(shared, &snapshot, caller, asleep) })
         }
@@ -53,8 +52,6 @@ pub(crate) fn own(
             json!({ "running": running })
         }
         OwnPath::Props => props(shared),
-        // The service answers it.
-        OwnPath::ModelEvents => Json::Null,
     };
     Ok(json_response(StatusCode::OK, &body))
 }

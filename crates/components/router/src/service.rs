@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -13,14 +13,16 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport};
-use llama_warden_traffic::{ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
+use llama_warden_traffic::{
+    ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, to_client};
+use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, StreamFaults, to_client};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
@@ -156,22 +158,16 @@ impl RouterService {
         body: Incoming,
     ) -> Result<RouterAnswer, Fault> {
         let query = asked.parts.uri.query().unwrap_or_default();
-        if route == PathMeaning::Own(OwnPath::Health) {
+        if route == PathMeaning::Health {
             asked.tracked.ignore();
-            return Ok(listing::health());
-        }
-        self.check_origin(&asked.parts)?;
-        if let Some(preflight) = preflight(&asked.parts) {
+        } else if let Some(preflight) = self.check(asked)? {
             return Ok(preflight);
-        }
-        asked.caller.check(&self.shared, changes_servers(&asked.parts.method, asked.path()))?;
-        if let Some(key) = &asked.caller.key {
-            asked.tracked.keyed(&key.name);
         }
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
-            PathMeaning::Own(OwnPath::ModelEvents) => Ok(self.model_events(&asked.caller)),
+            PathMeaning::Health => Ok(listing::health()),
+            PathMeaning::ModelEvents => Ok(self.model_events(&asked.caller)),
             PathMeaning::Own(path) => {
                 let lists = matches!(path, OwnPath::Models | OwnPath::Model(_));
                 let asleep = if lists { self.asleep(&asked.caller).await } else { BTreeSet::new() };
@@ -218,6 +214,19 @@ impl RouterService {
             }
             PathMeaning::Unknown => Err(no_path(format!("there is no {} {}", asked.parts.method, asked.path()))),
         }
+    }
+
+    /// Refuses who may not ask; the answer to a browser that asks whether it may.
+    fn check(&self, asked: &Asked) -> Result<Option<RouterAnswer>, Fault> {
+        self.check_origin(&asked.parts)?;
+        if let Some(preflight) = preflight(&asked.parts) {
+            return Ok(Some(preflight));
+        }
+        asked.caller.check(&self.shared, changes_servers(&asked.parts.method, asked.path()))?;
+        if let Some(key) = &asked.caller.key {
+            asked.tracked.keyed(&key.name);
+        }
+        Ok(None)
     }
 
     pub(crate) async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
@@ -278,13 +287,16 @@ impl RouterService {
         {
             keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
         }
-        let waited = asked.begun.elapsed();
+        let for_launch = matches!(admitted.waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
+        let loaded = for_launch.then(|| asked.wait.total());
+        let queued = asked.begun.elapsed().saturating_sub(loaded.unwrap_or_default());
         let may_replay = burden != Burden::Glance && body.is_whole();
         let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);
         loop {
             let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let place = Some((permit, stream_fault(asked, &server, self.shared.settings.request_timeout)));
+            let fault = || stream_fault(asked, &server, self.shared.settings.request_timeout);
+            let place = Some((permit, &fault as &StreamFaults<'_>));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             asked.tracked.sent();
             let relayed = async {
@@ -324,7 +336,7 @@ impl RouterService {
                     if let Some((_, until)) = limit {
                         answer.body_mut().end_at(until);
                     }
-                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, waited };
+                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, queued, loaded };
                     to_client(answer.headers_mut(), &told);
                     return Ok(answer);
                 }
@@ -459,6 +471,8 @@ fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
 
 fn next_id() -> HeaderValue {
     static LAST: AtomicU64 = AtomicU64::new(0);
+    // The kernel is asked each time.
+    static PROCESS: LazyLock<u32> = LazyLock::new(std::process::id);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    HeaderValue::try_from(format!("lw-{:x}-{number:x}", std::process::id())).unwrap_or(HeaderValue::from_static("lw"))
+    HeaderValue::try_from(format!("lw-{:x}-{number:x}", *PROCESS)).unwrap_or(HeaderValue::from_static("lw"))
 }

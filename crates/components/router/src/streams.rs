@@ -1,27 +1,20 @@
 //! Streams that a client resumes by the id of its conversation: which server has one is in the id (`ID::MODEL`), else every server that
-//! is ready is asked. So is, about its sleep, every server that sleeps by itself.
+//! is ready is asked.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use llama_warden_events::ServerId;
 use serde_json::{Value as Json, json};
-use tokio::task::JoinSet;
 
 use crate::answers::{Fault, RouteFaultCode, json_response};
-use crate::asking::ask;
 use crate::caller::Caller;
 use crate::relay::{AnswerBody, ModelServer, Upstream, to_client};
 use crate::service::{Asked, RouterAnswer, RouterService};
 use llama_warden_held_body::HeldBody;
 use llama_warden_targets::StreamQuestion;
-
-/// Longest wait for what tells whether servers sleep: the list of models comes without it otherwise.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 const LOOKUP: &str = "/v1/streams/lookup";
 
@@ -51,8 +44,8 @@ impl RouterService {
                     let message = format!("`{server}` was lost before it answered: {error}");
                     Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
                 })?;
-                let waited = asked.begun.elapsed();
-                to_client(answer.headers_mut(), &ModelServer { server: server.as_str(), request: &asked.id, waited });
+                let (server, queued) = (server.as_str(), asked.begun.elapsed());
+                to_client(answer.headers_mut(), &ModelServer { server, request: &asked.id, queued, loaded: None });
                 Ok(answer)
             }
             None if *method == Method::DELETE => Ok(no_content()),
@@ -92,54 +85,6 @@ impl RouterService {
             return Err(Fault::new(RouteFaultCode::PathNotFound, "no ready server lists its streams"));
         }
         Ok(json_response(StatusCode::OK, &Json::Array(lists.concat())))
-    }
-
-    /// The servers that sleep. Only those are asked that do so by an option, and a look at their properties does not wake them.
-    pub(crate) async fn asleep(&self, caller: &Caller) -> BTreeSet<ServerId> {
-        let directory = self.shared.directory();
-        let may_sleep = |upstream: &Arc<Upstream>| {
-            let named = directory.find(Some(upstream.server.as_str()));
-            named.is_ok_and(|named| named.spec.flags.contains_key("sleep-idle-seconds"))
-        };
-        let upstreams: Vec<_> = self.reachable(caller).into_iter().filter(may_sleep).collect();
-        if upstreams.is_empty() {
-            return BTreeSet::new();
-        }
-        let nothing = HeldBody::default();
-        let asked = self.ask_each(upstreams, Method::GET, "/props", &nothing);
-        let answers = tokio::time::timeout(LONGEST_LOOK, asked).await.unwrap_or_default();
-        let asleep = answers.into_iter().filter(|(_, props)| props["is_sleeping"].as_bool() == Some(true));
-        asleep.map(|(server, _)| server).collect()
-    }
-
-    /// The launches that can be asked and that the caller may use.
-    fn reachable(&self, caller: &Caller) -> Vec<Arc<Upstream>> {
-        let directory = self.shared.directory();
-        let may_use = |upstream: &Arc<Upstream>| {
-            directory.find(Some(upstream.server.as_str())).is_ok_and(|named| caller.may_use(named))
-        };
-        self.shared.reachable().into_iter().filter(may_use).collect()
-    }
-
-    /// The answers of those that answer, side by side, by id.
-    async fn ask_each(
-        &self,
-        upstreams: Vec<Arc<Upstream>>,
-        method: Method,
-        target: &str,
-        body: &HeldBody,
-    ) -> Vec<(ServerId, Json)> {
-        let mut asked = JoinSet::new();
-        for upstream in upstreams {
-            let (method, target, body) = (method.clone(), target.to_owned(), body.clone());
-            asked.spawn(async move {
-                let server = upstream.server.clone();
-                ask(upstream, method, &target, body).await.map(|answer| (server, answer))
-            });
-        }
-        let mut answers: Vec<(ServerId, Json)> = asked.join_all().await.into_iter().flatten().collect();
-        answers.sort_by(|(left, _), (right, _)| left.cmp(right));
-        answers
     }
 }
 

@@ -17,7 +17,7 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::{AdmissionPolicy, Fleet, RouterSettings};
 use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
+    CommandOutcome, CommandSet, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
     RouteCommand, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
@@ -444,23 +444,18 @@ impl SupervisorWorker {
                 SupervisorAction::Launch { server, incarnation } => {
                     self.file_watches.forget(&server);
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
-                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (Asked::Launch(server, incarnation), reply.await) });
+                    self.ask(Asked::Launch(server, incarnation), command, cause);
                 }
                 SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
-                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (Asked::Other, reply.await) });
+                    self.ask(Asked::Other, command, cause);
                 }
                 SupervisorAction::Release { server, incarnation, drain } => {
                     let command = RouteCommand::ReleaseServer { server: server.clone(), incarnation, drain };
-                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (Asked::Release(server, incarnation, drain), reply.await) });
+                    self.ask(Asked::Release(server, incarnation, drain), command, cause);
                 }
                 SupervisorAction::Reopen { server, incarnation } => {
-                    let command = RouteCommand::ReopenServer { server, incarnation };
-                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
-                    self.replies.spawn(async move { (Asked::Other, reply.await) });
+                    self.ask(Asked::Other, RouteCommand::ReopenServer { server, incarnation }, cause);
                 }
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
@@ -484,6 +479,12 @@ impl SupervisorWorker {
         }
         self.kept.update(&self.machine, &self.fleet);
         Ok(())
+    }
+
+    /// Sends a command to another component; its reply comes as an input.
+    fn ask<C: CommandSet>(&mut self, asked: Asked, command: C, cause: Option<Seq>) {
+        let reply = self.commands.post(CommandRequest::new(command).because(cause));
+        self.replies.spawn(async move { (asked, reply.await) });
     }
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {

@@ -1,4 +1,4 @@
-//! What a daemon keeps for the next one: counts of failures, and which servers are down although they are configured to run.
+//! Keeps for the next daemon: counts of failures, and which servers are down although they are configured to run.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;

@@ -90,7 +90,7 @@ pub(crate) struct BackoffInput {
 
 /// One launch. The next launch of the server replaces it as a whole, so that nothing of an old launch is left behind.
 #[derive(Debug)]
-struct Launch {
+struct LatestLaunch {
     /// 0 before the first launch.
     incarnation: Incarnation,
     state: LaunchState,
@@ -115,7 +115,7 @@ struct Launch {
     abandoned: Option<String>,
 }
 
-impl Launch {
+impl LatestLaunch {
     const fn new(incarnation: Incarnation, state: LaunchState) -> Self {
         Self {
             incarnation,
@@ -167,7 +167,7 @@ pub(crate) struct ServerState {
     /// Nothing but requests wants it to run.
     is_for_requests_alone: bool,
     pending_commands: Vec<PendingCommand>,
-    launch: Launch,
+    launch: LatestLaunch,
 }
 
 impl ServerState {
@@ -193,7 +193,7 @@ impl ServerState {
             no_room: None,
             is_for_requests_alone: false,
             pending_commands: Vec::new(),
-            launch: Launch::new(Incarnation::new(0), LaunchState::Down),
+            launch: LatestLaunch::new(Incarnation::new(0), LaunchState::Down),
         }
     }
 
@@ -325,7 +325,7 @@ impl ServerState {
         self.restart_is_announced = false;
         self.is_unloaded = false;
         self.no_room = None;
-        self.launch = Launch { warning, ..Launch::new(incarnation, state) };
+        self.launch = LatestLaunch { warning, ..LatestLaunch::new(incarnation, state) };
         incarnation
     }
 
@@ -367,7 +367,7 @@ impl ServerState {
 
     /// Answers every command whose goal is reached, or can no longer be reached.
     fn answer_commands(&mut self, actions: &mut Actions) {
-        let Launch { incarnation, state, ref failure, .. } = self.launch;
+        let LatestLaunch { incarnation, state, ref failure, .. } = self.launch;
         let outcome = |goal: Goal| match goal {
             Goal::Down(last) if incarnation > last || state == LaunchState::Down => Some(CommandOutcome::Stopped),
             Goal::Ready(target) if incarnation >= target && state == LaunchState::Ready => Some(CommandOutcome::Ready),

@@ -1,4 +1,4 @@
-//! What systemd says in the environment.
+//! Reads the variables in which systemd says how it runs the daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

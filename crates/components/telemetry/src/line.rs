@@ -10,11 +10,14 @@ use llama_warden_events::{
     Signal,
 };
 
+/// The target of the lines.
+pub(crate) const TARGET: &str = "llama_warden::fact";
+
 /// Writes an event with the place of its macro, fields of its own, and a text without values.
 macro_rules! log {
     ($level:ident, $envelope:expr, $($fields_and_text:tt)+) => {
         tracing::$level!(
-            target: "llama_warden::fact",
+            target: $crate::line::TARGET,
             seq = $envelope.seq.get(),
             event = $envelope.event.kind(),
             server = $envelope.server.as_ref().map(ServerId::as_str),
@@ -286,7 +289,7 @@ mod tests {
         let failed =
             Event::ServerFailed { reason: FailureReason::Crashed, detail: "gone".into(), lines: vec!["last".into()] };
         let dialects = |refused| Event::DialectsReloaded { dialects: [].into(), removed: [].into(), refused };
-        let (message, advice) = ("no".to_owned(), "mend it".to_owned());
+        let (message, advice) = ("no".to_owned(), "fix it".to_owned());
         let refusal = FileRefusal { file: "/d.toml".into(), line: Some(1), column: Some(1), message, advice };
         let table = [
             (Event::DaemonStarted { version: "1".into(), pid: 1, profile: None, router: None }, Level::INFO),

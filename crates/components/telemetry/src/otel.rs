@@ -41,6 +41,11 @@ pub use settings::{ExportSettings, VariableProblem};
 /// The name under which everything is sent: the instrumentation scope.
 const SCOPE: &str = "llama-warden";
 
+/// OpenTelemetry has no unsigned numbers.
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// Why something cannot be sent, or was not.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {

@@ -15,19 +15,19 @@ use llama_warden_support::lock;
 /// Takes lines from any thread. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LineQueue {
-    shared: Arc<Shared>,
+    shared: Arc<QueueShared>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct QueueShared {
+    state: Mutex<QueueState>,
     filled: Condvar,
     drained: Condvar,
     lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     /// Whether the thread holds lines that are not written yet.
@@ -41,7 +41,7 @@ impl LineQueue {
 
     /// Starts the thread. `report` gets the number of lines lost so far, once lines go through again.
     pub(crate) fn start(sink: impl Write + Send + 'static, report: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<QueueShared>::default();
         let queue = Self { shared: shared.clone() };
         thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_lines(&shared, sink, report))?;
         Ok(queue)
@@ -71,19 +71,19 @@ impl LineQueue {
         let mut state = lock(&self.shared.state);
         state.closed = true;
         self.shared.filled.notify_one();
-        let pending = |state: &mut State| state.writing || !state.lines.is_empty();
+        let pending = |state: &mut QueueState| state.writing || !state.lines.is_empty();
         // After `patience` the sink is stuck. Drop the rest: the daemon must end.
         drop(self.shared.drained.wait_timeout_while(state, patience, pending));
     }
 }
 
-impl Shared {
+impl QueueShared {
     /// The lines that wait; none once the queue is closed and empty.
     fn take(&self) -> Option<VecDeque<Vec<u8>>> {
         let mut state = lock(&self.state);
         state.writing = false;
         self.drained.notify_all();
-        let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
+        let idle = |state: &mut QueueState| state.lines.is_empty() && !state.closed;
         let mut state = self.filled.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         if state.lines.is_empty() {
             return None;
@@ -94,7 +94,7 @@ impl Shared {
     }
 }
 
-fn write_lines(shared: &Shared, mut sink: impl Write, report: impl Fn(u64)) {
+fn write_lines(shared: &QueueShared, mut sink: impl Write, report: impl Fn(u64)) {
     let mut reported = 0;
     while let Some(lines) = shared.take() {
         for line in lines {

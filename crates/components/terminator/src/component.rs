@@ -53,8 +53,8 @@ struct TerminatorWorker {
     pre_stops: JoinSet<(ServerId, Incarnation, Result<Accepted, Refused>)>,
 }
 
-/// An answer to a command of the terminator.
-enum Answer {
+/// Wakes the terminator: an answer to one of its commands.
+enum TerminatorInput {
     Signal(Result<Result<Accepted, Refused>, JoinError>),
     PreStop(Result<(ServerId, Incarnation, Result<Accepted, Refused>), JoinError>),
 }
@@ -62,7 +62,7 @@ enum Answer {
 impl Worker for TerminatorWorker {
     type Command = TerminateCommand;
     type Error = BusClosed;
-    type Input = Answer;
+    type Input = TerminatorInput;
 
     async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), BusClosed> {
         self.machine.start_from(snapshot);
@@ -96,20 +96,20 @@ impl Worker for TerminatorWorker {
         self.perform(actions).await
     }
 
-    async fn next_input(&mut self) -> Answer {
+    async fn next_input(&mut self) -> TerminatorInput {
         tokio::select! {
-            delivered = next_task(&mut self.deliveries) => Answer::Signal(delivered),
-            asked = next_task(&mut self.pre_stops) => Answer::PreStop(asked),
+            delivered = next_task(&mut self.deliveries) => TerminatorInput::Signal(delivered),
+            asked = next_task(&mut self.pre_stops) => TerminatorInput::PreStop(asked),
         }
     }
 
-    async fn on_input(&mut self, answer: Answer, now: Uptime) -> Result<(), BusClosed> {
+    async fn on_input(&mut self, answer: TerminatorInput, now: Uptime) -> Result<(), BusClosed> {
         match answer {
-            Answer::Signal(Ok(Err(refused))) => {
+            TerminatorInput::Signal(Ok(Err(refused))) => {
                 // The process ended before the signal came; its end is on the way as an event.
                 tracing::debug!(%refused, "signal not delivered");
             }
-            Answer::PreStop(Ok((server, incarnation, Err(refused)))) => {
+            TerminatorInput::PreStop(Ok((server, incarnation, Err(refused)))) => {
                 let actions = self.machine.on_pre_stop_refused(&server, incarnation, &refused, now);
                 self.perform(actions).await?;
             }

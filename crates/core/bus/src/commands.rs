@@ -7,12 +7,13 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use llama_warden_events::{CommandSet, NoCommand, RefusalReason, Refused, Seq, TraceParent, Uptime};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::lock::lock;
 use crate::{Bus, Clock};
 
 /// Commands of one set that wait for their owner, urgent and other ones each. When it is full, the sender is refused
@@ -122,22 +123,22 @@ struct QueuedCommand<C> {
 
 /// The sender's ends of one set's queues.
 #[derive(Debug)]
-struct Route<C> {
+struct CommandQueues<C> {
     urgent: mpsc::Sender<QueuedCommand<C>>,
     ordinary: mpsc::Sender<QueuedCommand<C>>,
 }
 
-impl<C> Clone for Route<C> {
+impl<C> Clone for CommandQueues<C> {
     fn clone(&self) -> Self {
         Self { urgent: self.urgent.clone(), ordinary: self.ordinary.clone() }
     }
 }
 
-/// One set's owner, and its `Route` behind a type that the map can hold.
+/// One set's owner, and its `CommandQueues` behind a type that the map can hold.
 #[derive(Debug)]
 struct Owner {
     name: &'static str,
-    route: Box<dyn Any + Send + Sync>,
+    queues: Box<dyn Any + Send + Sync>,
 }
 
 type Owners = Mutex<BTreeMap<TypeId, Owner>>;
@@ -169,15 +170,15 @@ impl CommandRouter {
         let (ordinary, ordinary_queue) = mpsc::channel(QUEUE);
         let receiver = CommandReceiver { urgent: urgent_queue, ordinary: ordinary_queue, clock: self.bus.clock() };
         let set = TypeId::of::<C>();
-        // A component that owns no command needs no route: its queues are closed.
+        // A component that owns no command needs no queues: its queues are closed.
         if set == TypeId::of::<NoCommand>() {
             return Ok(receiver);
         }
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = lock(&self.owners);
         if let Some(known) = owners.get(&set) {
             return Err(OwnerError::SecondOwner { set: C::NAME, first: known.name, second: owner });
         }
-        owners.insert(set, Owner { name: owner, route: Box::new(Route::<C> { urgent, ordinary }) });
+        owners.insert(set, Owner { name: owner, queues: Box::new(CommandQueues::<C> { urgent, ordinary }) });
         Ok(receiver)
     }
 
@@ -186,7 +187,7 @@ impl CommandRouter {
     /// # Errors
     /// For the first set that has none.
     pub fn check(&self, sender: &'static str, sends: &[CommandSetId]) -> Result<(), OwnerError> {
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owners = lock(&self.owners);
         match sends.iter().find(|id| !owners.contains_key(&id.set)) {
             Some(id) => Err(OwnerError::NoOwner { set: id.name, sender }),
             None => Ok(()),
@@ -208,9 +209,9 @@ impl CommandSender {
     pub fn post<C: CommandSet>(&self, request: impl Into<CommandRequest<C>>) -> PendingReply {
         let request = request.into();
         let (reply, answer) = oneshot::channel();
-        let refused = match self.route::<C>() {
-            Some(route) => {
-                let queue = if request.command.is_urgent() { &route.urgent } else { &route.ordinary };
+        let refused = match self.queues::<C>() {
+            Some(queues) => {
+                let queue = if request.command.is_urgent() { &queues.urgent } else { &queues.ordinary };
                 let queued = QueuedCommand { request, after: self.bus.latest_seq(), reply };
                 queue.try_send(queued).err().map(|error| match error {
                     mpsc::error::TrySendError::Full(_) => {
@@ -232,9 +233,9 @@ impl CommandSender {
         self.post(request).await
     }
 
-    fn route<C: CommandSet>(&self) -> Option<Route<C>> {
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        owners.get(&TypeId::of::<C>())?.route.downcast_ref::<Route<C>>().cloned()
+    fn queues<C: CommandSet>(&self) -> Option<CommandQueues<C>> {
+        let owners = lock(&self.owners);
+        owners.get(&TypeId::of::<C>())?.queues.downcast_ref::<CommandQueues<C>>().cloned()
     }
 }
 

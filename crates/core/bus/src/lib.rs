@@ -29,7 +29,9 @@
 
 mod clock;
 mod commands;
+mod event_ring;
 mod inbox;
+mod lock;
 mod output;
 mod publish;
 mod sequencer;

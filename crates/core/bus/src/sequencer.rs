@@ -4,21 +4,19 @@
 //! store the snapshot in the watch, then acknowledge. Readers take from the ring only what the stored snapshot
 //! contains, so no event is visible before its snapshot is.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use llama_warden_events::{BootId, Envelope, EventPosition, Seq, Timestamp};
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::event_ring::EventRing;
 use crate::publish::QueuedDraft;
 use crate::{Clock, Publisher, Subscription, wall_time};
 
 /// Events that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
 const INLET: usize = 1024;
-
-/// The ring grows by this many events. Doubling would leave half of it empty.
-const ROOM: usize = 256;
 
 /// Events numbered before the snapshot is stored once for all of them.
 const BATCH: usize = 64;
@@ -49,7 +47,7 @@ impl Bus {
         let (inlet, drafts) = mpsc::channel(INLET);
         let first = Snapshot::new(boot);
         let (store, snapshot) = watch::channel(Arc::new(first));
-        let ring = Arc::new(EventRing { kept: kept.max(1), ring: Mutex::default(), gaps: Mutex::default() });
+        let ring = Arc::new(EventRing::new(kept));
         tokio::spawn(sequence(drafts, ring.clone(), store, clock, wall_clock));
         (Self { ring, snapshot, clock }, Publisher::new(inlet))
     }
@@ -95,64 +93,8 @@ impl Bus {
 
     /// How many gaps each subscriber had.
     pub fn gaps(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.ring.gaps).clone()
+        self.ring.gaps()
     }
-}
-
-/// The ring of numbered events. A lock is held while pointers are copied, never across a wait.
-#[derive(Debug)]
-pub(crate) struct EventRing {
-    kept: usize,
-    ring: Mutex<VecDeque<Arc<Envelope>>>,
-    gaps: Mutex<BTreeMap<&'static str, u64>>,
-}
-
-impl EventRing {
-    /// Moves the events from `next` to `last` into `into`, at most a batch at a time. If the ring no longer holds `next`, returns
-    /// the first number that it holds as the error.
-    pub(crate) fn read(&self, next: Seq, last: Seq, into: &mut VecDeque<Arc<Envelope>>) -> Result<(), Seq> {
-        let ring = lock(&self.ring);
-        let Some(first) = ring.front().map(|envelope| envelope.seq) else { return Ok(()) };
-        if next < first {
-            return Err(first);
-        }
-        let from = (next.get() - first.get()) as usize;
-        let upto = (last.get() + 1 - first.get()) as usize;
-        into.extend(ring.range(from.min(ring.len())..upto.min(ring.len())).take(BATCH).cloned());
-        Ok(())
-    }
-
-    pub(crate) fn first_kept(&self) -> Option<Seq> {
-        lock(&self.ring).front().map(|envelope| envelope.seq)
-    }
-
-    /// Starts a subscriber's count of gaps at 0, so that the metric exists before the first gap.
-    fn know(&self, subscriber: &'static str) {
-        lock(&self.gaps).entry(subscriber).or_default();
-    }
-
-    pub(crate) fn count_gap(&self, subscriber: &'static str) {
-        *lock(&self.gaps).entry(subscriber).or_default() += 1;
-    }
-
-    fn append(&self, envelopes: impl Iterator<Item = Arc<Envelope>>) {
-        let mut ring = lock(&self.ring);
-        for envelope in envelopes {
-            if ring.len() == self.kept {
-                ring.pop_front();
-            }
-            if ring.len() == ring.capacity() {
-                let missing = self.kept - ring.len();
-                ring.reserve_exact(missing.min(ROOM));
-            }
-            ring.push_back(envelope);
-        }
-    }
-}
-
-/// A poisoned lock means that a thread panicked while it copied pointers: the data is intact.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn sequence(

@@ -7,7 +7,7 @@ use llama_warden_events::{Envelope, Seq};
 use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 
-use crate::sequencer::EventRing;
+use crate::event_ring::EventRing;
 
 /// What a subscription yields.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! What a component is built from.
+//! The context from which a component is built.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

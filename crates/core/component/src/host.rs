@@ -49,13 +49,13 @@ pub struct Host {
     lane: OutputLane,
     cancel: CancellationToken,
     tasks: JoinSet<Result<(), String>>,
-    members: Vec<Member>,
+    members: Vec<AddedComponent>,
     gate: CancellationToken,
 }
 
 /// A component that was added.
 #[derive(Debug)]
-struct Member {
+struct AddedComponent {
     task: Id,
     name: &'static str,
     /// The path of its type, to distinguish two components of one name in the error.
@@ -181,7 +181,7 @@ impl Host {
             gate.cancelled_owned().await;
             component.run(ports).await.map_err(|error| chain(&error))
         });
-        self.members.push(Member { task: handle.id(), name, type_name, sends: C::SENDS });
+        self.members.push(AddedComponent { task: handle.id(), name, type_name, sends: C::SENDS });
         Ok(())
     }
 

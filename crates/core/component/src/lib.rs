@@ -1,4 +1,4 @@
-//! What a component is built with: the trait, its ports to the bus, its loop, the launches it follows, and the host.
+//! The base of every component: the trait, its ports to the bus, its loop, the launches it follows, and the host.
 //!
 //! A [`Component`] gets [`Ports`] to the bus and runs until it is cancelled. One with state implements [`Worker`] and calls
 //! [`Ports::drive`]; one that follows servers keeps a [`LaunchTracker`], which makes up for gaps. A [`Host`] adds components, checks

@@ -26,6 +26,7 @@ enum Script {
     FailAtEnd,
     PanicAtEnd,
     Stay,
+    Flood,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,13 @@ impl<C: CommandSet> Component for Actor<C> {
                 panic!("boom");
             }
             Script::Stay => std::future::pending().await,
+            Script::Flood => loop {
+                let noise = EventDraft::daemon(Event::extension("guest", "Noise", "more of it"));
+                tokio::select! {
+                    () = ports.cancel.cancelled() => break,
+                    published = ports.events.publish(noise) => published.map_err(|_| Broken)?,
+                }
+            },
             Script::StopWhenAsked => {
                 loop {
                     if let Incoming::Command(command) = ports.inbox.next().await.map_err(|_| Broken)? {
@@ -215,6 +223,20 @@ async fn an_error_or_a_panic_while_components_end_is_not_swallowed() {
         let failed = HostError { component: "none", error: told.to_owned() };
         assert_eq!(stopped(script).await, Err(failed));
     }
+}
+
+#[tokio::test]
+async fn a_component_that_floods_the_bus_keeps_nobody_from_an_orderly_end() {
+    let host = composed(Script::Flood);
+    let (bus, commands) = (host.bus().clone(), host.commands());
+    let running = host.start().expect("complete");
+    let mut snapshots = bus.watch();
+    // Many times what the ring keeps, so that everybody who reads it has gaps.
+    snapshots.wait_for(|snapshot| snapshot.seq >= Seq::new(10_000)).await.expect("the flood goes on");
+    let trigger = "test".to_owned();
+    commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await.expect("accepted in between");
+    assert_eq!(running.join().await, Ok(()));
+    assert_eq!(bus.snapshot().anomalies, 0);
 }
 
 #[tokio::test(start_paused = true)]

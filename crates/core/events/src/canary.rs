@@ -8,28 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CommandSet, FailureReason, ServerId};
 
-/// What becomes of the executable of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "change", rename_all = "kebab-case")]
-pub enum BuildChange {
-    /// Add a canary of the server: the same server with this executable, on a free port.
-    AddCanary {
-        /// The executable.
-        binary: PathBuf,
-    },
-    /// Stop the canary, and remove it.
-    RemoveCanary,
-    /// The server itself runs this executable from now on, on trial: until the daemon ends, or the trial does.
-    Try {
-        /// The executable.
-        binary: PathBuf,
-    },
-    /// Keep the executable that is on trial, also in later runs of the daemon.
-    Keep,
-    /// End the trial: the server runs what it ran before.
-    Revert,
-}
-
 /// Tries other builds. Owner: canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CanaryCommand {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ArgumentList, BuildChange, FailureReason, RefusalReason, Seq, ServerId, Signal, closed_set};
+use crate::{ArgumentList, FailureReason, RefusalReason, Seq, ServerId, Signal, closed_set};
 
 /// A configured server, as it is known before it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +89,28 @@ pub enum CommandSummary {
     HandOver,
     /// Stop every server and end the daemon.
     ShutDown,
+}
+
+/// What becomes of the executable of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum BuildChange {
+    /// Add a canary of the server: the same server with this executable, on a free port.
+    AddCanary {
+        /// The executable.
+        binary: PathBuf,
+    },
+    /// Stop the canary, and remove it.
+    RemoveCanary,
+    /// The server itself runs this executable from now on, on trial: until the daemon ends, or the trial does.
+    Try {
+        /// The executable.
+        binary: PathBuf,
+    },
+    /// Keep the executable that is on trial, also in later runs of the daemon.
+    Keep,
+    /// End the trial: the server runs what it ran before.
+    Revert,
 }
 
 /// A profile, as the configuration has it.

@@ -2,7 +2,7 @@
 //!
 //! Components exchange nothing but these types. The crate has no runtime, no clock and no file access: times are passed to it.
 //!
-//! * A **event** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
+//! * An **event** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
 //! * A **command** (a [`CommandSet`]) asks its one owner to do something: a verb and a noun.
 //! * A **reason** ([`FailureReason`], [`RefusalReason`], [`StopReason`], …) is a closed enum, so that it can be a label.
 
@@ -22,22 +22,21 @@ mod id;
 mod process;
 mod reason;
 mod signal;
+mod time;
 mod trace;
 mod words;
 
 pub use argument_list::ArgumentList;
-pub use canary::{
-    BuildChange, BuildFigures, CanaryCommand, CanaryOutcome, CanaryReport, CompletionAnswer, OptionDifference,
-};
+pub use canary::{BuildFigures, CanaryCommand, CanaryOutcome, CanaryReport, CompletionAnswer, OptionDifference};
 pub use command::{
     CommandSet, HealthCommand, HookCommand, LaunchCommand, NoCommand, Refused, RouteCommand, SuperviseCommand,
     TerminateCommand,
 };
 pub use detail::{
-    BinaryIdentity, CommandOutcome, CommandSummary, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote,
-    OptionTreatment, ProfileCard, RouterCard, Rung, ServerCard, StreamName, SwitchPlan,
+    BinaryIdentity, BuildChange, CommandOutcome, CommandSummary, LeftFailure, ListenerOwner, MemoryEstimate,
+    OptionNote, OptionTreatment, ProfileCard, RouterCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
-pub use envelope::{Envelope, Timestamp, Uptime};
+pub use envelope::Envelope;
 pub use event::{Event, ExtensionEvent};
 pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
@@ -45,4 +44,5 @@ pub use id::{BootId, EventPosition, Incarnation, InvalidBootId, InvalidEventPosi
 pub use process::ProcessEnd;
 pub use reason::{EvictionCause, FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};
+pub use time::{Timestamp, Uptime};
 pub use trace::{InvalidTraceParent, LaunchTraceId, TraceParent};

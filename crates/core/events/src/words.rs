@@ -1,4 +1,4 @@
-//! What commands and outcomes are called in sentences.
+//! Names of commands and outcomes, for sentences.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What one line says about a request.
+//! The statement of one line about a request.
 
 use strum::IntoStaticStr;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_events::{
     ArgumentList, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
-    ServerCard, Signal, StopReason, Timestamp, Uptime, Warning, closed_set,
+    Seq, ServerCard, Signal, StopReason, Timestamp, Uptime, Warning, closed_set,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ pub struct ServerRecord {
     /// Whether the latest command about it is a stop.
     #[serde(skip)]
     pub stop_is_latest: bool,
+    /// The accepted start or restart that neither launched it nor was answered yet.
+    #[serde(skip)]
+    pub due_start: Option<Seq>,
     /// It was stopped because nobody used it, or to make room, and was not ready since: it is not missed, and comes back once somebody
     /// wants it.
     pub is_unloaded: bool,

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod death;
+mod exports;
 mod figure;
 mod flood;
 mod functions;
@@ -113,6 +114,8 @@ enum BenchSubject {
     TakeOver,
     /// What `top` costs with five hundred servers
     Top,
+    /// What the export to an OpenTelemetry collector adds to a start of fifty servers
+    Exports,
     /// How much the memory of a daemon grows by many restarts
     Restarts,
     /// What the router adds to a request, beside nginx
@@ -136,6 +139,7 @@ impl BenchSubject {
             Self::Metrics => metrics::measure(effort),
             Self::TakeOver => take_over::measure(programs, effort),
             Self::Top => top::measure(programs, effort),
+            Self::Exports => exports::measure(programs, effort),
             Self::Restarts => restarts::measure(programs, effort),
             Self::Router => router::measure(&programs.as_shipped()?, effort),
         }

@@ -116,6 +116,10 @@ pub const ADOPTED_DEATH_SEEN: FigureTarget =
 /// In percent of one core.
 pub const TOP: FigureTarget = target("`top` with 500 servers", Percent, "the daemon meanwhile", at_most(2.0, 3.0));
 
+/// In processor time of the daemon.
+pub const EXPORTS: FigureTarget =
+    target("50 servers started at once, with OpenTelemetry", Milliseconds, "without it", TimesBaseline(1.02));
+
 /// Anonymous memory and pages of the program.
 pub const RESTARTS_MEMORY: FigureTarget =
     target("growth by many restarts of a server", Kibibytes, "resident before", Budget::never_over(1024.0));

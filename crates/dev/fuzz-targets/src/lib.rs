@@ -1,4 +1,4 @@
-//! What has to hold whatever bytes come: one function for each thing that reads bytes of others.
+//! Promises that hold for any bytes: one function for each reader of bytes that others have written.
 //!
 //! A function takes any bytes, gives them to the code that reads them in the product, and panics where a promise of that code is
 //! not kept. The programs in `fuzz/` call one function each with what libFuzzer invents (`cargo xtask fuzz`); the test

@@ -36,10 +36,23 @@ impl MeasuredDaemon {
     /// # Errors
     /// When the daemon ends, or does not answer within [`WAIT_LIMIT`].
     pub fn start(program: &Path, folder: &Path, sections: &str) -> Result<Self, Error> {
+        Self::start_with(program, folder, sections, &[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Errors
+    /// When the daemon ends, or does not answer within [`WAIT_LIMIT`].
+    pub fn start_with(
+        program: &Path,
+        folder: &Path,
+        sections: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Error> {
         let config = folder.join("llama-warden.toml");
         write_configuration(&config, sections)?;
         let log = folder.join("daemon.log");
-        let child = up(program, &config, &[], &log)?;
+        let child = up(program, &config, &[], environment, &log)?;
         let mut daemon = Self { child, program: program.to_owned(), config };
         daemon.wait_for_socket(&folder.join("state/control.sock"), &log)?;
         Ok(daemon)
@@ -142,7 +155,7 @@ impl MeasuredDaemon {
     /// When this one does not end with 0.
     pub fn taken_over(mut self) -> Result<Self, Error> {
         let log = self.config.with_file_name("next.log");
-        let child = up(&self.program, &self.config, &["--take-over"], &log)?;
+        let child = up(&self.program, &self.config, &["--take-over"], &[], &log)?;
         let next = Self { child, program: self.program.clone(), config: self.config.clone() };
         let status = self.child.wait().on("wait for", &self.program)?;
         if status.success() {
@@ -175,10 +188,16 @@ impl Drop for MeasuredDaemon {
 }
 
 /// Starts a daemon.
-fn up(program: &Path, config: &Path, options: &[&str], log: &Path) -> Result<Child, Error> {
+fn up(
+    program: &Path,
+    config: &Path,
+    options: &[&str],
+    environment: &[(&str, &str)],
+    log: &Path,
+) -> Result<Child, Error> {
     let output = || File::create(log).on("write", log);
     let mut command = Command::new(program);
-    command.arg("--config").arg(config).arg("up").args(options);
+    command.arg("--config").arg(config).arg("up").args(options).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).spawn().on("start", program)
 }
 

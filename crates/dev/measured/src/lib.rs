@@ -1,5 +1,6 @@
 //! Runs the programs that benchmarks measure, and observes them from outside.
 
+pub mod collector;
 pub mod daemon;
 pub mod events;
 pub mod fleet;

@@ -14,7 +14,7 @@ use crate::world::{SimulatedProcess, World};
 
 /// What the last command that touches a server wants of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Wanted {
     Up,
     Down,
     /// Requests asked for it, or somebody unloaded it.
@@ -23,7 +23,7 @@ enum Wish {
 
 #[derive(Debug, Clone, Copy)]
 struct Intent {
-    wish: Wish,
+    wanted: Wanted,
     /// A person stopped it, and nobody has started it since.
     is_stopped_by_person: bool,
     /// A person or a request asked for it, and no stop came since.
@@ -32,8 +32,8 @@ struct Intent {
 }
 
 impl Intent {
-    const fn new(wish: Wish) -> Self {
-        Self { wish, is_stopped_by_person: false, is_asked: false, is_demanded: false }
+    const fn new(wanted: Wanted) -> Self {
+        Self { wanted, is_stopped_by_person: false, is_asked: false, is_demanded: false }
     }
 }
 
@@ -75,8 +75,8 @@ impl Promises {
     /// The servers that a daemon starts with.
     pub fn begin(&mut self, fleet: &Fleet) {
         for spec in fleet.iter() {
-            let wish = if spec.enabled { Wish::Up } else { Wish::Down };
-            self.intents.insert(spec.id.clone(), Intent::new(wish));
+            let wanted = if spec.enabled { Wanted::Up } else { Wanted::Down };
+            self.intents.insert(spec.id.clone(), Intent::new(wanted));
         }
     }
 
@@ -102,29 +102,32 @@ impl Promises {
 
     /// The supervisor carries out a command about servers.
     pub fn on_command(&mut self, command: &SuperviseCommand) {
-        let (server, wish) = match command {
+        let (server, wanted) = match command {
             SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => {
-                (server, Wish::Up)
+                (server, Wanted::Up)
             }
-            SuperviseCommand::StopServer { server, .. } => (server, Wish::Down),
-            SuperviseCommand::UnloadServer { server } => (server, Wish::Any),
+            SuperviseCommand::StopServer { server, .. } => (server, Wanted::Down),
+            SuperviseCommand::UnloadServer { server } => (server, Wanted::Any),
             SuperviseCommand::WantServer { server, .. } => {
                 if let Some(intent) = self.intents.get_mut(server) {
                     (intent.is_asked, intent.is_demanded) = (true, true);
-                    intent.wish = if intent.wish == Wish::Down { Wish::Any } else { intent.wish };
+                    intent.wanted = if intent.wanted == Wanted::Down { Wanted::Any } else { intent.wanted };
                 }
                 return;
             }
             SuperviseCommand::ShutDown { .. } => {
                 self.is_shutting_down = true;
-                return self.intents.values_mut().for_each(|intent| intent.wish = Wish::Down);
+                return self.intents.values_mut().for_each(|intent| intent.wanted = Wanted::Down);
             }
             _ => return,
         };
         self.restarts.remove(server);
         if let Some(intent) = self.intents.get_mut(server) {
-            *intent =
-                Intent { is_stopped_by_person: wish == Wish::Down, is_asked: wish == Wish::Up, ..Intent::new(wish) };
+            *intent = Intent {
+                is_stopped_by_person: wanted == Wanted::Down,
+                is_asked: wanted == Wanted::Up,
+                ..Intent::new(wanted)
+            };
         }
     }
 
@@ -134,19 +137,19 @@ impl Promises {
         for spec in next.iter() {
             let before = old.get(spec.id.as_str());
             let intent = self.intents.entry(spec.id.clone());
-            let intent = intent.or_insert(Intent::new(Wish::Down));
-            let wish = match kind {
+            let intent = intent.or_insert(Intent::new(Wanted::Down));
+            let wanted = match kind {
                 SwitchKind::Reload if before == Some(spec) => continue,
                 SwitchKind::Reload if spec.enabled && intent.is_stopped_by_person => continue,
                 // It may be unloaded, and a reload leaves it so.
-                SwitchKind::Reload if spec.enabled && intent.wish == Wish::Any => continue,
+                SwitchKind::Reload if spec.enabled && intent.wanted == Wanted::Any => continue,
                 SwitchKind::Reload if !spec.enabled && before.is_some_and(|before| !before.enabled) => continue,
-                _ if spec.enabled => Wish::Up,
-                _ if intent.is_asked && (kind == SwitchKind::Reload || intent.is_demanded) => Wish::Any,
-                _ => Wish::Down,
+                _ if spec.enabled => Wanted::Up,
+                _ if intent.is_asked && (kind == SwitchKind::Reload || intent.is_demanded) => Wanted::Any,
+                _ => Wanted::Down,
             };
-            intent.wish = wish;
-            intent.is_stopped_by_person &= wish == Wish::Down;
+            intent.wanted = wanted;
+            intent.is_stopped_by_person &= wanted == Wanted::Down;
         }
         self.restarts.clear();
     }
@@ -355,16 +358,16 @@ impl Promises {
                 let never = spec.is_some_and(|spec| spec.restart.policy == llama_warden_config::RestartPolicy::Never);
                 record.phase.name() == PhaseName::Failed && (never || record.restart_abandoned.is_some())
             };
-            let is_met = match intent.wish {
-                Wish::Any => true,
+            let is_met = match intent.wanted {
+                Wanted::Any => true,
                 // Requests that still wait have it started again, unless a person stopped it.
-                Wish::Down if self.is_routed && !self.is_shutting_down && !intent.is_stopped_by_person => true,
-                Wish::Up if self.is_routed => record.is_ready() || record.phase.name().is_settled_down(),
-                Wish::Up => record.is_ready() || is_hopeless(),
-                Wish::Down => record.phase.name().is_settled_down() && !record.is_running(),
+                Wanted::Down if self.is_routed && !self.is_shutting_down && !intent.is_stopped_by_person => true,
+                Wanted::Up if self.is_routed => record.is_ready() || record.phase.name().is_settled_down(),
+                Wanted::Up => record.is_ready() || is_hopeless(),
+                Wanted::Down => record.phase.name().is_settled_down() && !record.is_running(),
             };
             if !is_met {
-                let found = format!("{:?}, and it is {:?}", intent.wish, record.phase);
+                let found = format!("{:?}, and it is {:?}", intent.wanted, record.phase);
                 return Err(BrokenPromise::Intent(server.clone(), found));
             }
         }

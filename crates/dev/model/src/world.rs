@@ -1,4 +1,4 @@
-//! What exists outside the daemon: processes, ports, files and memory.
+//! The world outside the daemon: processes, ports, files and memory.
 
 use std::collections::BTreeMap;
 

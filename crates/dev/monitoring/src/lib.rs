@@ -1,4 +1,4 @@
-//! What is shipped for Prometheus and Grafana: alerts, recording rules and a dashboard, as tables over the metrics.
+//! The files that are shipped for Prometheus and Grafana: alerts, recording rules and a dashboard, as tables over the metrics.
 //!
 //! [`documents`] renders them. `cargo xtask schema` writes the files, and CI fails when a file differs. A test holds every name
 //! in an expression against the catalogue of metrics, so that a metric cannot be renamed without its rules and panels, and

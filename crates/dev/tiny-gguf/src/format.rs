@@ -1,9 +1,11 @@
 //! The GGUF container: writes a header as bytes.
 //!
 //! Layout of version 3, little-endian: magic, version, tensor count, key count, the key-value pairs, one record per
-//! tensor, padding to [`ALIGNMENT`], then the tensor data, each tensor padded to [`ALIGNMENT`] too.
+//! tensor, padding to the alignment, then the tensor data, each tensor padded to it too.
 
-use crate::{shape::Tensor, weights::WeightFormat};
+use crate::alignment::{ALIGNMENT, aligned};
+use crate::shape::Tensor;
+use crate::weights::WeightFormat;
 
 /// The first four bytes of a GGUF file.
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
@@ -11,9 +13,6 @@ pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(crate) const VERSION: u32 = 3;
 /// The offset of the version in the file, in bytes.
 pub(crate) const VERSION_AT: u64 = 4;
-/// The alignment of tensor data in bytes: the default of readers, so that `general.alignment` can be left out.
-pub(crate) const ALIGNMENT: u64 = 32;
-
 /// A metadata value, of one of the types that a llama model needs.
 #[derive(Debug, Clone)]
 pub(crate) enum PairValue {
@@ -65,11 +64,6 @@ impl HeaderWriter {
         out.resize(aligned(out.len() as u64) as usize, 0);
         out
     }
-}
-
-/// Rounds `bytes` up to a multiple of [`ALIGNMENT`].
-pub(crate) fn aligned(bytes: u64) -> u64 {
-    bytes.next_multiple_of(ALIGNMENT)
 }
 
 const CODE_U32: u32 = 4;

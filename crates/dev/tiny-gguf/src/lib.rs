@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod alignment;
 mod damage;
 mod format;
 mod model;

@@ -9,8 +9,9 @@ use std::{
 use fastrand::Rng;
 
 use crate::{
+    alignment::{ALIGNMENT, aligned},
     damage::{self, Damage},
-    format::{self, HeaderWriter, PairValue},
+    format::{HeaderWriter, PairValue},
     shape::ModelShape,
     vocabulary,
     weights::{WeightFormat, WeightPool},
@@ -90,8 +91,8 @@ impl TinyModel {
             } else {
                 pool.write(bytes, &mut rng, out)?;
             }
-            let padding = format::aligned(bytes) - bytes;
-            out.write_all(&[0; format::ALIGNMENT as usize][..padding as usize])?;
+            let padding = aligned(bytes) - bytes;
+            out.write_all(&[0; ALIGNMENT as usize][..padding as usize])?;
         }
         out.flush()
     }
@@ -113,7 +114,7 @@ impl TinyModel {
         let mut offset = 0;
         for tensor in self.shape.tensors() {
             header.tensor(&tensor, self.weights, offset);
-            offset += format::aligned(tensor.bytes(self.weights));
+            offset += aligned(tensor.bytes(self.weights));
         }
         header.finish()
     }

@@ -1,5 +1,6 @@
 //! The dimensions of a network, and the tensors that follow from them.
 
+use crate::alignment::aligned;
 use crate::{vocabulary, weights::WeightFormat};
 
 /// The dimensions of a llama network. llama.cpp can load it if none is zero, the widths are multiples of 32 (the block size of
@@ -72,7 +73,7 @@ impl ModelShape {
 
     /// The size of the weights in bytes, without the header.
     pub fn weight_bytes(self, weights: WeightFormat) -> u64 {
-        self.tensors().map(|tensor| crate::format::aligned(tensor.bytes(weights))).sum()
+        self.tensors().map(|tensor| aligned(tensor.bytes(weights))).sum()
     }
 
     pub(crate) fn tensors(self) -> impl Iterator<Item = Tensor> {

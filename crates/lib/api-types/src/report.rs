@@ -9,6 +9,7 @@ use llama_warden_events::{
     BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, RouterCard, Seq, ServerId,
     StopReason, Timestamp, Uptime, Warning,
 };
+use llama_warden_requests::RequestLog;
 use llama_warden_state::{
     FailureRecord, GuardianRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, SlotsState, Snapshot,
     UseRecord,
@@ -113,7 +114,7 @@ pub struct ServerReport {
     pub llama_version: Option<String>,
     /// How much of the model is loaded, from 0 to 1; null unless it is loading and its build reports progress.
     pub progress: Option<f64>,
-    /// What it waits for, in words: the end of a stop, the time of a restart, or what is missing.
+    /// What it waits for, in words: its launch, the end of a stop, the time of a restart, or what is missing.
     pub waiting_for: Option<String>,
     /// Whether the latest command was to stop it: it stays down until one starts it.
     #[serde(default)]
@@ -363,6 +364,7 @@ fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
                 (None, None) => format!("restart {attempt} in {seconds:.1} s"),
             })
         }
+        (phase, _) if phase.name().is_settled_down() && server.due_start.is_some() => Some("its launch".to_owned()),
         _ => None,
     }
 }
@@ -422,6 +424,31 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
             Some(format!("started again after {why}"))
         }
         _ => None,
+    }
+}
+
+impl ServerReport {
+    /// The report with the requests of the server at the time `now`.
+    #[must_use]
+    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
+        Self { requests: RequestReport::of(&self.server, requests, now), ..self }
+    }
+}
+
+impl StatusReport {
+    /// The report with the requests of every server at the time `now`.
+    #[must_use]
+    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
+        let servers = self.servers.into_iter().map(|server| server.with_requests(requests, now)).collect();
+        Self { servers, ..self }
+    }
+}
+
+impl ServerDetail {
+    /// The report with the requests of the server at the time `now`.
+    #[must_use]
+    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
+        Self { report: self.report.with_requests(requests, now), ..self }
     }
 }
 

@@ -5,8 +5,6 @@ use llama_warden_requests::{RequestLog, RequestRecord, TokenRates};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ServerDetail, ServerReport, StatusReport};
-
 /// The requests of a server in this run of the daemon, from the lines that it prints about them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestReport {
@@ -45,30 +43,5 @@ impl RequestReport {
         };
         let before_the_first = || report(&RequestRecord::default());
         requests.prints(server).then(|| requests.read(server, report).unwrap_or_else(before_the_first))
-    }
-}
-
-impl ServerReport {
-    /// The report with the requests of the server at the time `now`.
-    #[must_use]
-    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
-        Self { requests: RequestReport::of(&self.server, requests, now), ..self }
-    }
-}
-
-impl StatusReport {
-    /// The report with the requests of every server at the time `now`.
-    #[must_use]
-    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
-        let servers = self.servers.into_iter().map(|server| server.with_requests(requests, now)).collect();
-        Self { servers, ..self }
-    }
-}
-
-impl ServerDetail {
-    /// The report with the requests of the server at the time `now`.
-    #[must_use]
-    pub fn with_requests(self, requests: &RequestLog, now: Timestamp) -> Self {
-        Self { report: self.report.with_requests(requests, now), ..self }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, StatusReport, base_url};
 use llama_warden_events::{
-    BootId, Envelope, Event, Incarnation, ProcessEnd, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason,
-    Timestamp, Uptime,
+    BootId, CommandSummary, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, ServerCard,
+    ServerId, Signal, StopReason, Timestamp, Uptime,
 };
 use llama_warden_state::Snapshot;
 
@@ -72,6 +72,21 @@ fn the_report_says_what_a_held_launch_waits_for() {
     let (_, server) = report(&snapshot_after(std::slice::from_ref(&held)), 3);
     assert_eq!(server.waiting_for.as_deref(), Some("memory: needs 2 GiB"));
     let (_, server) = report(&snapshot_after(&[held, (0, Event::LaunchReleased)]), 3);
+    assert_eq!(server.waiting_for, None);
+}
+
+#[test]
+fn a_failed_server_whose_start_was_accepted_waits_for_its_launch() {
+    let failed = Event::ServerFailed {
+        reason: FailureReason::ModelInvalid,
+        detail: "no such file".to_owned(),
+        lines: Vec::new(),
+    };
+    let accepted = Event::CommandAccepted { command: CommandSummary::Start, trace: None };
+    let events = [(1, Event::LaunchBegan { binary: "llama-server".into() }), (1, failed), (0, accepted)];
+    let (_, server) = report(&snapshot_after(&events), 4);
+    assert_eq!(server.waiting_for.as_deref(), Some("its launch"));
+    let (_, server) = report(&snapshot_after(&events[..2]), 4);
     assert_eq!(server.waiting_for, None);
 }
 

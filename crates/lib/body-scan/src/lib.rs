@@ -16,7 +16,7 @@ use http::HeaderMap;
 use form::FormScanner;
 use scan::Scanner;
 
-pub use edit::edited;
+pub use edit::{BodyPart, edited};
 pub use scan::member;
 pub use stream::asks_for_stream;
 

@@ -28,26 +28,46 @@ pub(crate) struct Scanner {
     is_object: bool,
     broken: Option<BodyFault>,
     /// Where the members stand, where that is asked for.
-    members: Option<Vec<Member>>,
+    members: Option<MemberPlaces>,
     started: usize,
     key: String,
     end: usize,
 }
 
-/// A member of the top level.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) key: String,
-    /// From the quote of its key to the last byte of its value.
-    pub(crate) range: Range<usize>,
+/// Where members of the top level stand. A member reaches from the quote of its key to the last byte of its value.
+///
+/// A body may have millions of them: those between two that are looked for are one range.
+#[derive(Debug, Default)]
+pub(crate) struct MemberPlaces {
+    keys: Vec<String>,
+    /// The first of those that are looked for.
+    pub(crate) found: Option<Range<usize>>,
+    /// Where the first member of all begins.
+    pub(crate) first: Option<usize>,
+    /// The others; of neighbours, from the first to the last one.
+    pub(crate) others: Vec<Range<usize>>,
+    /// The last member was one of the others.
+    goes_on: bool,
+}
+
+impl MemberPlaces {
+    fn add(&mut self, key: &str, range: Range<usize>) {
+        self.first.get_or_insert(range.start);
+        let is_found = self.keys.iter().any(|known| known == key);
+        match self.others.last_mut().filter(|_| self.goes_on) {
+            _ if is_found => drop(self.found.get_or_insert(range)),
+            Some(last) => last.end = range.end,
+            None => self.others.push(range),
+        }
+        self.goes_on = !is_found;
+    }
 }
 
 /// The member of a whole body, from the quote of its key to the last byte of its value; of several of one name, the first.
 pub fn member<'a>(body: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    let mut scanner = Scanner::of_members();
+    let mut scanner = Scanner::of_members([key]);
     scanner.feed(body);
-    let (members, _) = scanner.members()?;
-    members.into_iter().find(|member| member.key == key).and_then(|member| body.get(member.range))
+    body.get(scanner.members()?.0.found?)
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +99,14 @@ enum State {
 }
 
 impl Scanner {
-    /// One that also remembers where the members stand.
-    pub(crate) fn of_members() -> Self {
-        Self { members: Some(Vec::new()), ..Self::default() }
+    /// One that also remembers where members with these keys stand, and the others.
+    pub(crate) fn of_members<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        let keys = keys.into_iter().map(str::to_owned).collect();
+        Self { members: Some(MemberPlaces { keys, ..MemberPlaces::default() }), ..Self::default() }
     }
 
     /// The members of the top level, and the place of the brace that ends it; `None` where it is no whole object.
-    pub(crate) fn members(self) -> Option<(Vec<Member>, usize)> {
+    pub(crate) fn members(self) -> Option<(MemberPlaces, usize)> {
         let is_whole = self.is_object && self.fault().is_none();
         self.members.filter(|_| is_whole).map(|members| (members, self.end))
     }
@@ -247,7 +268,7 @@ impl Scanner {
         self.state = if self.nesting.depth() == 0 { State::Over } else { State::AfterValue };
         let range = self.started..self.offset + end;
         if let Some(members) = self.members.as_mut().filter(|_| self.is_object && self.nesting.depth() == 1) {
-            members.push(Member { key: std::mem::take(&mut self.key), range });
+            members.add(&self.key, range);
         }
     }
 

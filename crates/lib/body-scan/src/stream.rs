@@ -2,15 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::scan::Scanner;
+use crate::scan::member;
 
 /// Whether `stream` is true at the top level of a JSON body.
 pub fn asks_for_stream(body: &Bytes) -> bool {
-    let mut scanner = Scanner::of_members();
-    scanner.feed(body);
-    let members = scanner.members().map(|(members, _)| members).unwrap_or_default();
-    let member = members.into_iter().find(|member| member.key == "stream");
-    member.is_some_and(|member| body[member.range].ends_with(b"true"))
+    member(body, "stream").is_some_and(|member| member.ends_with(b"true"))
 }
 
 #[cfg(test)]

@@ -38,28 +38,28 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let folder = tempfile::tempdir()?;
-    let library = Library::generate(folder.path())?;
+    let models = ModelFolder::generate(folder.path())?;
     // The first round fills the page cache.
-    library.discover()?;
-    library.read_plainly()?;
+    models.discover()?;
+    models.read_plainly()?;
     for _ in 0..rounds.parse::<usize>()? {
         let before = read_so_far()?;
-        let ours = library.discover()?;
+        let ours = models.discover()?;
         let read = read_so_far()? - before;
-        println!("whole {ours} {}", library.read_plainly()?);
-        println!("prefix {} {}", read as f64 / MODELS as f64 / 1024.0, library.header_bytes as f64 / 1024.0);
+        println!("whole {ours} {}", models.read_plainly()?);
+        println!("prefix {} {}", read as f64 / MODELS as f64 / 1024.0, models.header_bytes as f64 / 1024.0);
     }
     Ok(())
 }
 
 /// The models.
-struct Library {
+struct ModelFolder {
     folder: PathBuf,
     files: Vec<PathBuf>,
     header_bytes: u64,
 }
 
-impl Library {
+impl ModelFolder {
     fn generate(folder: &Path) -> Result<Self> {
         let texts = |length: usize| GgufValue::Texts((0..WORDS).map(|word| format!("{word:0length$}")).collect());
         let model = Gguf::model("qwen3")

@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llama_warden_api_types::{
     ActiveProfileReport, AllStatusReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord,
-    ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
+    PeerReport, ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
 };
 use llama_warden_events::{CanaryReport, ServerId};
 use serde::de::DeserializeOwned;
@@ -113,6 +113,11 @@ impl Client {
     /// Reports all servers at a glance, and those of the daemon's peers.
     pub async fn status_of_all(&self) -> Result<AllStatusReport, ClientError> {
         self.request(Method::GET, "/api/v1/status?all=1", ANSWER_TIMEOUT).await
+    }
+
+    /// Reports the servers of the daemon's peers, which it asks.
+    pub async fn peers(&self) -> Result<Vec<PeerReport>, ClientError> {
+        self.request(Method::GET, "/api/v1/peers", ANSWER_TIMEOUT).await
     }
 
     /// The targets for Prometheus.

@@ -323,6 +323,7 @@ fn the_usual_slips_of_the_pen_get_a_sentence_of_their_own() {
             "write a plain space in its place",
         ),
         ("[stop]\ngrace = “1s”", ":2:9: TOML does not know `“` (U+201C) here", "write the quote \" in its place"),
+        ("[[servers]]\ndisplay-name = \"a\u{7}b\"", ":2:18: invalid basic string", "write `\\u0007` in its place"),
         ("[flags]\nctx–size = 1", ":2:4: TOML does not know `–` (U+2013) here", "write the dash - in its place"),
     ] {
         let problems = problems(text);

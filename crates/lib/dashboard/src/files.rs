@@ -2,6 +2,17 @@
 
 use llama_warden_api_types::{Access, ExtraRouteSpec};
 
+/// The route of the page. What it loads lies below `/dashboard/`.
+pub const DASHBOARD_ROUTE: ExtraRouteSpec = ExtraRouteSpec {
+    operation: "getDashboard",
+    path: "/",
+    access: Access::Open,
+    summary: "The dashboard, for browsers; it carries no data, and loads its files from below /dashboard/",
+    parameters: &[],
+    answer: "The page.",
+    content_types: &["text/html"],
+};
+
 /// A file of the page, at its path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageFile {
@@ -10,8 +21,7 @@ pub(crate) struct PageFile {
 }
 
 /// The page itself.
-pub(crate) const INDEX: PageFile =
-    PageFile { spec: &crate::DASHBOARD_ROUTE, content: include_bytes!("../page/index.html") };
+pub(crate) const INDEX: PageFile = PageFile { spec: &DASHBOARD_ROUTE, content: include_bytes!("../page/index.html") };
 
 /// Lists what the page loads, from its folder.
 macro_rules! loaded {

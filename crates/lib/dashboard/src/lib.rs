@@ -12,4 +12,5 @@
 mod files;
 mod route;
 
-pub use route::{DASHBOARD_ROUTE, dashboard_routes};
+pub use files::DASHBOARD_ROUTE;
+pub use route::dashboard_routes;

@@ -8,20 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use http::request::Parts;
 use http::response::Builder;
 use http::{Response, StatusCode, header};
-use llama_warden_api_types::{Access, ApiProblem, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
+use llama_warden_api_types::{ApiProblem, ExtraRoute, RouteFuture, RouteHandler};
 
 use crate::files::{INDEX, LOADED, PageFile};
-
-/// The route of the page. What it loads lies below `/dashboard/`.
-pub const DASHBOARD_ROUTE: ExtraRouteSpec = ExtraRouteSpec {
-    operation: "getDashboard",
-    path: "/",
-    access: Access::Open,
-    summary: "The dashboard, for browsers; it carries no data, and loads its files from below /dashboard/",
-    parameters: &[],
-    answer: "The page.",
-    content_types: &["text/html"],
-};
 
 /// What a browser lets the page do: load from its own origin, and nothing else. `frame-ancestors` keeps other sites from showing it in a
 /// frame, where clicks can be stolen.

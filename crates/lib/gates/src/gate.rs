@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use llama_warden_events::{Incarnation, ServerId, Uptime};
 
-use crate::gates::{Arrival, GateAction, TELL_AGAIN, Ticket};
 use crate::pace::{LoadPace, WorkPace};
+use crate::passing::{Arrival, GateAction, Ticket};
 use crate::queue::{WaitQueue, Waiter};
+
+/// Shortest time between two messages about the same demand.
+pub(crate) const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Requests at work at a time before the number of slots is known.
 const UNKNOWN_SLOTS: u32 = 1;
 
-/// How long a server counts as used after its last request, so that facts about use are few.
+/// How long a server counts as used after its last request, so that events about use are few.
 const USE_HYSTERESIS: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -109,7 +112,7 @@ impl ServerGate {
     /// Takes what the configuration says now.
     pub(crate) fn configure(&mut self, arrival: &Arrival) {
         (self.concurrency, self.priority) = (arrival.concurrency, arrival.priority);
-        // Later than the idle stop that waits for it, the fact would put that off.
+        // Later than the idle stop that waits for it, the event would put that off.
         self.hysteresis = arrival.ttl.map_or(USE_HYSTERESIS, |ttl| ttl.min(USE_HYSTERESIS));
     }
 

@@ -4,14 +4,16 @@
 //!
 //! * [`Gates`]: every gate, and what each input changes.
 //! * `gate`: one of them: the launch that it leads to, what is in flight there, and who waits.
+//! * `passing`: a request on its way through, and the actions that let it pass.
 //! * `queue`: who waits, and whose turn it is.
 //! * `pace`: how long requests work.
 
 mod gate;
 mod gates;
 mod pace;
+mod passing;
 mod queue;
 
 pub use gate::GateStanding;
-pub use gates::{AdmittedAs, Arrival, Arrived, GateAction, Gates, Ticket};
-pub use queue::QueueClient;
+pub use gates::Gates;
+pub use passing::{AdmittedAs, Arrival, Arrived, GateAction, QueueClient, Ticket};

@@ -1,23 +1,10 @@
 //! Who waits at a gate, and whose turn it is: requests that a crash has lost, then the clients in turn, first come first served within one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 use llama_warden_events::{Incarnation, Uptime};
 
-use crate::gates::{Arrival, Ticket};
-
-/// Whose turn a request takes.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum QueueClient {
-    /// Over a unix socket: the daemon's user or root.
-    #[default]
-    Local,
-    /// By its address.
-    Address(IpAddr),
-    /// By the number of its key.
-    Key(u64),
-}
+use crate::passing::{Arrival, QueueClient, Ticket};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiter {

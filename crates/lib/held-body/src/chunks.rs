@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use llama_warden_body_scan::BodyPart;
 
 /// Chunks of at least this length are kept as they came: their buffer is at most twice as long.
 const LONG: usize = 32 << 10;
@@ -66,6 +67,39 @@ impl Chunks {
         whole.freeze()
     }
 
+    /// The chunks as they are.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.whole.iter().map(|chunk| &**chunk).chain([&*self.last])
+    }
+
+    /// These parts of them. Long ones share the memory, and what was passed is given back.
+    pub(crate) fn changed(mut self, parts: Vec<BodyPart>) -> Self {
+        let (mut changed, mut begin) = (Self::default(), 0);
+        self.end_last();
+        for part in parts {
+            let range = match part {
+                BodyPart::New(text) => {
+                    changed.push(text.into());
+                    continue;
+                }
+                BodyPart::Kept(range) => range,
+            };
+            while let Some(chunk) = self.whole.front() {
+                let (from, to) = (range.start.max(begin) - begin, range.end.saturating_sub(begin).min(chunk.len()));
+                if from < to {
+                    changed.push(chunk.slice(from..to));
+                }
+                if range.end < begin + chunk.len() {
+                    break;
+                }
+                begin += chunk.len();
+                self.whole.pop_front();
+            }
+        }
+        changed.end_last();
+        changed
+    }
+
     /// Ends the buffer of short ones, so that copies of the body share it.
     pub(crate) fn end_last(&mut self) {
         if !self.last.is_empty() {
@@ -77,6 +111,24 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_chunks_come_out_however_the_chunks_are_cut() {
+        let text: Vec<u8> = (0..=255).collect();
+        for size in [1, 7, 100, 256] {
+            let mut chunks = Chunks::default();
+            for part in text.chunks(size) {
+                chunks.end_last();
+                chunks.push(Bytes::copy_from_slice(part));
+            }
+            let new = BodyPart::New("new".to_owned());
+            let kept = [0..0, 0..7, 8..99, 99..200, 230..256].map(BodyPart::Kept);
+            let changed = chunks.changed(kept.into_iter().chain([new]).collect());
+            let expected = [&text[..7], &text[8..200], &text[230..], b"new"].concat();
+            assert_eq!(changed.len(), expected.len() as u64, "{size}");
+            assert_eq!(changed.concatenated(), expected, "{size}");
+        }
+    }
 
     #[test]
     fn chunks_come_out_in_their_order_and_short_ones_keep_no_long_buffer() {

@@ -7,11 +7,13 @@
 //! * `room`: the memory that all bodies take together; `chunks`: the bytes of one; `rest`: what a long one still sends.
 
 mod chunks;
+mod limits;
 mod reader;
 mod refused;
 mod rest;
 mod room;
 
-pub use reader::{BodyFacts, BodyLimits, BodyReader, HeldBody, ReadUntil};
+pub use limits::BodyLimits;
+pub use reader::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 pub use refused::{BodyRefusal, BodyRefused};
 pub use rest::RestFailed;

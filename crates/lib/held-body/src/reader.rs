@@ -3,48 +3,26 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
-use llama_warden_traffic::RouterTraffic;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::chunks::Chunks;
+use crate::limits::{BodyLimits, PAUSE, broke_off, too_slow};
 use crate::refused::{BodyRefusal, BodyRefused};
 use crate::rest::{RestFailed, SharedRest};
-use crate::room::{BodyMemory, BodyRoom};
-
-/// Longest pause of a client that sends a body.
-pub(crate) const PAUSE: Duration = Duration::from_secs(30);
+use crate::room::BodyRoom;
 
 /// Bodies up to this length are read whole before they are sent, and can be sent again.
 const LONGEST_HELD: u64 = 16 << 20;
 
 /// What is reserved at a time for a long body, and for one of unknown length.
 const STEP: u64 = 1 << 20;
-
-/// The limits of bodies.
-#[derive(Debug, Clone)]
-pub struct BodyLimits {
-    pub(crate) most: u64,
-    memory: Arc<BodyMemory>,
-}
-
-impl BodyLimits {
-    /// Each body may have so many bytes, and all of them together take so much memory.
-    pub fn new(most: u64, memory: u64, traffic: Arc<RouterTraffic>) -> Self {
-        Self { most, memory: BodyMemory::new(memory, most, traffic) }
-    }
-
-    pub(crate) fn exceeded(&self) -> BodyRefused {
-        BodyRefused::new(BodyRefusal::TooLong, format!("the body is longer than {} bytes", self.most))
-    }
-}
 
 /// A body as it is sent to a server: its chunks, and for a long one the rest that the client is still sending.
 #[derive(Debug, Clone, Default)]
@@ -100,8 +78,7 @@ impl BodyReader {
         if announced.is_some_and(|length| length > limits.most) {
             return Err(limits.exceeded());
         }
-        let encoding = headers.get(header::CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if is_encoded(headers) {
             let message = "the body is compressed, and neither the router nor llama-server reads it: send it plain";
             return Err(BodyRefused::new(BodyRefusal::Encoded, message));
         }
@@ -203,12 +180,14 @@ impl BodyReader {
     }
 }
 
-pub(crate) fn broke_off(error: &hyper::Error) -> BodyRefused {
-    BodyRefused::new(BodyRefusal::Broken, format!("the body ended early: {error}"))
-}
-
-pub(crate) fn too_slow() -> BodyRefused {
-    BodyRefused::new(BodyRefusal::TooSlow, format!("no byte of the body came within {PAUSE:?}"))
+/// Whether a body is anything else than its own bytes, whole or in chunks.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let mut transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain)
+        || !transfer.next().is_none_or(is_chunked)
+        || transfer.next().is_some()
 }
 
 impl HeldBody {
@@ -242,8 +221,10 @@ impl HeldBody {
 
     /// With members of its top level removed and set. For a whole one.
     pub fn edited(self, strip: &[String], set: &Map<String, Value>) -> Self {
-        let body = edited(&self.chunks.concatenated(), strip, set);
-        Self { chunks: Chunks::from(body), ..self }
+        match edited(self.chunks.iter(), strip, set) {
+            Some(parts) => Self { chunks: self.chunks.changed(parts), ..self },
+            None => self,
+        }
     }
 }
 

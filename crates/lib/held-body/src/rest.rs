@@ -9,7 +9,7 @@ use hyper::body::{Body, Incoming};
 use llama_warden_support::lock;
 use tokio::time::{Sleep, sleep};
 
-use crate::reader::{BodyLimits, PAUSE, broke_off, too_slow};
+use crate::limits::{BodyLimits, PAUSE, broke_off, too_slow};
 use crate::refused::BodyRefused;
 
 /// The client did not send the rest of a body. Why is told by the body itself.

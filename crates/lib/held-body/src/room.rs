@@ -34,6 +34,8 @@ struct TakenMemory {
     /// By their age.
     bodies: BTreeMap<u64, TakenRoom>,
     next_age: u64,
+    /// How many of them wait.
+    waiting: usize,
     /// Whose bytes are in what is kept for the oldest.
     beyond: Option<u64>,
 }
@@ -69,11 +71,33 @@ impl BodyMemory {
         BodyRoom { memory: self.clone(), age, counted: Vec::new() }
     }
 
+    /// What every reader may take of, and not the oldest alone.
+    const fn shared(&self) -> u64 {
+        self.most - self.kept
+    }
+
+    /// Takes room at once, where nobody waits for it and all of them may take it.
+    fn takes(&self, age: u64, bytes: u64) -> bool {
+        let mut taken = lock(&self.taken);
+        let after = taken.bytes + bytes;
+        if taken.waiting > 0 || after > self.shared() {
+            return false;
+        }
+        taken.bytes = after;
+        if let Some(room) = taken.bodies.get_mut(&age) {
+            room.bytes += bytes;
+        }
+        true
+    }
+
     /// Gives room to those that wait, the oldest first. One that wants more than there is keeps nobody waiting.
     fn settle(&self, taken: &mut TakenMemory) {
-        let shared = self.most - self.kept;
+        let shared = self.shared();
         if taken.bytes <= shared {
             taken.beyond = None;
+        }
+        if taken.waiting == 0 {
+            return;
         }
         let oldest = taken.bodies.iter().find(|(_, room)| room.is_read).map(|(age, _)| *age);
         for (age, room) in &mut taken.bodies {
@@ -89,6 +113,7 @@ impl BodyMemory {
             taken.bytes = after;
             room.bytes += wanted;
             if let Some((_, told)) = room.wants.take() {
+                taken.waiting -= 1;
                 // One that has left gives it back when it is dropped.
                 let _ = told.send(());
             }
@@ -99,21 +124,27 @@ impl BodyMemory {
 impl BodyRoom {
     /// Takes more, as soon as there is room.
     pub(crate) async fn grow(&mut self, bytes: u64) -> Result<(), BodyRefused> {
-        let (told, granted) = oneshot::channel();
-        let was_granted = {
-            let mut taken = lock(&self.memory.taken);
-            if let Some(room) = taken.bodies.get_mut(&self.age) {
-                room.wants = Some((bytes, told));
-            }
-            self.memory.settle(&mut taken);
-            taken.bodies.get(&self.age).is_some_and(|room| room.wants.is_none())
-        };
-        if !was_granted && timeout(LONGEST_WAIT, granted).await.is_err() {
+        if !self.memory.takes(self.age, bytes) && timeout(LONGEST_WAIT, self.wait(bytes)).await.is_err() {
             let message = "the memory for bodies of requests is taken (`router.body-memory`): try again";
             return Err(BodyRefused::new(BodyRefusal::NoRoom, message));
         }
         self.counted.push(self.memory.traffic.hold_body(bytes));
         Ok(())
+    }
+
+    /// Waits among the others until there is room, and takes it.
+    async fn wait(&self, bytes: u64) {
+        let (told, granted) = oneshot::channel();
+        {
+            let mut taken = lock(&self.memory.taken);
+            if let Some(room) = taken.bodies.get_mut(&self.age) {
+                room.wants = Some((bytes, told));
+                taken.waiting += 1;
+            }
+            self.memory.settle(&mut taken);
+        }
+        // Not dropped untold: the room of this body is there as long as it waits.
+        let _ = granted.await;
     }
 
     /// The body is read, or is read no further than it is sent.
@@ -129,8 +160,10 @@ impl BodyRoom {
 impl Drop for BodyRoom {
     fn drop(&mut self) {
         let mut taken = lock(&self.memory.taken);
-        let given_back = taken.bodies.remove(&self.age).map_or(0, |room| room.bytes);
-        taken.bytes -= given_back;
+        if let Some(room) = taken.bodies.remove(&self.age) {
+            taken.bytes -= room.bytes;
+            taken.waiting -= usize::from(room.wants.is_some());
+        }
         if taken.beyond == Some(self.age) {
             taken.beyond = None;
         }

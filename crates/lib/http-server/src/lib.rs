@@ -1,4 +1,4 @@
-//! What the servers of the daemon have in common: bound addresses, the accept loop around hyper with its limits and timeouts, and
+//! The base of every HTTP server of the daemon: bound addresses, the accept loop around hyper with its limits and timeouts, and
 //! the checks of `Host` and `Origin`.
 //!
 //! * `listen`: [`Listeners`] are bound before anything is launched, so that an address in use fails the start.
@@ -12,5 +12,5 @@ mod places;
 mod serve;
 
 pub use host::{bare_host, has_foreign_origin, host_of_origin, is_loopback, named_hosts, names_served_hosts};
-pub use listen::{BindError, BoundTcp, ControlRebinder, ControlSocket, Listeners, admits};
+pub use listen::{BindError, BoundTcp, BoundUnix, ControlRebinder, ControlSocket, Listeners, admits};
 pub use serve::{AnsweredBody, ConnectionListener, HttpService, ServeLimits, TcpEnds, Transport, serve};

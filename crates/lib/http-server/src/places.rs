@@ -27,15 +27,15 @@ struct TakenPlaces {
 }
 
 impl TakenPlaces {
-    fn wait(&mut self, given_up: Arc<Notify>) -> Standing {
+    fn wait(&mut self, given_up: Arc<Notify>) -> PlaceState {
         self.next_ticket += 1;
         self.waiting.insert(self.next_ticket, given_up);
-        Standing::Waiting(self.next_ticket)
+        PlaceState::Waiting(self.next_ticket)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum PlaceState {
     /// The number under which it waits.
     Waiting(u64),
     Busy,
@@ -47,7 +47,7 @@ enum Standing {
 #[derive(Debug)]
 pub(crate) struct ConnectionPlace {
     places: Arc<ConnectionPlaces>,
-    standing: Mutex<Standing>,
+    state: Mutex<PlaceState>,
     given_up: Arc<Notify>,
 }
 
@@ -68,8 +68,8 @@ impl ConnectionPlaces {
             oldest.notify_one();
         }
         let given_up = Arc::new(Notify::new());
-        let standing = Mutex::new(taken.wait(given_up.clone()));
-        Some(Arc::new(ConnectionPlace { places: self.clone(), standing, given_up }))
+        let state = Mutex::new(taken.wait(given_up.clone()));
+        Some(Arc::new(ConnectionPlace { places: self.clone(), state, given_up }))
     }
 }
 
@@ -81,15 +81,15 @@ impl ConnectionPlace {
 
     /// Keeps the place until the answer to a request is dropped, whole or not.
     pub(crate) fn answer(self: &Arc<Self>) -> Answering {
-        let mut standing = lock(&self.standing);
-        if let Standing::Waiting(ticket) = *standing {
+        let mut state = lock(&self.state);
+        if let PlaceState::Waiting(ticket) = *state {
             let mut taken = lock(&self.places.taken);
-            *standing = match taken.waiting.remove(&ticket) {
+            *state = match taken.waiting.remove(&ticket) {
                 Some(_) => {
                     taken.busy += 1;
-                    Standing::Busy
+                    PlaceState::Busy
                 }
-                None => Standing::GivenUp,
+                None => PlaceState::GivenUp,
             };
         }
         Answering(self.clone())
@@ -98,11 +98,11 @@ impl ConnectionPlace {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let mut standing = lock(&self.0.standing);
-        if *standing == Standing::Busy {
+        let mut state = lock(&self.0.state);
+        if *state == PlaceState::Busy {
             let mut taken = lock(&self.0.places.taken);
             taken.busy -= 1;
-            *standing = taken.wait(self.0.given_up.clone());
+            *state = taken.wait(self.0.given_up.clone());
         }
     }
 }
@@ -110,7 +110,7 @@ impl Drop for Answering {
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         // Not busy: an answer holds the place.
-        if let Standing::Waiting(ticket) = *lock(&self.standing) {
+        if let PlaceState::Waiting(ticket) = *lock(&self.state) {
             lock(&self.places.taken).waiting.remove(&ticket);
         }
     }

@@ -202,7 +202,9 @@ pub async fn serve<L: ConnectionListener, S: HttpService>(
                         continue;
                     };
                     let client = Client { transport, place: place.clone(), serves };
-                    let serving = serve_connection(stream, client, service.clone(), limits, cancel.clone());
+                    // In a box, since a future that a task moves into its `select!` takes its memory twice.
+                    let serving =
+                        Box::pin(serve_connection(stream, client, service.clone(), limits, cancel.clone()));
                     connections.spawn(async move {
                         tokio::select! {
                             // First, so that a connection which has lost its place takes no request any more.
@@ -319,7 +321,8 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let close = async {
         stream.shutdown().await?;
-        let mut rest = [0; 4096];
+        // Not in the future, which takes its memory from the beginning of the connection on.
+        let mut rest = vec![0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };

@@ -1,4 +1,4 @@
-//! What this machine has: the configuration, with its problems shown, and the servers that discovered models become.
+//! The inventory of this machine: the configuration, with its problems shown, and the servers that discovered models become.
 
 mod load;
 mod models;

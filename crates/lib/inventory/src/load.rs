@@ -1,6 +1,6 @@
 //! Finds, parses and resolves the configuration for this machine.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -194,11 +194,11 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
     }
 }
 
-/// Prints problems to standard error, in colour on a terminal.
+/// Prints problems to standard error, in colour on a terminal. They are lost if nobody reads them: the exit code tells of them, too.
 pub fn print_problems(problems: &ConfigProblems) {
     let text = problems.render(style());
     let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };
-    eprintln!("{shown}");
+    let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
 /// Prints warnings to standard error, if there are any.

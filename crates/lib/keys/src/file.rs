@@ -58,7 +58,7 @@ impl KeysUnusable {
             Self::OpenToOthers { path, .. } => format!("`chmod 600 {}`", path.display()),
             Self::Invalid(problems) => {
                 let help = problems.0.iter().find_map(|problem| problem.help.clone());
-                help.unwrap_or_else(|| "mend the file; `llama-warden key new NAME` writes a whole entry".to_owned())
+                help.unwrap_or_else(|| "fix the file; `llama-warden key new NAME` writes a whole entry".to_owned())
             }
         }
     }

@@ -1,11 +1,16 @@
 //! The nearest known name, for messages about unknown ones.
 
+use std::collections::HashSet;
+
 /// Most names that are listed.
 const LISTED: usize = 12;
 
 /// The advice for an unknown name: the nearest known one, or the known ones if none is near.
 pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let known: Vec<&str> = known.into_iter().collect();
+    let mut known: Vec<&str> = known.into_iter().collect();
+    // An id that two servers have is told once.
+    let mut seen = HashSet::new();
+    known.retain(|name| seen.insert(*name));
     match nearest(unknown, &known) {
         Some(name) => Some(format!("did you mean `{name}`?")),
         None if known.is_empty() => None,
@@ -95,6 +100,7 @@ mod tests {
         assert_eq!(suggestion("state_dir", known).as_deref(), Some("did you mean `state-dir`?"));
         assert_eq!(suggestion("dir-state", known).as_deref(), Some("did you mean `state-dir`?"));
         assert_eq!(suggestion("quantum", known).as_deref(), Some("known here: listen, state-dir, profile"));
+        assert_eq!(suggestion("quantum", ["a", "a", "b"]).as_deref(), Some("known here: a, b"));
         assert_eq!(suggestion("x", []), None);
     }
 

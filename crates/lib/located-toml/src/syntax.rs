@@ -59,8 +59,11 @@ impl SyntaxErrors {
     }
 }
 
-/// The next step for a bare word that is no value.
+/// The next step for a bare word that is no value, or for a control character in a text.
 fn advice(word: &str) -> String {
+    if let Some(control) = word.chars().next().filter(|letter| letter.is_control() && !matches!(letter, '\n' | '\r')) {
+        return format!("write `\\u{:04X}` in its place", u32::from(control));
+    }
     let is_word =
         word.len() < 64 && !word.is_empty() && !word.contains(['"', '\'', '\n', '[', ']', '{', '}', '=', '#']);
     match word.to_ascii_lowercase().as_str() {

@@ -13,9 +13,13 @@
 //!   hidden layer, of an attention (without flash attention: all heads times all cells), or of the output (builds until 2025
 //!   keep one for every token).
 //!
-//! If the machine has GPUs, the build is assumed to use them. `n-gpu-layers` layers and the output then take their share of
+//! If the machine has GPUs, the build is assumed to use them, except for a server with `device = "none"` or with an environment of its
+//! own that hides all of them (`CUDA_VISIBLE_DEVICES = ""`). `n-gpu-layers` layers and the output then take their share of
 //! the weights and of the cache to the GPU, and the computation runs there. Weights that the user places tensor by tensor
 //! (`override-tensor`, `cpu-moe`) count as memory of the machine.
+//!
+//! On one H100 (build b11669 with Vulkan; 28 layers of 4096 as `f16`, ctx 32768, ubatch 256) the driver reported 15 371 MiB in use, and the
+//! estimate was 15 316 MiB on the GPU: 11 654 of weights, 3 584 of cache, 78 of computation. The context of the driver is in the difference.
 //!
 //! Not included: what grows with use (the prompt cache of today's builds takes up to `cache-ram` = 8 GiB of RAM), the
 //! context of a GPU's driver, and the state of recurrent layers. A part whose measure the header lacks counts as 0.
@@ -69,6 +73,7 @@ pub fn estimate_inspected(spec: &ServerSpec, has_gpus: bool, models: &Inspection
         return None;
     }
     let options = MemoryOptions::of(spec);
+    let has_gpus = has_gpus && !options.avoids_gpus;
     let inspected = models.of(&spec.model);
     let mut demand = of_model(inspected.as_ref().as_ref().ok()?, &options, has_gpus);
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());

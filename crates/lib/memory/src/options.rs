@@ -7,6 +7,15 @@ use std::path::PathBuf;
 
 use llama_warden_config::{FlagOrigin, FlagValue, ServerSpec, written_options};
 
+/// Variables that choose among the GPUs of a maker. A machine has GPUs of one maker, as a rule.
+const VISIBLE: [&str; 4] =
+    ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"];
+
+/// Whether a list of GPUs is one of none.
+fn hides_all(gpus: &str) -> bool {
+    matches!(gpus.trim(), "" | "-1")
+}
+
 /// The options that decide how much memory a server needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemoryOptions {
@@ -20,6 +29,8 @@ pub(crate) struct MemoryOptions {
     pub(crate) values: CacheType,
     /// Layers that are meant for GPUs; more than there are is all.
     pub(crate) gpu_layers: u64,
+    /// Whether the server is to use no GPU at all.
+    pub(crate) avoids_gpus: bool,
     /// Tokens that are computed at once.
     pub(crate) ubatch: u64,
     pub(crate) flash_attention: bool,
@@ -46,6 +57,7 @@ impl Default for MemoryOptions {
             keys: CacheType::F16,
             values: CacheType::F16,
             gpu_layers: u64::MAX,
+            avoids_gpus: false,
             ubatch: 512,
             flash_attention: true,
             offloads_kv: true,
@@ -79,6 +91,7 @@ impl MemoryOptions {
         for option in written_options(&spec.args) {
             options.set(&option.name, option.value);
         }
+        options.avoids_gpus |= VISIBLE.iter().any(|name| spec.env.get(*name).is_some_and(|gpus| hides_all(gpus)));
         options
     }
 
@@ -97,6 +110,7 @@ impl MemoryOptions {
                 "all" | "auto" | "-1" => self.gpu_layers = u64::MAX,
                 _ => self.gpu_layers = number.unwrap_or(self.gpu_layers),
             },
+            "dev" | "device" => self.avoids_gpus = text == "none",
             "ub" | "ubatch-size" => self.ubatch = number.unwrap_or(self.ubatch),
             "fa" | "flash-attn" => self.flash_attention = is_on,
             "kvo" | "kv-offload" => self.offloads_kv = is_on,
@@ -185,6 +199,17 @@ mod tests {
             (false, true, false, true)
         );
         assert_eq!(told.extras, [PathBuf::from("/x"), PathBuf::from("/y")]);
+    }
+
+    #[test]
+    fn a_server_that_is_to_use_no_gpu_is_told_so_by_its_options_or_its_environment() {
+        let avoids = |server| options(server).avoids_gpus;
+        assert!(avoids("flags = { device = \"none\" }"));
+        assert!(avoids("args = [\"-dev\", \"none\"]"));
+        assert!(avoids("env = { CUDA_VISIBLE_DEVICES = \"\" }"));
+        assert!(avoids("env = { HIP_VISIBLE_DEVICES = \"-1\" }"));
+        assert!(!avoids("env = { CUDA_VISIBLE_DEVICES = \"0\" }\nflags = { device = \"CUDA0\" }"));
+        assert!(!avoids("flags = { device = \"none\" }\nargs = [\"--device\", \"CUDA1\"]"));
     }
 
     #[test]

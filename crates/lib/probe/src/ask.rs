@@ -4,25 +4,18 @@
 //! build of another year than the one that ran before cannot bind a port that is busy in this way.
 
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::exchange::exchange;
 use crate::{ProbeAddress, Target};
 
 #[cfg(test)]
 mod tests;
-
-/// Most bytes of an answer's head.
-const HEAD_LIMIT: usize = 32 * 1024;
 
 /// A request and its time limit.
 #[derive(Debug, Clone, Copy)]
@@ -100,10 +93,10 @@ pub enum AskError {
     TimedOut(Duration),
     /// The connection ended in the middle.
     #[error("the connection broke off: {0}")]
-    BrokenOff(hyper::Error),
+    BrokenOff(io::Error),
     /// Something else than HTTP came.
     #[error("the answer is no HTTP: {0}")]
-    NotHttp(hyper::Error),
+    NotHttp(String),
     /// More came than any honest answer has.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
@@ -152,18 +145,18 @@ pub async fn ask(target: &Target, question: Question<'_>) -> Result<Reply, AskEr
         match &target.address {
             ProbeAddress::Tcp { host, port } => {
                 let stream = TcpStream::connect((&**host, *port)).await.map_err(AskError::Refused)?;
-                exchange(stream, request, question.limit).await
+                exchange(stream, &request, question.limit).await
             }
             ProbeAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(AskError::Refused)?;
-                exchange(stream, request, question.limit).await
+                exchange(stream, &request, question.limit).await
             }
         }
     };
     tokio::time::timeout(question.timeout, asked).await.unwrap_or(Err(AskError::TimedOut(question.timeout)))
 }
 
-fn request(target: &Target, question: Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
+fn request<'a>(target: &Target, question: Question<'a>) -> Result<Request<&'a str>, AskError> {
     let host = match &target.address {
         ProbeAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
         ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
@@ -175,47 +168,8 @@ fn request(target: &Target, question: Question<'_>) -> Result<Request<Full<Bytes
     if let Some(key) = question.key {
         request = request.header(AUTHORIZATION, format!("Bearer {key}"));
     }
-    if question.json.is_some() {
-        request = request.header(CONTENT_TYPE, "application/json");
+    if let Some(json) = question.json {
+        request = request.header(CONTENT_TYPE, "application/json").header(CONTENT_LENGTH, json.len());
     }
-    let body = question.json.map(|json| Bytes::copy_from_slice(json.as_bytes())).unwrap_or_default();
-    request.body(Full::new(body)).map_err(|_| AskError::BadPath(path))
-}
-
-/// One request and its answer. The connection is driven here rather than in a task, so that dropping the future, as a
-/// timeout does, leaves nothing behind.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, limit: usize) -> Result<Reply, AskError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let handshake = http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(classify)?;
-    let mut connection = pin!(connection);
-    let mut answered = pin!(async move {
-        let response = sender.send_request(request).await.map_err(classify)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), limit).collect().await;
-        let body = body.map_err(|error| classify_body(error, limit))?;
-        Ok(Reply { status, body: body.to_bytes() })
-    });
-    // The connection may be over before the answer was taken out of it; the answer decides.
-    let mut open = true;
-    loop {
-        tokio::select! {
-            reply = &mut answered => return reply,
-            _ = &mut connection, if open => open = false,
-        }
-    }
-}
-
-fn classify(error: hyper::Error) -> AskError {
-    if error.is_parse() { AskError::NotHttp(error) } else { AskError::BrokenOff(error) }
-}
-
-fn classify_body(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> AskError {
-    match error.downcast::<hyper::Error>() {
-        Ok(error) => classify(*error),
-        // `Limited` has one other error: the body is too long.
-        Err(_) => AskError::TooLarge(limit),
-    }
+    request.body(question.json.unwrap_or_default()).map_err(|_| AskError::BadPath(path))
 }

@@ -4,6 +4,7 @@
 //! answer. Each request has a connection of its own, so a stuck answer never delays another request.
 
 mod ask;
+mod exchange;
 mod target;
 
 pub use ask::{AskError, ProbeAnswer, Question, Reply, ask, connect, probe};

@@ -121,17 +121,24 @@ impl ChildProcess {
         let _ = self.0.tell(&ShimOrder::Outlive(outlives), &[]);
     }
 
-    /// Leaves the program to the next daemon. `unread` is what was read from its standard output and its standard error and is no whole
-    /// line.
+    /// Leaves the program to the next daemon, and returns once its shim waits for that one: a daemon that comes before would not find it.
+    /// `unread` is what was read from its standard output and its standard error and is no whole line.
     ///
     /// # Errors
     /// If the shim cannot be told: the program is killed.
-    pub fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
+    pub async fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
         for (stream, bytes) in [StreamName::Stdout, StreamName::Stderr].into_iter().zip(unread) {
             self.0.tell(&ShimOrder::Unread { stream }, bytes)?;
         }
         self.0.tell(&ShimOrder::Outlive(true), &[])?;
         self.0.is_left = true;
+        // For the shim, this daemon is gone behind its last order. It hangs up then.
+        self.0.shim.shutdown().await?;
+        while poll_fn(|context| self.0.poll_more(context)).await? {
+            while let Some(frame) = self.0.frames.next()? {
+                self.0.take(frame.message);
+            }
+        }
         Ok(())
     }
 
@@ -224,6 +231,10 @@ impl Attended {
             ShimReport::Undelivered { number, errno } => {
                 let (pid, error) = (self.identity.pid, io::Error::from_raw_os_error(errno));
                 tracing::error!(pid, signal = number, %error, "a signal was not delivered to every process of a launch");
+            }
+            ShimReport::Unkept { errno } => {
+                let (pid, error) = (self.identity.pid, io::Error::from_raw_os_error(errno));
+                tracing::warn!(pid, %error, "a server would not outlive the daemon now: its shim cannot make a socket in the state directory");
             }
             // Said once, and heard.
             ShimReport::Spawned(_) | ShimReport::Held(_) | ShimReport::Output { .. } | ShimReport::Refused { .. } => {}

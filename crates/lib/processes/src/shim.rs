@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_events::{ProcessEnd, StreamName};
 use llama_warden_procfs::ProcessStat;
-use llama_warden_support::open_regular;
+use llama_warden_support::{is_disk_full, open_regular};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
@@ -61,14 +61,22 @@ pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
     // The name is for people, so that one that the kernel refuses does not matter.
     let _ = std::ffi::CString::new(order.name.as_str()).map(|name| prctl::set_name(&name));
     // Before the program runs: from then on the daemon counts on it.
-    let doorway = if order.outlives { order.keeping.as_ref() } else { None }.map(Doorway::open).transpose();
+    let (doorway, unkept) = match order.keeping.as_ref().filter(|_| order.outlives).map(Doorway::open).transpose() {
+        // A program that might not outlive its daemon is better than none, and the disk may have room by then.
+        Err(error) if is_disk_full(&error) => (Ok(None), error.raw_os_error()),
+        opened => (opened, None),
+    };
     match doorway.and_then(|doorway| Ok((doorway, start(&order, &body)?))) {
         Ok((doorway, (leader, pipes))) => {
             let start_ticks = ProcessStat::of(leader).map_or(0, |stat| stat.start_ticks);
             let identity = ProgramIdentity { pid: leader, start_ticks };
             let mut shim = Shim::new(daemon, frames, ends, identity, pipes, order.may_leave_descendants);
-            (shim.doorway, shim.keeping, shim.note) = (doorway, order.keeping, order.note.into_bytes());
+            (shim.outlives, shim.doorway) = (order.outlives, doorway);
+            (shim.keeping, shim.note) = (order.keeping, order.note.into_bytes());
             shim.introduce(&ShimReport::Spawned(identity), &[]);
+            if let Some(errno) = unkept {
+                shim.report(&ShimReport::Unkept { errno });
+            }
             shim.attend()
         }
         Err(error) => refuse(&daemon, error.raw_os_error().unwrap_or(Errno::EINVAL as i32)),
@@ -127,7 +135,9 @@ struct Shim {
     /// `None` while no daemon is there.
     daemon: Option<UnixStream>,
     keeping: Option<Keeping>,
-    /// Where the next daemon comes in; `None` while the program is not to outlive its daemon.
+    /// The program is to outlive its daemon.
+    outlives: bool,
+    /// Where the next daemon comes in; `None` while the program is not to outlive its daemon, or the disk has no room for it.
     doorway: Option<Doorway>,
     pipes: [KeptPipe; 2],
     /// For the next daemon.
@@ -168,6 +178,7 @@ impl Shim {
             frames,
             ends,
             keeping: None,
+            outlives: false,
             doorway: None,
             pipes: [KeptPipe::new(StreamName::Stdout, stdout), KeptPipe::new(StreamName::Stderr, stderr)],
             note: Vec::new(),
@@ -185,11 +196,16 @@ impl Shim {
         }
     }
 
-    fn keep(&mut self) -> io::Result<()> {
-        if self.doorway.is_none() {
-            self.doorway = self.keeping.as_ref().map(Doorway::open).transpose()?;
+    /// Opens the door for the next daemon, unless it is open.
+    fn keep(&mut self) {
+        let keeping = self.keeping.as_ref().filter(|_| self.outlives && self.doorway.is_none());
+        match keeping.map(Doorway::open) {
+            Some(Ok(doorway)) => self.doorway = Some(doorway),
+            Some(Err(error)) => {
+                self.report(&ShimReport::Unkept { errno: error.raw_os_error().unwrap_or(Errno::EINVAL as i32) });
+            }
+            None => {}
         }
-        Ok(())
     }
 
     /// The first message to a daemon, with both pipes.
@@ -344,7 +360,7 @@ impl Shim {
         }
         if is_alone && self.doorway.as_ref().is_some_and(|doorway| !doorway.is_reachable()) {
             // The state directory is gone: no daemon will ever come.
-            self.doorway = None;
+            (self.outlives, self.doorway) = (false, None);
             self.is_killing = true;
             return Ok(());
         }
@@ -410,15 +426,17 @@ impl Shim {
                 }
             }
             ShimOrder::Kill => self.is_killing = true,
-            // A socket that cannot be made is seen by the next daemon, which does not find it, and by the tag.
-            ShimOrder::Outlive(true) => drop(self.keep()),
-            ShimOrder::Outlive(false) => self.doorway = None,
+            ShimOrder::Outlive(true) => {
+                self.outlives = true;
+                self.keep();
+            }
+            ShimOrder::Outlive(false) => (self.outlives, self.doorway) = (false, None),
             ShimOrder::Note => self.note.extend(body),
             ShimOrder::Unread { stream } => {
                 self.pipes.iter_mut().filter(|pipe| pipe.stream == stream).for_each(|pipe| pipe.push(&body));
             }
             ShimOrder::Release => {
-                self.doorway = None;
+                (self.outlives, self.doorway) = (false, None);
                 self.is_killing = true;
             }
         }
@@ -426,6 +444,8 @@ impl Shim {
 
     fn on_daemon_gone(&mut self) {
         self.daemon = None;
+        // For one whose door could not be opened earlier.
+        self.keep();
         // What was being stopped is not kept either.
         self.is_killing |= self.doorway.is_none() || self.is_stopping;
     }

@@ -108,6 +108,11 @@ pub(crate) enum ShimReport {
         /// The error of the kernel.
         errno: i32,
     },
+    /// The program runs, and would not outlive the daemon now, as it is to.
+    Unkept {
+        /// The error of the kernel.
+        errno: i32,
+    },
     /// The program has ended, and no descendant is left but those named.
     Ended(EndReport),
 }

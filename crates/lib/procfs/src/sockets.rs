@@ -1,4 +1,4 @@
-//! Who listens on an address, and whose process is at the other end of a connection.
+//! Finds the process that listens on an address, and the one at the other end of a connection.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! What llama-server answers to a save and a restore of a slot.
+//! Reads the answers of llama-server to a save and a restore of a slot.
 
 use serde_json::Value as Json;
 

@@ -34,6 +34,10 @@ pub enum PathMeaning {
     Manage(ModelChange),
     /// Answered with a redirect to the path with a slash at its end.
     Slash,
+    /// Answered by the router itself, whoever asks: it listens.
+    Health,
+    /// Answered by the router itself with the stream of what happens to models.
+    ModelEvents,
     /// Answered by the router itself.
     Own(OwnPath),
     /// Refused: its only protection is the check of the origin, which a proxy removes.
@@ -78,14 +82,10 @@ pub enum Burden {
 /// A path of the router's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnPath {
-    /// Whether the router listens.
-    Health,
     /// The list of models.
     Models,
     /// One of them, by its name.
     Model(String),
-    /// The stream of what happens to them.
-    ModelEvents,
     /// Those that run, for clients of llama-swap.
     Running,
     /// What the router says of itself.
@@ -141,10 +141,10 @@ impl ErrorDialect {
 pub fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
-        "/health" | "/v1/health" if reads => return PathMeaning::Own(OwnPath::Health),
+        "/health" | "/v1/health" if reads => return PathMeaning::Health,
         "/v1/models" | "/models" if reads => return PathMeaning::Own(OwnPath::Models),
         "/running" if reads => return PathMeaning::Own(OwnPath::Running),
-        "/models/sse" if reads => return PathMeaning::Own(OwnPath::ModelEvents),
+        "/models/sse" if reads => return PathMeaning::ModelEvents,
         "/models/load" if *method == Method::POST => return PathMeaning::Manage(ModelChange::Load),
         "/models/unload" if *method == Method::POST => return PathMeaning::Manage(ModelChange::Unload),
         "/unload" if *method == Method::POST => return PathMeaning::Manage(ModelChange::UnloadAll),
@@ -283,7 +283,7 @@ mod tests {
             ("GET", "/props", "", PathMeaning::Own(OwnPath::Props)),
             ("GET", "/props", "model=a", PathMeaning::Query),
             ("GET", "/v1/models/org%2Fname:tag", "", PathMeaning::Own(OwnPath::Model("org/name:tag".into()))),
-            ("GET", "/models/sse", "", PathMeaning::Own(OwnPath::ModelEvents)),
+            ("GET", "/models/sse", "", PathMeaning::ModelEvents),
             ("POST", "/models/load", "", PathMeaning::Manage(ModelChange::Load)),
             ("POST", "/unload", "", PathMeaning::Manage(ModelChange::UnloadAll)),
             ("GET", "/unload", "", PathMeaning::Manage(ModelChange::Misasked)),
@@ -291,7 +291,7 @@ mod tests {
             ("DELETE", "/v1/stream/c", "", PathMeaning::Streams(StreamQuestion::Of(Some("c".into())))),
             ("GET", "/v1/stream", "", PathMeaning::Streams(StreamQuestion::Of(None))),
             ("POST", "/v1/streams/lookup", "", PathMeaning::Streams(StreamQuestion::List)),
-            ("GET", "/health", "", PathMeaning::Own(OwnPath::Health)),
+            ("GET", "/health", "", PathMeaning::Health),
             ("GET", "/upstream/a", "", PathMeaning::Slash),
             ("GET", "/upstream/", "", PathMeaning::Unknown),
             ("GET", "/upstream//x", "", PathMeaning::Unknown),

@@ -1,4 +1,4 @@
-//! What the first and the last bytes of an answer say: tokens, model, id, why it ended, and whether that was an error.
+//! Reads the first and the last bytes of an answer: its tokens, model and id, why it ended, and whether that was an error.
 //!
 //! An answer may have megabytes, and its numbers are near its ends: `usage` or `timings` behind the text, Anthropic's first event
 //! before it. So the first 512 bytes and the last 4 KiB are kept. A text of a model cannot imitate them: its quotes are escaped.

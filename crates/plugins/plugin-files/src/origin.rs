@@ -1,4 +1,4 @@
-//! Where a plug-in file comes from: the program itself, or a file.
+//! The origin of a plug-in file: the program itself, or a file.
 
 use std::path::{Path, PathBuf};
 

@@ -75,6 +75,9 @@ pub enum CliCommand {
         /// Show only these servers: ids, or globs such as 'co*'
         #[arg(value_name = "ID", add = completion::servers())]
         ids: Vec<ServerSelector>,
+        /// The servers of other machines too, read only: of the daemons that `peers` of the configuration names
+        #[arg(long, short)]
+        all: bool,
     },
     /// Start servers
     // The options of a stop mean nothing here; the daemon refuses them.

@@ -43,7 +43,7 @@ pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
         CliCommand::Demo => demo::run(global, extensions),
         CliCommand::Status { ids, watch, all: true } => on_runtime(status_all::run(global, ids, *watch)),
         CliCommand::Status { ids, watch, all: false } => on_runtime(status::run(global, ids, *watch)),
-        CliCommand::Top { ids } => on_runtime(llama_warden_top::run(global, ids)),
+        CliCommand::Top { ids, all } => on_runtime(llama_warden_top::run(global, ids, *all)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use llama_warden_api_types::{AllStatusReport, StatusReport};
 use llama_warden_client::Client;
-use llama_warden_connect::{self as connect, GlobalArgs, ServerSelector, retain_named};
-use llama_warden_events::ServerId;
+use llama_warden_connect::{
+    self as connect, GlobalArgs, ServerSelector, keep_named_of_all, retain_named, retain_named_of_peers,
+};
 use llama_warden_exit::{CommandFailure, CommandResult};
 use llama_warden_terminal::all_table::AllTable;
 use llama_warden_terminal::live_table::{LiveTable, Place};
@@ -19,7 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global).await?;
-    let report = fetch(&client, ids).await?;
+    let report = client.status_of_all().await.map_err(connect::request_failure)?;
+    let report = keep_named_of_all(report, ids)?;
     if report.peers.is_empty() {
         eprintln!("no peers: this daemon's configuration has no [peers.NAME]");
     }
@@ -54,7 +56,11 @@ async fn follow(
         }
         tokio::time::sleep(INTERVAL).await;
         report = match client.status_of_all().await {
-            Ok(changed) => named(changed, ids),
+            Ok(mut changed) => {
+                retain_named(&mut changed.own, ids);
+                retain_named_of_peers(&mut changed.peers, ids);
+                changed
+            }
             Err(error) if error.is_without_daemon() => return Ok(()),
             Err(error) => return Err(connect::request_failure(error)),
         };
@@ -72,21 +78,4 @@ fn state(report: &AllStatusReport) -> Vec<String> {
         format!("{} {problem} {}", peer.name, peer.status.as_ref().map(servers).unwrap_or_default())
     });
     std::iter::once(servers(&report.own)).chain(peers).collect()
-}
-
-async fn fetch(client: &Client, ids: &[ServerSelector]) -> Result<AllStatusReport, CommandFailure> {
-    let report = client.status_of_all().await.map_err(connect::request_failure)?;
-    let statuses = || std::iter::once(&report.own).chain(report.peers.iter().filter_map(|peer| peer.status.as_ref()));
-    let known = || statuses().flat_map(|status| status.servers.iter().map(|server| &server.model_id));
-    if let Some(unknown) = ids.iter().find(|selector| !known().any(|id| selector.matches(id))) {
-        return Err(CommandFailure::unknown_server(unknown.text(), known().map(ServerId::as_str)));
-    }
-    Ok(named(report, ids))
-}
-
-/// Only the named servers; all if none is named.
-fn named(mut report: AllStatusReport, ids: &[ServerSelector]) -> AllStatusReport {
-    retain_named(&mut report.own, ids);
-    report.peers.iter_mut().filter_map(|peer| peer.status.as_mut()).for_each(|status| retain_named(status, ids));
-    report
 }

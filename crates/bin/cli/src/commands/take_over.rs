@@ -1,11 +1,14 @@
 //! `up --take-over`: asks the daemon that runs to leave its servers to the next one, and waits until it has.
 
+use std::fs::{self, File};
+use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress, ShutdownMode};
 use llama_warden_daemon::{StateDir, rehearse};
-use llama_warden_exit::{CommandFailure, Exit, FailureMessage};
+use llama_warden_exit::{CommandFailure, Exit, FailureMessage, next_step_for};
 use llama_warden_inventory::LoadedConfig;
+use llama_warden_support::is_disk_full;
 use tokio::time::{Instant, sleep};
 
 use crate::args::UpArgs;
@@ -24,6 +27,8 @@ pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFa
     }
     let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
     rehearse(&loaded.configuration, &state)?;
+    // A socket for each server, and the control socket.
+    require_room(&state, fleet.iter().len() + 1)?;
     let daemon = Client::new(DaemonAddress::Unix(control), None);
     let deadline = Instant::now() + PATIENCE;
     let mut has_asked = false;
@@ -53,6 +58,26 @@ pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFa
             Err(failure) if failure.exit == Exit::Held && Instant::now() < deadline => sleep(ATTEMPT_INTERVAL).await,
             Err(failure) => return Err(failure),
         }
+    }
+}
+
+/// Fails where the state directory has no room for so many names. Without its socket, a server ends with the daemon that leaves it.
+fn require_room(state: &Path, names: usize) -> Result<(), CommandFailure> {
+    let folder = state.join("rehearsal");
+    // One that a killed command has left.
+    let _ = fs::remove_dir_all(&folder);
+    let made = fs::create_dir(&folder);
+    let made =
+        made.and_then(|()| (1..names).try_for_each(|name| File::create(folder.join(name.to_string())).map(drop)));
+    let _ = fs::remove_dir_all(&folder);
+    match made {
+        // Whatever else is wrong is the running daemon's to say.
+        Err(error) if is_disk_full(&error) => {
+            let problem = format!("the state directory {} has no room for a hand-over: {error}", state.display());
+            let step = next_step_for(&error).unwrap_or("free some of it");
+            Err(CommandFailure::failed(format!("{problem}; the daemon goes on")).next_step(step))
+        }
+        _ => Ok(()),
     }
 }
 

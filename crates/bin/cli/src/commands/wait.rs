@@ -10,7 +10,7 @@ use llama_warden_state::PhaseName;
 use super::status;
 use crate::args::{WaitArgs, WaitGoal};
 use llama_warden_terminal::live_table::{LiveTable, Place};
-use llama_warden_terminal::output::{print_json, print_line, print_note, write_failure};
+use llama_warden_terminal::output::{print_json, print_line, write_failure};
 use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
@@ -22,6 +22,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
         Some(limit) => tokio::time::timeout(limit, waiting).await.ok(),
         None => Some(waiting.await),
     };
+    let over = args.timeout.filter(|_| ended.is_none());
     let exit = ended.unwrap_or(Ok(Exit::NotReached))?;
     let Some(report) = latest else { return Err(connect::no_answer(args.timeout.unwrap_or_default())) };
     if global.json {
@@ -33,14 +34,15 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
         print_line(server_text::router_line(router))?;
     }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
-        match args.timeout.filter(|_| !is_hopeless(server, args.goal)) {
-            Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, server_text::phase(server)),
-            None if server.stopped_by_hand => {
-                let id = &server.model_id;
-                print_note(format_args!("{id}: stopped by hand; `llama-warden start {id}` starts it"));
-            }
-            None if is_shown => {}
-            None => eprintln!("{}", server_text::server_line(server)),
+        let (id, phase) = (&server.model_id, server_text::phase(server));
+        match over {
+            _ if is_hopeless(server, args.goal) => match server.stopped_by_hand {
+                true => eprintln!("{id}: stopped by hand; `llama-warden start {id}` starts it"),
+                false if is_shown => {}
+                false => eprintln!("{}", server_text::server_line(server)),
+            },
+            Some(limit) => eprintln!("{id}: timed out after {limit:?}: {phase}"),
+            None => eprintln!("{id}: {phase}; no longer waited for, since another server will not be ready"),
         }
     }
     Ok(exit)
@@ -103,8 +105,10 @@ fn outcome(report: &StatusReport, goal: WaitGoal) -> Option<Exit> {
 
 /// Whether nothing of itself will make the server ready.
 fn is_hopeless(server: &ServerReport, goal: WaitGoal) -> bool {
-    let stays_down = server.phase == PhaseName::Failed || server.stopped_by_hand || server.restart_abandoned.is_some();
-    goal == WaitGoal::Ready && stays_down
+    // A start that was accepted comes, whatever became of the launch before.
+    let is_coming = server.phase.is_settled_down() && server.waiting_for.is_some();
+    let has_failed = server.phase == PhaseName::Failed || server.restart_abandoned.is_some();
+    goal == WaitGoal::Ready && (server.stopped_by_hand || has_failed && !is_coming)
 }
 
 fn reached(server: &ServerReport, goal: WaitGoal) -> bool {

@@ -1,4 +1,4 @@
-//! What the kernel has to be able to do.
+//! Checks the features of the kernel that the daemon needs.
 
 use std::path::Path;
 

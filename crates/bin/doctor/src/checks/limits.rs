@@ -1,4 +1,4 @@
-//! What the kernel allows this user, control group and process.
+//! Checks the limits of this user, control group and process.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,113 +1,20 @@
 //! Takes over the process of an earlier daemon, if it still is what would be launched now.
 
-use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
 
-use llama_warden_events::{Event, FailureReason, Incarnation, ServerId, Signal};
-use llama_warden_processes::adoption::{HeldProgram, MissedOutput, held_programs};
+use llama_warden_events::Event;
+use llama_warden_processes::adoption::{HeldProgram, MissedOutput};
 use llama_warden_processes::launch_tag::LaunchTag;
 use llama_warden_procfs::ProcessStat;
-use llama_warden_support::{fail_point, lock};
-use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use llama_warden_support::fail_point;
 
 use super::context::{Launch, NotStarted};
+use super::held::{FOLDER, HeldLaunch, LaunchNote};
 use super::prepare::PreparedLaunch;
-use super::running::{OutputPipes, kill};
+use super::running::OutputPipes;
 use super::task::SpawnedServer;
-
-/// The folder of the state directory with the sockets of shims.
-const FOLDER: &str = "shims";
-
-/// What a daemon tells the next one about a launch: one line of JSON, and [`READY`] behind it once the server is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LaunchNote {
-    /// The value of the launch tag that its processes carry.
-    tag: String,
-    server: ServerId,
-    incarnation: Incarnation,
-    /// Of its command line and its configured variables, in hexadecimal.
-    fingerprint: String,
-    /// Restarts by policy so far.
-    #[serde(default)]
-    restarts: BTreeMap<FailureReason, u64>,
-}
-
-/// The second line of a note.
-pub(crate) const READY: &[u8] = b"ready\n";
-
-/// A process that waits for its launch.
-#[derive(Debug)]
-pub(crate) struct HeldLaunch {
-    program: HeldProgram,
-    note: LaunchNote,
-    was_ready: bool,
-}
-
-/// The processes of an earlier daemon, until their launches take them.
-#[derive(Debug, Default)]
-pub(crate) struct HeldLaunches(Mutex<HashMap<ServerId, HeldLaunch>>);
-
-impl HeldLaunches {
-    /// Takes every process over that waits in a state directory. One whose note cannot be read is killed, since nobody would know it.
-    pub(crate) async fn find(state_dir: &Path) -> Self {
-        let mut held = HashMap::new();
-        for program in held_programs(&state_dir.join(FOLDER)).await {
-            let pid = program.process.pid();
-            let mut lines = program.note.split(|byte| *byte == b'\n');
-            let note = lines.next().map(serde_json::from_slice::<LaunchNote>);
-            let was_ready = lines.next() == READY.strip_suffix(b"\n");
-            match note {
-                Some(Ok(note)) => {
-                    let server = note.server.clone();
-                    if let Some(HeldLaunch { note, .. }) =
-                        held.insert(server.clone(), HeldLaunch { program, note, was_ready })
-                    {
-                        tracing::warn!(%server, tag = note.tag, "two processes were left for one server; one is killed");
-                    }
-                }
-                _ => tracing::warn!(pid, "a process was left that nobody can tell the server of; it is killed"),
-            }
-        }
-        Self(Mutex::new(held))
-    }
-
-    /// The tags and the latest launch of each server that has a process.
-    pub(crate) fn launches(&self) -> Vec<(ServerId, Incarnation, LaunchTag)> {
-        let tag = |held: &HeldLaunch| LaunchTag::from_value(&held.note.tag);
-        lock(&self.0).iter().map(|(server, held)| (server.clone(), held.note.incarnation, tag(held))).collect()
-    }
-
-    /// The process of a server.
-    pub(crate) fn take(&self, server: &ServerId) -> Option<HeldLaunch> {
-        lock(&self.0).remove(server)
-    }
-
-    /// Takes all whose server is not configured any more.
-    pub(crate) fn take_unknown(&self, is_known: impl Fn(&ServerId) -> bool) -> Vec<HeldLaunch> {
-        lock(&self.0).extract_if(|server, _| !is_known(server)).map(|(_, held)| held).collect()
-    }
-}
-
-impl HeldLaunch {
-    /// Ends a process that is not wanted any more: TERM, the grace, KILL.
-    pub(crate) async fn end(mut self, grace: std::time::Duration) {
-        let process = &mut self.program.process;
-        // An error means that it has ended.
-        let _ = process.deliver(Signal::TERM);
-        if timeout(grace, process.exited()).await.is_err() {
-            kill(process);
-            process.exited().await;
-        }
-    }
-
-    pub(crate) fn server(&self) -> &ServerId {
-        &self.note.server
-    }
-}
 
 impl Launch {
     /// The folder where shims wait for the next daemon.

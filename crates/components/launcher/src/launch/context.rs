@@ -11,9 +11,9 @@ use llama_warden_config::ServerSpec;
 use llama_warden_events::{BootId, Event, Incarnation, OptionNote, ProcessEnd, Seq, ServerId};
 use llama_warden_support::Interner;
 
-use super::adopt::HeldLaunches;
 use super::dialect_reloader::DialectReloader;
 use super::failure::LaunchFailure;
+use super::held::HeldLaunches;
 use super::identify::BinaryCache;
 use super::orders::LaunchInbox;
 use llama_warden_processes::launch_tag::LaunchTag;

@@ -4,11 +4,11 @@
 //! thread: a slow disk delays this launch alone.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use llama_warden_dialects::{Dialect, DialectSet};
 use llama_warden_plugin_files::{ReloadChanges, ReloadTracker};
-use llama_warden_support::blocking;
+use llama_warden_support::{blocking, lock};
 
 /// The dialects in force with the folder that they are reloaded from.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl DialectReloader {
         let Some(directory) = self.directory.clone() else { return (current(&tracker), None) };
         let reloaded = blocking(move || {
             // Locked while the folder is read, so that of two launches at once only one reports a change.
-            let mut tracker = tracker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tracker = lock(&tracker);
             let scan = tracker.files().scan(&directory);
             let changes = tracker.apply(scan);
             (tracker.files().clone(), changes)
@@ -40,5 +40,5 @@ impl DialectReloader {
 }
 
 fn current(tracker: &Mutex<ReloadTracker<Dialect>>) -> DialectSet {
-    tracker.lock().unwrap_or_else(PoisonError::into_inner).files().clone()
+    lock(tracker).files().clone()
 }

@@ -19,6 +19,13 @@ pub struct LaunchFailure {
     pub lines: Vec<String>,
 }
 
+/// The next step where the kernel takes no such command line.
+pub(crate) const TOO_LONG: &str = "`env` or `args` are longer than the kernel takes: put what is long into a file";
+
+/// The next step where the daemon or the machine ran out of something.
+pub(crate) const EXHAUSTED: &str = "that is no fault of the executable: free memory, or raise the limits of this user (`ulimit -u`, \
+                                    `ulimit -n`) and of its control group (pids.max)";
+
 impl LaunchFailure {
     pub(crate) fn new(reason: FailureReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), lines: Vec::new() }
@@ -40,7 +47,13 @@ impl LaunchFailure {
             Some(Errno::E2BIG | Errno::EINVAL) => FailureReason::BadArgument,
             _ => FailureReason::SpawnFailed,
         };
-        Self::new(reason, format!("cannot run {}: {error}", program.display()))
+        let mut detail = format!("cannot run {}: {error}", program.display());
+        if error.kind() == io::ErrorKind::ArgumentListTooLong {
+            detail.push_str(&format!("; {TOO_LONG}"));
+        } else if is_exhaustion(error) {
+            detail.push_str(&format!("; {EXHAUSTED}"));
+        }
+        Self::new(reason, detail)
     }
 }
 

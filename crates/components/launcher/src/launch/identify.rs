@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use llama_warden_detectors::{GENERIC, Matcher as _, PackSet, Verdict, message_text};
 use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
 use llama_warden_events::{FailureReason, ProcessEnd, Signal, StreamName};
-use llama_warden_support::blocking;
+use llama_warden_support::{blocking, lock};
 use nix::errno::Errno;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::failure::{LaunchFailure, is_exhaustion};
+use super::failure::{EXHAUSTED, LaunchFailure, TOO_LONG, is_exhaustion};
 use super::preflight::{ProgramKind, check_program};
 use crate::output::pipes::read_bounded;
 use llama_warden_processes::child_process::ChildProcess;
@@ -91,10 +91,8 @@ impl IdentifyError {
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Broken { .. } => "install what is missing, or use a build for this machine",
-            _ if self.is_of_the_machine() => {
-                "that is no fault of the executable: free memory, or raise the limits of this user (`ulimit -u`, `ulimit -n`) \
-                 and of its control group (pids.max)"
-            }
+            _ if self.is_of_the_machine() => EXHAUSTED,
+            Self::NotRun { source, .. } if source.kind() == io::ErrorKind::ArgumentListTooLong => TOO_LONG,
             Self::Unreadable { .. } | Self::NotRun { .. } => "give the user who runs llama-warden the right to run it",
             Self::TooSlow { .. } | Self::NoOptions { .. } => {
                 "have it answer --help as llama-server does, or name its flag dialect as `dialect`"
@@ -153,7 +151,7 @@ impl BinaryCache {
         let identity =
             FileIdentity::of(path).map_err(|source| IdentifyError::Unreadable { path: path.into(), source })?;
         let entry = {
-            let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answers = lock(&self.0);
             let entry = answers.entry(identity).or_default();
             let is_expired = |answer: &Answer| answer.expires.is_some_and(|expires| expires <= Instant::now());
             if entry.get().is_some_and(is_expired) {

@@ -24,8 +24,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::adopt;
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
+use super::held::READY;
+use super::kill;
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
 use super::task::SpawnedServer;
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput, UnreadOutput};
@@ -101,7 +102,7 @@ impl RunningServer {
                 Wakeup::Exited => return Ok(RunEnd::Exited),
                 // Boxed: see `next_wakeup`.
                 Wakeup::Ordered(LaunchOrder::Signal(order)) => Box::pin(self.deliver(order)).await?,
-                Wakeup::Ordered(LaunchOrder::NoteReady) => self.process.note(adopt::READY),
+                Wakeup::Ordered(LaunchOrder::NoteReady) => self.process.note(READY),
                 Wakeup::Ordered(LaunchOrder::Leave) => return Ok(RunEnd::Left),
                 Wakeup::Ordered(LaunchOrder::CallOff) => kill(&self.process),
                 Wakeup::Asked(inquiry) => self.inquiry = Some(self.identify_listener(inquiry)),
@@ -170,7 +171,7 @@ impl RunningServer {
             RunEnd::Left => {
                 let [stdout, stderr] = reader.leave().await;
                 fail_point("hand-over-output-taken");
-                if let Err(error) = process.leave([&stdout, &stderr]) {
+                if let Err(error) = process.leave([&stdout, &stderr]).await {
                     tracing::error!(server = %launch.reporter.server, %error, "a server cannot be left to the next daemon; it ends");
                 }
                 fail_point("hand-over-launch-left");
@@ -259,13 +260,6 @@ impl ReaderTask {
             // An error is a panic of the reader, which the panic hook has logged.
             let _ = reading.await;
         }
-    }
-}
-
-/// Kills a process, and logs if that fails.
-pub(crate) fn kill(process: &ChildProcess) {
-    if let Err(error) = process.deliver(Signal::KILL) {
-        tracing::error!(pid = process.pid(), %error, "a process cannot be killed");
     }
 }
 

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::context::{EndedLaunch, Launch, NotStarted, SWEEP_TIMEOUT};
 use super::failure::LaunchFailure;
+use super::kill;
 use super::orders::{LaunchInbox, LaunchOrder};
 use super::prepare::PreparedLaunch;
-use super::running::{OutputPipes, RunningServer, kill, listed};
+use super::running::{OutputPipes, RunningServer, listed};
 use llama_warden_processes::child_process::ChildProcess;
 use llama_warden_processes::lock::InstanceLock;
 use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};

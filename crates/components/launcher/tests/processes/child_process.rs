@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use llama_warden_events::{ProcessEnd, Signal};
 use llama_warden_launcher::{GuardianProgram, Spawner};
+use llama_warden_processes::adoption::held_programs;
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome, SignalError};
 use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
 use llama_warden_processes::spawner::Spawned;
@@ -27,6 +28,7 @@ pub const TESTS: &[TestCase] = &[
     ("a_killed_shim_takes_its_program_along_and_no_other", shim_killed),
     ("a_shim_has_nothing_open_but_its_own", descriptors),
     ("a_program_that_no_daemon_can_find_any_more_ends", unreachable),
+    ("a_program_that_was_left_is_found_by_who_looks_next_however_slow_its_shim_is", left_slowly),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -303,9 +305,40 @@ fn unreachable() {
         let spawner = spawner();
         let Spawned { process, .. } = spawner.spawn(&request).await.expect("spawns");
         let pid = process.pid();
-        process.leave([b"", b""]).expect("is told");
+        process.leave([b"", b""]).await.expect("is told");
         assert!(runs(pid) && shims.exists(), "it waits");
         drop(folder);
+        gone(pid).await;
+    });
+}
+
+/// The shim of a server that was not to outlive its daemon makes its socket when it is told.
+fn left_slowly() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let shims = folder.path().join("shims");
+        let kept = KeptProgram { folder: shims.clone(), name: "a".into(), note: String::new(), outlives: false };
+        let request = SpawnRequest { kept: Some(kept), ..script("exec sleep 60") };
+        let spawner = spawner();
+        let Spawned { process, .. } = spawner.spawn(&request).await.expect("spawns");
+        let pid = process.pid();
+        let shim = llama_warden_procfs::ProcessStat::of(pid).expect("runs").parent;
+        let stop = Signal::from_number(nix::sys::signal::Signal::SIGSTOP as i32).expect("named");
+        kill(shim, stop);
+        let stopped = async {
+            while !std::fs::read_to_string(format!("/proc/{shim}/stat")).expect("it is there").contains(") T ") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stopped).await.expect("it is stopped");
+        let mut leaving = Box::pin(process.leave([b"", b""]));
+        let waits = tokio::time::timeout(Duration::from_millis(50), &mut leaving).await;
+        assert!(waits.is_err() && !shims.exists(), "nobody could find it yet");
+        kill(shim, Signal::CONT);
+        tokio::time::timeout(PATIENCE, leaving).await.expect("the shim hangs up").expect("is told");
+        let [held] = <[_; 1]>::try_from(held_programs(&shims).await).expect("it is found at the first look");
+        assert_eq!(held.process.pid(), pid);
+        drop(held);
         gone(pid).await;
     });
 }

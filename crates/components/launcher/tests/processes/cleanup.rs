@@ -214,6 +214,8 @@ fn kill_with_guardian_and_shims(mut daemon: Child) {
         nix::sys::signal::kill(pid, signal).expect("ours");
     };
     assert!(below.len() >= 2, "{below:?}");
+    // The daemon first: it would sweep what a shim leaves, in the moment before it is killed itself.
+    signal(daemon.id(), nix::sys::signal::Signal::SIGSTOP);
     below.iter().for_each(|pid| signal(*pid, nix::sys::signal::Signal::SIGSTOP));
     below.iter().for_each(|pid| signal(*pid, nix::sys::signal::Signal::SIGKILL));
     daemon.kill().expect("ours");

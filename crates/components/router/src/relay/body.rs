@@ -46,6 +46,9 @@ pub(crate) enum CutShort {
 /// The events that tell the client of a stream that it ended early, and why.
 pub(crate) type StreamFault = Box<dyn FnOnce(&CutShort) -> Bytes + Send>;
 
+/// Makes them for an answer that is a stream.
+pub(crate) type StreamFaults<'a> = dyn Fn() -> StreamFault + Sync + 'a;
+
 struct RelayedBody {
     body: Incoming,
     link: Option<Link>,
@@ -92,11 +95,11 @@ impl AnswerBody {
         answer: Response<Incoming>,
         link: Link,
         upstream: Arc<Upstream>,
-        place: Option<(Permit, StreamFault)>,
+        place: Option<(Permit, &StreamFaults<'_>)>,
     ) -> Response<Self> {
         let (parts, body) = answer.into_parts();
-        let (permit, fault) = place.unzip();
-        let fault = fault.filter(|_| is_event_stream(&parts.headers));
+        let (permit, faults) = place.unzip();
+        let fault = faults.filter(|_| is_event_stream(&parts.headers)).map(|faults| faults());
         let relayed = RelayedBody {
             body,
             link: Some(link),
@@ -118,7 +121,7 @@ impl AnswerBody {
         (method, target): (&http::Method, &str),
         headers: &HeaderMap,
         body: HeldBody,
-        place: Option<(Permit, StreamFault)>,
+        place: Option<(Permit, &StreamFaults<'_>)>,
     ) -> Result<Response<Self>, (RelayError, Option<Permit>)> {
         let request = || to_server(&upstream, (method, target), headers, body.clone());
         match upstream.send(request, body.is_whole()).await {

@@ -42,14 +42,18 @@ pub(crate) fn to_server(
     let target = format!("{}{path_and_query}", upstream.prefix);
     *request.uri_mut() = Uri::try_from(target).unwrap_or(Uri::from_static("/"));
     *request.method_mut() = method.clone();
-    let mut passed = headers.clone();
-    drop_connection_headers(&mut passed);
-    remove_where(&mut passed, |name| OURS.contains(name));
+    let named = named_by_connection(headers);
+    let is_passed = |name: &HeaderName| {
+        *name != header::CONTENT_LENGTH && !HOP_BY_HOP.contains(name) && !OURS.contains(name) && !named.contains(name)
+    };
+    // Room for those of our own too.
+    let mut passed = HeaderMap::with_capacity(headers.len() + 3);
+    passed
+        .extend(headers.iter().filter(|(name, _)| is_passed(name)).map(|(name, value)| (name.clone(), value.clone())));
     passed.insert(header::HOST, upstream.host.clone());
     if let Some(authorization) = &upstream.authorization {
         passed.insert(header::AUTHORIZATION, authorization.clone());
     }
-    passed.remove(header::CONTENT_LENGTH);
     // Where the length is not known, the body goes in chunks, as it came.
     if let Some(length) = request.body().length().filter(|length| *length > 0 || *method == Method::POST) {
         passed.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -63,7 +67,10 @@ pub(crate) fn to_server(
 pub(crate) struct ModelServer<'a> {
     pub(crate) server: &'a str,
     pub(crate) request: &'a HeaderValue,
-    pub(crate) waited: Duration,
+    /// From its head until it was sent, but for the next.
+    pub(crate) queued: Duration,
+    /// For a launch, where it waited for one.
+    pub(crate) loaded: Option<Duration>,
 }
 
 /// The answer's headers for the client. llama-server mirrors any origin with credentials, so its permissions are dropped.
@@ -74,7 +81,11 @@ pub(crate) fn to_client(headers: &mut HeaderMap, told: &ModelServer<'_>) {
     if let Ok(server) = HeaderValue::from_str(told.server) {
         headers.insert("x-llama-warden-server", server);
     }
-    let timing = format!("queue;dur={:.3}", told.waited.as_secs_f64() * 1000.0);
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let mut timing = format!("queue;dur={:.3}", milliseconds(told.queued));
+    if let Some(loaded) = told.loaded {
+        timing += &format!(", load;dur={:.3}", milliseconds(loaded));
+    }
     if let Ok(timing) = HeaderValue::try_from(timing) {
         headers.append("server-timing", timing);
     }
@@ -89,14 +100,14 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
+/// The headers that are for one connection because it says so.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
 fn drop_connection_headers(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+    let named = named_by_connection(headers);
     remove_where(headers, |name| HOP_BY_HOP.contains(name) || named.contains(name));
 }
 
@@ -108,6 +119,11 @@ fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> boo
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use llama_warden_events::Incarnation;
+    use llama_warden_probe::{ProbeAddress, Target};
+
     use super::*;
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -123,6 +139,44 @@ mod tests {
     }
 
     #[test]
+    fn a_server_gets_its_own_key_and_host_and_nothing_that_is_for_the_router() {
+        let target = Target {
+            address: ProbeAddress::Tcp { host: "127.0.0.1".into(), port: 8001 },
+            prefix: "/p".to_owned(),
+            key: None,
+            encrypted: false,
+        };
+        let launch = ("a".parse().expect("an id"), Incarnation::new(1));
+        let upstream = Upstream::new(launch, &target, Some("own".to_owned()), Arc::default());
+        let given = headers(&[
+            ("host", "router"),
+            ("connection", "keep-alive, x-secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("expect", "100-continue"),
+            ("origin", "https://app.example"),
+            ("cookie", "session=1"),
+            ("authorization", "Bearer client"),
+            ("x-api-key", "client"),
+            ("api-key", "client"),
+            ("content-length", "99"),
+            ("transfer-encoding", "chunked"),
+            ("traceparent", "00-1-2-01"),
+            ("x-conversation-id", "c"),
+        ]);
+        let sent = to_server(&upstream, (&Method::POST, "/v1/x?y=1"), &given, HeldBody::whole("{}".to_owned()));
+        assert_eq!(sent.uri(), "/p/v1/x?y=1");
+        let expected = headers(&[
+            ("host", "127.0.0.1:8001"),
+            ("authorization", "Bearer own"),
+            ("content-length", "2"),
+            ("traceparent", "00-1-2-01"),
+            ("x-conversation-id", "c"),
+        ]);
+        assert_eq!(*sent.headers(), expected);
+    }
+
+    #[test]
     fn permissions_for_other_origins_do_not_reach_the_client() {
         let mut given = headers(&[
             ("access-control-allow-origin", "https://evil.example"),
@@ -131,13 +185,14 @@ mod tests {
             ("content-encoding", "gzip"),
         ]);
         let request = HeaderValue::from_static("r1");
-        to_client(&mut given, &ModelServer { server: "a", request: &request, waited: Duration::from_micros(1500) });
+        let (queued, loaded) = (Duration::from_micros(1500), Some(Duration::from_secs(2)));
+        to_client(&mut given, &ModelServer { server: "a", request: &request, queued, loaded });
         let expected = headers(&[
             ("content-type", "text/event-stream; charset=utf-8"),
             ("content-encoding", "gzip"),
             ("x-request-id", "r1"),
             ("x-llama-warden-server", "a"),
-            ("server-timing", "queue;dur=1.500"),
+            ("server-timing", "queue;dur=1.500, load;dur=2000.000"),
             ("x-accel-buffering", "no"),
         ]);
         assert_eq!(given, expected);

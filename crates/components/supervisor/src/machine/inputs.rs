@@ -1,4 +1,4 @@
-//! What the machine takes from others: events, snapshots after a gap, and answers to its actions.
+//! The inputs of the machine: events, snapshots after a gap, and answers to its actions.
 
 use llama_warden_events::{Envelope, Event, Incarnation, Refused, ServerId, Uptime};
 use llama_warden_memory::{MemoryRequirement, Reading};

@@ -40,7 +40,7 @@ enum Need {
 }
 
 /// What becomes of a launch that is due.
-enum Room {
+enum RoomOutcome {
     Free,
     Waits,
     /// Not even the end of every server that may be stopped would do.
@@ -49,7 +49,7 @@ enum Room {
 
 /// Which servers may be victims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum EvictionReach {
     /// Idle ones.
     Idle,
     /// Busy ones too, since the requests for the other server have waited long enough.
@@ -95,12 +95,12 @@ impl SupervisorMachine {
                 continue;
             }
             match self.room_for(&server, reason, &mut pass, actions) {
-                Room::Free => {}
-                Room::Waits => {
+                RoomOutcome::Free => {}
+                RoomOutcome::Waits => {
                     self.queue.push_back(server);
                     continue;
                 }
-                Room::Never => continue,
+                RoomOutcome::Never => continue,
             }
             let waits = reason == StartReason::Demand;
             match self.admission.decide(&server, waits, &mut pass, actions) {
@@ -137,15 +137,15 @@ impl SupervisorMachine {
         reason: StartReason,
         pass: &mut AdmissionPass<'_>,
         actions: &mut Actions,
-    ) -> Room {
+    ) -> RoomOutcome {
         if self.evictions.contains_key(target) {
             self.admission.wait_behind(target, pass);
-            return Room::Waits;
+            return RoomOutcome::Waits;
         }
         let rules = &self.limits.routing.rules;
         if let Some(cause) = rules.refuses(&self.running(target, Leaving::Counts), target) {
             if rules.refuses(&self.running(target, Leaving::IsGone), target).is_none() {
-                return Room::Waits;
+                return RoomOutcome::Waits;
             }
             return self.make_room_by_rules(target, cause, pass, actions);
         }
@@ -153,15 +153,15 @@ impl SupervisorMachine {
             if let Some(state) = self.servers.get_mut(target) {
                 state.use_memory_retry();
             }
-            let idle = self.candidates(target, Reach::Idle);
+            let idle = self.candidates(target, EvictionReach::Idle);
             return self.begin(target, ids(idle), EvictionCause::Memory, Need::Some, actions);
         }
         if reason != StartReason::Demand {
-            return Room::Free;
+            return RoomOutcome::Free;
         }
         match self.admission.assess(target, pass, actions) {
-            None => Room::Waits,
-            Some(MemoryFit::Now | MemoryFit::Later) => Room::Free,
+            None => RoomOutcome::Waits,
+            Some(MemoryFit::Now | MemoryFit::Later) => RoomOutcome::Free,
             Some(MemoryFit::Never) => self.make_room_in_memory(target, pass, actions),
         }
     }
@@ -173,46 +173,51 @@ impl SupervisorMachine {
         cause: EvictionCause,
         pass: &mut AdmissionPass<'_>,
         actions: &mut Actions,
-    ) -> Room {
+    ) -> RoomOutcome {
         let because = self.limits.routing.rules.describe(cause);
         if !self.is_waited_for(target) {
             if let Some(state) = self.servers.get_mut(target) {
                 state.skip(because, actions);
             }
-            return Room::Never;
+            return RoomOutcome::Never;
         }
         // The memory is looked at together with the rules, so that one eviction serves both.
         if self.is_for_requests(target) && self.admission.assess(target, pass, actions).is_none() {
-            return Room::Waits;
+            return RoomOutcome::Waits;
         }
         if let Some(victims) = self.victims(target, self.reach(target), pass) {
             return self.begin(target, victims, cause, Need::All, actions);
         }
         if !self.is_ruled_out(target) {
             self.look_again(target);
-            return Room::Waits;
+            return RoomOutcome::Waits;
         }
         let detail = format!("{because}, and nothing that runs may be stopped for it");
         self.refuse(target, Refused::new(RefusalReason::NoRoom, detail), actions);
-        Room::Never
+        RoomOutcome::Never
     }
 
     /// The memory does not suffice: evicts for a launch that requests wait for. With nothing left to evict, admission decides.
-    fn make_room_in_memory(&mut self, target: &ServerId, pass: &mut AdmissionPass<'_>, actions: &mut Actions) -> Room {
+    fn make_room_in_memory(
+        &mut self,
+        target: &ServerId,
+        pass: &mut AdmissionPass<'_>,
+        actions: &mut Actions,
+    ) -> RoomOutcome {
         if let Some(victims) = self.victims(target, self.reach(target), pass) {
             return self.begin(target, victims, EvictionCause::Memory, Need::All, actions);
         }
-        if self.victims(target, Reach::Everything, pass).is_some() {
+        if self.victims(target, EvictionReach::Everything, pass).is_some() {
             self.look_again(target);
             self.admission.wait_for_room(target, pass, actions);
-            return Room::Waits;
+            return RoomOutcome::Waits;
         }
         // It does not fit whatever ends, so far as is known. A launch that is only warned of gets all the room that there is.
         if self.limits.memory == AdmissionPolicy::Warn {
-            let idle = self.candidates(target, Reach::Idle);
+            let idle = self.candidates(target, EvictionReach::Idle);
             return self.begin(target, ids(idle), EvictionCause::Memory, Need::Some, actions);
         }
-        Room::Free
+        RoomOutcome::Free
     }
 
     /// The servers that run or are about to, without `target` itself.
@@ -239,26 +244,26 @@ impl SupervisorMachine {
         self.demands.get(target).map_or_else(Uptime::default, |demand| demand.oldest)
     }
 
-    fn reach(&self, target: &ServerId) -> Reach {
+    fn reach(&self, target: &ServerId) -> EvictionReach {
         let waits = self.now.since(self.waits_since(target));
-        if waits >= self.limits.routing.evict_busy_after { Reach::Busy } else { Reach::Idle }
+        if waits >= self.limits.routing.evict_busy_after { EvictionReach::Busy } else { EvictionReach::Idle }
     }
 
     /// The servers that may be stopped for `target` now.
-    fn candidates(&self, target: &ServerId, reach: Reach) -> Vec<EvictionCandidate> {
+    fn candidates(&self, target: &ServerId, reach: EvictionReach) -> Vec<EvictionCandidate> {
         let waits_since = self.waits_since(target);
         let may_go = |(server, state): &(&ServerId, &ServerState)| {
             let is_victim = || self.evictions.values().any(|eviction| eviction.victims.contains(*server));
             if state.policy().is_kept || state.is_down() || !self.limits.routing.rules.may_evict(server, target) {
                 return false;
             }
-            if reach == Reach::Everything {
+            if reach == EvictionReach::Everything {
                 return true;
             }
             state.is_settled()
                 && !is_victim()
                 && self.free_at(server, state, waits_since) <= self.now
-                && (reach == Reach::Busy || state.busy_until().is_none_or(|until| until <= self.now))
+                && (reach == EvictionReach::Busy || state.busy_until().is_none_or(|until| until <= self.now))
         };
         let candidate = |(server, state): (&ServerId, &ServerState)| EvictionCandidate {
             server: server.clone(),
@@ -279,7 +284,7 @@ impl SupervisorMachine {
     }
 
     /// The servers whose end makes room, by the rules and by the memory.
-    fn victims(&self, target: &ServerId, reach: Reach, pass: &AdmissionPass<'_>) -> Option<BTreeSet<ServerId>> {
+    fn victims(&self, target: &ServerId, reach: EvictionReach, pass: &AdmissionPass<'_>) -> Option<BTreeSet<ServerId>> {
         let running = self.running(target, Leaving::IsGone);
         choose(self.candidates(target, reach), |victims| {
             let staying = running.difference(victims).cloned().collect();
@@ -318,12 +323,12 @@ impl SupervisorMachine {
         because: EvictionCause,
         need: Need,
         actions: &mut Actions,
-    ) -> Room {
+    ) -> RoomOutcome {
         if victims.is_empty() {
-            return Room::Free;
+            return RoomOutcome::Free;
         }
         let hold = match self.reach(target) {
-            Reach::Busy if need == Need::All => Hold::EvictBusy,
+            EvictionReach::Busy if need == Need::All => Hold::EvictBusy,
             _ => Hold::EvictIdle,
         };
         for victim in &victims {
@@ -332,7 +337,7 @@ impl SupervisorMachine {
             }
         }
         self.evictions.insert(target.clone(), Eviction { victims, because, need, is_decided: false });
-        Room::Waits
+        RoomOutcome::Waits
     }
 
     /// Takes the evictions under way further: ends those that nobody waits for or that a busy victim prevents, and stops the victims of

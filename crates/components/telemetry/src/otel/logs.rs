@@ -15,9 +15,8 @@ use tracing::Level;
 
 use super::collector::{self, DeliveryCount, Exported};
 use super::settings::{BatchSettings, SignalSettings};
-use super::spans::count;
-use super::{Export, SCOPE};
-use crate::sentence::{Sentence, sentence};
+use super::{Export, SCOPE, count};
+use crate::sentence::{Sentence, notable_sentence};
 
 /// Records events as log records.
 #[derive(Debug)]
@@ -49,12 +48,11 @@ pub(super) fn recorder(provider: &SdkLoggerProvider, count: &Arc<DeliveryCount>)
 
 impl LogRecorder {
     pub(super) fn record(&self, envelope: &Envelope, context: Option<SpanContext>) {
-        let Sentence { level, text } = sentence(envelope);
+        let Some(Sentence { level, text }) = notable_sentence(envelope) else { return };
         let (severity, name) = match level {
             Level::ERROR => (Severity::Error, "ERROR"),
             Level::WARN => (Severity::Warn, "WARN"),
-            Level::INFO => (Severity::Info, "INFO"),
-            _ => return,
+            _ => (Severity::Info, "INFO"),
         };
         let mut record = self.logger.create_log_record();
         record.set_event_name(envelope.event.kind());

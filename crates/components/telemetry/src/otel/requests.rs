@@ -10,7 +10,7 @@ use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
 use super::commands::remote;
-use super::spans::count;
+use super::count;
 
 /// Makes the spans of a request. `launch` is the start that it waited for.
 pub(super) fn record(tracer: &SdkTracer, request: &FinishedRequest, launch: Option<Link>) {

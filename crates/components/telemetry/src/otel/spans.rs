@@ -31,7 +31,7 @@ use super::collector::{self, DeliveryCount, Exported, SpanCount};
 use super::commands::{CommandAim, CommandSpans};
 use super::ids::LaunchIds;
 use super::settings::{BatchSettings, SignalSettings};
-use super::{Export, SCOPE, requests};
+use super::{Export, SCOPE, count, requests};
 
 pub(super) fn export(
     signal: &SignalSettings,
@@ -70,13 +70,13 @@ pub(super) fn recorder(provider: &SdkTracerProvider, ids: &LaunchIds) -> SpanRec
 pub(super) struct SpanRecorder {
     tracer: SdkTracer,
     ids: LaunchIds,
-    launches: HashMap<ServerId, Launch>,
+    launches: HashMap<ServerId, LaunchSpans>,
     commands: CommandSpans,
 }
 
 /// The spans of one incarnation.
 #[derive(Debug)]
-struct Launch {
+struct LaunchSpans {
     tracer: SdkTracer,
     incarnation: Incarnation,
     at: SystemTime,
@@ -105,7 +105,7 @@ impl SpanRecorder {
             (Event::LaunchBegan { binary }, Some(incarnation)) => {
                 let links = self.commands.links(server, CommandAim::Launch);
                 self.ids.set_next(LaunchTraceId::of(&envelope.boot, server, incarnation));
-                let mut launch = Launch::begin(&self.tracer, envelope, links);
+                let mut launch = LaunchSpans::begin(&self.tracer, envelope, links);
                 let mut step = launch.child("launch", launch.at, Vec::new());
                 step.set_attribute(KeyValue::new("process.executable.path", binary.to_string_lossy().into_owned()));
                 launch.step = Some(step);
@@ -161,7 +161,7 @@ impl Drop for SpanRecorder {
     }
 }
 
-impl Launch {
+impl LaunchSpans {
     fn begin(tracer: &SdkTracer, envelope: &Envelope, links: Vec<Link>) -> Self {
         let incarnation = envelope.incarnation.unwrap_or_default();
         let server = envelope.server.as_ref().map_or_else(String::new, ServerId::to_string);
@@ -325,9 +325,4 @@ impl Launch {
 
 fn error_type(reason: FailureReason) -> KeyValue {
     KeyValue::new("error.type", reason.as_str())
-}
-
-/// OpenTelemetry has no unsigned numbers.
-pub(super) fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

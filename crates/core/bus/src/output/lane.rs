@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use llama_warden_events::{Incarnation, ServerId, StreamName, Timestamp};
 use llama_warden_requests::RequestLog;
 use tokio::sync::Notify;
 
 use super::ring::{Entry, LineRing};
+use crate::lock::lock;
 
 /// One stream of one launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +83,11 @@ pub type Followed = Vec<FollowedLine>;
 /// The output lane. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct OutputLane {
-    shared: Arc<Shared>,
+    shared: Arc<LaneState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct LaneState {
     outputs: Mutex<BTreeMap<ServerId, Arc<Output>>>,
     taps: Mutex<Vec<Arc<dyn TapFactory>>>,
     requests: RequestLog,
@@ -317,9 +318,4 @@ impl StreamFollower {
         }
         followed
     }
-}
-
-/// A poisoned lock means that a thread panicked while it copied bytes; the next line is intact again.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

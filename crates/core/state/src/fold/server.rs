@@ -182,6 +182,7 @@ impl ServerRecord {
             Event::CommandAccepted { command, .. } => match command {
                 CommandSummary::Stop { .. } | CommandSummary::Start | CommandSummary::Restart { .. } => {
                     self.stop_is_latest = matches!(command, CommandSummary::Stop { .. });
+                    self.due_start = (!self.stop_is_latest).then_some(envelope.seq);
                     (self.stopped_on_request, self.is_unloaded) = (self.stop_is_latest, false);
                 }
                 _ => {}
@@ -192,8 +193,10 @@ impl ServerRecord {
             | Event::EvictionPlanned { .. }
             | Event::ServerReleased { .. }
             | Event::CanaryBegan { .. }
-            | Event::CanaryCompleted { .. }
-            | Event::CommandCompleted { .. } => {}
+            | Event::CanaryCompleted { .. } => {}
+            Event::CommandCompleted { .. } => {
+                self.due_start.take_if(|accepted| envelope.cause == Some(*accepted));
+            }
             Event::DaemonStarted { .. }
             | Event::DaemonStopping { .. }
             | Event::DaemonHandingOver { .. }
@@ -245,6 +248,7 @@ impl ServerRecord {
         }
         self.begin(incarnation);
         self.stopped_on_request = false;
+        self.due_start = None;
         self.counters.launches += 1;
         self.enter(Phase::Launching, envelope);
         Fitted

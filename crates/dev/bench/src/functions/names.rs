@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use super::Function;
 
 /// Bytes that are not run and may be named with those that are, for a shorter list.
-const SPARE_BYTES: u64 = 500;
+const SPARE_BYTES: u64 = 100;
+/// How many bytes that are not run may share a name with one that is. The instances of a generic function have one name.
+const SHARED: u64 = 4;
 
 /// All functions of a program, as a tree of their paths.
 #[derive(Debug, Default)]
@@ -23,9 +25,15 @@ pub struct FunctionNames {
 #[derive(Debug, Default)]
 struct PathNode {
     children: BTreeMap<String, Self>,
-    /// A function that is run ends here.
-    is_run: bool,
-    /// Bytes of functions at and below this node that are run, and of those that are not.
+    /// Functions whose path ends here.
+    own: Bytes,
+    /// Those and all below.
+    all: Bytes,
+}
+
+/// Bytes of functions that are run, and of those that are not.
+#[derive(Debug, Default, Clone, Copy)]
+struct Bytes {
     run: u64,
     not_run: u64,
 }
@@ -42,16 +50,17 @@ impl FunctionNames {
                 continue;
             };
             let mut node = &mut self.root;
-            node.count(function.bytes, is_run);
+            node.all.add(function.bytes, is_run);
             for part in parts {
                 node = node.children.entry(part.to_owned()).or_default();
-                node.count(function.bytes, is_run);
+                node.all.add(function.bytes, is_run);
             }
-            node.is_run |= is_run;
+            node.own.add(function.bytes, is_run);
         }
     }
 
-    /// The linker script. Functions that the compiler takes for cold lie in sections called `.text.unlikely.NAME`. Its section comes first, and the linker's own `.text` has the rest.
+    /// The linker script. Functions that the compiler takes for cold lie in sections called `.text.unlikely.NAME`. Its section comes first,
+    /// and the linker's own `.text` has the rest.
     pub fn script(&self) -> String {
         let mut script =
             "/* The functions that a daemon runs: written by `cargo xtask functions`, read by build.rs. */\n\
@@ -66,7 +75,7 @@ impl FunctionNames {
 
     /// What the script names, for people.
     pub fn summary(&self) -> String {
-        let PathNode { run, not_run, .. } = self.root;
+        let Bytes { run, not_run } = self.root.all;
         format!("{} patterns for {} of {} KiB", self.patterns().len(), run / 1024, (run + not_run) / 1024)
     }
 
@@ -80,20 +89,22 @@ impl FunctionNames {
     }
 }
 
-impl PathNode {
-    fn count(&mut self, bytes: u64, is_run: bool) {
+impl Bytes {
+    fn add(&mut self, bytes: u64, is_run: bool) {
         *if is_run { &mut self.run } else { &mut self.not_run } += bytes;
     }
+}
 
+impl PathNode {
     fn collect(&self, prefix: &str, patterns: &mut Vec<String>) {
-        if self.run == 0 {
+        if self.all.run == 0 {
             return;
         }
-        if self.not_run <= self.run / 2 + SPARE_BYTES {
+        if self.all.not_run <= self.all.run / 8 + SPARE_BYTES {
             patterns.push(format!("{prefix}*"));
             return;
         }
-        if self.is_run {
+        if self.own.run > 0 && self.own.not_run <= self.own.run * SHARED {
             patterns.push(format!("{prefix}17h*"));
         }
         for (part, node) in &self.children {
@@ -156,7 +167,7 @@ mod tests {
     fn a_module_of_which_most_is_run_is_one_pattern_and_a_function_among_others_is_named_itself() {
         let mut names = FunctionNames::default();
         add(&mut names, "_ZN3bus3one17h0123456789abcdefE", 4000, true);
-        add(&mut names, "_ZN3bus3two17h0123456789abcdefE", 2000, false);
+        add(&mut names, "_ZN3bus3two17h0123456789abcdefE", 500, false);
         add(&mut names, "_ZN4core3one17h0123456789abcdefE", 4000, true);
         add(&mut names, "_ZN4core3one7closure17h0123456789abcdefE", 90_000, false);
         add(&mut names, "_ZN3top4draw17h0123456789abcdefE", 4000, false);
@@ -164,5 +175,16 @@ mod tests {
         add(&mut names, "_RNvCs1Zx9_4core3abc.llvm.77", 10, true);
         assert_eq!(names.patterns(), ["_ZN3bus*", "_ZN4core3one17h*", "_RNvCs*_4core3abc*"]);
         assert!(names.script().contains("      .text*_ZN3bus*\n"));
+    }
+
+    #[test]
+    fn a_name_that_few_instances_of_a_generic_function_run_under_is_left_out() {
+        let mut names = FunctionNames::default();
+        for (instance, is_run) in [(1, true), (2, false), (3, false)] {
+            add(&mut names, &format!("_ZN5slice4sort17h{instance:016x}E"), 4000, is_run);
+            add(&mut names, &format!("_ZN5slice4swap17h{instance:016x}E"), 4000, is_run || instance == 2);
+        }
+        (4..9).for_each(|instance| add(&mut names, &format!("_ZN5slice4sort17h{instance:016x}E"), 4000, false));
+        assert_eq!(names.patterns(), ["_ZN5slice4swap17h*"]);
     }
 }

@@ -1,10 +1,12 @@
 //! Restarts one server many times: half of the ends are requested, half are crashes.
 
+use std::path::Path;
+
 use fastrand::Rng;
 use llama_warden_test_parts::error::Error;
 
 use super::rest::{RestComparison, compare};
-use super::session::SoakSession;
+use super::session::{SoakSession, keep_if_failed};
 use crate::programs::{self, Programs};
 
 /// Most restarts before the first measurement, until the daemon has allocated what it keeps: above all its ring of events.
@@ -19,7 +21,12 @@ const GOOD: &str = r#"{"max_life_s": 300}"#;
 /// When the daemon does not do what it is told, or leaves something behind.
 pub fn run(programs: &Programs, count: u32, seed: u64) -> Result<Vec<RestComparison>, Error> {
     let home = programs::empty_folder()?;
-    let mut session = SoakSession::start(programs, home.path(), 1, seed)?;
+    let compared = compare_rests(programs, home.path(), count, seed);
+    keep_if_failed(home, compared)
+}
+
+fn compare_rests(programs: &Programs, home: &Path, count: u32, seed: u64) -> Result<Vec<RestComparison>, Error> {
+    let mut session = SoakSession::start(programs, home, 1, seed)?;
     let idle = session.rest()?;
     let mut rng = Rng::with_seed(seed);
     restart(&session, count.min(WARM_UP), &mut rng)?;

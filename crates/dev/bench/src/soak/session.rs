@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use llama_warden_test_parts::error::{Error, OnPath};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use super::behaviour;
 use super::control::SoakClient;
@@ -26,10 +27,11 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Rests whose memory is not compared: the daemon is still new then.
 const WARM_UP: usize = 2;
 
-/// Short limits, so that much happens. The event log is small, so that its rotation is part of it.
+/// Short limits, so that much happens. The event log is small, so that its rotation is part of it. A server that is frozen while it
+/// loads passes the cap, since it said that it loads; only the stall timeout ends it, and whoever waits for the fleet until then.
 const LIMITS: &str = "[logs]\nring = \"16KiB\"\nevent-log = \"256KiB\"\n\
     [restart]\ninitial-delay = \"30ms\"\nmax-delay = \"300ms\"\nmax-attempts = 3\nstable-after = \"2s\"\n\
-    [stop]\ngrace = \"400ms\"\n[readiness]\ntimeout = \"2s\"\n\
+    [stop]\ngrace = \"400ms\"\n[readiness]\ntimeout = \"2s\"\nstall-timeout = \"3s\"\n\
     [health]\ninterval = \"200ms\"\ntimeout = \"100ms\"\nfailures = 2\n";
 
 /// A daemon with its servers and everything that a session does to them.
@@ -52,7 +54,20 @@ pub(super) struct SoakSession {
 /// When the daemon does not do what it is told, or leaves something behind.
 pub fn run(programs: &Programs, time: Duration, seed: u64) -> Result<Vec<RestComparison>, Error> {
     let home = programs::empty_folder()?;
-    let mut session = SoakSession::start(programs, home.path(), SERVERS, seed)?;
+    let compared = soak(programs, home.path(), time, seed);
+    keep_if_failed(home, compared)
+}
+
+/// Keeps the folder of a session that failed: the daemon's log and events there say what it did.
+pub(super) fn keep_if_failed<T>(home: TempDir, result: Result<T, Error>) -> Result<T, Error> {
+    if result.is_err() {
+        eprintln!("soak: the log and the state of the daemon are kept in {}", home.keep().display());
+    }
+    result
+}
+
+fn soak(programs: &Programs, home: &Path, time: Duration, seed: u64) -> Result<Vec<RestComparison>, Error> {
+    let mut session = SoakSession::start(programs, home, SERVERS, seed)?;
     let idle = session.rest()?;
     let (end, mut samples, mut steps) = (Instant::now() + time, Vec::new(), 0_u64);
     while Instant::now() < end {

@@ -1,4 +1,4 @@
-//! What the components around the machines do, played by the simulation.
+//! The parts of the components around the machines, played by the simulation.
 
 mod health;
 mod hooks;

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::prefix::HEADER_LIMIT;
+/// The longest header that is read, in bytes. Tokenizers of 260 000 words take about 10 MB.
+pub(crate) const HEADER_LIMIT: u64 = 64 << 20;
 
 /// Why the header of a file cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 //! padding to the alignment, tensor data. A file of the other byte order has its version's bytes swapped.
 //! Everything here is bounded by constants, never by a number from the file.
 
+mod byte_order;
 mod error;
 mod layers;
 mod metadata;
@@ -14,15 +15,16 @@ mod texts;
 
 use std::io::{Read, Seek};
 
+pub(crate) use byte_order::ByteOrder;
 pub(crate) use error::HeaderError;
-pub(crate) use prefix::ByteOrder;
 pub(crate) use quantisation::file_type_name;
 pub(crate) use tensors::Tensors;
 
 use crate::model::NetworkShape;
+use error::HEADER_LIMIT;
 use layers::{Layers, WindowPattern};
 use metadata::{CHAT_TEMPLATE, HAS_LLAVA_PROJECTOR, MIN_PAIR_BYTES, Metadata};
-use prefix::{HEADER_LIMIT, Prefix};
+use prefix::Prefix;
 use tensors::MIN_RECORD_BYTES;
 
 const MAGIC: [u8; 4] = *b"GGUF";

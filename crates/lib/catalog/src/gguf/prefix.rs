@@ -5,7 +5,8 @@
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
-use super::error::HeaderError;
+use super::byte_order::ByteOrder;
+use super::error::{HEADER_LIMIT, HeaderError};
 use super::texts;
 
 /// Bytes read at once, and the longest text that is kept.
@@ -13,29 +14,6 @@ pub(crate) const CHUNK: usize = 64 << 10;
 
 /// Bytes read at first: many files are no models, and the header of a small one is no longer.
 const FIRST_CHUNK: usize = 8 << 10;
-
-/// The longest header that is read, in bytes. Tokenizers of 260 000 words take about 10 MB.
-pub(crate) const HEADER_LIMIT: u64 = 64 << 20;
-
-/// Which end of a number comes first in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ByteOrder {
-    Little,
-    Big,
-}
-
-impl ByteOrder {
-    /// The order of this machine, which is the only one that llama.cpp reads.
-    pub(crate) const NATIVE: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
-
-    #[inline]
-    pub(super) fn number(self, bytes: [u8; 8]) -> u64 {
-        match self {
-            Self::Little => u64::from_le_bytes(bytes),
-            Self::Big => u64::from_be_bytes(bytes),
-        }
-    }
-}
 
 /// The part of a file that may be read.
 pub(crate) struct Prefix<R> {

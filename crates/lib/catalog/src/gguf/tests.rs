@@ -4,7 +4,8 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 
-use super::prefix::{CHUNK, HEADER_LIMIT};
+use super::error::HEADER_LIMIT;
+use super::prefix::CHUNK;
 use super::*;
 use crate::testing::{Gguf, GgufByteOrder, GgufValue};
 

@@ -5,7 +5,7 @@
 //! in its own part of the bytes. All but the first start at a guess: where the bytes look like the start of a text. The
 //! texts of such a walk count only if the walk before it ends exactly at that start, so a wrong guess costs only time.
 
-use super::prefix::ByteOrder;
+use super::byte_order::ByteOrder;
 
 /// Walks that run at once.
 const LANES: usize = 4;

@@ -4,6 +4,7 @@ pub(crate) mod configuration;
 pub(crate) mod cross_checks;
 mod dedup;
 pub(crate) mod defaults;
+mod derived_id;
 pub(crate) mod discovered;
 pub(crate) mod flags;
 pub(crate) mod identities;

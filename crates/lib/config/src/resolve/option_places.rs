@@ -4,7 +4,7 @@ use llama_warden_fleet::{ServerSpec, WrittenAt};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
-use crate::file::tables::{Profile, Server};
+use crate::file::tables::{Profile, Readiness, Server};
 use crate::problem::{ConfigProblem, Location, Severity};
 use crate::resolve::configuration::Configuration;
 
@@ -75,6 +75,7 @@ impl Configuration {
             "binary" => section.binary.as_ref().map(|at| &at.location),
             "host" => section.host.as_ref().map(|at| &at.location),
             "dialect" => section.dialect.as_ref().map(|at| &at.location),
+            "detector" => detector_place(self.file.readiness.as_ref()),
             _ => None,
         };
         location.filter(|place| !place.is_built_in())
@@ -88,8 +89,13 @@ fn key_place<'a>(server: &'a Server, key: &str) -> Option<&'a Location> {
         "host" => server.host.as_ref().map(|at| &at.location),
         "dialect" => server.dialect.as_ref().map(|at| &at.location),
         "api-key-file" => server.api_key_file.as_ref().map(|at| &at.location),
+        "detector" => detector_place(server.readiness.as_ref()),
         _ => None,
     }
+}
+
+fn detector_place(readiness: Option<&Located<Readiness>>) -> Option<&Location> {
+    readiness.and_then(|at| at.value.detector.as_ref()).map(|at| &at.location)
 }
 
 /// Whether a secret may stand on the line of a place.

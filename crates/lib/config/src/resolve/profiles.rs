@@ -8,7 +8,7 @@ use crate::file::selector::Selector;
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblem, Location, SHOWN};
 use crate::resolve::cross_checks::CrossChecker;
-use crate::resolve::identities::derived_id;
+use crate::resolve::derived_id::derived_id;
 use llama_warden_located_toml::suggestion;
 
 /// The servers that profiles can select.

@@ -1,5 +1,7 @@
 //! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use llama_warden_config_source::ShellSpelling;
@@ -19,6 +21,8 @@ use crate::resolve::variables;
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
 /// The next step if PATH has no such command.
 const NO_COMMAND: &str = "install it, or write the path of the command";
+/// An executable in warnings. It need not be readable.
+const PROGRAM: &str = "the executable";
 
 impl Configuration {
     /// A warning for each table `[extensions.NAME]` whose component is not among `compiled_in`.
@@ -176,7 +180,7 @@ impl Configuration {
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
                 return Some(ConfigProblem::warning(&written.location, message, help));
             }
-            return self.missing(Some(written), path, "the executable");
+            return self.missing(Some(written), path, PROGRAM);
         }
         let error = find_program(path, self.environment.get("PATH")).err()?;
         let message = format!("there is no `{}` in PATH", path.display());
@@ -187,12 +191,24 @@ impl Configuration {
     /// Says nothing of a path that is refused, since no shell expands it.
     fn missing(&self, written: Option<&Located<SingleLine>>, path: &Path, what: &str) -> Option<ConfigProblem> {
         let is_path = |text: &SingleLine| ShellSpelling::in_path(&text.0, &self.environment).is_none();
-        let written = written.filter(|written| !path.is_file() && is_path(&written.value))?;
-        let state = if path.exists() { "is not a file" } else { "does not exist" };
-        let message = format!("{what} {} {state}", path.display());
-        let help = without_arguments(path);
+        let written = written.filter(|written| is_path(&written.value))?;
+        let unreadable = "change its mode or its owner; a daemon that runs as another user may be able to read it";
+        let (state, help) = match path.metadata() {
+            Ok(metadata) if metadata.is_file() => match File::open(path) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && what != PROGRAM => {
+                    (format!("cannot be read: {error}"), Some(unreadable.to_owned()))
+                }
+                _ => return None,
+            },
+            Ok(_) => ("is not a file".to_owned(), without_arguments(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => ("does not exist".to_owned(), without_arguments(path)),
+            Err(error) => {
+                let is_closed = error.kind() == ErrorKind::PermissionDenied;
+                (format!("cannot be looked at: {error}"), is_closed.then(|| unreadable.to_owned()))
+            }
+        };
         let help = help.unwrap_or_else(|| "relative paths are relative to the configuration file".to_owned());
-        Some(ConfigProblem::warning(&written.location, message, help))
+        Some(ConfigProblem::warning(&written.location, format!("{what} {} {state}", path.display()), help))
     }
 }
 

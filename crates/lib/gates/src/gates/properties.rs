@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::QueueClient;
 
 /// What happens to one of a few servers. Numbers of requests and launches wrap around.
 #[derive(Debug, Clone)]

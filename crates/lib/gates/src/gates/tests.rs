@@ -1,6 +1,7 @@
 //! Tables of arrivals, launches and commands, and what the shell has to do.
 
 use super::*;
+use crate::QueueClient;
 
 fn server() -> ServerId {
     ServerId::new("a").expect("valid")
@@ -138,7 +139,7 @@ fn the_end_of_a_use_is_told_once_it_has_lasted() {
     gates.open(&server(), launch(1), at(1));
     assert_eq!(gates.arrive(&server(), WORK, at(1)).1, [GateAction::UseBegan(server(), launch(1))]);
     gates.finish(&server(), launch(1), AdmittedAs::Work, at(2));
-    assert_eq!(gates.arrive(&server(), WORK, at(3)).1, [], "no second fact within the hysteresis");
+    assert_eq!(gates.arrive(&server(), WORK, at(3)).1, [], "no second event within the hysteresis");
     gates.finish(&server(), launch(1), AdmittedAs::Work, at(4));
     assert_eq!(gates.on_deadline(at(13)), []);
     assert_eq!(gates.on_deadline(at(14)), [GateAction::UseEnded(server(), launch(1), at(4))]);

@@ -1,6 +1,7 @@
 //! Bodies as they come over a connection, on a paused clock.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};

@@ -7,7 +7,7 @@ use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
@@ -17,20 +17,34 @@ use super::BindError;
 /// Longest path: `sun_path` of unix(7) has 108 bytes with the terminating zero.
 const MAX_PATH: usize = 107;
 
-/// The bound socket. Dropping it removes it from the file system, unless another daemon has bound the path meanwhile.
+/// A socket at a path, on which connections wait until a runtime accepts them.
+#[derive(Debug)]
+pub struct BoundUnix {
+    listener: StdUnixListener,
+    user: u32,
+    file: SocketFile,
+}
+
+/// The socket in a runtime.
 #[derive(Debug)]
 pub struct ControlSocket {
     /// The socket.
     pub listener: UnixListener,
     /// The daemon's user.
     pub user: u32,
+    _file: SocketFile,
+}
+
+/// The file of a socket. Dropping it removes it from the file system, unless another daemon has bound the path meanwhile.
+#[derive(Debug)]
+struct SocketFile {
     path: PathBuf,
     /// Device and inode number of our socket.
     inode: (u64, u64),
 }
 
-impl ControlSocket {
-    /// Binds it at a path of 107 bytes at most, in a directory that no other user can write. Needs a tokio runtime.
+impl BoundUnix {
+    /// Binds it at a path of 107 bytes at most, in a directory that no other user can write.
     ///
     /// # Errors
     /// If it cannot be bound, or something else is there.
@@ -41,19 +55,46 @@ impl ControlSocket {
         }
         let user = nix::unistd::geteuid().as_raw();
         remove_stale_socket(path, user)?;
-        let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
+        let listener = StdUnixListener::bind(path).map_err(failed("bind", path))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
         let found = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
-        Ok(Self { listener, user, path: path.to_owned(), inode: (found.dev(), found.ino()) })
+        let file = SocketFile { path: path.to_owned(), inode: (found.dev(), found.ino()) };
+        Ok(Self { listener, user, file })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Gives it to the runtime that calls.
+    ///
+    /// # Errors
+    /// If the runtime does not take it.
+    pub fn start(self) -> Result<ControlSocket, BindError> {
+        let Self { listener, user, file } = self;
+        let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        let listener = listener.map_err(failed("accept connections on", &file.path))?;
+        Ok(ControlSocket { listener, user, _file: file })
     }
 }
 
-impl Drop for ControlSocket {
+impl ControlSocket {
+    /// Binds it, as [`BoundUnix::bind`] does. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If it cannot be bound, or something else is there.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        BoundUnix::bind(path)?.start()
+    }
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             // Harmless: the next start finds that no process answers and removes it.
-            tracing::debug!(path = %self.path.display(), %error, "control socket not removed");
+            tracing::debug!(path = %self.path.display(), %error, "socket not removed");
         }
     }
 }

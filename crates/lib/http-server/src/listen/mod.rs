@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-pub use control::{ControlSocket, admits};
+pub use control::{BoundUnix, ControlSocket, admits};
 
 /// Bound addresses. Dropping them closes both and removes the control socket.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The path is too long for a socket address.
-    #[error("the path of the control socket has {length} bytes, and the kernel allows 107: {path}")]
+    #[error("the path of the socket has {length} bytes, and the kernel allows 107: {path}")]
     PathTooLong {
         /// The path.
         path: PathBuf,

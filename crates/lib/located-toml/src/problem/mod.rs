@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-/// Most problems that are shown. A person mends the first ones and checks again.
+/// Most problems that are shown. A person fixes the first ones and checks again.
 pub const SHOWN: usize = 20;
 
 /// Longest message, in bytes: it may quote a value of any length.

@@ -126,6 +126,46 @@ async fn what_is_endless_or_no_http_is_garbage() {
 }
 
 #[tokio::test]
+async fn a_body_is_read_to_the_end_that_the_answer_gives_it() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokmore", "ok"),
+        (b"HTTP/1.1 200 OK\r\n\r\nto the end", "to the end"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nin \r\n6\r\npieces\r\n0\r\n\r\n", "in pieces"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nafter", "after"),
+    ];
+    for (text, expected) in cases {
+        let reply = ask(&target(Script::Say(text)).await, Question::get("/props", TIMEOUT)).await.expect("answers");
+        assert_eq!((reply.status, String::from_utf8_lossy(&reply.body)), (StatusCode::OK, expected.into()));
+    }
+    let nothing =
+        ask(&target(Script::Say(b"HTTP/1.1 204 No Content\r\n\r\n")).await, Question::get("/", TIMEOUT)).await;
+    assert!(nothing.expect("answers").body.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_too_large_whichever_way_its_length_is_told() {
+    for text in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\n\r\n123456789",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n4\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    ] {
+        let asked = ask(&target(Script::Say(text)).await, Question::get("/props", TIMEOUT).with_limit(8)).await;
+        assert!(matches!(asked, Err(AskError::TooLarge(8))), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn chunks_that_are_none_are_no_http() {
+    for text in [
+        &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nthree\r\n0\r\n\r\n",
+    ] {
+        assert_eq!(answer(Script::Say(text)).await, ProbeAnswer::Garbage, "{}", String::from_utf8_lossy(text));
+    }
+}
+
+#[tokio::test]
 async fn the_request_is_plain_and_carries_prefix_and_key() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("has an address").port();
