@@ -5,14 +5,21 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use llama_warden::component::{
-    BlockingError, BusClosed, Component, Context, Delivery, Event, EventDraft, NoCommand, Ports, Publisher, Uptime,
+    BlockingError, BusClosed, Component, ConfigProblem, Context, Delivery, Event, EventDraft, NoCommand, Ports, Publisher, Uptime,
     Worker, blocking,
 };
 
-/// Reads `[extensions.pager]`: `file` is the file that pages are appended to, below the state directory.
+/// Appends pages to a file below the state directory.
 #[derive(Debug)]
 pub struct Pager {
-    file: Option<PathBuf>,
+    file: PathBuf,
+}
+
+/// The table `[extensions.pager]`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    file: PathBuf,
 }
 
 struct PagerWorker {
@@ -23,7 +30,9 @@ struct PagerWorker {
 #[derive(Debug, thiserror::Error)]
 pub enum PagerError {
     #[error("set `file` in [extensions.pager]")]
-    NoFile,
+    NoTable,
+    #[error("its settings are wrong")]
+    Settings(#[from] Box<ConfigProblem>),
     #[error("cannot append a page to the file")]
     File(#[from] io::Error),
     #[error(transparent)]
@@ -33,9 +42,10 @@ pub enum PagerError {
 }
 
 impl Pager {
-    pub fn new(context: &Context) -> Self {
-        let file = context.config().extension(Self::NAME).and_then(|table| table.get("file")?.as_str());
-        Self { file: file.map(|file| context.state_dir().join(file)) }
+    /// An error ends the start of the daemon. It is shown at its place in the configuration.
+    pub fn new(context: &Context) -> Result<Self, PagerError> {
+        let settings: Option<Settings> = context.config().extension_settings(Self::NAME)?;
+        Ok(Self { file: context.state_dir().join(settings.ok_or(PagerError::NoTable)?.file) })
     }
 }
 
@@ -45,7 +55,9 @@ impl Component for Pager {
     type Error = PagerError;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), PagerError> {
-        let worker = PagerWorker { file: self.file.ok_or(PagerError::NoFile)?, events: ports.events.clone() };
+        // An error here ends the daemon in order: nobody would notice later that no page can be sent.
+        append(self.file.clone(), String::new()).await?;
+        let worker = PagerWorker { file: self.file, events: ports.events.clone() };
         ports.drive(worker).await
     }
 }
@@ -61,10 +73,13 @@ impl Worker for PagerWorker {
         let (Event::RestartAbandoned { because, .. }, Some(server)) = (&envelope.event, &envelope.server) else {
             return Ok(());
         };
-        let (file, line) = (self.file.clone(), format!("{} {server}: {because}\n", envelope.at));
-        // The loop never blocks: other components share its thread.
-        blocking(move || OpenOptions::new().append(true).create(true).open(file)?.write_all(line.as_bytes())).await??;
+        append(self.file.clone(), format!("{} {server}: {because}\n", envelope.at)).await?;
         let sent = Event::extension(Pager::NAME, "PageSent", server.as_str());
         Ok(self.events.publish(EventDraft::server(server.clone(), sent).because(envelope.seq)).await?)
     }
+}
+
+/// Off the thread of the loop, which other components share.
+async fn append(file: PathBuf, line: String) -> Result<(), PagerError> {
+    Ok(blocking(move || OpenOptions::new().append(true).create(true).open(file)?.write_all(line.as_bytes())).await??)
 }

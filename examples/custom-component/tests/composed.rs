@@ -37,8 +37,23 @@ fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_its_error() {
     let folder = tempfile::tempdir().expect("makes a folder");
-    let ended = program(&folder, "", &["up"]).wait_with_output().expect("ends");
+    let ended = program(&folder, "file = \".\"\n", &["up"]).wait_with_output().expect("ends");
     let log = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{log}");
-    assert!(log.contains("component `pager` failed") && log.contains("set `file` in [extensions.pager]"), "{log}");
+    assert!(log.contains("component `pager` failed") && log.contains("cannot append a page"), "{log}");
+}
+
+#[test]
+fn a_component_that_cannot_be_built_says_where_in_the_configuration() {
+    for (table, expected) in [
+        ("file = 7\n", "llama-warden.toml:10:8"),
+        ("file = \"a\"\nfiel = 1\n", "llama-warden.toml:11:1"),
+        ("", "llama-warden.toml:9:1"),
+    ] {
+        let folder = tempfile::tempdir().expect("makes a folder");
+        let ended = program(&folder, table, &["up"]).wait_with_output().expect("ends");
+        let log = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{log}");
+        assert!(log.contains("component `pager` cannot be built: [extensions.pager]: ") && log.contains(expected), "{log}");
+    }
 }

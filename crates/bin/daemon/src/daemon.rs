@@ -12,8 +12,8 @@ use std::time::Duration;
 use llama_warden_api::Api;
 use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_canary::BuildOverrides;
-use llama_warden_component::{Context, Host, HostSettings, RunningHost};
-use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_component::{CompositionError, Context, Host, HostSettings, RunningHost};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Fleet, TcpAddress};
 use llama_warden_event_log::{EventLog, LogReopener};
 use llama_warden_events::{BootId, Event, RouterCard, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
@@ -181,7 +181,7 @@ impl PreparedDaemon {
             extensions: extensions.components,
         };
         fail_point("start-reconciled");
-        compose(&mut host, &context, components)?;
+        compose(&mut host, &context, components).map_err(|error| not_composed(error, &configuration))?;
         // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -234,6 +234,24 @@ impl PreparedDaemon {
             (Ok(Exit::Done), Some(signal)) => Ok(Exit::Signaled(signal)),
             (exit, _) => exit,
         }
+    }
+}
+
+/// The failure of a composition. That of a component of others is shown at its table in the configuration.
+fn not_composed(error: CompositionError, configuration: &Configuration) -> CommandFailure {
+    let CompositionError::NotBuilt { name, error: why, place } = &error else { return error.into() };
+    let (message, help) = match place {
+        Some(problem) => (format!("component `{name}` cannot be built: {}", problem.message), problem.help.clone()),
+        None => (error.to_string(), None),
+    };
+    let help = help.unwrap_or_else(|| match configuration.extension(name) {
+        Some(_) => format!("change [extensions.{name}], or ask the author of the component"),
+        None => format!("the configuration has no table [extensions.{name}]: the component may need one"),
+    });
+    let location = place.as_ref().map(|problem| problem.location.clone());
+    match location.or_else(|| configuration.extension_place(name)) {
+        Some(location) => ConfigProblems::from(ConfigProblem::error(&location, message, help)).into(),
+        None => CommandFailure::usage(format!("component `{name}` cannot be built: {why}")).next_step(help),
     }
 }
 

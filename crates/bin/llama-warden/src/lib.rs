@@ -37,10 +37,10 @@ pub mod component {
         OutputLane, PendingReply, Publisher, ReceivedCommand, Subscription,
     };
     pub use llama_warden_component::{
-        CancellationToken, Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports,
-        TrackedLaunch, Transition, Worker, next_task,
+        Built, CancellationToken, Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess,
+        Ports, TrackedLaunch, Transition, Worker, next_task,
     };
-    pub use llama_warden_config::{Configuration, Fleet, ServerSpec};
+    pub use llama_warden_config::{ConfigProblem, Configuration, Fleet, ServerSpec};
     pub use llama_warden_events::{
         CommandSet, Envelope, Event, Incarnation, NoCommand, RefusalReason, Refused, Seq, ServerId, SuperviseCommand,
         Uptime,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use llama_warden_component::{Component, Context, Host};
+use llama_warden_component::{Built, Component, Context, Host};
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::{Extension, Extensions};
 use llama_warden_detectors::Matcher;
@@ -42,12 +42,12 @@ impl Program {
         self
     }
 
-    /// Adds a component of your own to the daemon. `build` makes it from the [`Context`]; its table in the configuration is
-    /// `context.config().extension(NAME)`. It starts with the daemon, after llama-warden's own components, and ends with it; if it
+    /// Adds a component of your own to the daemon. `build` makes it from the [`Context`], or says why it cannot; its table in the
+    /// configuration is `context.config().extension_settings(NAME)`, whose errors are shown at their place. It starts with the daemon, after llama-warden's own components, and ends with it; if it
     /// fails, the daemon publishes `ComponentFailed` and shuts down in order.
     #[must_use]
-    pub fn with_component<C: Component>(mut self, build: impl FnOnce(&Context) -> C + Send + 'static) -> Self {
-        let name = C::NAME;
+    pub fn with_component<B: Built>(mut self, build: impl FnOnce(&Context) -> B + Send + 'static) -> Self {
+        let name = B::Component::NAME;
         let add = Box::new(|host: &mut Host, context: &Context| host.add_built(|| build(context)));
         self.extensions.components.push(Extension { name, add });
         self

@@ -1,12 +1,14 @@
 //! The host: starts components, joins them, and turns the failure of one into an orderly end of all.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use llama_warden_bus::{
     Bus, CommandRouter, CommandSender, CommandSetId, EventDraft, Inbox, OutputLane, OwnerError, Publisher,
 };
+use llama_warden_config::ConfigProblem;
 use llama_warden_events::{BootId, Event, SuperviseCommand};
 use llama_warden_state::DaemonPhase;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -62,7 +64,7 @@ struct AddedComponent {
 }
 
 /// The components do not fit together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CompositionError {
     /// Two components have one name.
     #[error("two components are called `{name}`: {first} and {second}; rename one of them")]
@@ -78,13 +80,47 @@ pub enum CompositionError {
     #[error(transparent)]
     Owner(#[from] OwnerError),
     /// A component cannot be built.
-    #[error("component `{name}` cannot be built: {error}; the lines above say where")]
+    #[error("component `{name}` cannot be built: {error}")]
     NotBuilt {
         /// The component.
         name: &'static str,
-        /// The message of its panic.
+        /// Its error, or the message of its panic.
         error: String,
+        /// Where in the configuration its error is, if it says so.
+        place: Option<Box<ConfigProblem>>,
     },
+}
+
+/// What a function that builds a component may return: the component, or the component or why there is none.
+pub trait Built {
+    /// The component.
+    type Component: Component;
+    /// Why there may be none.
+    type Error: std::error::Error + 'static;
+
+    /// The component.
+    ///
+    /// # Errors
+    /// There is none.
+    fn built(self) -> Result<Self::Component, Self::Error>;
+}
+
+impl<C: Component> Built for C {
+    type Component = Self;
+    type Error = Infallible;
+
+    fn built(self) -> Result<Self, Infallible> {
+        Ok(self)
+    }
+}
+
+impl<C: Component, E: std::error::Error + 'static> Built for Result<C, E> {
+    type Component = C;
+    type Error = E;
+
+    fn built(self) -> Self {
+        self
+    }
 }
 
 impl Host {
@@ -152,15 +188,18 @@ impl Host {
     /// Builds a component of others and adds it.
     ///
     /// # Errors
-    /// If `build` panics, and as [`Self::add`].
-    pub fn add_built<C: Component>(&mut self, build: impl FnOnce() -> C) -> Result<(), CompositionError> {
+    /// If `build` fails or panics, and as [`Self::add`].
+    pub fn add_built<B: Built>(&mut self, build: impl FnOnce() -> B) -> Result<(), CompositionError> {
+        let name = B::Component::NAME;
         // Nothing of the host is within `build`, so that a panic leaves the host as it was.
-        let built = catch_unwind(AssertUnwindSafe(build));
-        let not_built = |payload: Box<dyn Any + Send>| CompositionError::NotBuilt {
-            name: C::NAME,
-            error: panic_text(payload.as_ref()),
+        let built = catch_unwind(AssertUnwindSafe(|| build().built()));
+        let panicked = |payload: Box<dyn Any + Send>| {
+            let error = format!("{}; the lines above say where", panic_text(payload.as_ref()));
+            CompositionError::NotBuilt { name, error, place: None }
         };
-        self.add(built.map_err(not_built)?)
+        let failed =
+            |error: B::Error| CompositionError::NotBuilt { name, error: chain(&error), place: config_problem(&error) };
+        self.add(built.map_err(panicked)?.map_err(failed)?)
     }
 
     /// The names of the components that were added so far, in that order.
@@ -294,6 +333,19 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", text.unwrap_or("without a message"))
+}
+
+/// The problem of the configuration that an error is, or comes from.
+fn config_problem(error: &(dyn std::error::Error + 'static)) -> Option<Box<ConfigProblem>> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let boxed = error.downcast_ref::<Box<ConfigProblem>>().cloned();
+        if let Some(problem) = boxed.or_else(|| error.downcast_ref::<ConfigProblem>().cloned().map(Box::new)) {
+            return Some(problem);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// An error and its sources in one line.

@@ -55,7 +55,7 @@ mod worker;
 
 pub use component::{Component, Ports};
 pub use context::Context;
-pub use host::{CompositionError, Host, HostError, HostSettings, RunningHost};
+pub use host::{Built, CompositionError, Host, HostError, HostSettings, RunningHost};
 pub use tracker::{LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, TrackedLaunch, Transition};
 pub use worker::{Worker, next_task};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use llama_warden_bus::{CommandSetId, Delivery, EventDraft, Incoming, OwnerError};
 use llama_warden_component::{Component, CompositionError, Host, HostError, HostSettings, Ports};
+use llama_warden_config::{ConfigProblem, Location};
 use llama_warden_events::{BootId, CommandSet, Event, LaunchCommand, NoCommand, Seq, SuperviseCommand};
 
 /// Owns a set of commands and does as its script says.
@@ -168,6 +169,30 @@ async fn a_panic_while_a_component_is_built_is_an_error_that_names_it() {
     let error = host.add_built(build).expect_err("it panics").to_string();
     assert!(error.contains("component `sender` cannot be built: panicked: no file"), "{error}");
     host.add_built(|| Sender).expect("its name is free");
+}
+
+#[tokio::test]
+async fn a_component_that_cannot_be_built_is_an_error_with_its_place() {
+    let mut host = host();
+    let location = Location::File("warden.toml".into());
+    let problem = Box::new(ConfigProblem::error(&location, "no file", "write one"));
+    for (error, place) in [
+        (BuildError::Settings(problem.clone()), Some(problem)),
+        (BuildError::Other(std::io::ErrorKind::NotFound.into()), None),
+    ] {
+        let built = host.add_built(|| -> Result<Sender, BuildError> { Err(error) });
+        let Err(CompositionError::NotBuilt { name: "sender", error, place: told }) = built else { panic!("{built:?}") };
+        assert_eq!(told, place);
+        assert!(error.starts_with("cannot begin: "), "{error}");
+    }
+    host.add_built(|| Ok::<_, BuildError>(Sender)).expect("its name is free");
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot begin")]
+enum BuildError {
+    Settings(#[source] Box<ConfigProblem>),
+    Other(#[source] std::io::Error),
 }
 
 /// The end of a host that was asked to stop, with this guest.

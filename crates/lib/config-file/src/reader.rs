@@ -10,6 +10,9 @@ use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 use llama_warden_located_toml::suggestion;
 use llama_warden_located_toml::{ConfigProblem, Location};
 
+/// What [`ConfigValue::EXPECTED`] is of a table.
+const TABLE: &str = "a table";
+
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Located<T> {
@@ -55,7 +58,8 @@ impl ValueReader {
             TomlData::Untyped(text) => format!("must be {expected}, not `{text}`"),
             data => format!("must be {expected}, not {}", data.kind()),
         };
-        self.refuse(node, why, format!("write {expected}"))
+        let help = if expected == TABLE { other_words::main_key(node) } else { None };
+        self.refuse(node, why, help.unwrap_or_else(|| format!("write {expected}")))
     }
 
     /// Reports that a value cannot be taken, and gives none.
@@ -88,11 +92,12 @@ impl ValueReader {
         }
     }
 
-    /// Reports a key that its table does not know.
-    pub fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
+    /// Reports a key that its table does not know, with its value.
+    pub fn unknown_key(&mut self, location: &Location, value: &TomlNode, key: &str, known: &[&str]) {
         let near = || suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
-        let help = other_words::advice(key, known).unwrap_or_else(near);
-        self.problems.push(ConfigProblem::error(location, format!("unknown key `{path}`"), help));
+        let misplaced = || other_words::place(key, value, known);
+        let help = other_words::advice(key, value, known).or_else(misplaced).unwrap_or_else(near);
+        self.problems.push(ConfigProblem::error(location, format!("unknown key `{}`", value.path), help));
     }
 }
 
@@ -119,8 +124,10 @@ impl<T: ConfigValue> ConfigValue for Vec<Located<T>> {
             TomlData::Untyped(_) => {
                 reader.refuse(node, "cannot be set by an environment variable", "set the array in the file")
             }
-            TomlData::Table(_) if T::EXPECTED == "a table" => {
-                let help = format!("write [[{}]], with two brackets, above each of them", node.path);
+            TomlData::Table(entries) if T::EXPECTED == TABLE => {
+                let named = entries.iter().find(|(_, (_, value))| matches!(value.data, TomlData::Table(_)));
+                let id = named.map(|(id, _)| format!(", and `id = {id:?}` below it")).unwrap_or_default();
+                let help = format!("write [[{}]], with two brackets, above each of them{id}", node.path);
                 reader.refuse(node, "must be an array of tables, not a table", help)
             }
             _ => reader.mismatch(node, Self::EXPECTED),
@@ -195,7 +202,7 @@ macro_rules! table {
                 for (key, (place, value)) in reader.table::<Self>(node)? {
                     match key.as_str() {
                         $($key => this.$field = reader.read(value),)+
-                        _ => reader.unknown_key(place, &value.path, key, Self::KEYS),
+                        _ => reader.unknown_key(place, value, key, Self::KEYS),
                     }
                 }
                 Some(this)

@@ -39,6 +39,32 @@ fn a_component_reads_its_keys_into_its_own_type() {
 }
 
 #[test]
+fn a_key_that_its_component_does_not_take_is_told_with_its_place() {
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settings {
+        port: u16,
+    }
+    for (table, expected) in [
+        ("port = 'x'", "configuration:3:8: [extensions.pager]: invalid type"),
+        ("port = 1\nprot = 2", "configuration:4:1: [extensions.pager]: unknown field `prot`"),
+        ("inner = {}", "configuration:3:1: [extensions.pager]: unknown field `inner`"),
+        ("", "configuration:2:1: [extensions.pager]: missing field `port`"),
+    ] {
+        let configuration = parse(&format!("[stop]\n[extensions.pager]\n{table}\n"));
+        let problem = configuration.extension_settings::<Settings>("pager").unwrap_err();
+        assert!(problem.to_string().starts_with(expected), "{problem}");
+        // What a daemon keeps knows the places, too.
+        let kept = configuration.dedup(None, &HostEnvironment { cpus: 1 }, &Fleet::default());
+        assert_eq!(kept.extension_settings::<Settings>("pager").unwrap_err(), problem);
+    }
+    let right = parse("[extensions.pager]\nport = 7\n");
+    assert_eq!(right.extension_settings::<Settings>("pager").unwrap().unwrap().port, 7);
+    assert!(right.extension_settings::<Settings>("other").unwrap().is_none());
+    assert_eq!(right.extension_place("pager").unwrap().to_string(), "configuration:1:1");
+}
+
+#[test]
 fn every_extension_is_named_with_its_place() {
     let configuration = parse("[extensions.pager]\n[extensions.archive]\n");
     let named: Vec<String> = configuration.extensions().map(|(name, place)| format!("{name} at {place}")).collect();

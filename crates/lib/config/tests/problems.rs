@@ -94,24 +94,6 @@ fn an_unknown_key_names_the_nearest_known_one() {
     }
 }
 
-/// The nearest of our keys would be another one, or none.
-#[test]
-fn a_word_of_another_tool_names_our_key() {
-    for (text, help) in [
-        (server("autostart = false"), "did you mean `enabled`?"),
-        (server("cmd = \"x\""), "did you mean `args`?"),
-        (server("environment = {}"), "did you mean `env`?"),
-        (server("stop_grace_period = \"3s\""), "write `stop = { grace = … }`"),
-        (server("aliases = [\"x\"]"), "write `router = { aliases = … }`"),
-        (server("n_ctx = 8192"), "it is an option of llama-server: write `flags = { ctx-size = … }`"),
-        ("[stop]\nTimeoutStopSec = \"3s\"".to_owned(), "did you mean `grace`?"),
-        ("[router]\nglobalTTL = \"3s\"".to_owned(), "did you mean `ttl`?"),
-        ("[llama-server]\nstartPort = 1".to_owned(), "did you mean `first-port`?"),
-    ] {
-        assert_eq!(problems(&text).0[0].help.as_deref(), Some(help), "{text}");
-    }
-}
-
 #[test]
 fn a_server_that_cannot_be_is_told() {
     for (line, expected) in [

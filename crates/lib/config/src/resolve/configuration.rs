@@ -22,6 +22,8 @@ use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided, WrittenNames};
 use llama_warden_config_source::{ConfigSource, DEFAULT_TOML};
 use llama_warden_fleet::{DaemonSettings, HostEnvironment, LogSettings, MetricsSettings, StartSettings};
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -253,6 +255,38 @@ impl Configuration {
     /// [`try_into`](toml::Table::try_into): `table.clone().try_into::<Settings>()`.
     pub fn extension(&self, name: &str) -> Option<&toml::Table> {
         self.extension_tables().find_map(|(known, at)| (known == name).then_some(&at.value))
+    }
+
+    /// The table `[extensions.NAME]` as a type of its component; `None` where the configuration has none of that name.
+    ///
+    /// # Errors
+    /// A key is unknown to the type, lacks, or has another type, with the place in the file.
+    pub fn extension_settings<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Box<ConfigProblem>> {
+        let Some((_, table)) = self.extension_tables().find(|(known, _)| *known == name) else { return Ok(None) };
+        let problem = |location: &Location, error: &toml::de::Error| {
+            let message = format!("[extensions.{name}]: {}", error.message());
+            Box::new(ConfigProblem::error(location, message, "write the keys that the component knows"))
+        };
+        // Read anew from the text, since its values know their places.
+        let spanned = table.location.document().and_then(|document| {
+            let (root, _) = DeTable::parse_recoverable(&document.text);
+            let extensions = root.into_inner().remove("extensions")?;
+            let DeValue::Table(mut extensions) = extensions.into_inner() else { return None };
+            Some((document, extensions.remove(name)?))
+        });
+        match spanned {
+            Some((document, value)) => T::deserialize(ValueDeserializer::from(value)).map(Some).map_err(|error| {
+                let written = |span| Location::Text { document: Arc::clone(document), span };
+                problem(&error.span().map_or_else(|| table.location.clone(), written), &error)
+            }),
+            None => table.value.clone().try_into().map(Some).map_err(|error| problem(&table.location, &error)),
+        }
+    }
+
+    /// The place of `[extensions.NAME]`, or the file where the configuration has none of that name; `None` without a file.
+    pub fn extension_place(&self, name: &str) -> Option<Location> {
+        let table = self.extensions().find_map(|(known, place)| (known == name).then(|| place.clone()));
+        table.or_else(|| self.path.clone().map(Location::File))
     }
 
     /// Every `[extensions.NAME]` by name, with its place: for a message about a component that is not compiled in.

@@ -206,6 +206,14 @@ impl Location {
         }
     }
 
+    /// The text that it is in; `None` outside a text.
+    pub const fn document(&self) -> Option<&Arc<Document>> {
+        match self {
+            Self::Text { document, .. } => Some(document),
+            _ => None,
+        }
+    }
+
     /// Whether the built-in defaults are meant, and not something that the user wrote.
     pub fn is_built_in(&self) -> bool {
         matches!(self, Self::Text { document, .. } if document.layer == Layer::BuiltIn)
@@ -274,6 +282,8 @@ fn shortened(mut text: String) -> String {
     }
     text
 }
+
+impl std::error::Error for ConfigProblem {}
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
