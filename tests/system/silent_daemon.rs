@@ -115,18 +115,19 @@ fn whoever_follows_is_told_that_the_daemon_has_fallen_silent() {
         for (arguments, told, child, lines) in &mut followers {
             let mut errors = BufReader::new(child.stderr.take().expect("piped")).lines();
             // The problem of `--json` is data.
+            let mut said = Vec::new();
             let says = async {
-                loop {
-                    let line = tokio::select! {
+                while !said.last().is_some_and(|line: &String| line.contains(*told)) {
+                    said.push(tokio::select! {
                         Ok(Some(line)) = errors.next_line() => line,
                         Ok(Some(line)) = lines.next_line() => line,
-                    };
-                    if line.contains(*told) {
-                        return;
-                    }
+                        else => return false,
+                    });
                 }
+                true
             };
-            timeout(SOON, says).await.unwrap_or_else(|_| panic!("{arguments:?} says nothing"));
+            let has_said = timeout(SOON, says).await;
+            assert_eq!(has_said, Ok(true), "{arguments:?} says only {said:#?}");
         }
         daemon.signal(Signal::SIGCONT);
         eventually("it answers again", WAIT_LIMIT, async || daemon.control().answers("/livez").await).await;

@@ -41,7 +41,7 @@ pub(crate) struct ModelFacts {
 pub(crate) async fn ask(upstream: Arc<Upstream>, method: Method, target: &str, body: HeldBody) -> Option<Json> {
     let no_headers = HeaderMap::new();
     let asked = async {
-        let sent = AnswerBody::relay(upstream, (&method, target), &no_headers, body, None);
+        let sent = AnswerBody::relay(upstream, (&method, target), &no_headers, &body, None);
         let answer = sent.await.ok().filter(|answer| answer.status().is_success())?;
         let body = Limited::new(answer.into_body(), LIMIT).collect().await.ok()?.to_bytes();
         serde_json::from_slice(&body).ok()

@@ -300,7 +300,7 @@ impl RouterService {
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
             asked.tracked.sent();
             let relayed = async {
-                let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, body.clone(), place);
+                let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, &body, place);
                 let mut answer = sent.await?;
                 // What cannot be sent again is passed on as it comes.
                 if may_replay {

@@ -3,15 +3,14 @@
 //! The connection is closed by us, never by the server: whoever closes first keeps the port busy for a minute (TIME_WAIT), and a
 //! build of another year than the one that ran before cannot bind a port that is busy in this way.
 
-use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::exchange::exchange;
+use crate::reply::{AskError, Reply};
 use crate::{ProbeAddress, Target};
 
 #[cfg(test)]
@@ -71,38 +70,6 @@ pub enum ProbeAnswer {
     NoAnswer,
     /// The answer is not HTTP, or exceeds the size limits.
     Garbage,
-}
-
-/// A whole answer.
-#[derive(Debug)]
-pub struct Reply {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its body, within the limit of the question.
-    pub body: Bytes,
-}
-
-/// Why there is no whole answer.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// There was no connection.
-    #[error("nobody listens there: {0}")]
-    Refused(io::Error),
-    /// The time was over.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// The connection ended in the middle.
-    #[error("the connection broke off: {0}")]
-    BrokenOff(io::Error),
-    /// Something else than HTTP came.
-    #[error("the answer is no HTTP: {0}")]
-    NotHttp(String),
-    /// More came than any honest answer has.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
-    /// The path is invalid.
-    #[error("`{0}` cannot be asked for")]
-    BadPath(String),
 }
 
 /// Asks whether the server is ready.

@@ -11,7 +11,7 @@ use http::{Request, StatusCode};
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::ask::{AskError, Reply};
+use crate::reply::{AskError, Reply};
 
 /// Most bytes of an answer's head, or of the line before a chunk.
 const HEAD_LIMIT: usize = 32 * 1024;

@@ -5,7 +5,9 @@
 
 mod ask;
 mod exchange;
+mod reply;
 mod target;
 
-pub use ask::{AskError, ProbeAnswer, Question, Reply, ask, connect, probe};
+pub use ask::{ProbeAnswer, Question, ask, connect, probe};
+pub use reply::{AskError, Reply};
 pub use target::{ProbeAddress, Target, model_names};

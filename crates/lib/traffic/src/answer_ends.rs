@@ -4,6 +4,8 @@
 //! before it. So the first 512 bytes and the last 4 KiB are kept. A text of a model cannot imitate them: its quotes are escaped.
 
 use memchr::memmem;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 /// Bytes that are kept of the beginning.
@@ -103,49 +105,75 @@ pub(crate) struct AnswerSummary {
     pub(crate) has_error_event: bool,
 }
 
+/// What llama-server has read and generated.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TimingNumbers {
+    prompt_n: Option<u64>,
+    predicted_n: Option<u64>,
+    cache_n: Option<u64>,
+}
+
+/// The same in the shapes of OpenAI and Anthropic.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct UsageNumbers {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    prompt_tokens_details: Option<CachedNumbers>,
+    input_tokens_details: Option<CachedNumbers>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CachedNumbers {
+    cached_tokens: Option<u64>,
+}
+
 /// `timings` says exactly what was read; `usage` may count cached tokens as input.
 fn tokens([tail, first]: [&[u8]; 2]) -> Option<TokenUse> {
-    if let Some(timings) = last_object(tail, b"\"timings\":") {
-        let count = |key: &str| timings.get(key).and_then(Json::as_u64);
-        if let (Some(input), Some(output)) = (count("prompt_n"), count("predicted_n")) {
-            return Some(TokenUse { input, cached: count("cache_n").unwrap_or(0), output });
-        }
+    let timings = last_object(tail, b"\"timings\":");
+    if let Some(TimingNumbers { prompt_n: Some(input), predicted_n: Some(output), cache_n }) = timings {
+        return Some(TokenUse { input, cached: cache_n.unwrap_or(0), output });
     }
-    let usage = last_object(tail, b"\"usage\":").or_else(|| last_object(first, b"\"usage\":"))?;
-    let count = |value: &Json, key: &str| value.get(key).and_then(Json::as_u64);
-    // Anthropic: the first event has the input, the last one the output.
-    let began = last_object(first, b"\"usage\":").unwrap_or_default();
-    let output = ["completion_tokens", "output_tokens"].iter().find_map(|key| count(&usage, key)).unwrap_or(0);
-    let details = |key| usage.get(key).and_then(|details| count(details, "cached_tokens"));
-    if let Some(all) = count(&usage, "prompt_tokens") {
-        let cached = details("prompt_tokens_details").unwrap_or(0).min(all);
+    let usage = |text| last_object::<UsageNumbers>(text, b"\"usage\":");
+    let known = usage(tail).or_else(|| usage(first))?;
+    let output = known.completion_tokens.or(known.output_tokens).unwrap_or(0);
+    let cached_of = |details: Option<CachedNumbers>| details.and_then(|details| details.cached_tokens);
+    if let Some(all) = known.prompt_tokens {
+        let cached = cached_of(known.prompt_tokens_details).unwrap_or(0).min(all);
         return Some(TokenUse { input: all - cached, cached, output });
     }
-    let input = count(&usage, "input_tokens").or_else(|| count(&began, "input_tokens"))?;
-    if let Some(cached) = details("input_tokens_details") {
+    // Anthropic: the first event has the input, the last one the output.
+    let began = usage(first).unwrap_or_default();
+    let input = known.input_tokens.or(began.input_tokens)?;
+    if let Some(cached) = cached_of(known.input_tokens_details) {
         let cached = cached.min(input);
         return Some(TokenUse { input: input - cached, cached, output });
     }
-    let cached = count(&usage, "cache_read_input_tokens").or_else(|| count(&began, "cache_read_input_tokens"));
+    let cached = known.cache_read_input_tokens.or(began.cache_read_input_tokens);
     Some(TokenUse { input, cached: cached.unwrap_or(0), output })
 }
 
 /// The last object that stands behind a key, whole.
-fn last_object(text: &[u8], key: &[u8]) -> Option<Json> {
+fn last_object<T: DeserializeOwned>(text: &[u8], key: &[u8]) -> Option<T> {
     let mut places: Vec<usize> = memmem::find_iter(text, key).collect();
     places.reverse();
-    places.into_iter().find_map(|place| value(&text[place + key.len()..]).filter(Json::is_object))
+    places.into_iter().find_map(|place| value(&text[place + key.len()..]))
 }
 
 /// The last string that stands behind a key.
 fn string(text: &[u8], key: &[u8]) -> Option<String> {
     let mut places: Vec<usize> = memmem::find_iter(text, key).collect();
     places.reverse();
-    places.into_iter().find_map(|place| value(&text[place + key.len()..])?.as_str().map(str::to_owned))
+    places.into_iter().find_map(|place| value::<Json>(&text[place + key.len()..])?.as_str().map(str::to_owned))
 }
 
 /// The value that a text begins with.
-fn value(text: &[u8]) -> Option<Json> {
+fn value<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     serde_json::Deserializer::from_slice(text).into_iter().next()?.ok()
 }
 
@@ -157,7 +185,7 @@ fn id(texts: [&[u8]; 2]) -> Option<String> {
     let ids = |text: &[u8]| -> Vec<String> {
         let places = memmem::find_iter(text, key);
         places
-            .filter_map(|place| value(&text[place + key.len()..])?.as_str().map(str::to_owned))
+            .filter_map(|place| value::<Json>(&text[place + key.len()..])?.as_str().map(str::to_owned))
             .filter(is_answer)
             .collect()
     };

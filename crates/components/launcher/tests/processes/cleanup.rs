@@ -297,9 +297,7 @@ fn handed_over() {
         let server = crate::fixture::server_in(scripts.path(), "a", body);
         let (mut lines, mut leader) = (Vec::new(), None);
         for _ in 0..3 {
-            let mut fixture =
-                LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
-            fixture.configure([server.clone()]).await;
+            let mut fixture = LauncherFixture::after(&server, &[("PATH", "/usr/bin:/bin")], state_dir.path()).await;
             let pid = fixture.launch(1).await;
             assert_eq!(*leader.get_or_insert(pid), pid, "the process is the same");
             let last = lines.len();
@@ -318,8 +316,7 @@ fn handed_over() {
         let leader = nix::unistd::Pid::from_raw(i32::try_from(leader.expect("it ran")).expect("fits"));
         nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL).expect("ours");
         // The shim keeps its status for a daemon that does not come.
-        let mut last = LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
-        last.configure([server]).await;
+        let mut last = LauncherFixture::after(&server, &[("PATH", "/usr/bin:/bin")], state_dir.path()).await;
         last.launch(1).await;
         assert!(matches!(last.exited().await.0, ProcessEnd::Signaled { signal: Signal::KILL, .. }));
         last.end().await;

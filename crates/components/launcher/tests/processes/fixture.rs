@@ -54,8 +54,19 @@ impl LauncherFixture {
     }
 
     /// The same on a bus that the test has made.
-    pub fn on(mut bus: TestBus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
-        let (fleet, fleet_seen) = watch::channel(Fleet::default());
+    pub fn on(bus: TestBus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
+        Self::with_fleet(bus, Fleet::default(), environment, state_dir)
+    }
+
+    /// A launcher that knows `server` from its beginning, as that of a daemon does: it ends the processes of others.
+    pub async fn after(server: &ServerSpec, environment: &[(&str, &str)], state_dir: &Path) -> Self {
+        let bus = TestBus::new();
+        bus.configure(&server.id).await;
+        Self::with_fleet(bus, Fleet::new(vec![server.clone()]), environment, Some(state_dir.to_owned()))
+    }
+
+    fn with_fleet(mut bus: TestBus, fleet: Fleet, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
+        let (fleet, fleet_seen) = watch::channel(fleet);
         let launcher = Launcher::new(fleet_seen, bus.lane().clone(), settings(bus.bus(), environment, state_dir));
         let running = bus.run(launcher);
         Self { bus, folder: tempfile::tempdir().expect("tempdir"), running, fleet }

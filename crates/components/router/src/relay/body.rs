@@ -120,7 +120,7 @@ impl AnswerBody {
         upstream: Arc<Upstream>,
         (method, target): (&http::Method, &str),
         headers: &HeaderMap,
-        body: HeldBody,
+        body: &HeldBody,
         place: Option<(Permit, &StreamFaults<'_>)>,
     ) -> Result<Response<Self>, (RelayError, Option<Permit>)> {
         let request = || to_server(&upstream, (method, target), headers, body.clone());
