@@ -31,7 +31,7 @@ fn every_name_of_a_server_means_it_and_its_body_is_changed_as_the_file_says() {
         for (sent, received) in [
             (r#"{"model":"a"}"#.to_owned(), r#"{"model":"a","temperature":0.7}"#.to_owned()),
             (r#"{"model":"A:latest"}"#.to_owned(), r#"{"model":"A:latest","temperature":0.7}"#.to_owned()),
-            (r#"{ "model": "gpt-4o-mini" }"#.to_owned(), r#"{ "model": "gpt-4o-mini","temperature":0.7 }"#.to_owned()),
+            (r#"{ "model": "gpt-4o-mini" }"#.to_owned(), r#"{ "model": "gpt-4o-mini","temperature":0.7}"#.to_owned()),
             (
                 r#"{"top_p":1,"model":"org/name:tag","n":1}"#.to_owned(),
                 r#"{"model":"org/name:tag","n":1,"temperature":0.7}"#.to_owned(),
