@@ -29,7 +29,7 @@ const NOT_EXECUTED: isize = 127;
 
 /// A program with its arguments and variables, as the kernel takes them.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub(crate) struct ReadyProgram {
     /// The files to try, in this order.
     files: Vec<CString>,
     is_searched: bool,
@@ -39,7 +39,7 @@ pub(crate) struct Program {
     variables: Vec<CString>,
 }
 
-impl Program {
+impl ReadyProgram {
     /// The program of a `block`: its name, `arguments` arguments and its variables, with a NUL between two.
     ///
     /// # Errors

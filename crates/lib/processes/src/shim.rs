@@ -28,7 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::descent::{self, ChildNews};
 use crate::keeper::{Doorway, KeptPipe};
-use crate::program::Program;
+use crate::program::ReadyProgram;
 use crate::wire::{self, EndReport, Frame, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
 /// Time for the descendants to end after KILL. One that is still there waits in the kernel, or may not be killed by us.
@@ -97,7 +97,7 @@ pub(crate) fn refuse(daemon: &UnixStream, errno: i32) -> io::Result<()> {
 
 /// Runs the program, and returns its id and the read ends of its pipes.
 fn start(order: &SpawnOrder, block: &[u8]) -> io::Result<(u32, [PipeReader; 2])> {
-    let program = Program::new(block, order.arguments)?;
+    let program = ReadyProgram::new(block, order.arguments)?;
     let (stdout, stdout_writer) = io::pipe()?;
     let (stderr, stderr_writer) = io::pipe()?;
     // Open until the program has its copy.

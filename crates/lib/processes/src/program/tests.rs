@@ -1,3 +1,5 @@
+//! Programs that run and programs that cannot, each as a child of the test.
+
 use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +15,7 @@ use crate::descent;
 fn run(words: &[&str], variables: &[&str]) -> io::Result<(String, bool)> {
     let block = words.iter().chain(variables).copied().collect::<Vec<_>>().join("\0");
     let (mut reader, writer) = io::pipe()?;
-    let pid = Program::new(block.as_bytes(), words.len() - 1)?.run(&writer, &writer)?;
+    let pid = ReadyProgram::new(block.as_bytes(), words.len() - 1)?.run(&writer, &writer)?;
     drop(writer);
     let mut output = String::new();
     reader.read_to_string(&mut output)?;
