@@ -1,17 +1,14 @@
-//! The sentence of the log about an event, as a value.
+//! What the log says about an event, as a value.
 
-use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use llama_warden_events::Envelope;
 use llama_warden_support::lock;
-use tracing::dispatcher::with_default;
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::Interest;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+use tracing::subscriber::with_default;
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::line;
 
@@ -26,65 +23,28 @@ pub struct Sentence {
 
 /// What the log says about an event.
 pub fn sentence(envelope: &Envelope) -> Sentence {
-    EVERYTHING
-        .with(|listener| listener.hear(envelope))
-        // Each event is one line.
-        .unwrap_or_else(|| Sentence { level: Level::DEBUG, text: envelope.event.kind().to_owned() })
+    let said = Listener::default();
+    with_default(said.clone(), || line::log(envelope));
+    // Each event is one line.
+    lock(&said.0).take().unwrap_or_else(|| Sentence { level: Level::DEBUG, text: envelope.event.kind().to_owned() })
 }
 
 /// What the log says about an event of level info or above; `None` for one that is less.
 pub(crate) fn notable_sentence(envelope: &Envelope) -> Option<Sentence> {
-    NOTABLE.with(|listener| listener.hear(envelope))
+    Some(sentence(envelope)).filter(|sentence| sentence.level <= Level::INFO)
 }
 
-thread_local! {
-    // They stay: for each new dispatcher, `tracing` looks again at every log line of the program.
-    static EVERYTHING: Listener = Listener::new(Level::DEBUG);
-    static NOTABLE: Listener = Listener::new(Level::INFO);
-}
+/// Keeps the latest line.
+#[derive(Clone, Default)]
+struct Listener(Arc<Mutex<Option<Sentence>>>);
 
-/// Hears what the log says of events.
-struct Listener {
-    dispatch: Dispatch,
-    heard: Heard,
-}
-
-/// The latest line that was heard.
-type Heard = Arc<Mutex<Option<Sentence>>>;
-
-impl Listener {
-    fn new(least: Level) -> Self {
-        let heard = Heard::default();
-        Self { dispatch: Dispatch::new(Hearing { least, heard: heard.clone() }), heard }
-    }
-
-    fn hear(&self, envelope: &Envelope) -> Option<Sentence> {
-        with_default(&self.dispatch, || line::log(envelope));
-        lock(&self.heard).take()
-    }
-}
-
-struct Hearing {
-    least: Level,
-    heard: Heard,
-}
-
-impl Subscriber for Hearing {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // Others are never asked about: this subscriber is a default only while an event is logged.
-        if self.enabled(metadata) { Interest::sometimes() } else { Interest::never() }
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == line::TARGET && *metadata.level() <= self.least
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.least.into())
+impl Subscriber for Listener {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
     }
 
     fn event(&self, event: &Event<'_>) {
-        *lock(&self.heard) = Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() });
+        *lock(&self.0) = Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() });
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -99,9 +59,6 @@ impl Subscriber for Hearing {
 
     fn exit(&self, _: &Id) {}
 }
-
-/// Fields that are told otherwise, or of no use to a person.
-const UNSAID: [&str; 3] = ["seq", "event", "incarnation"];
 
 /// The words of one log line.
 #[derive(Debug, Default)]
@@ -132,6 +89,8 @@ impl Words {
         match name {
             "message" => self.message = value.to_owned(),
             "server" => self.server = Some(value.to_owned()),
+            // Told otherwise, or of no use to a person.
+            "seq" | "event" | "incarnation" => {}
             "reason" | "detail" | "because" | "error" | "outcome" | "why" | "address" | "url" | "trigger"
             | "warning" | "listener" | "hook" => self.plain.push(value.to_owned()),
             // As the cause of something it is a number.
@@ -147,9 +106,7 @@ impl Words {
 
 impl Visit for Words {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if !UNSAID.contains(&field.name()) {
-            self.add(field.name(), &escaped(value));
-        }
+        self.add(field.name(), &escaped(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -157,22 +114,15 @@ impl Visit for Words {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if !UNSAID.contains(&field.name()) {
-            self.add(field.name(), &escaped(&format!("{value:?}")));
-        }
+        self.add(field.name(), &escaped(&format!("{value:?}")));
     }
 }
 
 /// One line, and no control character of others.
-fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return text.into();
-    }
-    let escape = |letter: char| {
-        let escaped = letter.is_control().then(|| letter.escape_default());
-        escaped.is_none().then_some(letter).into_iter().chain(escaped.into_iter().flatten())
-    };
-    text.chars().flat_map(escape).collect()
+fn escaped(text: &str) -> String {
+    let escape =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
+    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]
