@@ -120,7 +120,8 @@ fn what_the_user_may_not_read_is_told_by_check() {
     }
     sandbox(async |sandbox| {
         let (model, key, config) = (sandbox.file("a.gguf"), sandbox.file("a.key"), sandbox.file("closed.toml"));
-        for (path, text) in [(&model, ""), (&key, "sk-key\n"), (&config, CLOSED_FILES)] {
+        let adapter = sandbox.file("a.lora");
+        for (path, text) in [(&model, ""), (&key, "sk-key\n"), (&adapter, ""), (&config, CLOSED_FILES)] {
             std::fs::write(path, text).expect("the sandbox can be written");
             std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("it is ours");
         }
@@ -133,11 +134,14 @@ fn what_the_user_may_not_read_is_told_by_check() {
             let told = format!("{what} {} cannot be read: Permission denied", path.display());
             assert!(checked.contains(&told), "{told}: {checked}");
         }
+        let told = format!("cannot look at {} of `--lora`: Permission denied", adapter.display());
+        assert!(checked.contains(&told), "{told}: {checked}");
         assert!(checked.contains("change its mode or its owner"), "{checked}");
     });
 }
 
-const CLOSED_FILES: &str = "[[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\napi-key-file = \"a.key\"\n";
+const CLOSED_FILES: &str = "[[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\napi-key-file = \"a.key\"\n\
+    flags = { lora = \"a.lora\" }\n";
 
 #[test]
 fn a_file_of_an_option_that_is_missing_is_named_and_waited_for() {

@@ -1,7 +1,8 @@
 //! Finds what a launch would refuse about the command line of each server, by asking its executable, as a launch does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -153,7 +154,7 @@ impl OptionCheck<'_> {
         }
         // A `pre-start` command may fetch the files.
         for file in line.files.iter().filter(|_| spec.hooks.pre_start.is_none()) {
-            let Err(error) = file.look() else { continue };
+            let Err(error) = file.look().and_then(|()| open(&file.path)) else { continue };
             if error.kind() == ErrorKind::InvalidData {
                 let message = format!("{} of `{}` cannot be used: {error}", file.path.display(), file.option);
                 add(
@@ -168,7 +169,9 @@ impl OptionCheck<'_> {
                 ErrorKind::NotFound => format!("{} of `{}` does not exist", file.path.display(), file.option),
                 _ => format!("cannot look at {} of `{}`: {error}", file.path.display(), file.option),
             };
-            let help = if file.path.is_absolute() {
+            let help = if error.kind() == ErrorKind::PermissionDenied {
+                "change its mode or its owner; a daemon that runs as another user may be able to read it"
+            } else if file.path.is_absolute() {
                 "put it there, or write another path; a launch waits for it"
             } else {
                 "write the whole path: in `args` and `env`, a relative one is relative to the folder where the daemon was started"
@@ -248,6 +251,11 @@ impl OptionCheck<'_> {
         let server = (spec, index, profile);
         self.configuration.setting_problem(server, &at, severity, message, help.to_owned())
     }
+}
+
+/// Opens a file, as the server will. A FIFO is left alone, since it gives what it has once.
+fn open(path: &Path) -> io::Result<()> {
+    if path.metadata()?.is_file() { File::open(path).map(drop) } else { Ok(()) }
 }
 
 /// Whether the note is about an option that the user set and the build does not get.
