@@ -22,6 +22,17 @@ fn a_wait_for_a_server_that_was_stopped_by_hand_ends_and_says_so() {
 }
 
 #[test]
+fn a_wait_of_no_time_looks_once() {
+    sandbox(async |sandbox| {
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
+        let look = async |arguments: &[&str]| sandbox.run(daemon.config(), arguments).await;
+        look(&["wait", "a", "--timeout", "0s"]).await.expect(0);
+        let told = look(&["wait", "a", "--for", "stopped", "--timeout", "0s"]).await.expect(3).stderr;
+        assert!(told.starts_with("a: ready"), "{told}");
+    });
+}
+
+#[test]
 fn a_command_that_waits_says_once_how_it_ended() {
     sandbox(async |sandbox| {
         let (_, daemon) = sandbox.up_ready(&["a"]).await;

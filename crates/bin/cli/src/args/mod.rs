@@ -332,7 +332,7 @@ pub struct WaitArgs {
     /// The state to wait for
     #[arg(long = "for", value_enum, default_value_t = WaitGoal::Ready)]
     pub goal: WaitGoal,
-    /// Wait no longer than this (500ms, 10s, 2m)
+    /// Wait no longer than this (500ms, 10s, 2m); 0s looks once
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub timeout: Option<Duration>,
 }

@@ -1,6 +1,7 @@
 //! `wait`: waits until servers are ready, or stopped.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_connect::{self as connect, GlobalArgs};
@@ -10,19 +11,20 @@ use llama_warden_state::PhaseName;
 use super::status;
 use crate::args::{WaitArgs, WaitGoal};
 use llama_warden_terminal::live_table::{LiveTable, Place};
-use llama_warden_terminal::output::{print_json, print_line, write_failure};
+use llama_warden_terminal::output::{print_json, print_line, print_note, write_failure};
 use llama_warden_terminal::server_text;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let mut latest = None;
     let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
     table.iter_mut().for_each(|table| table.omits_failed = args.goal == WaitGoal::Ready);
-    let waiting = follow(global, args, &mut latest, &mut table);
     let ended = match args.timeout {
-        Some(limit) => tokio::time::timeout(limit, waiting).await.ok(),
-        None => Some(waiting.await),
+        // One look, which takes as long as the daemon needs to answer.
+        Some(Duration::ZERO) => Some(look(global, args, &mut latest).await),
+        Some(limit) => tokio::time::timeout(limit, follow(global, args, &mut latest, &mut table)).await.ok(),
+        None => Some(follow(global, args, &mut latest, &mut table).await),
     };
-    let over = args.timeout.filter(|_| ended.is_none());
+    let over = args.timeout.filter(|limit| limit.is_zero() || ended.is_none());
     let exit = ended.unwrap_or(Ok(Exit::NotReached))?;
     let Some(report) = latest else { return Err(connect::no_answer(args.timeout.unwrap_or_default())) };
     if global.json {
@@ -37,15 +39,23 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
         let (id, phase) = (&server.model_id, server_text::phase(server));
         match over {
             _ if is_hopeless(server, args.goal) => match server.stopped_by_hand {
-                true => eprintln!("{id}: stopped by hand; `llama-warden start {id}` starts it"),
+                true => print_note(format_args!("{id}: stopped by hand; `llama-warden start {id}` starts it")),
                 false if is_shown => {}
                 false => eprintln!("{}", server_text::server_line(server)),
             },
+            Some(Duration::ZERO) => eprintln!("{id}: {phase}"),
             Some(limit) => eprintln!("{id}: timed out after {limit:?}: {phase}"),
             None => eprintln!("{id}: {phase}; no longer waited for, since another server will not be ready"),
         }
     }
     Ok(exit)
+}
+
+/// Looks at the servers once, and keeps the report.
+async fn look(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<StatusReport>) -> CommandResult {
+    let client = connect::to_daemon(global).await?;
+    let report = latest.insert(of(args, status::fetch(&client, &args.ids).await?));
+    Ok(outcome(report, args.goal).unwrap_or(Exit::NotReached))
 }
 
 /// Follows the servers to the end of the wait, and keeps the latest report.
