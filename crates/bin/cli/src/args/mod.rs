@@ -168,7 +168,7 @@ pub enum CliCommand {
         #[arg(long)]
         ready: bool,
         /// Wait no longer than this for the answer
-        #[arg(long, value_name = "DUR", value_parser = duration, default_value = "3s")]
+        #[arg(long, value_name = "DUR", value_parser = duration, default_value = "2500ms")]
         timeout: Duration,
     },
     /// Print the script that completes commands, options and names in a shell: `source <(llama-warden completions bash)`

@@ -10,7 +10,8 @@ use llama_warden_terminal::output::print_json;
 
 pub async fn run(global: &GlobalArgs, ready: bool, limit: Duration) -> CommandResult {
     let asking = async { connect::to_daemon(global).await?.status().await.map_err(connect::request_failure) };
-    let report = connect::within(Some(limit), asking).await?;
+    // The daemon itself waits for nothing here, so that no time is left to it beyond the limit.
+    let report = tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| Err(connect::no_answer(limit)))?;
     let missing: Vec<_> = report.servers.iter().filter(|server| ready && server.enabled && !server.is_ready).collect();
     if global.json {
         let ids: Vec<_> = missing.iter().map(|server| &server.model_id).collect();
