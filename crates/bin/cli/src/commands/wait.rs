@@ -19,10 +19,9 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
     table.iter_mut().for_each(|table| table.omits_failed = args.goal == WaitGoal::Ready);
     let ended = match args.timeout {
-        // One look, which takes as long as the daemon needs to answer.
-        Some(Duration::ZERO) => Some(look(global, args, &mut latest).await),
+        // One look takes as long as the daemon needs to answer.
+        None | Some(Duration::ZERO) => Some(follow(global, args, &mut latest, &mut table).await),
         Some(limit) => tokio::time::timeout(limit, follow(global, args, &mut latest, &mut table)).await.ok(),
-        None => Some(follow(global, args, &mut latest, &mut table).await),
     };
     let over = args.timeout.filter(|limit| limit.is_zero() || ended.is_none());
     let exit = ended.unwrap_or(Ok(Exit::NotReached))?;
@@ -51,14 +50,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     Ok(exit)
 }
 
-/// Looks at the servers once, and keeps the report.
-async fn look(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<StatusReport>) -> CommandResult {
-    let client = connect::to_daemon(global).await?;
-    let report = latest.insert(of(args, status::fetch(&client, &args.ids).await?));
-    Ok(outcome(report, args.goal).unwrap_or(Exit::NotReached))
-}
-
-/// Follows the servers to the end of the wait, and keeps the latest report.
+/// Follows the servers to the end of the wait, and keeps the latest report. A wait of no time ends with the first one.
 async fn follow(
     global: &GlobalArgs,
     args: &WaitArgs,
@@ -67,6 +59,9 @@ async fn follow(
 ) -> CommandResult {
     let client = connect::to_daemon(global).await?;
     let first = of(args, status::fetch(&client, &args.ids).await?);
+    if args.timeout == Some(Duration::ZERO) {
+        return Ok(outcome(latest.insert(first), args.goal).unwrap_or(Exit::NotReached));
+    }
     // From the report's event on, so that no change between the two requests is missed.
     let mut changes = status::changes(&client, first.seq).await?;
     let mut report = latest.insert(first);
