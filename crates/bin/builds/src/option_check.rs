@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use llama_warden_config::{
     COMMENTS_ARE_KEYS, ConfigProblem, Configuration, FlagOrigin, Fleet, HostEnvironment, KeyError, NeededFile,
-    ServerSpec, Severity, WrittenAt,
+    ServerSpec, Severity, UNREADABLE, WrittenAt,
 };
 use llama_warden_detectors::{Pack, PackSet};
 use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, OptionList, choose_dialect, draft_command_line};
 use llama_warden_events::{OptionNote, OptionTreatment, ServerId};
 use llama_warden_exit::{CommandFailure, FailureMessage};
-use llama_warden_inventory::Inventory;
-use llama_warden_inventory::LoadedConfig;
+use llama_warden_inventory::{Inventory, LoadedConfig};
 use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::PluginFile as _;
 use tokio::sync::Semaphore;
@@ -170,7 +169,7 @@ impl OptionCheck<'_> {
                 _ => format!("cannot look at {} of `{}`: {error}", file.path.display(), file.option),
             };
             let help = if error.kind() == ErrorKind::PermissionDenied {
-                "change its mode or its owner; a daemon that runs as another user may be able to read it"
+                UNREADABLE
             } else if file.path.is_absolute() {
                 "put it there, or write another path; a launch waits for it"
             } else {

@@ -46,3 +46,4 @@ pub use llama_warden_located_toml::{
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use resolve::in_force::{ValueInForce, values_in_force};
+pub use resolve::warnings::UNREADABLE;

@@ -21,6 +21,8 @@ use crate::resolve::variables;
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
 /// The next step if PATH has no such command.
 const NO_COMMAND: &str = "install it, or write the path of the command";
+/// The next step for a file that this user may not read.
+pub const UNREADABLE: &str = "change its mode or its owner; a daemon that runs as another user may be able to read it";
 /// An executable in warnings. It need not be readable.
 const PROGRAM: &str = "the executable";
 
@@ -192,11 +194,10 @@ impl Configuration {
     fn missing(&self, written: Option<&Located<SingleLine>>, path: &Path, what: &str) -> Option<ConfigProblem> {
         let is_path = |text: &SingleLine| ShellSpelling::in_path(&text.0, &self.environment).is_none();
         let written = written.filter(|written| is_path(&written.value))?;
-        let unreadable = "change its mode or its owner; a daemon that runs as another user may be able to read it";
         let (state, help) = match path.metadata() {
             Ok(metadata) if metadata.is_file() => match File::open(path) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && what != PROGRAM => {
-                    (format!("cannot be read: {error}"), Some(unreadable.to_owned()))
+                    (format!("cannot be read: {error}"), Some(UNREADABLE.to_owned()))
                 }
                 _ => return None,
             },
@@ -204,7 +205,7 @@ impl Configuration {
             Err(error) if error.kind() == ErrorKind::NotFound => ("does not exist".to_owned(), without_arguments(path)),
             Err(error) => {
                 let is_closed = error.kind() == ErrorKind::PermissionDenied;
-                (format!("cannot be looked at: {error}"), is_closed.then(|| unreadable.to_owned()))
+                (format!("cannot be looked at: {error}"), is_closed.then(|| UNREADABLE.to_owned()))
             }
         };
         let help = help.unwrap_or_else(|| "relative paths are relative to the configuration file".to_owned());
