@@ -162,6 +162,14 @@ impl Scanner {
             at = match self.state {
                 State::InString => self.in_string(text, at),
                 State::InNumber(part) => self.in_number(text, at, part),
+                State::Start if text[at] == BOM[0] => {
+                    self.state = State::Mark(1);
+                    at + 1
+                }
+                State::Start => {
+                    self.state = State::Value;
+                    at
+                }
                 State::Ignored => break,
                 state => match self.step(state, text[at], at) {
                     Some(next) => {
@@ -237,8 +245,6 @@ impl Scanner {
                     State::Digits
                 }
             }
-            (State::Start, byte) if byte == BOM[0] => State::Mark(1),
-            (State::Start, byte) => return self.step(State::Value, byte, at),
             (State::Mark(2), byte) if byte == BOM[2] => State::Value,
             (State::Mark(1), byte) if byte == BOM[1] => State::Mark(2),
             (State::Over, 0) => State::Ignored,
@@ -308,7 +314,7 @@ impl Scanner {
         at
     }
 
-    /// The rest of a string up to its end, an escape of many bytes, or the end of the chunk; the place behind it.
+    /// The rest of a string up to its end, an escape that the chunk cuts, or the end of the chunk; the place behind it.
     fn in_string(&mut self, chunk: &[u8], mut at: usize) -> usize {
         loop {
             let stop = at + plain_length(&chunk[at..]);
@@ -317,16 +323,27 @@ impl Scanner {
                 return at;
             }
             let Some(byte) = chunk.get(stop) else { return stop };
-            match (byte, chunk.get(stop + 1)) {
-                (b'\\', Some(escaped)) if is_short_escape(*escaped) && self.text.escape(*escaped).is_some() => {
-                    at = stop + 2;
-                    continue;
-                }
-                (b'\\', _) => self.state = State::Escape,
-                (b'"', _) if !self.text.is_paired() => self.state = self.string_ends(stop + 1),
+            if *byte == b'\\'
+                && let Some(length) = self.escape(&chunk[stop + 1..])
+            {
+                at = stop + 1 + length;
+                continue;
+            }
+            match byte {
+                b'\\' => self.state = State::Escape,
+                b'"' if !self.text.is_paired() => self.state = self.string_ends(stop + 1),
                 _ => self.breaks(BodyFault::NotJson(self.offset + stop)),
             }
             return stop + 1;
+        }
+    }
+
+    /// Takes what is behind a backslash where all of it is there, and gives its length. What is wrong is found byte by byte.
+    fn escape(&mut self, rest: &[u8]) -> Option<usize> {
+        match rest.first()? {
+            b'u' => self.text.escaped_code(*rest[1..].first_chunk()?).map(|()| 5),
+            byte if is_short_escape(*byte) => self.text.escape(*byte).map(|_| 1),
+            _ => None,
         }
     }
 

@@ -46,6 +46,18 @@ const fn specials(eight: u64) -> u64 {
     (below(eight, b' ') | below(quotes, 1) | below(backslashes, 1)) & all(0x80)
 }
 
+/// The values of hexadecimal digits; of any other byte, one that no digit has.
+const HEXADECIMAL: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let (lower, upper) = (b"0123456789abcdef"[digit as usize], b"0123456789ABCDEF"[digit as usize]);
+        (values[lower as usize], values[upper as usize]) = (digit, digit);
+        digit += 1;
+    }
+    values
+};
+
 /// Whether the byte behind a backslash is all that follows it.
 pub(crate) const fn is_short_escape(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
@@ -69,8 +81,7 @@ impl TextCheck {
     /// Begins a string. `keeps` says whether [`Self::decoded`] is asked at its end.
     pub(crate) fn begin(&mut self, keeps: bool) {
         self.kept.clear();
-        let kept = std::mem::take(&mut self.kept);
-        *self = Self { kept, keeps, ..Self::default() };
+        (self.keeps, self.is_too_long) = (keeps, false);
     }
 
     /// Whether the second half of a pair has to follow.
@@ -107,14 +118,32 @@ impl TextCheck {
         if self.digits > 0 {
             return Some(false);
         }
-        // A character beyond 16 bits is written as two escapes, and neither half stands alone.
-        self.is_paired = match (self.code, self.is_paired) {
-            (0xD800..=0xDBFF, false) => true,
-            (0xDC00..=0xDFFF, true) => false,
-            (0xD800..=0xDFFF, _) | (_, true) => return None,
-            _ => false,
-        };
+        self.is_paired = self.pairs_with(self.code)?;
         Some(true)
+    }
+
+    /// Takes a whole escape of digits, which are `written` behind its backslash and its letter; `None`, and takes nothing, where they are
+    /// none.
+    pub(crate) fn escaped_code(&mut self, written: [u8; 4]) -> Option<()> {
+        let digit = |code: Option<u16>, byte: u8| {
+            let digit = HEXADECIMAL[usize::from(byte)];
+            (digit < 16).then_some(code? << 4 | u16::from(digit))
+        };
+        self.is_paired = self.pairs_with(written.into_iter().fold(Some(0), digit)?)?;
+        self.keep(b"\\u");
+        self.keep(&written);
+        Some(())
+    }
+
+    /// Whether the second half of a pair has to follow this code; `None` where it may not stand here. A character beyond 16 bits is
+    /// written as two escapes, and neither half stands alone.
+    const fn pairs_with(&self, code: u16) -> Option<bool> {
+        match (code, self.is_paired) {
+            (0xD800..=0xDBFF, false) => Some(true),
+            (0xDC00..=0xDFFF, true) => Some(false),
+            (0xD800..=0xDFFF, _) | (_, true) => None,
+            _ => Some(false),
+        }
     }
 
     /// Whether it is this one, which has no escape.
