@@ -86,7 +86,9 @@ impl<'a> Reference<'a> {
     /// The whole body; whether a NUL ends it.
     fn body(&mut self) -> Result<bool, Stop> {
         if self.text.first() == Some(&0xEF) {
-            [0xEF, 0xBB, 0xBF].into_iter().try_for_each(|byte| self.expect(byte))?;
+            let mark = [0xEF, 0xBB, 0xBF].into_iter().try_for_each(|byte| self.expect(byte));
+            // What is none is a character that may not stand there.
+            mark.inspect_err(|_| self.at = 0)?;
         }
         self.value()?;
         self.blanks();

@@ -176,10 +176,9 @@ impl Scanner {
                         self.state = next;
                         at + 1
                     }
-                    None => {
-                        self.breaks(BodyFault::NotJson(self.offset + at));
-                        break;
-                    }
+                    // What begins like a mark and is none is a character that may not stand there.
+                    None if matches!(state, State::Mark(_)) => return self.breaks(BodyFault::NotJson(0)),
+                    None => return self.breaks(BodyFault::NotJson(self.offset + at)),
                 },
             };
         }
