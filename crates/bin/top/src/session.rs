@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
         self.log = None;
         let client = self.client.clone();
         self.answers.spawn(async move {
-            let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, stream: None };
+            let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, ..LogOptions::default() };
             let log = client.logs(&server, options).await;
             Answer::Log(server, log)
         });

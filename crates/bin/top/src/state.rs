@@ -394,6 +394,7 @@ pub(crate) mod tests {
             stream: StreamName::Stderr,
             at: Timestamp::from_unix_microseconds(0),
             order: 0,
+            number: 0,
             line: text,
         };
         let mut state = state(&[("a", PhaseName::Ready)]);

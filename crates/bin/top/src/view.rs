@@ -287,6 +287,7 @@ mod tests {
         state.log.push(LogRecord::Line {
             stream: StreamName::Stderr,
             order: 0,
+            number: 0,
             incarnation: Incarnation::new(1),
             at,
             line,

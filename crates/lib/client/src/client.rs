@@ -220,6 +220,8 @@ impl Client {
             ("tail", options.tail.map(|tail| tail.to_string())),
             ("follow", flag(options.follow)),
             ("stream", options.stream.map(|stream| stream.to_string())),
+            ("after_stderr", options.after.stderr.map(|number| number.to_string())),
+            ("after_stdout", options.after.stdout.map(|number| number.to_string())),
         ]);
         self.stream(&format!("/api/v1/servers/{id}/logs{query}")).await
     }
