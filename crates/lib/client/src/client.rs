@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llama_warden_api_types::{
     ActiveProfileReport, AllStatusReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord,
-    PeerReport, ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
+    MachineMemory, PeerReport, ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
 };
 use llama_warden_events::{CanaryReport, ServerId};
 use serde::de::DeserializeOwned;
@@ -118,6 +118,11 @@ impl Client {
     /// Reports the servers of the daemon's peers, which it asks.
     pub async fn peers(&self) -> Result<Vec<PeerReport>, ClientError> {
         self.request(Method::GET, "/api/v1/peers", ANSWER_TIMEOUT).await
+    }
+
+    /// The memory of the machine, and what each running server holds.
+    pub async fn memory(&self) -> Result<MachineMemory, ClientError> {
+        self.request(Method::GET, "/api/v1/memory", ANSWER_TIMEOUT).await
     }
 
     /// The targets for Prometheus.
