@@ -104,8 +104,7 @@ fn what_llama_server_takes_is_taken() {
     for body in ["{\"model\":\"a\"}\0", "{\"model\":\"a\"} \0more", "{\"x\":1e999,\"model\":\"a\"}", &deep] {
         assert_eq!(scan([body.as_bytes()]), (Some("a".to_owned()), None), "{body:.40}");
     }
-    for body in
-        [r#"{"x":"\ud800","model":"a"}"#, r#"{"x":"\udc00"}"#, r#"{"x":"\ud800\ud800"}"#, r#"{"x":"\ud800\n"}"#]
+    for body in [r#"{"x":"\ud800","model":"a"}"#, r#"{"x":"\udc00"}"#, r#"{"x":"\ud800\ud800"}"#, r#"{"x":"\ud800\n"}"#]
     {
         assert!(matches!(scan([body.as_bytes()]).1, Some(BodyFault::NotJson(_))), "{body}");
     }
