@@ -10,7 +10,11 @@ use std::{
 };
 
 use crate::{
-    dump::Inherited, log::ServerLog, resumable::ResumableStreams, script::Script, settings::Settings, wire::WireFault,
+    dump::Inherited,
+    log::ServerLog,
+    resumable::ResumableStreams,
+    script::{Script, WireFault},
+    settings::Settings,
 };
 
 /// The phase of the server, which only moves forward.
@@ -49,6 +53,11 @@ struct Progress {
 }
 
 impl Server {
+    /// The id of the model in responses: by the script, else the alias, else the path.
+    pub(crate) fn model_id(&self) -> &str {
+        self.script.model_id.as_deref().or(self.settings.alias.as_deref()).unwrap_or(&self.settings.model)
+    }
+
     pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
         let log = ServerLog::open(settings.log.clone(), script.silent || script.replay.is_some());
         Self {

@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::child_process::{Answer, ChildProcess, is_end};
+use super::child_process::{Answer, ChildProcess, Spawned, is_end};
 use super::guardian;
 use super::spawn_request::{GuardianProgram, SpawnRequest};
 use super::wire::{self, ShimOrder};
@@ -67,17 +67,6 @@ struct GuardianLink {
     pid: u32,
     /// When the next one may be started in its place, unless a program is to be run.
     replaceable: Mutex<Instant>,
-}
-
-/// A program that runs, with our ends of its pipes.
-#[derive(Debug)]
-pub struct Spawned {
-    /// The process; dropping it kills it and everything below it.
-    pub process: ChildProcess,
-    /// The read end of its standard output.
-    pub stdout: OwnedFd,
-    /// The read end of its standard error.
-    pub stderr: OwnedFd,
 }
 
 /// Why a program does not run.

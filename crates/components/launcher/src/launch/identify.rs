@@ -23,9 +23,10 @@ use super::failure::{EXHAUSTED, LaunchFailure, TOO_LONG, is_exhaustion};
 use super::preflight::{ProgramKind, check_program};
 use crate::output::pipes::read_bounded;
 use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::child_process::Spawned;
 use llama_warden_processes::environment::ChildEnvironment;
 use llama_warden_processes::spawn_request::SpawnRequest;
-use llama_warden_processes::spawner::{Spawned, Spawner};
+use llama_warden_processes::spawner::Spawner;
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
