@@ -77,17 +77,17 @@ struct OptionCheck<'a> {
     binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
     /// Why no server can listen there at this moment, and what to do.
     hosts: BTreeMap<Arc<str>, Option<[String; 2]>>,
-    found: Found,
+    found: FoundOptions,
 }
 
 /// The problems so far. Servers that share an option share its problem.
 #[derive(Default)]
-struct Found {
+struct FoundOptions {
     problems: Vec<ConfigProblem>,
     seen: BTreeSet<String>,
 }
 
-impl Found {
+impl FoundOptions {
     fn add(&mut self, problem: ConfigProblem) {
         if self.seen.insert(problem.to_string()) {
             self.problems.push(problem);

@@ -37,14 +37,14 @@ pub(crate) struct Server {
     listening: OnceLock<(u16, OwnedFd)>,
     /// The tokens in the only slot that is used.
     pub(crate) slot_tokens: AtomicU64,
-    progress: Mutex<Progress>,
+    progress: Mutex<ServerProgress>,
     changed: Condvar,
     /// Completions that were asked for.
     pub(crate) completions: AtomicU32,
 }
 
 #[derive(Debug)]
-struct Progress {
+struct ServerProgress {
     phase: ServerPhase,
     loaded_at: Option<Instant>,
     streams: usize,
@@ -68,7 +68,12 @@ impl Server {
             resumable: ResumableStreams::default(),
             listening: OnceLock::new(),
             slot_tokens: AtomicU64::new(0),
-            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0, faults: 0 }),
+            progress: Mutex::new(ServerProgress {
+                phase: ServerPhase::Loading,
+                loaded_at: None,
+                streams: 0,
+                faults: 0,
+            }),
             changed: Condvar::new(),
             completions: AtomicU32::new(0),
         }
@@ -138,14 +143,14 @@ impl Server {
 
     /// Waits for the end of all streams, for at most `limit`.
     pub(crate) fn await_streams(&self, limit: Option<Duration>) {
-        let is_streaming = |progress: &mut Progress| progress.streams > 0;
+        let is_streaming = |progress: &mut ServerProgress| progress.streams > 0;
         match limit {
             Some(limit) => drop(self.changed.wait_timeout_while(self.progress(), limit, is_streaming)),
             None => drop(self.changed.wait_while(self.progress(), is_streaming)),
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, ServerProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

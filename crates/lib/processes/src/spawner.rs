@@ -48,10 +48,10 @@ const STOPPED_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs programs. Cheap to clone; the guardian ends when the last clone is dropped and nothing runs any more.
 #[derive(Debug, Clone)]
-pub struct Spawner(Arc<Shared>);
+pub struct Spawner(Arc<SpawnerState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SpawnerState {
     program: GuardianProgram,
     guardian: watch::Sender<Arc<GuardianLink>>,
     on_the_way: Semaphore,
@@ -87,7 +87,7 @@ impl Spawner {
     /// If the kernel gives no process.
     pub fn start(program: GuardianProgram) -> io::Result<Self> {
         let guardian = watch::Sender::new(Arc::new(GuardianLink::start(&program)?));
-        Ok(Self(Arc::new(Shared { program, guardian, on_the_way: Semaphore::new(ON_THE_WAY) })))
+        Ok(Self(Arc::new(SpawnerState { program, guardian, on_the_way: Semaphore::new(ON_THE_WAY) })))
     }
 
     /// The process id of the guardian.
