@@ -29,9 +29,6 @@ const IDLE: Duration = Duration::from_secs(4);
 /// Requests on one connection.
 const USES: u32 = 100;
 
-/// Connections that stay open before the number of slots is known: of one slot.
-const UNKNOWN: usize = 2;
-
 /// A launch that can be asked.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -45,7 +42,7 @@ pub(crate) struct Upstream {
     idle: Mutex<Vec<Link>>,
     /// Held by each open connection.
     open: Arc<()>,
-    /// How many connections may stay open between two requests, those in use included.
+    /// How many may stay open between two requests, those in use included. Of one slot, before it is known how many there are.
     most_kept: AtomicUsize,
     pub(super) traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
@@ -73,7 +70,7 @@ impl Upstream {
             authorization: bearer,
             idle: Mutex::default(),
             open: Arc::default(),
-            most_kept: AtomicUsize::new(UNKNOWN),
+            most_kept: AtomicUsize::new(2),
             traffic,
             gone: Notify::new(),
         }
@@ -81,8 +78,8 @@ impl Upstream {
 
     /// Takes what the launch has said of its slots. Where the configuration lets more requests work at a time, their connections stay.
     pub(crate) fn size_pool(&self, slots: Option<NonZeroU32>, concurrency: Option<NonZeroU32>) {
-        let kept = slots.map_or(UNKNOWN, |slots| slots.get() as usize + 1);
-        self.most_kept.store(kept.max(concurrency.map_or(0, |most| most.get() as usize)), Ordering::Relaxed);
+        let kept = slots.map_or(1, NonZeroU32::get).saturating_add(1).max(concurrency.map_or(0, NonZeroU32::get));
+        self.most_kept.store(kept as usize, Ordering::Relaxed);
     }
 
     /// Sends a request. `request` makes it anew where a kept connection turns out to be closed: one whose body cannot be sent again gets
