@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_http_server::{HttpService, Transport};
+use llama_warden_server_link::SendError;
 use llama_warden_traffic::{
     ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
 };
@@ -22,7 +23,7 @@ use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, StreamFaults, to_client};
+use crate::relay::{AnswerBody, CutShort, ModelServer, StreamFault, StreamFaults, to_client};
 use crate::shared::{Admitted, NotAdmitted, Shared};
 use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
@@ -346,7 +347,7 @@ impl RouterService {
                 return Err(fault.into());
             }
             tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
-            let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
+            let was_taken = !matches!(error, SendError::NotTaken | SendError::Connect(_));
             let is_there = self.shared.upstream(&server, incarnation).is_some();
             if let Some(permit) = permit.filter(|_| !was_repeated && is_there && (may_replay || !was_taken)) {
                 was_repeated = true;
