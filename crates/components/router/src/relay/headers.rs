@@ -7,6 +7,10 @@ use http::{Method, Uri};
 
 use super::Upstream;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER: HeaderName = HeaderName::from_static("x-llama-warden-server");
+const TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// Headers that concern one connection (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -94,17 +98,19 @@ pub(crate) struct ModelServer<'a> {
 pub(crate) fn to_client(headers: &mut HeaderMap, told: &ModelServer<'_>) {
     drop_connection_headers(headers);
     remove_where(headers, |name| name == "keep-alive" || name.as_str().starts_with("access-control-"));
-    headers.insert("x-request-id", told.request.clone());
+    headers.insert(REQUEST_ID, told.request.clone());
     if let Ok(server) = HeaderValue::from_str(told.server) {
-        headers.insert("x-llama-warden-server", server);
+        headers.insert(SERVER, server);
     }
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-    let mut timing = format!("queue;dur={:.3}", milliseconds(told.queued));
+    let milliseconds = |time: Duration| (time.as_millis(), time.subsec_micros() % 1000);
+    let (whole, rest) = milliseconds(told.queued);
+    let mut timing = format!("queue;dur={whole}.{rest:03}");
     if let Some(loaded) = told.loaded {
-        timing += &format!(", load;dur={:.3}", milliseconds(loaded));
+        let (whole, rest) = milliseconds(loaded);
+        timing += &format!(", load;dur={whole}.{rest:03}");
     }
     if let Ok(timing) = HeaderValue::try_from(timing) {
-        headers.append("server-timing", timing);
+        headers.append(TIMING, timing);
     }
     if is_event_stream(headers) {
         // Without it, nginx collects a stream before it passes it on.
