@@ -102,7 +102,8 @@ fn framing(headers: &HeaderMap, is_1_1: bool) -> Result<Framing, NotHttp> {
 }
 
 fn keeps_connection(headers: &HeaderMap, is_1_1: bool) -> bool {
-    let options = || headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let options =
+        || headers.get_all(header::CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
     let says = |word: &[u8]| options().any(|option| option.trim_ascii().eq_ignore_ascii_case(word));
     !says(b"close") && (is_1_1 || says(b"keep-alive"))
 }
@@ -134,10 +135,22 @@ mod tests {
             // The chunks decide (RFC 9112, 6.3).
             ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n", false, (chunked, true)),
             ("HTTP/1.1 200 OK\r\n\r\n", false, (Framing::ToEnd, false)),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: x, Close\r\n\r\n", false, (Framing::Length(7), false)),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: x, Close\r\n\r\n",
+                false,
+                (Framing::Length(7), false),
+            ),
             ("HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\n", false, (Framing::Length(7), false)),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 7\r\nConnection: keep-alive\r\n\r\n", false, (Framing::Length(7), true)),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 204 None\r\n\r\n", false, (Framing::EMPTY, true)),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 7\r\nConnection: keep-alive\r\n\r\n",
+                false,
+                (Framing::Length(7), true),
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 204 None\r\n\r\n",
+                false,
+                (Framing::EMPTY, true),
+            ),
         ] {
             let read = taken(&format!("{head}BODY"), asked_for_head).expect("a head").expect("whole");
             assert_eq!((read.framing, read.keeps_connection), expected, "{head:?}");

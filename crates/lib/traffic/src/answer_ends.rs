@@ -253,14 +253,14 @@ mod tests {
         let whole = {
             let mut ends = AnswerEnds::default();
             ends.push(text.as_bytes());
-            (ends.first.clone(), ends.tail())
+            (ends.first.clone(), ends.tail().into_owned())
         };
         assert_eq!(whole.0, text.as_bytes()[..FIRST]);
-        assert_eq!(*whole.1, text.as_bytes()[text.len() - LAST..]);
+        assert_eq!(whole.1, text.as_bytes()[text.len() - LAST..]);
         for size in [1, 7, 511, 512, 513, 4095, 4096, 4097, 9000] {
             let mut ends = AnswerEnds::default();
             text.as_bytes().chunks(size).for_each(|chunk| ends.push(chunk));
-            assert_eq!((ends.first.clone(), ends.tail()), whole, "{size}");
+            assert_eq!((ends.first.clone(), ends.tail().into_owned()), whole, "{size}");
         }
     }
 
