@@ -16,7 +16,7 @@ use crate::listing;
 use crate::models::{self, ModelNotice};
 use crate::relay::AnswerBody;
 use crate::service::RouterService;
-use crate::shared::Admission;
+use crate::shared::GateEntry;
 use llama_warden_targets::Burden;
 use llama_warden_targets::Named;
 
@@ -52,7 +52,7 @@ impl RouterService {
         let server = spec.id.clone();
         tokio::spawn(async move {
             // It asks nothing of the server; a refusal is in the list of models.
-            if let Ok(Admission::Later(turn)) = shared.enter(&server, arrival) {
+            if let Ok(GateEntry::Later(turn)) = shared.enter(&server, arrival) {
                 drop(shared.wait(&server, turn, shared.settings.queue_timeout).await);
             }
         });

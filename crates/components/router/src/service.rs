@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_events::ServerId;
 use llama_warden_http_server::{HttpService, Transport};
 use llama_warden_server_link::SendError;
 use llama_warden_traffic::{
@@ -19,13 +19,14 @@ use llama_warden_traffic::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use crate::admitting::Turn;
 use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
 use crate::relay::{AnswerBody, CutShort, ModelServer, StreamFault, StreamFaults, to_client};
-use crate::shared::{Admission, Admitted, NotAdmitted, Shared};
-use llama_warden_gates::{Arrival, QueueClient};
+use crate::shared::{Admitted, Shared};
+use llama_warden_gates::QueueClient;
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use llama_warden_targets::{
     Burden, ErrorDialect, ModelChange, Named, NoServer, OwnPath, PathMeaning, changes_servers, query_value,
@@ -62,7 +63,7 @@ pub(crate) struct Asked {
     pub(crate) id: HeaderValue,
     pub(crate) begun: Instant,
     pub(crate) caller: Caller,
-    client: QueueClient,
+    pub(crate) client: QueueClient,
     pub(crate) route: TrafficRoute,
     pub(crate) tracked: Arc<TrackedRequest>,
     pub(crate) wait: WaitNotes,
@@ -86,16 +87,6 @@ impl Asked {
 }
 
 pub(crate) type RouterAnswer = Response<AnswerBody>;
-
-/// A request at the gate.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
-    First,
-    /// It was lost with this launch.
-    AfterLoss(Incarnation),
-    /// The launch was not ready after all, or ended before it took the request.
-    Again,
-}
 
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
@@ -396,55 +387,6 @@ impl RouterService {
             let turn = if was_at_work { Turn::AfterLoss(incarnation) } else { Turn::Again };
             admitted = self.admit(asked, named, burden, turn).await?;
         }
-    }
-
-    async fn admit(&self, asked: &Asked, named: &Named, burden: Burden, turn: Turn) -> Result<Admitted, Fault> {
-        let (spec, settings) = (&named.spec, &self.shared.settings);
-        let router = &spec.router;
-        let arrival = Arrival {
-            works: burden == Burden::Work,
-            concurrency: router.concurrency,
-            // One that was admitted before has its place already.
-            queue: if let Turn::First = turn { router.queue } else { u32::MAX },
-            priority: router.priority,
-            ttl: router.ttl,
-            client: asked.client,
-            lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
-        };
-        let refused = listing::not_waited_for(&self.shared, named, burden);
-        // The restart after a crash is waited for, whether or not requests start servers.
-        let is_first = matches!(turn, Turn::First);
-        if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {
-            return Err(fault);
-        }
-        let longest = settings.queue_timeout;
-        let admitted = match self.shared.enter(&spec.id, arrival) {
-            Ok(Admission::Now(admitted)) => Ok(admitted),
-            Ok(Admission::Later(turn)) => {
-                let (begun, left) = (Instant::now(), longest.saturating_sub(asked.wait.total()));
-                let waits = asked.wait.begin();
-                let admitted = Box::pin(self.shared.wait(&spec.id, turn, left)).await;
-                drop(waits);
-                asked.tracked.waited(begun.elapsed());
-                admitted
-            }
-            Err(refused) => Err(refused),
-        };
-        if let Ok(Admitted { upstream, waited_for, .. }) = &admitted {
-            asked.tracked.admitted(upstream.incarnation, *waited_for);
-        }
-        admitted.map_err(|refused| match refused {
-            NotAdmitted::Refused(fault) => fault,
-            NotAdmitted::QueueFull => {
-                let message =
-                    format!("{} requests wait for `{}` already (`queue` of the router)", router.queue, spec.id);
-                Fault::new(RouteFaultCode::QueueFull, message).retry_when(self.shared.expected_wait(&spec.id), 5)
-            }
-            NotAdmitted::TimedOut => {
-                let message = format!("`{}` took no request within {longest:?} (`router.queue-timeout`)", spec.id);
-                Fault::new(RouteFaultCode::QueueTimeout, message).retry_when(self.shared.expected_wait(&spec.id), 10)
-            }
-        })
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct Admitted {
 
 /// Whether a request may go.
 #[derive(Debug)]
-pub(crate) enum Admission {
+pub(crate) enum GateEntry {
     Now(Admitted),
     Later(AwaitedTurn),
 }
@@ -332,7 +332,7 @@ impl Shared {
     }
 
     /// Lets a request go at once, where it may.
-    pub(crate) fn enter(self: &Arc<Self>, server: &ServerId, arrival: Arrival) -> Result<Admission, NotAdmitted> {
+    pub(crate) fn enter(self: &Arc<Self>, server: &ServerId, arrival: Arrival) -> Result<GateEntry, NotAdmitted> {
         let mut state = lock(&self.state);
         let now = self.clock.now();
         let (arrived, actions) = state.gates.arrive(server, arrival, now);
@@ -352,13 +352,13 @@ impl Shared {
         // A permit that is dropped needs the lock.
         drop(state);
         if let Some(turn) = waits {
-            return Ok(Admission::Later(turn));
+            return Ok(GateEntry::Later(turn));
         }
         let Arrived::Admitted(incarnation) = arrived else { return Err(NotAdmitted::QueueFull) };
         let permit = self.permit(server, incarnation, (arrival.admitted_as(), now));
         let upstream = upstream.filter(|upstream| upstream.incarnation == incarnation);
         let admitted = upstream.map(|upstream| Admitted { upstream, permit, waited_for: None });
-        admitted.map(Admission::Now).ok_or(NotAdmitted::TimedOut)
+        admitted.map(GateEntry::Now).ok_or(NotAdmitted::TimedOut)
     }
 
     /// Waits until the request may go, for so long at most.

@@ -21,7 +21,7 @@ pub struct NotHttp(pub(crate) &'static str);
 pub(crate) enum Framing {
     /// So many bytes.
     Length(u64),
-    /// Chunks.
+    /// Chunks, each with its size, up to one of no bytes.
     Chunked(ChunkPart),
     /// Whatever comes before the end of the connection.
     ToEnd,

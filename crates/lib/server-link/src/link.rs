@@ -187,3 +187,6 @@ impl ServerLink {
         Poll::Ready(Ok(read))
     }
 }
+
+#[cfg(test)]
+mod tests;

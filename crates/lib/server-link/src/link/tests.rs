@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use super::{LinkBroken, SendError, ServerLink};
 use http::Response;
 use llama_warden_held_body::HeldBody;
 use llama_warden_probe::ProbeAddress;
-use llama_warden_server_link::{LinkBroken, SendError, ServerLink};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
