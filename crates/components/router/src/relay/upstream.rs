@@ -2,7 +2,12 @@
 //!
 //! llama-server closes a connection after 5 s without a request and after 100 requests, so none is used that comes near. The one that
 //! was used last is used first. A later launch has a pool of its own.
+//!
+//! Builds of 2025 and before answer with a fixed number of threads, two more than slots, and every open connection takes one. With one more
+//! than slots, the last thread is left for health; what is open beyond that is closed with its answer.
 
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,12 +29,15 @@ const IDLE: Duration = Duration::from_secs(4);
 /// Requests on one connection.
 const USES: u32 = 100;
 
+/// Connections that stay open before the number of slots is known: of one slot.
+const UNKNOWN: usize = 2;
+
 /// A connection of a launch.
 #[derive(Debug)]
 pub(super) struct PooledLink {
     pub(super) link: ServerLink,
     idle_since: Instant,
-    _counted: Counted,
+    _counted: (Counted, Arc<()>),
 }
 
 /// A launch that can be asked.
@@ -43,6 +51,10 @@ pub(crate) struct Upstream {
     pub(super) host: HeaderValue,
     pub(super) authorization: Option<HeaderValue>,
     idle: Mutex<Vec<PooledLink>>,
+    /// Held by each open connection.
+    open: Arc<()>,
+    /// How many connections may stay open between two requests, those in use included.
+    most_kept: AtomicUsize,
     pub(super) traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
     pub(crate) gone: Notify,
@@ -68,9 +80,17 @@ impl Upstream {
             host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
             authorization: bearer,
             idle: Mutex::default(),
+            open: Arc::default(),
+            most_kept: AtomicUsize::new(UNKNOWN),
             traffic,
             gone: Notify::new(),
         }
+    }
+
+    /// Takes what the launch has said of its slots. Where the configuration lets more requests work at a time, their connections stay.
+    pub(crate) fn size_pool(&self, slots: Option<NonZeroU32>, concurrency: Option<NonZeroU32>) {
+        let kept = slots.map_or(UNKNOWN, |slots| slots.get() as usize + 1);
+        self.most_kept.store(kept.max(concurrency.map_or(0, |most| most.get() as usize)), Ordering::Relaxed);
     }
 
     /// Sends a request, on a kept connection where there is one and the body could be sent again. The next one, or a new one, takes a
@@ -90,7 +110,7 @@ impl Upstream {
                 Err(error) => return Err(error),
             }
         }
-        let counted = self.traffic.connect(ConnectionSide::Server);
+        let counted = (self.traffic.connect(ConnectionSide::Server), self.open.clone());
         let link = ServerLink::connect(&self.address).await?;
         let mut new = PooledLink { link, idle_since: Instant::now(), _counted: counted };
         let answer = new.link.send(write, body.clone(), asks_for_head).await?;
@@ -109,7 +129,9 @@ impl Upstream {
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn keep(self: &Arc<Self>, mut link: PooledLink) {
-        if link.link.requests() >= USES || !link.link.is_reusable() {
+        // Beside those of its connections, the launch itself holds one.
+        let too_many = Arc::strong_count(&self.open) > self.most_kept.load(Ordering::Relaxed) + 1;
+        if too_many || link.link.requests() >= USES || !link.link.is_reusable() {
             return;
         }
         link.link.shrink();
