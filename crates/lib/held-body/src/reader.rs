@@ -1,5 +1,6 @@
 //! Reads a body, and the body as it is sent.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
 use serde_json::{Map, Value};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::chunks::Chunks;
@@ -112,7 +114,12 @@ impl BodyReader {
             self.reserve(length).await?;
         }
         while !self.is_at_end && !self.passes_through(until) {
-            let frame = match timeout(PAUSE, self.incoming.frame()).await {
+            // The end of a body of known length is known with its last bytes.
+            if self.incoming.is_end_stream() {
+                self.is_at_end = true;
+                break;
+            }
+            let frame = match next_frame(&mut self.incoming).await {
                 Ok(None) => {
                     self.is_at_end = true;
                     break;
@@ -164,6 +171,11 @@ impl BodyReader {
         self.scanner.model()
     }
 
+    /// Whether all of it has come.
+    pub const fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
     /// How much has come, or will come where that was announced.
     pub fn length(&self) -> u64 {
         self.announced.unwrap_or(self.chunks.len())
@@ -177,6 +189,26 @@ impl BodyReader {
         let facts = BodyFacts { model: scanner.model().map(str::to_owned), is_json: scanner.is_object() };
         let rest = (!is_at_end).then(|| SharedRest::new(incoming, (announced, chunks.len()), limits));
         (HeldBody { chunks, rest, _room: Some(Arc::new(room)) }, facts)
+    }
+}
+
+/// The next part of a body, if one comes in time.
+async fn next_frame(incoming: &mut Incoming) -> Result<Option<hyper::Result<Frame<Bytes>>>, Elapsed> {
+    // The first look tells the connection that the body is wanted, and the second one finds a body that came with its head: most do,
+    // and need no timer.
+    let mut looked = false;
+    let came = poll_fn(|context| match Pin::new(&mut *incoming).poll_frame(context) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match came.await {
+        Some(frame) => Ok(frame),
+        None => timeout(PAUSE, incoming.frame()).await,
     }
 }
 
