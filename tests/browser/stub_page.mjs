@@ -153,6 +153,16 @@ promise("a stop says how many requests run, and is asked once", (browser) => wit
   await page.waitForSelector("#confirm", { state: "hidden" });
 }));
 
+promise("a row is started by a key, its address is copied by a click, and its speed is drawn", (browser) => withSample(browser, { permissions: ["clipboard-read", "clipboard-write"] }, async (page, stub) => {
+  await page.focus("tr[data-id=tiny] .name");
+  await page.keyboard.press("s");
+  await until("the start is asked", () => stub.asked.includes("POST /api/v1/servers/tiny/start"));
+  await page.click("tr[data-id=qwen3] .address");
+  await until("it is said", async () => (await text(page, "tr[data-id=qwen3] .address")) === "copied");
+  equal(await page.evaluate(() => navigator.clipboard.readText()), "http://127.0.0.1:8001", "the address");
+  await until("two figures make a line", async () => /^\S+ \S+/.test((await page.getAttribute("tr[data-id=qwen3] polyline", "points")) ?? ""));
+}));
+
 promise("a switch shows its plan before its button works", (browser) => withSample(browser, {}, async (page, stub) => {
   await page.keyboard.press("p");
   await page.waitForSelector("#profile-list label");

@@ -1,6 +1,6 @@
 //! Many requests at a time, and clients that take their time.
 
-use llama_warden_stand_in::Script;
+use llama_warden_stand_in::{HealthScript, Script};
 use llama_warden_tests::{
     RoutedDaemon, TestRequest, WAIT_LIMIT, connect, eventually, post_bytes, read_answer, sandbox,
 };
@@ -91,5 +91,24 @@ fn a_client_that_reads_nothing_of_a_stream_holds_up_nobody_and_takes_little_memo
         routed.is_idle("a").await;
         let server = async || routed.send(TestRequest::get("/running")).await.json()["running"][0]["in_flight"] == 0;
         eventually("nothing is left of it", WAIT_LIMIT, server).await;
+    });
+}
+
+/// Builds with a fixed number of threads answer nobody else while each of them waits for another request on a connection of ours.
+#[test]
+fn requests_that_take_no_slot_leave_no_more_connections_open_than_there_are_slots_and_one() {
+    sandbox(async |sandbox| {
+        let script = Script { health: HealthScript::Delay(300), ..Script::default() };
+        let routed = RoutedDaemon::up(sandbox, "", &[("a", script, "")]).await;
+        routed.daemon.ready("a").await;
+        let look = || routed.send(TestRequest::get("/upstream/a/health"));
+        let together = futures_util::future::join_all((0..20).map(|_| look()));
+        let (answers, ()) = tokio::join!(together, routed.counts("a", [20.0, 0.0, 0.0]));
+        for answer in answers {
+            answer.expect(200);
+        }
+        look().await.expect(200);
+        let open = routed.metric("connections", &[("side", "server")]).await;
+        assert!((1.0..=5.0).contains(&open), "of a server with four slots: {open}");
     });
 }

@@ -14,14 +14,14 @@ const CHECK: &str = "compliance::check(";
 
 /// The components of a crate, and how many of its tests run the suite.
 #[derive(Debug, Default)]
-struct Counted<'a> {
+struct CountedChecks<'a> {
     components: Vec<(&'a Source, usize)>,
     checks: usize,
 }
 
 /// Finds crates with more components than tests that run the suite.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
-    let mut crates: BTreeMap<&str, Counted<'_>> = BTreeMap::new();
+    let mut crates: BTreeMap<&str, CountedChecks<'_>> = BTreeMap::new();
     for source in checkout.sources.iter().filter(|source| source.is_rust()) {
         let Some(folder) = crate_folder(&source.path) else { continue };
         let counted = crates.entry(folder).or_default();
@@ -32,7 +32,7 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
         }
     }
     crates.retain(|_, counted| counted.components.len() > counted.checks);
-    let violation = |counted: Counted<'_>| {
+    let violation = |counted: CountedChecks<'_>| {
         let (source, line) = counted.components.last().copied()?;
         let components = counted.components.len();
         let advice =

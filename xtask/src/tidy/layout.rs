@@ -16,6 +16,20 @@ const MAX_BINARY_LINES: usize = 200;
 /// The most lines below a crate's `src`, comments and unit tests included.
 const MAX_CRATE_LINES: usize = 4000;
 
+/// The most lines of a function's body, without comments and empty lines.
+const MAX_FUNCTION_LINES: usize = 100;
+
+/// Functions that may be longer: a single match or table, in which each entry stands for itself, and `relay`, which is still to be split.
+const LONG_FUNCTIONS: &[(&str, &str)] = &[
+    ("crates/components/router/src/service.rs", "relay"),
+    ("crates/components/telemetry/src/line.rs", "log"),
+    ("crates/core/state/src/fold/server.rs", "apply"),
+    (
+        "tests/system/router_bad_input.rs",
+        "a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothing",
+    ),
+];
+
 /// Everything that may be at the root.
 const TOP_LEVEL: &str = "\
     .cargo .ci .config .dockerignore .editorconfig .gitattributes .github .gitignore ARCHITECTURE.md CHANGELOG.md \
@@ -74,6 +88,7 @@ fn check_rust(source: &Source) -> Vec<Violation> {
         let advice = format!("{lines} lines are more than {MAX_LINES}: split it by jobs");
         violations.push(Violation::of_file(&source.path, "file length", advice));
     }
+    violations.extend(long_functions(source));
     match source.text.lines().next().and_then(|line| line.strip_prefix("//!")) {
         None => {
             let advice = "open the file with a `//!` line that says its purpose";
@@ -86,6 +101,37 @@ fn check_rust(source: &Source) -> Vec<Violation> {
         Some(_) => {}
     }
     violations
+}
+
+/// As the formatter lays functions out: the brace that ends one stands below its first line.
+fn long_functions(source: &Source) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let lines: Vec<&str> = source.text.lines().collect();
+    for (start, line) in lines.iter().enumerate() {
+        let Some(name) = function(line) else { continue };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let is_end = |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest == "}");
+        let Some(end) = lines[start..].iter().position(is_end) else { continue };
+        let is_code = |line: &&&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+        let body = lines[start..start + end].iter().skip_while(|line| !line.ends_with('{')).skip(1);
+        let count = body.filter(is_code).count();
+        let is_known = LONG_FUNCTIONS.iter().any(|(path, known)| *path == source.path && *known == name);
+        if count > MAX_FUNCTION_LINES && !is_known {
+            let advice = format!("{count} lines of `{name}` are more than {MAX_FUNCTION_LINES}: split it by its steps");
+            violations.push(Violation::of_line(&source.path, start + 1, "function length", advice));
+        }
+    }
+    violations
+}
+
+/// The name of the function that begins on `line` and goes on below it.
+fn function(line: &str) -> Option<&str> {
+    let (before, rest) = line.split_once("fn ")?;
+    let is_declaration = before
+        .split_whitespace()
+        .all(|word| ["pub", "const", "async", "unsafe", "extern", "\"C\""].contains(&word) || word.starts_with("pub("));
+    let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+    (is_declaration && !line.ends_with([';', '}'])).then_some(name)
 }
 
 #[cfg(test)]
@@ -139,6 +185,18 @@ mod tests {
         );
         let tests = ("crates/core/bus/tests/a.rs", text.as_str());
         assert_eq!(check(&Checkout::of(&[&sources[..8], &[tests]].concat())), []);
+    }
+
+    #[test]
+    fn a_function_has_a_limit_of_lines_in_which_comments_do_not_count() {
+        let text = |lines: usize| {
+            let (body, comments) = ("        step();\n".repeat(lines), "        // Why.\n\n".repeat(50));
+            format!(
+                "//! Job.\n\nimpl A {{\n    pub(crate) async fn long(\n        &self,\n    ) {{\n{body}{comments}    }}\n\n    fn next() {{}}\n}}\n"
+            )
+        };
+        assert_eq!(rules("crates/core/bus/src/a.rs", &text(MAX_FUNCTION_LINES)), [""; 0]);
+        assert_eq!(rules("crates/core/bus/src/a.rs", &text(MAX_FUNCTION_LINES + 1)), ["function length"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Each rule is a pure function from the text of the checkout to violations; [`Checkout::read`] alone touches the disk.
 
+mod circles;
 mod comments;
 mod compliance;
 mod edges;
@@ -51,6 +52,7 @@ pub struct Violation {
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
     let rules = [
+        circles::check,
         comments::check,
         compliance::check,
         edges::check,

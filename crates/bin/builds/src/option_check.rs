@@ -1,8 +1,7 @@
 //! Finds what a launch would refuse about the command line of each server, by asking its executable, as a launch does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use llama_warden_exit::{CommandFailure, FailureMessage};
 use llama_warden_inventory::{Inventory, LoadedConfig};
 use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_support::open_if_regular;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -77,17 +77,17 @@ struct OptionCheck<'a> {
     binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
     /// Why no server can listen there at this moment, and what to do.
     hosts: BTreeMap<Arc<str>, Option<[String; 2]>>,
-    found: Found,
+    found: FoundOptions,
 }
 
 /// The problems so far. Servers that share an option share its problem.
 #[derive(Default)]
-struct Found {
+struct FoundOptions {
     problems: Vec<ConfigProblem>,
     seen: BTreeSet<String>,
 }
 
-impl Found {
+impl FoundOptions {
     fn add(&mut self, problem: ConfigProblem) {
         if self.seen.insert(problem.to_string()) {
             self.problems.push(problem);
@@ -153,7 +153,7 @@ impl OptionCheck<'_> {
         }
         // A `pre-start` command may fetch the files.
         for file in line.files.iter().filter(|_| spec.hooks.pre_start.is_none()) {
-            let Err(error) = file.look().and_then(|()| open(&file.path)) else { continue };
+            let Err(error) = file.look().and_then(|()| open_if_regular(&file.path).map(drop)) else { continue };
             if error.kind() == ErrorKind::InvalidData {
                 let message = format!("{} of `{}` cannot be used: {error}", file.path.display(), file.option);
                 add(
@@ -250,11 +250,6 @@ impl OptionCheck<'_> {
         let server = (spec, index, profile);
         self.configuration.setting_problem(server, &at, severity, message, help.to_owned())
     }
-}
-
-/// Opens a file, as the server will. A FIFO is left alone, since it gives what it has once.
-fn open(path: &Path) -> io::Result<()> {
-    if path.metadata()?.is_file() { File::open(path).map(drop) } else { Ok(()) }
 }
 
 /// Whether the note is about an option that the user set and the build does not get.

@@ -6,9 +6,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Command, FromArgMatches};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use llama_warden_client::Client;
@@ -21,7 +22,6 @@ use llama_warden_exit::CommandFailure;
 use llama_warden_inventory::Inventory;
 use llama_warden_inventory::LoadedConfig;
 
-use crate::args::Cli;
 use llama_warden_builds::plugin_files::{PluginKind, load_set};
 use llama_warden_terminal::natural_order;
 
@@ -34,17 +34,20 @@ const VARIABLE: &str = "LLAMA_WARDEN_COMPLETE";
 /// Longest time that a daemon may take: a person waits with a finger on the key.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers a shell, if one asks. Must be called before anything is printed.
-pub fn answer_shell() -> bool {
+/// Makes the command line that is completed. The candidates of an argument are asked for without one, and it has them as a part.
+static COMMAND: OnceLock<fn() -> Command> = OnceLock::new();
+
+/// Answers a shell, if one asks for words of `command`. Must be called before anything is printed.
+pub fn answer_shell(command: fn() -> Command) -> bool {
     if std::env::var_os(VARIABLE).is_none() {
         return false;
     }
     if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
         // If this fails, a warning lands in the line; the answer is the same.
-        let _ = rustix::stdio::dup2_stderr(nowhere);
+        let _ = nix::unistd::dup2_stderr(nowhere);
     }
     let directory = std::env::current_dir().ok();
-    let answering = CompleteEnv::with_factory(Cli::command).var(VARIABLE).bin(PROGRAM);
+    let answering = CompleteEnv::with_factory(COMMAND.get_or_init(|| command)).var(VARIABLE).bin(PROGRAM);
     answering.try_complete(std::env::args_os(), directory.as_deref()).unwrap_or(true)
 }
 
@@ -115,11 +118,11 @@ fn candidates(mut names: Vec<String>) -> Vec<CompletionCandidate> {
 /// The global options among the words of the line that is completed, and in the environment.
 fn global_args() -> GlobalArgs {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
-    of_words(words).unwrap_or_default()
+    COMMAND.get().and_then(|command| of_words(command(), words)).unwrap_or_default()
 }
 
-fn of_words(words: impl Iterator<Item = OsString>) -> Option<GlobalArgs> {
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
+fn of_words(command: Command, words: impl Iterator<Item = OsString>) -> Option<GlobalArgs> {
+    let matches = command.ignore_errors(true).try_get_matches_from(words).ok()?;
     GlobalArgs::from_arg_matches(&matches).ok()
 }
 
@@ -148,7 +151,10 @@ fn plugin_names<F: PluginKind>() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::args::Cli;
 
     #[test]
     fn the_options_of_an_unfinished_line_lead_to_its_daemon() {
@@ -159,7 +165,7 @@ mod tests {
             "llama-warden --config /x.toml --address unix:/s profile switch ",
             "llama-warden --config=/x.toml --address unix:/s wait --for ",
         ] {
-            let global = of_words(words(line)).expect(line);
+            let global = of_words(Cli::command(), words(line)).expect(line);
             assert_eq!(global.config.as_deref(), Some(std::path::Path::new("/x.toml")), "{line}");
             assert_eq!(global.address.as_deref(), Some("unix:/s"), "{line}");
         }

@@ -31,7 +31,7 @@ pub use demo_fleet::is_stand_in;
 /// Runs the command of this process's command line, with the compiled-in matchers and components. `version` is what
 /// `--version` prints after the name.
 pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
-    if completion::answer_shell() {
+    if completion::answer_shell(Cli::command) {
         return Exit::Done.into();
     }
     let cli = match command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {

@@ -21,7 +21,7 @@ use crate::global_args::GlobalArgs;
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
 /// An address where the daemon may be, and whether the configuration's token belongs to it.
-struct Candidate {
+struct DaemonCandidate {
     address: DaemonAddress,
     takes_token: bool,
 }
@@ -101,7 +101,7 @@ async fn somebody_elses(client: &Client, loaded: &LoadedConfig) -> Result<Option
 }
 
 /// The address of the command line. The configuration's token belongs to it if it is the configuration's own address.
-fn named(global: &GlobalArgs, address: &str) -> Result<(Option<LoadedConfig>, Vec<Candidate>), CommandFailure> {
+fn named(global: &GlobalArgs, address: &str) -> Result<(Option<LoadedConfig>, Vec<DaemonCandidate>), CommandFailure> {
     let address: DaemonAddress = address.parse().map_err(|error| {
         CommandFailure::usage(error).next_step("write it as http://HOST:PORT or unix:/path/to/control.sock")
     })?;
@@ -109,21 +109,21 @@ fn named(global: &GlobalArgs, address: &str) -> Result<(Option<LoadedConfig>, Ve
     let loaded = LoadedConfig::find_daemon(global.config.as_deref()).ok().map(|(loaded, _)| loaded);
     let own = loaded.as_ref().and_then(|loaded| loaded.configuration.daemon().listen.as_ref());
     let takes_token = own.is_some_and(|own| address == exact(own) || Some(&address) == reachable(own).as_ref());
-    Ok((loaded, vec![Candidate { address, takes_token }]))
+    Ok((loaded, vec![DaemonCandidate { address, takes_token }]))
 }
 
 /// The addresses of the configuration's daemon.
-fn configured(global: &GlobalArgs) -> Result<(Option<LoadedConfig>, Vec<Candidate>), CommandFailure> {
+fn configured(global: &GlobalArgs) -> Result<(Option<LoadedConfig>, Vec<DaemonCandidate>), CommandFailure> {
     let loaded = configuration(global)?;
     let configuration = &loaded.configuration;
     let mut candidates = Vec::new();
     if let Ok(socket) = loaded.control_socket() {
-        candidates.push(Candidate { address: DaemonAddress::Unix(socket), takes_token: false });
+        candidates.push(DaemonCandidate { address: DaemonAddress::Unix(socket), takes_token: false });
     }
     // An address that nobody wrote is everybody's: it counts only where there is no configuration at all.
     if configuration.is_built_in() || configuration.is_written("daemon.listen") {
         let own = configuration.daemon().listen.as_ref().and_then(reachable);
-        candidates.extend(own.map(|address| Candidate { address, takes_token: true }));
+        candidates.extend(own.map(|address| DaemonCandidate { address, takes_token: true }));
     }
     Ok((Some(loaded), candidates))
 }

@@ -43,7 +43,7 @@ pub enum Place {
 /// Remembers what it has shown, so that it shows only changes.
 #[derive(Debug)]
 pub struct LiveTable {
-    shown: Shown,
+    shown: ShownTable,
     /// Servers that have a line of their own for their latest state.
     told: BTreeSet<ServerId>,
     /// Added to the line of totals.
@@ -53,7 +53,7 @@ pub struct LiveTable {
 }
 
 #[derive(Debug)]
-enum Shown {
+enum ShownTable {
     Terminal(Frames),
     /// The latest state of each server.
     Plain(BTreeMap<ServerId, String>),
@@ -63,8 +63,8 @@ impl LiveTable {
     /// A table on standard output. Must be called on a runtime.
     pub fn new(place: Place) -> Self {
         let shown = match Screen::now().size {
-            Some(_) => Shown::Terminal(Frames::new(place)),
-            None => Shown::Plain(BTreeMap::new()),
+            Some(_) => ShownTable::Terminal(Frames::new(place)),
+            None => ShownTable::Plain(BTreeMap::new()),
         };
         Self { shown, told: BTreeSet::new(), notice: None, omits_failed: false }
     }
@@ -72,22 +72,22 @@ impl LiveTable {
     /// Whether anything has been shown.
     pub fn is_blank(&self) -> bool {
         match &self.shown {
-            Shown::Terminal(frames) => frames.drawn.is_none(),
-            Shown::Plain(shown) => shown.is_empty(),
+            ShownTable::Terminal(frames) => frames.drawn.is_none(),
+            ShownTable::Plain(shown) => shown.is_empty(),
         }
     }
 
     /// Whether a person has seen the latest state of this server: on a terminal of all, elsewhere of those that have a line.
     pub fn has_told(&self, id: &ServerId) -> bool {
         match &self.shown {
-            Shown::Terminal(frames) => frames.drawn.is_some(),
-            Shown::Plain(_) => self.told.contains(id),
+            ShownTable::Terminal(frames) => frames.drawn.is_some(),
+            ShownTable::Plain(_) => self.told.contains(id),
         }
     }
 
     /// Whether it is on a terminal.
     pub const fn is_live(&self) -> bool {
-        matches!(self.shown, Shown::Terminal(_))
+        matches!(self.shown, ShownTable::Terminal(_))
     }
 
     /// Shows the state before a command. Elsewhere than on a terminal, the lines begin with what changes: a `ready` of before
@@ -96,7 +96,7 @@ impl LiveTable {
     /// # Errors
     /// As [`Self::show`].
     pub fn begin(&mut self, report: &StatusReport) -> io::Result<()> {
-        if let Shown::Plain(shown) = &mut self.shown {
+        if let ShownTable::Plain(shown) = &mut self.shown {
             let state = |server: &ServerReport| (server.model_id.clone(), server_text::server_state(server));
             *shown = report.servers.iter().map(state).collect();
             return Ok(());
@@ -111,14 +111,14 @@ impl LiveTable {
     pub fn show(&mut self, report: &StatusReport) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match &mut self.shown {
-            Shown::Terminal(frames) => {
+            ShownTable::Terminal(frames) => {
                 let view = StatusTable { notice: self.notice, ..StatusTable::now(report) };
                 let Some(size) = view.screen.size else { return Ok(()) };
                 // The cursor stands below the frame.
                 let lines = view.lines(Some(size.rows.saturating_sub(1)));
                 out.write_all(frames.next(lines, size).as_bytes())?;
             }
-            Shown::Plain(shown) => {
+            ShownTable::Plain(shown) => {
                 for server in &report.servers {
                     let state = server_text::server_state(server);
                     if shown.get(&server.model_id) != Some(&state) {
@@ -142,7 +142,7 @@ impl LiveTable {
     /// As [`Self::show`].
     pub fn show_all(&mut self, report: &AllStatusReport) -> io::Result<()> {
         let view = AllTable::now(report);
-        let (Shown::Terminal(frames), Some(size)) = (&mut self.shown, view.screen.size) else { return Ok(()) };
+        let (ShownTable::Terminal(frames), Some(size)) = (&mut self.shown, view.screen.size) else { return Ok(()) };
         let lines = view.lines(Some(size.rows.saturating_sub(1)));
         let mut out = io::stdout().lock();
         out.write_all(frames.next(lines, size).as_bytes())?;
@@ -155,7 +155,7 @@ impl LiveTable {
     /// As [`Self::show`].
     pub fn print_above(&mut self, line: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if let (Shown::Terminal(frames), Some(size)) = (&mut self.shown, Screen::now().size) {
+        if let (ShownTable::Terminal(frames), Some(size)) = (&mut self.shown, Screen::now().size) {
             out.write_all(frames.erase(size.columns).as_bytes())?;
         }
         writeln!(out, "{}", for_terminal(line))
@@ -164,14 +164,14 @@ impl LiveTable {
     /// Waits until the table has to be drawn without a change, for its uptimes or for another size of the window.
     pub async fn expired(&mut self) {
         match &mut self.shown {
-            Shown::Terminal(frames) => frames.expired().await,
-            Shown::Plain(_) => std::future::pending().await,
+            ShownTable::Terminal(frames) => frames.expired().await,
+            ShownTable::Plain(_) => std::future::pending().await,
         }
     }
 
     /// Waits until a change may be drawn.
     pub async fn pause(&self) {
-        if let Shown::Terminal(Frames { drawn: Some(drawn), .. }) = &self.shown {
+        if let ShownTable::Terminal(Frames { drawn: Some(drawn), .. }) = &self.shown {
             tokio::time::sleep_until(*drawn + FRAME_INTERVAL).await;
         }
     }

@@ -57,7 +57,7 @@ impl Component for Health {
     }
 }
 
-type LaunchKey = (ServerId, Incarnation);
+type CheckedLaunch = (ServerId, Incarnation);
 
 struct HealthWorker {
     /// The latest launches; those that are watched have a monitor.
@@ -66,7 +66,7 @@ struct HealthWorker {
     lane: OutputLane,
     events: Publisher,
     clock: Clock,
-    checks: JoinSet<(LaunchKey, CheckReport)>,
+    checks: JoinSet<(CheckedLaunch, CheckReport)>,
 }
 
 /// Checks one server that is ready, or was.
@@ -82,7 +82,7 @@ struct Monitor {
 
 /// Wakes the component, like events.
 enum HealthInput {
-    Checked(Result<(LaunchKey, CheckReport), JoinError>),
+    Checked(Result<(CheckedLaunch, CheckReport), JoinError>),
     FleetChanged,
 }
 
@@ -193,7 +193,7 @@ impl HealthWorker {
         }
     }
 
-    async fn on_checked(&mut self, key: LaunchKey, report: CheckReport, now: Uptime) -> Result<(), BusClosed> {
+    async fn on_checked(&mut self, key: CheckedLaunch, report: CheckReport, now: Uptime) -> Result<(), BusClosed> {
         let (server, incarnation) = key;
         let launch = self.launches.launch_mut(&server, incarnation);
         let Some(monitor) = launch.and_then(|launch| launch.state.as_mut()) else { return Ok(()) };

@@ -60,6 +60,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use llama_warden_procfs::{ProcessStat, descendants};
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
 
     use super::*;
 
@@ -100,9 +102,8 @@ mod tests {
             }
             let all: Vec<u32> = descendants(leader.id()).chain([leader.id()]).collect();
             for pid in all {
-                let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process");
                 // An error means that it ended with its parent.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
             }
             leader.wait().expect("reaps");
             assert!(computed, "{text}");

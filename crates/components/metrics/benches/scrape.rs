@@ -20,7 +20,7 @@ use llama_warden_component_kit::{card, server};
 use llama_warden_events::{BinaryIdentity, BootId, Event, Incarnation, ReadyVia, ServerId, StreamName};
 use llama_warden_metrics::{Exporter, ScrapeOutcome};
 use llama_warden_procfs::ProcessStat;
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 use fixture::{ScrapeFixture, ScrapeReaction, ScrapedServer, ServerPlan};
 
@@ -64,8 +64,7 @@ async fn render(rounds: usize) {
 
 /// What this thread has used so far.
 fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -97,13 +97,13 @@ struct ReadinessWorker {
     events: Publisher,
     commands: CommandSender,
     clock: Clock,
-    launches: LaunchTracker<LaunchState>,
+    launches: LaunchTracker<LaunchReading>,
     tasks: JoinSet<TaskResult>,
 }
 
 /// The state of readiness for the latest launch of a server.
 #[derive(Default)]
-struct LaunchState {
+struct LaunchReading {
     /// The pack that was chosen, until there is a process.
     pack: Option<Pack>,
     /// Its process was taken over, and was ready.
@@ -275,7 +275,7 @@ impl ReadinessWorker {
     /// Follows launches. `snapshot` is there where events were missed: it knows the pack that was chosen.
     async fn follow(
         &mut self,
-        changes: Vec<LaunchChange<LaunchState>>,
+        changes: Vec<LaunchChange<LaunchReading>>,
         snapshot: Option<&Snapshot>,
     ) -> Result<(), BusClosed> {
         for LaunchChange { server, incarnation, cause, transition, .. } in changes {

@@ -95,7 +95,7 @@ impl Component for Supervisor {
 }
 
 /// What was asked of another component.
-enum Asked {
+enum AskedCommand {
     Launch(ServerId, Incarnation),
     Release(ServerId, Incarnation, Duration),
     /// A stop, or the way of requests to be opened again: the answer does not matter.
@@ -103,7 +103,7 @@ enum Asked {
 }
 
 /// What was asked, and the reply of its owner.
-type CommandReply = (Asked, Result<Accepted, Refused>);
+type CommandReply = (AskedCommand, Result<Accepted, Refused>);
 
 struct SupervisorWorker {
     machine: SupervisorMachine,
@@ -238,11 +238,11 @@ impl Worker for SupervisorWorker {
     async fn on_input(&mut self, input: SupervisorInput, now: Uptime) -> Result<(), SupervisorError> {
         let actions = match input {
             // A router that has ended has nothing in flight: that refusal is an answer too.
-            SupervisorInput::Replied(Ok((Asked::Release(server, incarnation, drain), answer))) => {
+            SupervisorInput::Replied(Ok((AskedCommand::Release(server, incarnation, drain), answer))) => {
                 let answer = answer.as_ref().map(|_| ());
                 self.machine.on_release_answered(&server, (incarnation, drain), answer, now)
             }
-            SupervisorInput::Replied(Ok((Asked::Launch(server, incarnation), Err(refused)))) => {
+            SupervisorInput::Replied(Ok((AskedCommand::Launch(server, incarnation), Err(refused)))) => {
                 tracing::warn!(%server, %incarnation, %refused, "launch refused");
                 self.machine.on_launch_refused(&server, incarnation, &refused, now)
             }
@@ -432,18 +432,18 @@ impl SupervisorWorker {
                 SupervisorAction::Launch { server, incarnation } => {
                     self.file_watches.forget(&server);
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
-                    self.ask(Asked::Launch(server, incarnation), command, cause);
+                    self.ask(AskedCommand::Launch(server, incarnation), command, cause);
                 }
                 SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
-                    self.ask(Asked::Other, command, cause);
+                    self.ask(AskedCommand::Other, command, cause);
                 }
                 SupervisorAction::Release { server, incarnation, drain } => {
                     let command = RouteCommand::ReleaseServer { server: server.clone(), incarnation, drain };
-                    self.ask(Asked::Release(server, incarnation, drain), command, cause);
+                    self.ask(AskedCommand::Release(server, incarnation, drain), command, cause);
                 }
                 SupervisorAction::Reopen { server, incarnation } => {
-                    self.ask(Asked::Other, RouteCommand::ReopenServer { server, incarnation }, cause);
+                    self.ask(AskedCommand::Other, RouteCommand::ReopenServer { server, incarnation }, cause);
                 }
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
@@ -470,7 +470,7 @@ impl SupervisorWorker {
     }
 
     /// Sends a command to another component; its reply comes as an input.
-    fn ask<C: CommandSet>(&mut self, asked: Asked, command: C, cause: Option<Seq>) {
+    fn ask<C: CommandSet>(&mut self, asked: AskedCommand, command: C, cause: Option<Seq>) {
         let reply = self.commands.post(CommandRequest::new(command).because(cause));
         self.replies.spawn(async move { (asked, reply.await) });
     }

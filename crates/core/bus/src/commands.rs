@@ -111,14 +111,14 @@ pub enum OwnerError {
     },
 }
 
-type Reply = oneshot::Sender<Result<Accepted, Refused>>;
+type ReplySender = oneshot::Sender<Result<Accepted, Refused>>;
 
 #[derive(Debug)]
 struct QueuedCommand<C> {
     request: CommandRequest<C>,
     /// The last event that was visible when it was sent.
     after: Seq,
-    reply: Reply,
+    reply: ReplySender,
 }
 
 /// The sender's ends of one set's queues.
@@ -309,7 +309,7 @@ pub struct ReceivedCommand<C> {
     pub trace: Option<TraceParent>,
     /// The last event that was visible when it was sent.
     pub(crate) after: Seq,
-    reply: Reply,
+    reply: ReplySender,
 }
 
 impl<C> ReceivedCommand<C> {
@@ -331,6 +331,6 @@ impl<C> ReceivedCommand<C> {
 }
 
 /// The sender may have been cancelled meanwhile and need no answer.
-fn answer(reply: Reply, result: Result<Accepted, Refused>) {
+fn answer(reply: ReplySender, result: Result<Accepted, Refused>) {
     let _ = reply.send(result);
 }

@@ -47,8 +47,12 @@ pub(crate) const GIVEN_UP: &str = "given-up";
 
 /// Every alert, the most urgent first.
 pub(crate) fn all() -> Vec<Alert> {
+    critical().into_iter().chain(warnings()).chain([forced_stop()]).collect()
+}
+
+fn critical() -> [Alert; 4] {
     let ids = SERVER;
-    vec![
+    [
         Alert {
             name: "LlamaWardenDaemonGone",
             expression: format!("up{{{JOB}}} == 0 or absent(up{{{JOB}}})"),
@@ -92,6 +96,12 @@ pub(crate) fn all() -> Vec<Alert> {
             description: "{{ $labels.server }} has been starting, loading, unready or waiting for its next restart for 15 minutes.",
             runbook: "not-ready",
         },
+    ]
+}
+
+fn warnings() -> [Alert; 4] {
+    let ids = SERVER;
+    [
         Alert {
             name: "LlamaWardenServerUnresponsive",
             expression: format!(
@@ -147,19 +157,22 @@ pub(crate) fn all() -> Vec<Alert> {
                           every minute.",
             runbook: "memory-growth",
         },
-        Alert {
-            name: "LlamaWardenServerForcedStop",
-            expression: format!(
-                "sum by ({ids}) ({}) > 0",
-                counted("llama_warden_server_signals_total{signal=\"KILL\"}", "1h")
-            ),
-            hold: "0m",
-            severity: AlertSeverity::Info,
-            summary: "{{ $labels.server }} had to be killed",
-            description: "{{ $labels.server }} did not end within its grace {{ $value | humanize }} times in an hour, or somebody forced it.",
-            runbook: "forced-stop",
-        },
     ]
+}
+
+fn forced_stop() -> Alert {
+    Alert {
+        name: "LlamaWardenServerForcedStop",
+        expression: format!(
+            "sum by ({SERVER}) ({}) > 0",
+            counted("llama_warden_server_signals_total{signal=\"KILL\"}", "1h")
+        ),
+        hold: "0m",
+        severity: AlertSeverity::Info,
+        summary: "{{ $labels.server }} had to be killed",
+        description: "{{ $labels.server }} did not end within its grace {{ $value | humanize }} times in an hour, or somebody forced it.",
+        runbook: "forced-stop",
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const STAT_HEIGHT: u32 = 4;
 
 /// The text of the file.
 pub(crate) fn text() -> String {
-    let mut layout = Layout::default();
+    let mut layout = PanelLayout::default();
     layout.row("Fleet", None);
     layout.panels(FLEET);
     layout.row("$server", Some("server"));
@@ -63,7 +63,7 @@ fn datasource() -> Value {
 
 /// Places panels from left to right and from top to bottom.
 #[derive(Debug, Default)]
-struct Layout {
+struct PanelLayout {
     panels: Vec<Value>,
     x: u32,
     y: u32,
@@ -71,7 +71,7 @@ struct Layout {
     height: u32,
 }
 
-impl Layout {
+impl PanelLayout {
     /// Begins a row of the dashboard, repeated for each value of a variable.
     fn row(&mut self, title: &str, repeat: Option<&str>) {
         self.end_line();

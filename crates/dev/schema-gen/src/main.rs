@@ -10,9 +10,9 @@ mod catalogues;
 use serde_json::{Map, Value};
 
 /// A file, by its path in the checkout, and what generates its text.
-type Document = (&'static str, fn() -> String);
+type GeneratedDocument = (&'static str, fn() -> String);
 
-const DOCUMENTS: [Document; 6] = [
+const DOCUMENTS: [GeneratedDocument; 6] = [
     ("docs/schema/config.json", || pretty(&llama_warden_config::schema())),
     ("docs/schema/detector.json", || pretty(llama_warden_detectors::detector_schema().as_value())),
     ("docs/schema/dialect.json", || pretty(llama_warden_dialects::dialect_schema().as_value())),

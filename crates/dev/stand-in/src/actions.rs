@@ -22,7 +22,6 @@ use crate::{
     grandchild::{self, Grandchild},
     output::{self, Stream},
     schedule::{ScheduledAction, ScriptAction, ScriptPhase},
-    signals,
     state::Server,
 };
 
@@ -124,7 +123,7 @@ fn spawn(server: &Server, grandchild: &Grandchild) -> io::Result<()> {
 /// Calls exec, which returns only if it fails.
 fn exec(argv: &[String]) -> io::Error {
     // The signal mask survives exec, and TERM has to end the new program.
-    let _ = signals::handled_signals().thread_unblock();
+    let _ = ending::handled_signals().thread_unblock();
     match argv.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
         None => io::Error::new(io::ErrorKind::InvalidInput, "exec names no program"),

@@ -17,7 +17,6 @@ use crate::{
     eras::Era,
     health,
     lines::{self, Step},
-    routes,
     script::Wedge,
     state::Server,
 };
@@ -184,7 +183,7 @@ impl Completion {
     }
 
     fn whole(&self, server: &Server, text: &str, tokens: u64) -> Value {
-        let model = routes::model_id(server);
+        let model = server.model_id();
         let answer = if self.chat {
             let message = json!({ "role": "assistant", "content": text });
             json!({
@@ -221,7 +220,7 @@ impl Completion {
     fn chat_piece(&self, server: &Server, delta: Value, finish: Value) -> Value {
         json!({
             "choices": [{ "finish_reason": finish, "index": 0, "delta": delta }],
-            "created": lines::unix_time(), "model": routes::model_id(server), "object": "chat.completion.chunk",
+            "created": lines::unix_time(), "model": server.model_id(), "object": "chat.completion.chunk",
             "id": "chatcmpl-stand-in",
         })
     }

@@ -289,6 +289,10 @@ impl HttpResponse {
         Self { status, content_type: "application/json; charset=utf-8", body: body.into() }
     }
 
+    pub(crate) fn not_found() -> Self {
+        Self::error(404, "File Not Found", "not_found_error")
+    }
+
     pub(crate) fn error(status: u16, message: &str, kind: &str) -> Self {
         Self::json(status, format!(r#"{{"error":{{"message":"{message}","type":"{kind}","code":{status}}}}}"#))
     }

@@ -1,4 +1,4 @@
-//! Ends the process by the default action of a signal, with or without a core dump.
+//! Signals: which are handled, and how one ends the process by its default action, with or without a core dump.
 
 use std::{
     os::unix::process::CommandExt,
@@ -14,6 +14,14 @@ use crate::output::{self, Stream};
 
 /// The exit code of the stand-in where its script cannot be read or carried out.
 pub(crate) const BAD_SCRIPT: i32 = 64;
+
+/// The signals that are blocked in every thread: a thread of `signals` handles them.
+pub(crate) fn handled_signals() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set.add(Signal::SIGINT);
+    set
+}
 
 /// Ends the process by the default action of `signal`, without a core dump.
 pub(crate) fn die(signal: Signal) -> ! {

@@ -16,8 +16,8 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ending,
     output::{self, Stream},
-    signals,
 };
 
 const ROLE_LIVE: &str = "--stand-in-grandchild";
@@ -116,7 +116,7 @@ fn detach(program: &OsStr, settings: &OsStr) -> io::Result<()> {
 
 fn live(grandchild: &Grandchild) -> io::Result<()> {
     // The child inherits the blocked signals of the stand-in.
-    signals::handled_signals().thread_unblock()?;
+    ending::handled_signals().thread_unblock()?;
     let life = Duration::from_millis(grandchild.life_ms.min(LONGEST_LIFE_MS));
     // The alarm also ends a process that is blocked in a write.
     alarm::set(life.as_secs() as u32 + 1);

@@ -65,10 +65,6 @@ pub(crate) fn loading_model() -> HttpResponse {
     HttpResponse::error(503, "Loading model", "unavailable_error")
 }
 
-pub(crate) fn not_found() -> HttpResponse {
-    HttpResponse::error(404, "File Not Found", "not_found_error")
-}
-
 fn with_status(era: Era, status: u16) -> HttpResponse {
     match status {
         200 if era == Era::July2024 => {
@@ -76,7 +72,7 @@ fn with_status(era: Era, status: u16) -> HttpResponse {
         }
         200 => HttpResponse::json(200, r#"{"status":"ok"}"#),
         503 => loading_model(),
-        404 => not_found(),
+        404 => HttpResponse::not_found(),
         other => HttpResponse::error(other, "scripted", "server_error"),
     }
 }

@@ -72,8 +72,8 @@ pub use output::Stream;
 pub use schedule::{ScheduledAction, ScriptAction, ScriptPhase};
 pub use script::{
     HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, Script, SlotAnswer, SlotsScript, TermScript, Wedge,
+    WireFault,
 };
-pub use wire::WireFault;
 
 /// The environment variable that contains a script, or the path of one.
 pub const SCRIPT_VARIABLE: &str = "STAND_IN_SCRIPT";

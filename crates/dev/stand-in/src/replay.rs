@@ -20,7 +20,7 @@ use crate::{
 
 /// One line of a transcript.
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct RecordedEntry {
     t_us: u64,
     stream: String,
     #[serde(default)]
@@ -29,7 +29,7 @@ struct Entry {
 
 /// Recorded values that are replaced by those of this process.
 #[derive(Debug, Default)]
-struct Names {
+struct RecordedNames {
     port: Option<String>,
     model: Option<String>,
 }
@@ -44,19 +44,19 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
             std::process::exit(ending::BAD_SCRIPT)
         }
     };
-    let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let entries: Vec<RecordedEntry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     // The lines after the recorded signal were its effect; here the real signal decides.
     let stop = entries.iter().position(|entry| entry.stream == "signal").unwrap_or(entries.len());
     let entries = &entries[..stop];
     let ready_at = ready_at(entries);
     let began = Instant::now();
-    let mut names = Names::default();
+    let mut names = RecordedNames::default();
     for (at, entry) in entries.iter().enumerate() {
         // Recorded times count from the start, so that delays do not add up.
         let due = Duration::from_micros(entry.t_us).mul_f64(replay.scale.clamp(0.0, 1000.0));
         thread::sleep(due.saturating_sub(began.elapsed()));
         match entry.stream.as_str() {
-            "meta" => names = Names::recorded(&entry.data),
+            "meta" => names = RecordedNames::recorded(&entry.data),
             "stdout" => print(server, &names, Stream::Stdout, &entry.data),
             "stderr" => print(server, &names, Stream::Stderr, &entry.data),
             "exit" => repeat_exit(&entry.data),
@@ -70,7 +70,7 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
 
 /// The index of the entry after which the recorded server was ready: its first 200 of `/health`; without any, its last line,
 /// unless it exited by itself.
-fn ready_at(entries: &[Entry]) -> Option<usize> {
+fn ready_at(entries: &[RecordedEntry]) -> Option<usize> {
     if let Some(at) = entries.iter().position(|entry| entry.stream == "health" && entry.data["status"] == 200) {
         return Some(at);
     }
@@ -80,7 +80,7 @@ fn ready_at(entries: &[Entry]) -> Option<usize> {
     entries.iter().rposition(|entry| matches!(entry.stream.as_str(), "stdout" | "stderr"))
 }
 
-fn print(server: &Server, names: &Names, stream: Stream, data: &Value) {
+fn print(server: &Server, names: &RecordedNames, stream: Stream, data: &Value) {
     let mut text = data.as_str().unwrap_or_default().to_owned();
     if let Some(port) = &names.port {
         text = text.replace(port, &server.port().to_string());
@@ -100,7 +100,7 @@ fn repeat_exit(data: &Value) -> ! {
     }
 }
 
-impl Names {
+impl RecordedNames {
     fn recorded(meta: &Value) -> Self {
         let argv: Vec<&str> = meta["argv"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let model = argv.iter().position(|argument| *argument == "-m").and_then(|at| argv.get(at + 1));

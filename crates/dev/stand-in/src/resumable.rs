@@ -52,7 +52,7 @@ impl ResumableStreams {
         };
         let mut sent = request.parameter("from").and_then(|from| from.parse().ok()).unwrap_or(0_usize);
         if !self.lock().contains_key(&id) {
-            return connection.respond(&crate::health::not_found());
+            return connection.respond(&HttpResponse::not_found());
         }
         connection.begin_events()?;
         loop {

@@ -74,7 +74,7 @@ fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -
         Endpoint::Stream if request.method == "DELETE" => connection.respond(&server.resumable.delete(request)),
         Endpoint::Stream => server.resumable.resume(request, connection),
         Endpoint::StreamLookup => connection.respond(&server.resumable.look_up(request)),
-        Endpoint::Unknown => connection.respond(&health::not_found()),
+        Endpoint::Unknown => connection.respond(&HttpResponse::not_found()),
     }
 }
 
@@ -132,18 +132,12 @@ fn is_authorised(server: &Server, request: &HttpRequest) -> bool {
     keys.is_empty() || given.is_some_and(|given| keys.iter().any(|key| key == given))
 }
 
-/// The id of the model in responses: by the script, else the alias, else the path.
-pub(crate) fn model_id(server: &Server) -> &str {
-    let settings = &server.settings;
-    server.script.model_id.as_deref().or(settings.alias.as_deref()).unwrap_or(&settings.model)
-}
-
 fn model_path(server: &Server) -> &str {
     server.script.model_path.as_deref().unwrap_or(&server.settings.model)
 }
 
 fn models(server: &Server) -> HttpResponse {
-    let id = model_id(server);
+    let id = server.model_id();
     let entry = json!({ "id": id, "object": "model", "created": lines::unix_time(), "owned_by": "llamacpp" });
     HttpResponse::json(200, json!({ "object": "list", "data": [entry] }).to_string())
 }
@@ -163,7 +157,7 @@ fn props(server: &Server) -> HttpResponse {
         Era::B11669 => json!({
             "default_generation_settings": { "n_ctx": context(server) },
             "total_slots": slots,
-            "model_alias": model_id(server),
+            "model_alias": server.model_id(),
             "model_path": model_path(server),
             "build_info": "b11669-stand-in",
             "is_sleeping": server.script.slots.as_ref().is_some_and(|slots| slots.is_sleeping),

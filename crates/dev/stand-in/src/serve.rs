@@ -29,7 +29,7 @@ use crate::{
 pub(crate) fn run(script: Script, settings: Settings, inherited: Inherited) -> ExitCode {
     // The alarm survives exec.
     alarm::set(script.max_life_s.max(1));
-    if signals::handled_signals().thread_block().is_err() {
+    if ending::handled_signals().thread_block().is_err() {
         return ExitCode::FAILURE;
     }
     let server = Arc::new(Server::new(script, settings, inherited));

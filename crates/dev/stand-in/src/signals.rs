@@ -6,7 +6,7 @@
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 
 use crate::{
     actions, ending,
@@ -19,19 +19,11 @@ use crate::{
     state::{Server, ServerPhase},
 };
 
-/// The signals that [`watch`] handles.
-pub(crate) fn handled_signals() -> SigSet {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGTERM);
-    set.add(Signal::SIGINT);
-    set
-}
-
 /// Waits for signals and handles them, without end.
 pub(crate) fn watch(server: &Arc<Server>) {
     let mut terms = 0;
     count(server.script.term_count_file.as_deref(), terms);
-    while let Ok(signal) = handled_signals().wait() {
+    while let Ok(signal) = ending::handled_signals().wait() {
         if signal == Signal::SIGTERM {
             terms += 1;
             count(server.script.term_count_file.as_deref(), terms);

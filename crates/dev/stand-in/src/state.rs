@@ -10,7 +10,11 @@ use std::{
 };
 
 use crate::{
-    dump::Inherited, log::ServerLog, resumable::ResumableStreams, script::Script, settings::Settings, wire::WireFault,
+    dump::Inherited,
+    log::ServerLog,
+    resumable::ResumableStreams,
+    script::{Script, WireFault},
+    settings::Settings,
 };
 
 /// The phase of the server, which only moves forward.
@@ -33,14 +37,14 @@ pub(crate) struct Server {
     listening: OnceLock<(u16, OwnedFd)>,
     /// The tokens in the only slot that is used.
     pub(crate) slot_tokens: AtomicU64,
-    progress: Mutex<Progress>,
+    progress: Mutex<ServerProgress>,
     changed: Condvar,
     /// Completions that were asked for.
     pub(crate) completions: AtomicU32,
 }
 
 #[derive(Debug)]
-struct Progress {
+struct ServerProgress {
     phase: ServerPhase,
     loaded_at: Option<Instant>,
     streams: usize,
@@ -49,6 +53,11 @@ struct Progress {
 }
 
 impl Server {
+    /// The id of the model in responses: by the script, else the alias, else the path.
+    pub(crate) fn model_id(&self) -> &str {
+        self.script.model_id.as_deref().or(self.settings.alias.as_deref()).unwrap_or(&self.settings.model)
+    }
+
     pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
         let log = ServerLog::open(settings.log.clone(), script.silent || script.replay.is_some());
         Self {
@@ -59,7 +68,12 @@ impl Server {
             resumable: ResumableStreams::default(),
             listening: OnceLock::new(),
             slot_tokens: AtomicU64::new(0),
-            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0, faults: 0 }),
+            progress: Mutex::new(ServerProgress {
+                phase: ServerPhase::Loading,
+                loaded_at: None,
+                streams: 0,
+                faults: 0,
+            }),
             changed: Condvar::new(),
             completions: AtomicU32::new(0),
         }
@@ -129,14 +143,14 @@ impl Server {
 
     /// Waits for the end of all streams, for at most `limit`.
     pub(crate) fn await_streams(&self, limit: Option<Duration>) {
-        let is_streaming = |progress: &mut Progress| progress.streams > 0;
+        let is_streaming = |progress: &mut ServerProgress| progress.streams > 0;
         match limit {
             Some(limit) => drop(self.changed.wait_timeout_while(self.progress(), limit, is_streaming)),
             None => drop(self.changed.wait_while(self.progress(), is_streaming)),
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, ServerProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,58 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::connection::{Connection, HttpRequest, HttpResponse, Sending};
 use crate::output::{self, Stream};
+use crate::script::WireFault;
 use crate::state::Server;
-
-/// What happens on the connection of one completion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum WireFault {
-    /// The connection works as ever.
-    None {},
-    /// The connection is reset after so many bytes of the request's body, without an answer.
-    ResetRequest {
-        /// Bytes of the body that are read before.
-        after: u64,
-    },
-    /// An answer with this status after so many bytes of the body; the connection is closed with the rest unread.
-    AnswerEarly {
-        /// The status.
-        status: u16,
-        /// Bytes of the body that are read before.
-        after: u64,
-    },
-    /// The connection ends after so many bytes of the answer, its head included.
-    CutAnswer {
-        /// Bytes of the answer that are sent.
-        after: u64,
-        /// It is reset, not closed.
-        #[serde(default)]
-        reset: bool,
-    },
-    /// The answer comes byte by byte.
-    Trickle {
-        /// Microseconds before each byte.
-        pause_us: u64,
-    },
-    /// Nothing more is sent, and what the client sends is read until it leaves.
-    HalfClose {},
-    /// No answer comes; what the client sends is read until it leaves.
-    Hang {},
-    /// Bytes in place of the answer; then the connection is closed.
-    Raw {
-        /// The bytes.
-        text: String,
-    },
-    /// Bytes before the answer, such as heads of status 103.
-    Before {
-        /// The bytes.
-        text: String,
-    },
-}
 
 /// Reads the body of a completion as its fault has it. Whether it is answered then as ever.
 pub(crate) fn meet(server: &Server, request: &mut HttpRequest, connection: &mut Connection) -> io::Result<bool> {

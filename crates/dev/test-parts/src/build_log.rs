@@ -16,19 +16,19 @@ const TAIL_LINES: usize = 40;
 pub struct BuildLog {
     path: PathBuf,
     file: File,
-    progress: Progress,
+    progress: BuildProgress,
 }
 
 /// A step of a build, as ninja counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Step {
+struct BuildStep {
     done: u32,
     total: u32,
 }
 
 /// Shows steps on stderr: on a terminal in one line that is rewritten, elsewhere with one line for each tenth.
 #[derive(Debug)]
-struct Progress {
+struct BuildProgress {
     name: String,
     is_terminal: bool,
     /// The last tenth that was shown, from 0 to 10.
@@ -42,7 +42,7 @@ impl BuildLog {
     /// When the file cannot be written.
     pub fn create(path: &Path, name: &str) -> Result<Self, Error> {
         let file = File::create(path).on("create", path)?;
-        let progress = Progress { name: name.to_owned(), is_terminal: io::stderr().is_terminal(), tenths: 0 };
+        let progress = BuildProgress { name: name.to_owned(), is_terminal: io::stderr().is_terminal(), tenths: 0 };
         Ok(Self { path: path.to_owned(), file, progress })
     }
 
@@ -63,7 +63,7 @@ impl BuildLog {
             let line = line.map_err(said)?;
             self.file.write_all(&line).and_then(|()| self.file.write_all(b"\n")).on("write", &self.path)?;
             let line = String::from_utf8_lossy(&line).into_owned();
-            if let Some(step) = Step::of(&line) {
+            if let Some(step) = BuildStep::of(&line) {
                 self.progress.show(step);
             }
             if last.len() == TAIL_LINES {
@@ -82,7 +82,7 @@ impl BuildLog {
     }
 }
 
-impl Step {
+impl BuildStep {
     /// Reads a line like `[57/208] Building CXX object …`; `None` for any other.
     fn of(line: &str) -> Option<Self> {
         let (done, total) = line.strip_prefix('[')?.split_once("] ")?.0.split_once('/')?;
@@ -95,8 +95,8 @@ impl Step {
     }
 }
 
-impl Progress {
-    fn show(&mut self, step: Step) {
+impl BuildProgress {
+    fn show(&mut self, step: BuildStep) {
         let line = self.line(step);
         // Progress is a courtesy: a closed stderr must not fail the build.
         let _ = match line {
@@ -107,8 +107,8 @@ impl Progress {
     }
 
     /// Returns the text to show for a step, if any.
-    fn line(&mut self, step: Step) -> Option<String> {
-        let Step { done, total } = step;
+    fn line(&mut self, step: BuildStep) -> Option<String> {
+        let BuildStep { done, total } = step;
         if self.is_terminal {
             return Some(format!("{}: [{done}/{total}]", self.name));
         }
@@ -134,16 +134,16 @@ mod tests {
 
     #[test]
     fn a_step_is_read_from_what_ninja_says() {
-        assert_eq!(Step::of("[57/208] Building CXX object a.o"), Some(Step { done: 57, total: 208 }));
+        assert_eq!(BuildStep::of("[57/208] Building CXX object a.o"), Some(BuildStep { done: 57, total: 208 }));
         for line in ["", "[57/208]", "[0/0] x", "[9/8] x", "[a/b] x", "warning: [1/2] x", "[100%] Built target x"] {
-            assert_eq!(Step::of(line), None, "{line:?}");
+            assert_eq!(BuildStep::of(line), None, "{line:?}");
         }
     }
 
     #[test]
     fn off_a_terminal_each_tenth_is_told_once() {
-        let mut progress = Progress { name: "x".to_owned(), is_terminal: false, tenths: 0 };
-        let lines: Vec<String> = (1..=208).filter_map(|done| progress.line(Step { done, total: 208 })).collect();
+        let mut progress = BuildProgress { name: "x".to_owned(), is_terminal: false, tenths: 0 };
+        let lines: Vec<String> = (1..=208).filter_map(|done| progress.line(BuildStep { done, total: 208 })).collect();
         assert_eq!(lines.len(), 10, "{lines:?}");
         assert_eq!(lines.first().map(String::as_str), Some("x: 10 % (21 of 208 steps)"));
         assert_eq!(lines.last().map(String::as_str), Some("x: 100 % (208 of 208 steps)"));

@@ -68,7 +68,7 @@ pub(crate) fn walk(roots: &[PathBuf], links: DirectoryLinks, limits: ScanLimits)
     for root in roots {
         walk.add_root(root);
     }
-    let mut pending: Vec<Directory> = walk.roots.iter().rev().cloned().collect();
+    let mut pending: Vec<WalkedDirectory> = walk.roots.iter().rev().cloned().collect();
     while let Some(directory) = pending.pop() {
         if walk.visited.insert(directory.target.clone()) {
             walk.list(&directory, &mut pending);
@@ -84,7 +84,7 @@ pub(crate) fn is_named_gguf(name: &OsStr) -> bool {
 
 /// A directory to list: as it is shown, and without links.
 #[derive(Debug, Clone)]
-struct Directory {
+struct WalkedDirectory {
     path: PathBuf,
     target: PathBuf,
     depth: usize,
@@ -95,7 +95,7 @@ struct Walk {
     limits: ScanLimits,
     links: DirectoryLinks,
     entries_left: usize,
-    roots: Vec<Directory>,
+    roots: Vec<WalkedDirectory>,
     visited: BTreeSet<PathBuf>,
     files: Vec<Candidate>,
     linked: Vec<Candidate>,
@@ -109,12 +109,12 @@ impl Walk {
             return;
         }
         match std::path::absolute(root).and_then(|path| Ok((fs::canonicalize(&path)?, path))) {
-            Ok((target, path)) => self.roots.push(Directory { path, target, depth: 0 }),
+            Ok((target, path)) => self.roots.push(WalkedDirectory { path, target, depth: 0 }),
             Err(error) => self.report(root, ProblemReason::DirectoryUnreadable, format!("cannot list it: {error}")),
         }
     }
 
-    fn list(&mut self, directory: &Directory, pending: &mut Vec<Directory>) {
+    fn list(&mut self, directory: &WalkedDirectory, pending: &mut Vec<WalkedDirectory>) {
         let entries = match fs::read_dir(&directory.target) {
             Ok(entries) => entries,
             Err(error) => {
@@ -138,7 +138,13 @@ impl Walk {
         }
     }
 
-    fn look_at(&mut self, parent: &Directory, entry: &DirEntry, kind: fs::FileType, pending: &mut Vec<Directory>) {
+    fn look_at(
+        &mut self,
+        parent: &WalkedDirectory,
+        entry: &DirEntry,
+        kind: fs::FileType,
+        pending: &mut Vec<WalkedDirectory>,
+    ) {
         let name = entry.file_name();
         if name.as_encoded_bytes().starts_with(b".") || !(kind.is_dir() || kind.is_symlink() || is_named_gguf(&name)) {
             return;
@@ -157,17 +163,30 @@ impl Walk {
         }
     }
 
-    fn descend(&mut self, parent: &Directory, path: PathBuf, target: PathBuf, pending: &mut Vec<Directory>) {
+    fn descend(
+        &mut self,
+        parent: &WalkedDirectory,
+        path: PathBuf,
+        target: PathBuf,
+        pending: &mut Vec<WalkedDirectory>,
+    ) {
         if parent.depth == self.limits.depth {
             let detail = format!("not looked at: {} directories in each other are the limit", self.limits.depth);
             self.report(&path, ProblemReason::DirectoryTooLarge, detail);
         } else {
-            pending.push(Directory { path, target, depth: parent.depth + 1 });
+            pending.push(WalkedDirectory { path, target, depth: parent.depth + 1 });
         }
     }
 
     /// Looks where a link leads. A link to a directory within the roots is not followed: that is scanned anyway.
-    fn follow(&mut self, parent: &Directory, name: &OsStr, path: PathBuf, link: &Path, pending: &mut Vec<Directory>) {
+    fn follow(
+        &mut self,
+        parent: &WalkedDirectory,
+        name: &OsStr,
+        path: PathBuf,
+        link: &Path,
+        pending: &mut Vec<WalkedDirectory>,
+    ) {
         let named = is_named_gguf(name);
         let target = match fs::canonicalize(link) {
             Ok(target) => target,

@@ -1,7 +1,6 @@
 //! What people write who come from docker compose, systemd, supervisord, Kubernetes, llama-swap or Ollama, and options of llama-server
 //! that stand beside the keys of a server and not in its flags.
 
-use crate::tables;
 use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 
 /// Our keys, and the words of others for each, in lower case and without hyphens and underscores. A key within a table is written
@@ -82,20 +81,14 @@ const SERVERS: [&str; 6] = ["server", "service", "services", "model", "instances
 /// A whole command line, as docker compose, supervisord and llama-swap have it.
 const COMMAND: [&str; 4] = ["cmd", "command", "commandline", "run"];
 
-/// The tables of the file that are written once, and their keys. The first one that has a key is meant.
-const ONCE: [(&str, &[&str]); 11] = [
-    ("llama-server", tables::LlamaServer::KEYS),
-    ("router", tables::Router::KEYS),
-    ("readiness", tables::Readiness::KEYS),
-    ("stop", tables::Stop::KEYS),
-    ("restart", tables::Restart::KEYS),
-    ("health", tables::Health::KEYS),
-    ("models", tables::Models::KEYS),
-    ("daemon", tables::Daemon::KEYS),
-    ("logs", tables::Logs::KEYS),
-    ("start", tables::Start::KEYS),
-    ("metrics", tables::Metrics::KEYS),
-];
+/// The keys of the tables of a file, by which a misplaced key is sent to its own.
+#[derive(Debug)]
+pub struct KnownTables {
+    /// The tables of the file that are written once, and their keys. The first one that has a key is meant.
+    pub(crate) once: &'static [(&'static str, &'static [&'static str])],
+    /// The keys of `router` of a server.
+    pub(crate) router_of_server: &'static [&'static str],
+}
 
 /// The key of each table that people mean who write a single value in its place.
 const MAIN_KEYS: [(&str, &str); 11] = [
@@ -143,21 +136,21 @@ pub(crate) fn main_key(node: &TomlNode) -> Option<String> {
 }
 
 /// Where to write a key that its own table does not know and another one does.
-pub(crate) fn place(key: &str, value: &TomlNode, known: &[&str]) -> Option<String> {
+pub(crate) fn place(key: &str, value: &TomlNode, known: &[&str], tables: &KnownTables) -> Option<String> {
     let is_in_server = value.path.starts_with("servers[");
-    if known.contains(&"router") && is_in_server && tables::ServerRouter::KEYS.contains(&key) {
+    if known.contains(&"router") && is_in_server && tables.router_of_server.contains(&key) {
         return Some(format!("write `router = {{ {key} = … }}`"));
     }
     let is_top = !value.path.contains('.');
     if is_top && matches!(key, "model" | "id" | "port" | "display-name" | "tier" | "api-key-file") {
         return Some(format!("it is a key of a server: write [[servers]] above `{key}`"));
     }
-    let (table, _) = ONCE.iter().filter(|_| !is_in_server).find(|(_, keys)| keys.contains(&key))?;
+    let (table, _) = tables.once.iter().filter(|_| !is_in_server).find(|(_, keys)| keys.contains(&key))?;
     Some(format!("it is a key of [{table}]: write it below that"))
 }
 
 /// What to write in place of a key that its table does not know, where it is a word of another tool.
-pub(crate) fn advice(key: &str, value: &TomlNode, known: &[&str]) -> Option<String> {
+pub(crate) fn advice(key: &str, value: &TomlNode, known: &[&str], tables: &KnownTables) -> Option<String> {
     let plain = plain(key);
     let is_top = !value.path.contains('.');
     if is_top && let Some((_, advice)) = TABLES.iter().find(|(others, _)| others.contains(&&*plain)) {
@@ -197,7 +190,7 @@ pub(crate) fn advice(key: &str, value: &TomlNode, known: &[&str]) -> Option<Stri
                 false => format!("write `{table} = {{ {inner} = … }}`"),
             });
         }
-        if let Some(advice) = place(inner, value, known) {
+        if let Some(advice) = place(inner, value, known, tables) {
             return Some(advice.replace("it is", &format!("`{inner}` is")));
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::other_words;
+use crate::other_words::{self, KnownTables};
 use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 use llama_warden_located_toml::suggestion;
 use llama_warden_located_toml::{ConfigProblem, Location};
@@ -40,13 +40,19 @@ pub trait ConfigValue: Sized + Clone {
 }
 
 /// Collects problems.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ValueReader {
+    tables: &'static KnownTables,
     /// The problems so far.
     pub problems: Vec<ConfigProblem>,
 }
 
 impl ValueReader {
+    /// A reader of a file with these tables.
+    pub(crate) const fn new(tables: &'static KnownTables) -> Self {
+        Self { tables, problems: Vec::new() }
+    }
+
     /// Reads a value and remembers its place.
     pub fn read<T: ConfigValue>(&mut self, node: &TomlNode) -> Option<Located<T>> {
         T::read(node, self).map(|value| Located { value, location: node.location.clone() })
@@ -95,8 +101,8 @@ impl ValueReader {
     /// Reports a key that its table does not know, with its value.
     pub fn unknown_key(&mut self, location: &Location, value: &TomlNode, key: &str, known: &[&str]) {
         let near = || suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
-        let misplaced = || other_words::place(key, value, known);
-        let help = other_words::advice(key, value, known).or_else(misplaced).unwrap_or_else(near);
+        let misplaced = || other_words::place(key, value, known, self.tables);
+        let help = other_words::advice(key, value, known, self.tables).or_else(misplaced).unwrap_or_else(near);
         self.problems.push(ConfigProblem::error(location, format!("unknown key `{}`", value.path), help));
     }
 }

@@ -12,12 +12,36 @@ use llama_warden_fleet::{
 };
 
 use crate::flag_table::FlagTable;
-use crate::reader::{Located, table};
+use crate::other_words::KnownTables;
+use crate::reader::{Located, ValueReader, table};
 use crate::routing_values::{Auto, EvictCost, JsonTable, MemberName, ModelName, PageOrigin};
 use crate::selector::Selector;
 use crate::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
 use llama_warden_fleet::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 use llama_warden_located_toml::Location;
+
+/// By which a misplaced key is sent to its table.
+const KNOWN_TABLES: KnownTables = KnownTables {
+    once: &[
+        ("llama-server", LlamaServer::KEYS),
+        ("router", Router::KEYS),
+        ("readiness", Readiness::KEYS),
+        ("stop", Stop::KEYS),
+        ("restart", Restart::KEYS),
+        ("health", Health::KEYS),
+        ("models", Models::KEYS),
+        ("daemon", Daemon::KEYS),
+        ("logs", Logs::KEYS),
+        ("start", Start::KEYS),
+        ("metrics", Metrics::KEYS),
+    ],
+    router_of_server: ServerRouter::KEYS,
+};
+
+/// A reader of the values of a file.
+pub const fn reader() -> ValueReader {
+    ValueReader::new(&KNOWN_TABLES)
+}
 
 table! {
     /// The configuration of llama-warden.

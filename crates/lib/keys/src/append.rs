@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use llama_warden_support::open_regular;
-use rustix::fs::{FlockOperation, flock};
 use rustix::rand::{GetRandomFlags, getrandom};
 use toml::Value;
 
@@ -93,7 +92,7 @@ pub fn append_key(path: &Path, grant: &KeyGrant, key: &NewKey) -> Result<(), Key
     parse_keys("the new key", &entry).map_err(KeysUnusable::Invalid)?;
     let mut file = open(path).map_err(unwritable)?;
     // So that of two commands at once, the second sees the entry of the first. Given back with the file.
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| unwritable(error.into()))?;
+    file.lock().map_err(unwritable)?;
     let ring = read_keys(path)?;
     if ring.sorted().iter().any(|known| *known.name == grant.name) {
         return Err(KeyNotAdded::NameTaken(grant.name.clone()));

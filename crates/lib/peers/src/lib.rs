@@ -26,10 +26,10 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 
 /// The peers of a daemon. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Peers(Arc<Shared>);
+pub struct Peers(Arc<PeersState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct PeersState {
     peers: Mutex<Vec<Arc<Peer>>>,
     statuses: Rounds<PeerReport>,
     targets: Rounds<PeerTargets>,

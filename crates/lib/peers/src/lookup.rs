@@ -12,16 +12,16 @@ use llama_warden_support::lock;
 use tokio::sync::oneshot;
 
 /// What a look-up finds, or why it finds nothing.
-type Found = Result<Vec<SocketAddr>, String>;
+type FoundAddresses = Result<Vec<SocketAddr>, String>;
 
 /// The look-up of one name. It has a thread of its own: a name server that does not answer holds the thread for half a minute, and
 /// the daemon has two threads for all its files. A second question joins the first.
 #[derive(Debug, Default)]
-pub(crate) struct Lookup(Mutex<Option<Shared<BoxFuture<'static, Found>>>>);
+pub(crate) struct Lookup(Mutex<Option<Shared<BoxFuture<'static, FoundAddresses>>>>);
 
 impl Lookup {
     /// The addresses of a peer.
-    pub(crate) async fn of(&self, address: &TcpAddress) -> Found {
+    pub(crate) async fn of(&self, address: &TcpAddress) -> FoundAddresses {
         if let Ok(number) = address.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(number, address.port)]);
         }
@@ -37,7 +37,7 @@ impl Lookup {
     }
 }
 
-fn look_up(address: TcpAddress) -> io::Result<Shared<BoxFuture<'static, Found>>> {
+fn look_up(address: TcpAddress) -> io::Result<Shared<BoxFuture<'static, FoundAddresses>>> {
     let (found, answer) = oneshot::channel();
     thread::Builder::new().name("peer-lookup".to_owned()).spawn(move || {
         let addresses = (address.host.as_str(), address.port).to_socket_addrs().map(Vec::from_iter);

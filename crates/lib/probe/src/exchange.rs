@@ -27,7 +27,7 @@ pub(crate) async fn exchange<S>(stream: S, request: &Request<&str>, limit: usize
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut incoming = Incoming { stream, bytes: Vec::new(), taken: 0 };
+    let mut incoming = IncomingBytes { stream, bytes: Vec::new(), taken: 0 };
     // A server may answer and close before it has read everything: what comes from it decides.
     let _ = incoming.stream.write_all(&request_bytes(request)).await;
     let (status, body_end) = incoming.head().await?;
@@ -62,14 +62,14 @@ enum BodyEnd {
 }
 
 /// A connection, and what came over it.
-struct Incoming<S> {
+struct IncomingBytes<S> {
     stream: S,
     bytes: Vec<u8>,
     /// How many of the bytes are read already.
     taken: usize,
 }
 
-impl<S: AsyncRead + Unpin> Incoming<S> {
+impl<S: AsyncRead + Unpin> IncomingBytes<S> {
     fn rest(&self) -> &[u8] {
         self.bytes.get(self.taken..).unwrap_or_default()
     }

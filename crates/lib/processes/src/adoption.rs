@@ -4,12 +4,11 @@
 //! parent of the process that it names. A socket at which nobody answers is that of a killed shim and is removed; what such a shim has
 //! left is found by tag and lock.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_procfs::ProcessStat;
@@ -19,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::child_process::{ChildProcess, poll_receive};
+use super::keeper::within;
 use super::wire::{Frame, FrameReader, ProgramIdentity, ShimReport};
 
 /// Time for a shim to hand over. It has nothing else to do.
@@ -73,11 +73,6 @@ pub async fn held_programs(folder: &Path) -> Vec<HeldProgram> {
         });
     }
     waiting.join_all().await.into_iter().flatten().collect()
-}
-
-/// The path of a name in an open folder. A socket's own path has at most 107 bytes.
-pub(crate) fn within(folder: &File, name: &OsStr) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
 }
 
 async fn take_over(path: &Path) -> io::Result<HeldProgram> {

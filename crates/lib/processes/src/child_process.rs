@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 
 use llama_warden_events::{ProcessEnd, Signal, StreamName};
@@ -13,7 +14,6 @@ use nix::sys::signal;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
-use super::spawner::Spawned;
 use super::sweep::Survivor;
 use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport};
 
@@ -29,6 +29,17 @@ struct Attended {
     end: Option<ProcessOutcome>,
     /// The shim is to keep the program for the next daemon.
     is_left: bool,
+}
+
+/// A program that runs, with our ends of its pipes.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The process; dropping it kills it and everything below it.
+    pub process: ChildProcess,
+    /// The read end of its standard output.
+    pub stdout: OwnedFd,
+    /// The read end of its standard error.
+    pub stderr: OwnedFd,
 }
 
 /// How a program ended, and what became of the processes below it.

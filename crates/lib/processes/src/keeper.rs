@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, PipeReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -31,9 +31,8 @@ impl Doorway {
         let path = keeping.folder.join(&name);
         // An error is told by the next step, unless it is there already.
         let _ = fs::DirBuilder::new().mode(0o700).create(&keeping.folder);
-        // Through the folder's descriptor, because the path of a socket has at most 107 bytes.
         let folder = fs::File::open(&keeping.folder)?;
-        let short = crate::adoption::within(&folder, OsStr::new(&name));
+        let short = within(&folder, OsStr::new(&name));
         // One that a killed shim with the same id has left.
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(short)?;
@@ -64,6 +63,11 @@ impl Drop for Doorway {
         // An error means that somebody has removed it already.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// The path of a name in an open folder. A socket's own path has at most 107 bytes.
+pub(crate) fn within(folder: &fs::File, name: &OsStr) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
 }
 
 /// A pipe of the program, and the end of what it gave while no daemon was there.

@@ -124,7 +124,7 @@ fn tell(daemon: &UnixStream, report: &ShimReport, body: &[u8], descriptors: &[Bo
 
 /// The program that the shim was made for.
 #[derive(Debug)]
-enum Leader {
+enum ShimProgram {
     Running(u32),
     Ended { end: ProcessEnd, control_groups: String },
 }
@@ -146,7 +146,7 @@ struct Shim {
     /// Readable when a child has ended.
     ends: SignalFd,
     identity: ProgramIdentity,
-    leader: Leader,
+    leader: ShimProgram,
     may_leave_descendants: bool,
     /// The daemon has asked processes to end.
     is_stopping: bool,
@@ -183,7 +183,7 @@ impl Shim {
             pipes: [KeptPipe::new(StreamName::Stdout, stdout), KeptPipe::new(StreamName::Stderr, stderr)],
             note: Vec::new(),
             identity,
-            leader: Leader::Running(identity.pid),
+            leader: ShimProgram::Running(identity.pid),
             may_leave_descendants,
             is_stopping: false,
             is_killing: false,
@@ -235,8 +235,8 @@ impl Shim {
     fn reap(&mut self) {
         loop {
             let leader = match self.leader {
-                Leader::Running(pid) => Some(pid),
-                Leader::Ended { .. } => None,
+                ShimProgram::Running(pid) => Some(pid),
+                ShimProgram::Ended { .. } => None,
             };
             match descent::next_ended(leader) {
                 ChildNews::Ended(pid) if Some(pid) == leader => self.on_leader_ended(pid),
@@ -252,7 +252,7 @@ impl Shim {
                 ChildNews::NoChild => {
                     // A leader whose end the kernel's wrapper could not name was reaped among the others.
                     if leader.is_some() {
-                        self.leader = Leader::Ended { end: ProcessEnd::Unknown, control_groups: String::new() };
+                        self.leader = ShimProgram::Ended { end: ProcessEnd::Unknown, control_groups: String::new() };
                     }
                     self.is_childless = true;
                     return;
@@ -271,13 +271,13 @@ impl Shim {
             // In one call, which a fork bomb does not outrun.
             descent::kill_group(pid);
         }
-        self.leader = Leader::Ended { end: descent::reap(pid), control_groups };
+        self.leader = ShimProgram::Ended { end: descent::reap(pid), control_groups };
     }
 
     fn kill_round(&mut self) {
         let leader = match self.leader {
-            Leader::Running(pid) => Some(pid),
-            Leader::Ended { .. } => {
+            ShimProgram::Running(pid) => Some(pid),
+            ShimProgram::Ended { .. } => {
                 self.deadline.get_or_insert_with(|| Instant::now() + KILL_TIMEOUT);
                 None
             }
@@ -292,7 +292,7 @@ impl Shim {
 
     /// Reports the end of the program, when nothing is left below, or what is left cannot be killed.
     fn report_end(&mut self) {
-        let Leader::Ended { end, control_groups } = &self.leader else { return };
+        let ShimProgram::Ended { end, control_groups } = &self.leader else { return };
         let is_due = self.is_childless || self.is_late() || (self.may_leave_descendants && !self.is_killing);
         if self.outcome.is_none() && is_due {
             self.outcome = Some(self.count(*end, control_groups.clone()));
@@ -315,12 +315,12 @@ impl Shim {
     fn is_over(&self) -> bool {
         let is_unheard = self.daemon.is_none() && self.doorway.is_none();
         match self.leader {
-            Leader::Running(_) => false,
+            ShimProgram::Running(_) => false,
             // Descendants that the program has left live on while the daemon does.
-            Leader::Ended { .. } if self.may_leave_descendants && self.is_reported => {
+            ShimProgram::Ended { .. } if self.may_leave_descendants && self.is_reported => {
                 self.is_childless || self.is_late()
             }
-            Leader::Ended { .. } => is_unheard && (self.is_childless || self.is_late()),
+            ShimProgram::Ended { .. } => is_unheard && (self.is_childless || self.is_late()),
         }
     }
 
@@ -417,8 +417,8 @@ impl Shim {
             ShimOrder::Spawn(_) => {}
             ShimOrder::Signal { number } => {
                 let leader = match self.leader {
-                    Leader::Running(pid) => Some(pid),
-                    Leader::Ended { .. } => None,
+                    ShimProgram::Running(pid) => Some(pid),
+                    ShimProgram::Ended { .. } => None,
                 };
                 self.is_stopping |= number != Signal::SIGCONT as i32;
                 if let Err(errno) = descent::signal_all(number, leader) {

@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::child_process::{Answer, ChildProcess, is_end};
+use super::child_process::{Answer, ChildProcess, Spawned, is_end};
 use super::guardian;
 use super::spawn_request::{GuardianProgram, SpawnRequest};
 use super::wire::{self, ShimOrder};
@@ -48,10 +48,10 @@ const STOPPED_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs programs. Cheap to clone; the guardian ends when the last clone is dropped and nothing runs any more.
 #[derive(Debug, Clone)]
-pub struct Spawner(Arc<Shared>);
+pub struct Spawner(Arc<SpawnerState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SpawnerState {
     program: GuardianProgram,
     guardian: watch::Sender<Arc<GuardianLink>>,
     on_the_way: Semaphore,
@@ -67,17 +67,6 @@ struct GuardianLink {
     pid: u32,
     /// When the next one may be started in its place, unless a program is to be run.
     replaceable: Mutex<Instant>,
-}
-
-/// A program that runs, with our ends of its pipes.
-#[derive(Debug)]
-pub struct Spawned {
-    /// The process; dropping it kills it and everything below it.
-    pub process: ChildProcess,
-    /// The read end of its standard output.
-    pub stdout: OwnedFd,
-    /// The read end of its standard error.
-    pub stderr: OwnedFd,
 }
 
 /// Why a program does not run.
@@ -98,7 +87,7 @@ impl Spawner {
     /// If the kernel gives no process.
     pub fn start(program: GuardianProgram) -> io::Result<Self> {
         let guardian = watch::Sender::new(Arc::new(GuardianLink::start(&program)?));
-        Ok(Self(Arc::new(Shared { program, guardian, on_the_way: Semaphore::new(ON_THE_WAY) })))
+        Ok(Self(Arc::new(SpawnerState { program, guardian, on_the_way: Semaphore::new(ON_THE_WAY) })))
     }
 
     /// The process id of the guardian.

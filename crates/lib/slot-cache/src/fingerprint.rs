@@ -43,12 +43,12 @@ pub struct LaunchFingerprint {
     argv: Vec<String>,
     version: Option<String>,
     environment: BTreeMap<String, String>,
-    files: BTreeSet<FileIdentity>,
+    files: BTreeSet<FileStamp>,
 }
 
 /// A file as it is now. The time of its last change cannot be set, so that one that was written over is told from what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct FileIdentity {
+struct FileStamp {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -91,7 +91,7 @@ impl LaunchFingerprint {
         let arguments = (1..launch.argv.len()).filter(is_read).map(|at| &launch.argv[at]);
         paths.extend(arguments.flat_map(|argument| named_files(argument, &launch.directory)));
         let files = paths.into_iter().map(|path| {
-            let identity = FileIdentity::of(&path).and_then(|identity| identity.unchanged_since(launch.started));
+            let identity = FileStamp::of(&path).and_then(|identity| identity.unchanged_since(launch.started));
             identity.map_err(|error| FingerprintError { path, error })
         });
         let files = files.collect::<Result<_, _>>()?;
@@ -112,7 +112,7 @@ pub fn start_time(start_ticks: u64) -> io::Result<SystemTime> {
     age.and_then(|age| SystemTime::now().checked_sub(age)).ok_or_else(|| io::Error::other("/proc/uptime has no number"))
 }
 
-impl FileIdentity {
+impl FileStamp {
     /// An error where the file has changed since the process was started: it may have read what was there before.
     fn unchanged_since(self, started: SystemTime) -> io::Result<Self> {
         let (seconds, nanoseconds) = self.changed;

@@ -80,7 +80,7 @@ struct BlockingPool {
 
 /// The right to run one task; released on drop.
 #[derive(Debug)]
-struct Permit {
+struct PoolPermit {
     pool: Arc<BlockingPool>,
     /// A pool thread; `None` for an overflow thread.
     slot: Option<OwnedSemaphorePermit>,
@@ -91,21 +91,21 @@ impl BlockingPool {
         Self { free: Arc::new(Semaphore::new(BLOCKING_THREADS)), ended: AtomicUsize::new(0) }
     }
 
-    async fn acquire(self: Arc<Self>) -> Permit {
+    async fn acquire(self: Arc<Self>) -> PoolPermit {
         let mut free = pin!(self.free.clone().acquire_owned());
         loop {
             let ended = self.ended.load(Ordering::Relaxed);
             match timeout(STUCK_AFTER, free.as_mut()).await {
                 // The semaphore is never closed, so an error cannot come.
-                Ok(slot) => return Permit { pool: self, slot: slot.ok() },
-                Err(_) if self.ended.load(Ordering::Relaxed) == ended => return Permit { pool: self, slot: None },
+                Ok(slot) => return PoolPermit { pool: self, slot: slot.ok() },
+                Err(_) if self.ended.load(Ordering::Relaxed) == ended => return PoolPermit { pool: self, slot: None },
                 Err(_) => {}
             }
         }
     }
 }
 
-impl Drop for Permit {
+impl Drop for PoolPermit {
     fn drop(&mut self) {
         self.pool.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -126,7 +126,7 @@ mod tests {
         let (mut third, mut fourth) = (pin!(acquire()), pin!(acquire()));
         for _ in 0..4 {
             assert!(timeout(STUCK_AFTER * 5 / 10, &mut third).await.is_err());
-            drop(Permit { pool: pool.clone(), slot: None });
+            drop(PoolPermit { pool: pool.clone(), slot: None });
             assert!(timeout(STUCK_AFTER * 4 / 10, &mut third).await.is_err(), "one has ended meanwhile");
         }
         drop(first);

@@ -25,7 +25,7 @@ pub use key_file::KeyFile;
 pub use line_splitter::{LineSplitter, head_and_tail};
 pub use lock::lock;
 pub use open_input::{is_descriptor, open_input};
-pub use read_regular::{open_own_file, open_regular, read_bounded, read_regular};
+pub use read_regular::{open_if_regular, open_own_file, open_regular, read_bounded, read_regular};
 pub use redact::{REDACTED, Redactor, mask, masked_variable, secrets_in, variable_secrets};
 pub use redact_arguments::{argument_secrets, is_secret_option, list_secrets, masked_arguments};
 pub use replace_file::{Durability, is_disk_full, replace_file};

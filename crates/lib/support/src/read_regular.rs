@@ -41,6 +41,15 @@ fn open(path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> 
     if file.metadata()?.is_file() { Ok(file) } else { Err(none()) }
 }
 
+/// Opens a file to see whether its user can read it, or what it has. `None` is what is no regular file: a FIFO gives what it has once,
+/// and to its user.
+///
+/// # Errors
+/// There is no such file, or it cannot be read.
+pub fn open_if_regular(path: &Path) -> io::Result<Option<File>> {
+    if path.metadata()?.is_file() { open_regular(path, OpenOptions::new().read(true)).map(Some) } else { Ok(None) }
+}
+
 /// Reads a regular file, and waits for nobody: a FIFO or a device is an error.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use llama_warden_config::{WrittenAt, nearest};
-use llama_warden_support::read_regular;
+use llama_warden_support::{open_if_regular, read_bounded};
 
 use crate::help::{ListForm, OptionList};
 use crate::option_error::OptionError;
@@ -51,11 +51,8 @@ impl InputFile {
         let Some((_, what)) = PEM_OPTIONS.iter().find(|(option, _)| name.ends_with(option)) else {
             return self.path.metadata().map(drop);
         };
-        // A FIFO gives what it has once, and to the server.
-        if !self.path.metadata()?.is_file() {
-            return Ok(());
-        }
-        let text = read_regular(&self.path, MOST_PEM)?;
+        let Some(file) = open_if_regular(&self.path)? else { return Ok(()) };
+        let text = read_bounded(file, MOST_PEM)?;
         let begins = |line: &[u8]| {
             line.starts_with(b"-----BEGIN ") && line.windows(what.len()).any(|part| part == what.as_bytes())
         };

@@ -26,7 +26,7 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let log = |id: ServerId| {
         let prefix = if is_one { String::new() } else { format!("{:width$} | ", id.as_str()) };
         let has_times = args.timestamps || !is_one;
-        ServerLog {
+        FollowedLog {
             id,
             prefix,
             has_times,
@@ -39,7 +39,7 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let mut logs: Vec<_> = servers.into_iter().map(|server| log(server.model_id)).collect();
     if !args.follow {
         let mut kept = Vec::new();
-        for (log, ServerLog { id, .. }) in logs.iter().enumerate() {
+        for (log, FollowedLog { id, .. }) in logs.iter().enumerate() {
             let mut records = client.logs(id, options).await.map_err(connect::request_failure)?;
             let mut latest = None;
             while let Some(record) = records.next().await.map_err(connect::request_failure)? {
@@ -55,7 +55,7 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
         return Ok(Exit::Done);
     }
     let notice = EndNotice::default();
-    let follow = async |mut log: ServerLog| log.follow(&client, options, &notice).await;
+    let follow = async |mut log: FollowedLog| log.follow(&client, options, &notice).await;
     tokio::select! {
         followed = try_join_all(logs.into_iter().map(follow)) => followed.map(|_| Exit::Done),
         () = reader_gone() => Ok(Exit::Done),
@@ -63,7 +63,7 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
 }
 
 /// What was printed of one server so far.
-struct ServerLog {
+struct FollowedLog {
     id: ServerId,
     /// Before each line of text.
     prefix: String,
@@ -77,7 +77,7 @@ struct ServerLog {
     launch: Option<Incarnation>,
 }
 
-impl ServerLog {
+impl FollowedLog {
     /// Goes on with the next daemon when one has ended.
     async fn follow(&mut self, client: &Client, mut options: LogOptions, notice: &EndNotice) -> CommandResult {
         let mut boot = client.status().await.map_err(connect::request_failure)?.boot;

@@ -21,7 +21,7 @@ pub(crate) fn of_daemon(loaded: &LoadedConfig) -> Vec<Finding> {
     let api = loaded.configuration.daemon().listen.as_ref();
     let places = [("the daemon", "daemon.listen", api), ("the router", "router.listen", router)];
     let places = places.into_iter().filter_map(|(who, key, listen)| Some((who, key, listen?)));
-    let look = |(who, key, TcpAddress { host, port }): (&str, &str, &TcpAddress)| match Unusable::of(host, *port) {
+    let look = |(who, key, TcpAddress { host, port }): (&str, &str, &TcpAddress)| match UnusablePort::of(host, *port) {
         Some(unusable) => Area::Ports.fault(
             format!("{who} cannot listen on {host}:{port}: {unusable}"),
             format!("end that program, or write another `{key}`"),
@@ -41,7 +41,7 @@ pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, daemon_answers: b
     let mut free = 0_usize;
     for spec in fleet.iter().filter(|spec| (spec.enabled || on_demand) && !spec.host.ends_with(".sock")) {
         let (id, port) = (&spec.id, spec.port);
-        if let Some(unusable) = Unusable::of(&spec.host, port).filter(|_| !daemon_answers) {
+        if let Some(unusable) = UnusablePort::of(&spec.host, port).filter(|_| !daemon_answers) {
             findings.push(Area::Ports.fault(
                 format!("`{id}` cannot listen on {}:{port}: {unusable}", spec.host),
                 format!("end that program, or give `{id}` another `port`"),
@@ -66,15 +66,15 @@ pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, daemon_answers: b
 }
 
 /// Why nobody can listen on an address.
-struct Unusable(String);
+struct UnusablePort(String);
 
-impl std::fmt::Display for Unusable {
+impl std::fmt::Display for UnusablePort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Unusable {
+impl UnusablePort {
     fn of(host: &str, port: u16) -> Option<Self> {
         let host = host.trim_matches(['[', ']']);
         let addresses: Vec<SocketAddr> = match (host, port).to_socket_addrs() {

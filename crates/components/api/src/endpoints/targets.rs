@@ -46,7 +46,7 @@ async fn targets(
         return Err(problem.next_step("ask again in a second").into());
     }
     let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-    let asker = Asker { address: transport.reached_from_afar(), named };
+    let asker = TargetCaller { address: transport.reached_from_afar(), named };
     let mut found = groups(&snapshot, &asker);
     if query.all.is_on() {
         let peers = app.peers.targets().await;
@@ -56,14 +56,14 @@ async fn targets(
 }
 
 /// How the client reached the daemon, which decides what else it can reach.
-struct Asker {
+struct TargetCaller {
     /// The address under which another machine reached the daemon; `None` for a client on this machine.
     address: Option<IpAddr>,
     /// The `Host` header.
     named: Option<Authority>,
 }
 
-impl Asker {
+impl TargetCaller {
     /// The host under which this client can reach a server; `None` if it cannot.
     ///
     /// A server that listens on every address is reached under the host that the client used for the daemon. A loopback address is
@@ -85,7 +85,7 @@ impl Asker {
     }
 }
 
-impl Asker {
+impl TargetCaller {
     /// The targets of a peer that this client can reach: a loopback address among them is one of this machine.
     fn narrowed(&self, mut group: TargetGroup) -> Option<TargetGroup> {
         let can_reach = |target: &String| {
@@ -105,12 +105,12 @@ fn url_host(address: IpAddr) -> String {
 }
 
 /// The targets of a snapshot that `asker` can reach, one group per server.
-fn groups(snapshot: &Snapshot, asker: &Asker) -> Vec<TargetGroup> {
+fn groups(snapshot: &Snapshot, asker: &TargetCaller) -> Vec<TargetGroup> {
     let ready = snapshot.servers.iter().filter(|(id, server)| server.is_ready() && !id.is_canary());
     ready.filter_map(|(id, server)| group(id, server, asker)).collect()
 }
 
-fn group(id: &ServerId, server: &ServerRecord, asker: &Asker) -> Option<TargetGroup> {
+fn group(id: &ServerId, server: &ServerRecord, asker: &TargetCaller) -> Option<TargetGroup> {
     let option = |name: &str| server.argv.option(name);
     if !server.argv.iter().any(|argument| argument == "--metrics") {
         return None;
@@ -140,8 +140,8 @@ fn group(id: &ServerId, server: &ServerRecord, asker: &Asker) -> Option<TargetGr
 mod tests {
     use super::*;
 
-    fn asker(address: Option<[u8; 4]>, named: &str) -> Asker {
-        Asker { address: address.map(IpAddr::from), named: named.parse().ok() }
+    fn asker(address: Option<[u8; 4]>, named: &str) -> TargetCaller {
+        TargetCaller { address: address.map(IpAddr::from), named: named.parse().ok() }
     }
 
     #[test]

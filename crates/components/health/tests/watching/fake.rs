@@ -6,7 +6,8 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_warden_component_kit::PATIENCE;
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -114,7 +115,7 @@ impl FakeProcess {
     }
 
     pub fn stop(&self) {
-        self.signal(Signal::STOP);
+        self.signal(Signal::SIGSTOP);
     }
 
     pub fn pid(&self) -> u32 {
@@ -129,13 +130,13 @@ impl FakeProcess {
 
     fn signal(&self, signal: Signal) {
         // It may be gone already.
-        let _ = kill_process_group(Pid::from_child(&self.0), signal);
+        let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), signal);
     }
 }
 
 impl Drop for FakeProcess {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        self.signal(Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }

@@ -11,7 +11,8 @@ use llama_warden_hooks::Hooks;
 use llama_warden_processes::guardian;
 use llama_warden_processes::spawn_request::GuardianProgram;
 use llama_warden_processes::spawner::Spawner;
-use rustix::process::{Pid, test_kill_process};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use tokio::sync::watch;
 
 /// Runs before `main`, so that this executable can be its own guardian.
@@ -112,11 +113,11 @@ pub fn read(path: &Path) -> String {
 
 /// Waits until the process is gone whose id was written into `file`.
 pub async fn is_gone(file: &Path) {
-    let child = read(file).trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
-    let gone = || match std::fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero())) {
+    let child = Pid::from_raw(read(file).trim().parse().expect("a process id"));
+    let gone = || match std::fs::read_to_string(format!("/proc/{}/stat", child)) {
         // Killed, and not yet reaped by the process that adopted it.
         Ok(stat) => stat.contains(") Z "),
-        Err(_) => test_kill_process(child).is_err(),
+        Err(_) => kill(child, None).is_err(),
     };
     let began = Instant::now();
     while !gone() {

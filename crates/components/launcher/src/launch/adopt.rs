@@ -13,8 +13,7 @@ use llama_warden_support::fail_point;
 use super::context::{Launch, NotStarted};
 use super::held::{FOLDER, HeldLaunch, LaunchNote};
 use super::prepare::PreparedLaunch;
-use super::running::OutputPipes;
-use super::task::SpawnedServer;
+use super::running::{OutputPipes, SpawnedServer};
 
 impl Launch {
     /// The folder where shims wait for the next daemon.

@@ -23,9 +23,10 @@ use super::failure::{EXHAUSTED, LaunchFailure, TOO_LONG, is_exhaustion};
 use super::preflight::{ProgramKind, check_program};
 use crate::output::pipes::read_bounded;
 use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::child_process::Spawned;
 use llama_warden_processes::environment::ChildEnvironment;
 use llama_warden_processes::spawn_request::SpawnRequest;
-use llama_warden_processes::spawner::{Spawned, Spawner};
+use llama_warden_processes::spawner::Spawner;
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,11 +117,11 @@ impl IdentifyError {
 pub struct BinaryCache(Arc<Mutex<HashMap<FileIdentity, SharedAnswer>>>);
 
 /// Filled by the first caller; the others wait for it.
-type SharedAnswer = Arc<OnceCell<Answer>>;
+type SharedAnswer = Arc<OnceCell<KeptAnswer>>;
 
 /// What an executable answered, and until when that counts.
 #[derive(Debug, Clone)]
-struct Answer {
+struct KeptAnswer {
     profile: Result<Arc<BinaryProfile>, Arc<IdentifyError>>,
     /// `None` for a profile: it is that of the file.
     expires: Option<Instant>,
@@ -153,7 +154,7 @@ impl BinaryCache {
         let entry = {
             let mut answers = lock(&self.0);
             let entry = answers.entry(identity).or_default();
-            let is_expired = |answer: &Answer| answer.expires.is_some_and(|expires| expires <= Instant::now());
+            let is_expired = |answer: &KeptAnswer| answer.expires.is_some_and(|expires| expires <= Instant::now());
             if entry.get().is_some_and(is_expired) {
                 *entry = SharedAnswer::default();
             }
@@ -167,7 +168,7 @@ impl BinaryCache {
                 _ => Duration::ZERO,
             };
             let expires = profile.as_ref().err().map(|error| Instant::now() + rest(error));
-            Answer { profile, expires }
+            KeptAnswer { profile, expires }
         };
         entry.get_or_init(run).await.profile.clone()
     }

@@ -28,7 +28,6 @@ use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::held::READY;
 use super::kill;
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
-use super::task::SpawnedServer;
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput, UnreadOutput};
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome};
 use llama_warden_processes::launch_tag::LaunchTag;
@@ -37,6 +36,14 @@ use llama_warden_processes::{listener, server_address};
 
 /// Time for the pipes to end after the exit. A process that cannot be killed may hold them open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A process that runs its program, before it is published.
+pub(crate) struct SpawnedServer {
+    pub(crate) process: ChildProcess,
+    pub(crate) output: OutputPipes,
+    /// The kernel's kills for want of memory before this launch, less those that were explained then.
+    pub(crate) oom_kills: OomKills,
+}
 
 /// A launch with its process and the task that reads its output.
 pub(crate) struct RunningServer {

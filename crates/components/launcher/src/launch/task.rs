@@ -17,11 +17,10 @@ use super::failure::LaunchFailure;
 use super::kill;
 use super::orders::{LaunchInbox, LaunchOrder};
 use super::prepare::PreparedLaunch;
-use super::running::{OutputPipes, RunningServer, listed};
-use llama_warden_processes::child_process::ChildProcess;
+use super::running::{OutputPipes, RunningServer, SpawnedServer, listed};
+use llama_warden_processes::child_process::Spawned;
 use llama_warden_processes::lock::InstanceLock;
 use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
-use llama_warden_processes::spawner::Spawned;
 use llama_warden_processes::sweep::{ProcessSelector, sweep};
 use llama_warden_procfs::OomKills;
 
@@ -32,14 +31,6 @@ pub(crate) struct LaunchPreconditions {
     pub(crate) conflict: Option<ServerId>,
     /// Completes with the end of the `pre-start` command; `None` for a server without one.
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
-}
-
-/// A process that runs its program, before it is published.
-pub(crate) struct SpawnedServer {
-    pub(crate) process: ChildProcess,
-    pub(crate) output: OutputPipes,
-    /// The kernel's kills for want of memory before this launch, less those that were explained then.
-    pub(crate) oom_kills: OomKills,
 }
 
 impl Launch {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use llama_warden_events::{ProcessEnd, Signal};
 use llama_warden_launcher::{GuardianProgram, Spawner};
 use llama_warden_processes::adoption::held_programs;
+use llama_warden_processes::child_process::Spawned;
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome, SignalError};
 use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
-use llama_warden_processes::spawner::Spawned;
 
 use crate::TestCase;
 use crate::fixture::{on_runtime, read_pid, runs};

@@ -104,7 +104,7 @@ pub struct ServerScraper {
     bus: Bus,
     fleet: watch::Receiver<Fleet>,
     counts: Arc<Mutex<BTreeMap<ServerId, ScrapeCounts>>>,
-    latest: Arc<Mutex<Option<Round>>>,
+    latest: Arc<Mutex<Option<ScrapeRound>>>,
 }
 
 impl fmt::Debug for ServerScraper {
@@ -115,7 +115,7 @@ impl fmt::Debug for ServerScraper {
 
 /// One look at all servers.
 #[derive(Clone)]
-struct Round {
+struct ScrapeRound {
     began: Instant,
     answers: OwnAnswers,
     /// Driven by whoever waits for it.
@@ -131,13 +131,13 @@ impl ServerScraper {
     /// Asks every ready server and waits for the answers, for `patience` at most. A server that has not answered by then counts as
     /// timed out.
     pub async fn ask(&self, patience: Duration) -> OwnAnswers {
-        let Round { answers, done, .. } = self.join_or_begin(patience);
+        let ScrapeRound { answers, done, .. } = self.join_or_begin(patience);
         // The answers that have come by then are good all the same.
         let _ = timeout(patience, done).await;
         answers
     }
 
-    fn join_or_begin(&self, patience: Duration) -> Round {
+    fn join_or_begin(&self, patience: Duration) -> ScrapeRound {
         let mut latest = lock(&self.latest);
         if let Some(round) = latest.as_ref().filter(|round| round.is_fresh()) {
             return round.clone();
@@ -147,7 +147,7 @@ impl ServerScraper {
         round
     }
 
-    fn begin(&self, patience: Duration) -> Round {
+    fn begin(&self, patience: Duration) -> ScrapeRound {
         let began = Instant::now();
         let servers = self.ready_servers();
         let asked = servers.iter().map(|server| server.id.clone()).collect();
@@ -160,7 +160,7 @@ impl ServerScraper {
             };
             stream::iter(servers).for_each_concurrent(AT_A_TIME, answer_of).await;
         };
-        Round { began, answers, done: done.boxed().shared() }
+        ScrapeRound { began, answers, done: done.boxed().shared() }
     }
 
     fn ready_servers(&self) -> Vec<AskedServer> {
@@ -176,7 +176,7 @@ impl ServerScraper {
     }
 }
 
-impl Round {
+impl ScrapeRound {
     /// Whether this round's answers are good for another scrape: it is not over, or began a moment ago.
     fn is_fresh(&self) -> bool {
         let age = self.began.elapsed();

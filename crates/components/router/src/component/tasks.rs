@@ -103,6 +103,8 @@ impl RouterWorker {
             }
             TaskResult::Learned(upstream, LaunchFacts { slots, model }) => {
                 let (server, incarnation) = (&upstream.server, upstream.incarnation);
+                let spec = self.launches.get(server).and_then(|launch| launch.spec.as_ref());
+                upstream.size_pool(slots, spec.and_then(|spec| spec.router.concurrency));
                 if let Some(slots) = slots {
                     self.shared.act(|gates, now| gates.set_slots(server, incarnation, slots, now));
                 }

@@ -44,11 +44,11 @@ pub(super) struct Link {
     is_over: bool,
     pub(super) uses: u32,
     pub(super) idle_since: Instant,
-    _counted: Counted,
+    _counted: (Counted, Arc<()>),
 }
 
 impl Link {
-    pub(super) async fn connect(address: &ProbeAddress, counted: Counted) -> Result<Self, RelayError> {
+    pub(super) async fn connect(address: &ProbeAddress, counted: (Counted, Arc<()>)) -> Result<Self, RelayError> {
         let stream = ServerStream::connect(address).await.map_err(RelayError::Connect)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(RelayError::Lost)?;
         Ok(Self { sender, connection, is_over: false, uses: 0, idle_since: Instant::now(), _counted: counted })

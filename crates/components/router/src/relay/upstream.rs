@@ -2,7 +2,12 @@
 //!
 //! llama-server closes a connection after 5 s without a request and after 100 requests, so none is used that comes near. The one that
 //! was used last is used first. A later launch has a pool of its own.
+//!
+//! Builds of 2025 and before answer with a fixed number of threads, two more than slots, and every open connection takes one. With one more
+//! than slots, the last thread is left for health; what is open beyond that is closed with its answer.
 
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +40,10 @@ pub(crate) struct Upstream {
     pub(super) host: HeaderValue,
     pub(super) authorization: Option<HeaderValue>,
     idle: Mutex<Vec<Link>>,
+    /// Held by each open connection.
+    open: Arc<()>,
+    /// How many may stay open between two requests, those in use included. Of one slot, before it is known how many there are.
+    most_kept: AtomicUsize,
     pub(super) traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
     pub(crate) gone: Notify,
@@ -60,9 +69,17 @@ impl Upstream {
             host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
             authorization: bearer,
             idle: Mutex::default(),
+            open: Arc::default(),
+            most_kept: AtomicUsize::new(2),
             traffic,
             gone: Notify::new(),
         }
+    }
+
+    /// Takes what the launch has said of its slots. Where the configuration lets more requests work at a time, their connections stay.
+    pub(crate) fn size_pool(&self, slots: Option<NonZeroU32>, concurrency: Option<NonZeroU32>) {
+        let kept = slots.map_or(1, NonZeroU32::get).saturating_add(1).max(concurrency.map_or(0, NonZeroU32::get));
+        self.most_kept.store(kept as usize, Ordering::Relaxed);
     }
 
     /// Sends a request. `request` makes it anew where a kept connection turns out to be closed: one whose body cannot be sent again gets
@@ -80,7 +97,8 @@ impl Upstream {
                 Err(error) => return Err(error),
             }
         }
-        let mut link = Link::connect(&self.address, self.traffic.connect(ConnectionSide::Server)).await?;
+        let counted = (self.traffic.connect(ConnectionSide::Server), self.open.clone());
+        let mut link = Link::connect(&self.address, counted).await?;
         let answer = link.send(request()).await?;
         Ok((answer, link))
     }
@@ -97,7 +115,9 @@ impl Upstream {
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn keep(self: &Arc<Self>, mut link: Link) {
-        if link.uses >= USES || !link.is_fresh() {
+        // Beside those of its connections, the launch itself holds one.
+        let too_many = Arc::strong_count(&self.open) > self.most_kept.load(Ordering::Relaxed) + 1;
+        if too_many || link.uses >= USES || !link.is_fresh() {
             return;
         }
         link.idle_since = Instant::now();

@@ -102,14 +102,14 @@ struct Output {
     lines: AtomicU64,
     /// The latest launches and the order of their first line, at most [`Output::LAUNCHES`].
     launches: Mutex<VecDeque<(u64, Incarnation)>>,
-    stderr: Stream,
-    stdout: Stream,
+    stderr: LaneStream,
+    stdout: LaneStream,
     /// The server is no longer configured.
     is_over: AtomicBool,
 }
 
 #[derive(Default)]
-struct Stream {
+struct LaneStream {
     ring: Mutex<LineRing>,
     dropped: AtomicU64,
     followers: AtomicUsize,
@@ -142,7 +142,7 @@ impl Output {
         LogLine { stream, order, number, incarnation, at, bytes }
     }
 
-    const fn stream(&self, name: StreamName) -> &Stream {
+    const fn stream(&self, name: StreamName) -> &LaneStream {
         match name {
             StreamName::Stderr => &self.stderr,
             StreamName::Stdout => &self.stdout,

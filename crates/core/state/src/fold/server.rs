@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use llama_warden_events::{
     ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
-    ProcessEnd, ReadyVia, Signal, StopReason, Warning,
+    ProcessEnd, ReadyVia, Rung, Seq, Signal, StopReason, Uptime, Warning,
 };
 
 use crate::fold::Fit::{self, Anomalous, Fitted};
@@ -34,10 +34,7 @@ impl ServerRecord {
             Event::LaunchSkipped { .. } => self.is_unloaded = true,
             Event::UseBegan if self.process.is_some() => self.usage.is_active = true,
             Event::UseBegan => return self.late(),
-            Event::UseEnded { last_used } => {
-                let last_at = Some(envelope.at.before(envelope.elapsed.since(*last_used)));
-                self.usage = UseRecord { is_active: false, last_used: Some(*last_used), last_at };
-            }
+            Event::UseEnded { last_used } => self.end_use(*last_used, envelope),
             Event::SlotsSaved { tokens, bytes, .. } => self.keep_slots(SlotsState::Saved, *tokens, *bytes, None),
             Event::SlotsRestored { tokens, .. } => self.keep_slots(SlotsState::Restored, *tokens, 0, None),
             Event::SlotsUsed { cached } => self.keep_slots(SlotsState::Used, *cached, 0, None),
@@ -56,35 +53,15 @@ impl ServerRecord {
                 }
             }
             Event::ServerSpawned { pid, start_ticks, argv, port } => {
-                let age = self.adopted_age.take().unwrap_or_default();
-                let process = ProcessRecord {
-                    pid: *pid,
-                    start_ticks: *start_ticks,
-                    port: *port,
-                    spawned_at: envelope.at.before(age),
-                    spawned: envelope.elapsed,
-                    age,
-                };
                 self.argv = argv.clone();
-                return self.spawn(process, envelope);
+                return self.spawn(*pid, *start_ticks, *port, envelope);
             }
             Event::LoadProgressed { ratio } => match self.phase {
                 Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, envelope),
                 Phase::Loading { .. } => self.phase = Phase::Loading { progress: *ratio },
                 _ => return self.late(),
             },
-            Event::ReadyReached { via, startup_seconds } => match self.phase {
-                Phase::Starting | Phase::Loading { .. } => {
-                    self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
-                    self.is_unloaded = false;
-                    self.counters.became_ready.count(*via);
-                    if *via != ReadyVia::Adopted {
-                        self.ready_seconds.observe(*startup_seconds);
-                    }
-                    self.enter(Phase::Ready { via: *via }, envelope);
-                }
-                _ => return self.late(),
-            },
+            Event::ReadyReached { via, startup_seconds } => return self.become_ready(*via, *startup_seconds, envelope),
             Event::HealthProbed { ok, latency_ms, failures, .. } => {
                 if self.ready.is_none() || self.process.is_none() {
                     return self.late();
@@ -101,14 +78,7 @@ impl ServerRecord {
                 _ => return self.late(),
             },
             Event::ServerFailed { reason, detail, lines } => {
-                let failure = FailureRecord {
-                    reason: *reason,
-                    detail: detail.clone(),
-                    at: envelope.at,
-                    incarnation: self.incarnation,
-                    lines: lines.clone(),
-                };
-                return self.fail(failure, envelope);
+                return self.fail(self.failure_of(*reason, detail, lines, envelope), envelope);
             }
             Event::ServerWarned { warning, detail } => self.warn(*warning, detail.clone()),
             Event::HookCompleted { hook, outcome, .. } => {
@@ -117,39 +87,13 @@ impl ServerRecord {
                 }
                 self.judge_hook(*hook, outcome);
             }
-            Event::StopBegan { reason, grace_seconds } => {
-                if self.stop.is_some() {
-                    return Anomalous;
-                }
-                // The process ended by itself in the moment in which its stop began.
-                if self.process.is_none() && !matches!(self.phase, Phase::Launching) {
-                    return self.late();
-                }
-                self.stop = Some(StopRecord {
-                    reason: *reason,
-                    began: envelope.elapsed,
-                    grace_seconds: *grace_seconds,
-                    forced: false,
-                });
-                self.is_unloaded |= reason.unloads();
-                // The launch may have begun after its stop was accepted.
-                self.stopped_on_request |= *reason == StopReason::Requested && self.stop_is_latest;
-                self.enter(Phase::Stopping { reason: *reason, rung: None }, envelope);
-            }
+            Event::StopBegan { reason, grace_seconds } => return self.begin_stop(*reason, *grace_seconds, envelope),
             Event::StopEscalated { rung, .. } => match &mut self.phase {
                 Phase::Stopping { rung: current, .. } => *current = Some(*rung),
                 // The process ended in the moment in which the next rung was due.
                 _ => return self.late(),
             },
-            Event::SignalDelivered { signal, rung } => {
-                self.counters.signals.count(*signal);
-                if let Phase::Stopping { rung: current, .. } = &mut self.phase {
-                    *current = Some(*rung);
-                }
-                if let (Signal::KILL, Some(stop)) = (*signal, &mut self.stop) {
-                    stop.forced = true;
-                }
-            }
+            Event::SignalDelivered { signal, rung } => self.deliver(*signal, *rung),
             Event::ServerExited { end, .. } => return self.exit(*end, envelope),
             Event::ServerStopped { stop_seconds, .. } => {
                 if self.stop.is_none() || self.process.is_some() {
@@ -157,12 +101,11 @@ impl ServerRecord {
                 }
                 self.stop_seconds.observe(*stop_seconds);
             }
+            Event::RestartScheduled { .. } | Event::RestartAbandoned { .. } if !self.phase.name().is_settled_down() => {
+                return Anomalous;
+            }
             Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
-                if !self.phase.name().is_settled_down() {
-                    return Anomalous;
-                }
-                let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
-                let until = envelope.elapsed + delay;
+                let until = envelope.elapsed + Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
                 let (attempt, max_attempts) = (*attempt, *max_attempts);
                 self.enter(Phase::BackingOff { attempt, max_attempts, until }, envelope);
             }
@@ -171,22 +114,11 @@ impl ServerRecord {
                 _ => return Anomalous,
             },
             Event::RestartAbandoned { because, .. } => {
-                if !self.phase.name().is_settled_down() {
-                    return Anomalous;
-                }
-                let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
-                self.counters.restarts_abandoned.count(reason);
+                self.counters.restarts_abandoned.count(self.failure_reason());
                 self.restart_abandoned = Some(because.clone());
             }
             Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
-            Event::CommandAccepted { command, .. } => match command {
-                CommandSummary::Stop { .. } | CommandSummary::Start | CommandSummary::Restart { .. } => {
-                    self.stop_is_latest = matches!(command, CommandSummary::Stop { .. });
-                    self.due_start = (!self.stop_is_latest).then_some(envelope.seq);
-                    (self.stopped_on_request, self.is_unloaded) = (self.stop_is_latest, false);
-                }
-                _ => {}
-            },
+            Event::CommandAccepted { command, .. } => self.accept(command, envelope.seq),
             Event::ListenerIdentified { .. }
             | Event::OutputLost { .. }
             | Event::ReadyHinted { .. }
@@ -218,6 +150,69 @@ impl ServerRecord {
         Fitted
     }
 
+    fn end_use(&mut self, last_used: Uptime, envelope: &Envelope) {
+        let last_at = Some(envelope.at.before(envelope.elapsed.since(last_used)));
+        self.usage = UseRecord { is_active: false, last_used: Some(last_used), last_at };
+    }
+
+    fn accept(&mut self, command: &CommandSummary, seq: Seq) {
+        if let CommandSummary::Stop { .. } | CommandSummary::Start | CommandSummary::Restart { .. } = command {
+            self.stop_is_latest = matches!(command, CommandSummary::Stop { .. });
+            self.due_start = (!self.stop_is_latest).then_some(seq);
+            (self.stopped_on_request, self.is_unloaded) = (self.stop_is_latest, false);
+        }
+    }
+
+    fn become_ready(&mut self, via: ReadyVia, startup_seconds: f64, envelope: &Envelope) -> Fit {
+        if !matches!(self.phase, Phase::Starting | Phase::Loading { .. }) {
+            return self.late();
+        }
+        self.ready = Some(ReadyRecord { via, startup_seconds });
+        self.is_unloaded = false;
+        self.counters.became_ready.count(via);
+        if via != ReadyVia::Adopted {
+            self.ready_seconds.observe(startup_seconds);
+        }
+        self.enter(Phase::Ready { via }, envelope);
+        Fitted
+    }
+
+    fn begin_stop(&mut self, reason: StopReason, grace_seconds: f64, envelope: &Envelope) -> Fit {
+        if self.stop.is_some() {
+            return Anomalous;
+        }
+        // The process ended by itself in the moment in which its stop began.
+        if self.process.is_none() && !matches!(self.phase, Phase::Launching) {
+            return self.late();
+        }
+        self.stop = Some(StopRecord { reason, began: envelope.elapsed, grace_seconds, forced: false });
+        self.is_unloaded |= reason.unloads();
+        // The launch may have begun after its stop was accepted.
+        self.stopped_on_request |= reason == StopReason::Requested && self.stop_is_latest;
+        self.enter(Phase::Stopping { reason, rung: None }, envelope);
+        Fitted
+    }
+
+    fn deliver(&mut self, signal: Signal, rung: Rung) {
+        self.counters.signals.count(signal);
+        if let Phase::Stopping { rung: current, .. } = &mut self.phase {
+            *current = Some(rung);
+        }
+        if let (Signal::KILL, Some(stop)) = (signal, &mut self.stop) {
+            stop.forced = true;
+        }
+    }
+
+    /// The reason of the failure after which a restart is scheduled or abandoned.
+    fn failure_reason(&self) -> FailureReason {
+        self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason)
+    }
+
+    fn failure_of(&self, reason: FailureReason, detail: &str, lines: &[String], envelope: &Envelope) -> FailureRecord {
+        let (detail, lines) = (detail.to_owned(), lines.to_vec());
+        FailureRecord { reason, detail, at: envelope.at, incarnation: self.incarnation, lines }
+    }
+
     /// A refused launch has no `LaunchBegan`: its failure is its only event.
     fn refuse(&mut self, incarnation: Option<Incarnation>) {
         let is_at_rest = self.phase.name().is_settled_down() || matches!(self.phase, Phase::BackingOff { .. });
@@ -243,8 +238,7 @@ impl ServerRecord {
             return Anomalous;
         }
         if let Phase::BackingOff { .. } = self.phase {
-            let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
-            self.counters.restarts.count(reason);
+            self.counters.restarts.count(self.failure_reason());
         }
         self.begin(incarnation);
         self.stopped_on_request = false;
@@ -271,7 +265,10 @@ impl ServerRecord {
         self.dialect = None;
     }
 
-    fn spawn(&mut self, process: ProcessRecord, envelope: &Envelope) -> Fit {
+    fn spawn(&mut self, pid: u32, start_ticks: u64, port: u16, envelope: &Envelope) -> Fit {
+        let age = self.adopted_age.take().unwrap_or_default();
+        let (spawned_at, spawned) = (envelope.at.before(age), envelope.elapsed);
+        let process = ProcessRecord { pid, start_ticks, port, spawned_at, spawned, age };
         match (self.phase, &self.process) {
             (Phase::Launching, None) => {
                 self.process = Some(process);
@@ -319,13 +316,7 @@ impl ServerRecord {
             self.stopped_on_request = true;
             return Fitted;
         };
-        let failure = Arc::new(FailureRecord {
-            reason: *reason,
-            detail: detail.clone(),
-            at: envelope.at,
-            incarnation: self.incarnation,
-            lines: Vec::new(),
-        });
+        let failure = Arc::new(self.failure_of(*reason, detail, &[], envelope));
         self.failure = Some(failure.clone());
         self.last_failure = Some(failure);
         self.restart_abandoned.clone_from(abandoned);

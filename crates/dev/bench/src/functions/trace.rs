@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::libc::{PTRACE_EVENT_EXEC, SIGTRAP};
 use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rustix::process::{Signal, kill_process};
 
 use crate::daemon::WAIT_LIMIT;
 
@@ -34,7 +34,7 @@ pub fn entered(
 ) -> io::Result<BTreeSet<u64>> {
     let pid = stopped(pid)?;
     ptrace::seize(pid, Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL)?;
-    kill_process(rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound)?, Signal::CONT)?;
+    kill(pid, Signal::SIGCONT)?;
     let functions: Vec<u64> = functions.collect();
     let (mut breakpoints, mut entered) = (None, BTreeSet::new());
     loop {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use llama_warden_test_parts::error::{Error, OnPath};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::server;
 use crate::Effort;
@@ -26,8 +26,8 @@ const BODY: usize = 300;
 /// # Errors
 /// When the daemon does not run, or a stream does not begin.
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Figure, Error> {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most))
         .map_err(std::io::Error::from)
         .on("raise", Path::new("the limit of open files"))?;
     let runs: Vec<(f64, f64)> = (0..effort.pick(3, 1)).map(|_| grown(programs)).collect::<Result<_, _>>()?;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use llama_warden_test_parts::error::{Error, OnPath};
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::behaviour;
@@ -107,7 +108,8 @@ impl SoakSession {
         let rng = &mut self.rng;
         let (server, stop_options) =
             (rng.usize(..self.models.len()), ["", "", "force=true", "grace=50ms"][rng.usize(..4)]);
-        let (script, signal) = (behaviour::script(rng), [Signal::HUP, Signal::USR1, Signal::USR2][rng.usize(..3)]);
+        let (script, signal) =
+            (behaviour::script(rng), [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2][rng.usize(..3)]);
         match self.rng.u8(..32) {
             0..=4 => drop(self.control.post(&format!("/api/v1/servers/s{server}/start"))?),
             5..=7 => drop(self.control.post(&format!("/api/v1/servers/s{server}/stop?{stop_options}"))?),
@@ -153,23 +155,30 @@ impl SoakSession {
 
     /// Sends a signal to the process of a server, as an operator or the kernel may.
     fn signal_server(&mut self, server: usize) -> Result<(), Error> {
-        let signals =
-            [Signal::KILL, Signal::TERM, Signal::SEGV, Signal::ABORT, Signal::STOP, Signal::CONT, Signal::HUP];
+        let signals = [
+            Signal::SIGKILL,
+            Signal::SIGTERM,
+            Signal::SIGSEGV,
+            Signal::SIGABRT,
+            Signal::SIGSTOP,
+            Signal::SIGCONT,
+            Signal::SIGHUP,
+        ];
         let signal = signals[self.rng.usize(..signals.len())];
         let name = format!("s{server}");
         let servers = self.control.servers()?;
         let pid = servers.iter().find(|report| report["model_id"] == name).and_then(|report| report["pid"].as_i64());
-        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
             // It may be gone by now; its number is not in use again so soon.
-            let _ = kill_process(pid, signal);
+            let _ = kill(Pid::from_raw(pid), signal);
         }
         Ok(())
     }
 
     fn signal_daemon(&self, signal: Signal) -> Result<(), Error> {
-        let pid = i32::try_from(self.daemon.pid()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.daemon.pid()).ok();
         let pid = pid.ok_or_else(|| Error::missing("the daemon has no process id", "report this"))?;
-        kill_process(pid, signal).map_err(Into::into).on("send a signal to", Path::new("the daemon"))
+        kill(Pid::from_raw(pid), signal).map_err(Into::into).on("send a signal to", Path::new("the daemon"))
     }
 
     /// Listens on the port of a server until the next rest. Fails where the server listens already, which is fine.

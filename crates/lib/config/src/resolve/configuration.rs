@@ -10,9 +10,9 @@ use llama_warden_fleet::{Flags, Fleet, PeerSettings, RouterSettings, ServerSpec}
 
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
-use crate::file::reader::{ConfigValue, Located, ValueReader};
+use crate::file::reader::{ConfigValue, Located};
 use crate::file::selector::SelectorMatcher;
-use crate::file::tables::{ConfigFile, Profile};
+use crate::file::tables::{self, ConfigFile, Profile};
 use crate::file::toml_tree::{self, TomlNode};
 use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 use crate::resolve::cross_checks::CrossChecker;
@@ -93,7 +93,7 @@ impl Configuration {
         environment: &Environment,
         problems: &mut Vec<ConfigProblem>,
     ) -> Result<Option<Self>, ConfigProblems> {
-        let mut reader = ValueReader::default();
+        let mut reader = tables::reader();
         let built_in = built_in_tree(&mut reader.problems);
         let built_in = built_in.and_then(|tree| ConfigFile::read(&tree, &mut reader)).unwrap_or_default();
         let Some(mut user) = user_tree(source, problems) else { return Ok(None) };

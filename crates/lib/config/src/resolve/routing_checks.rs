@@ -17,12 +17,12 @@ use crate::resolve::cross_checks::{CrossChecker, MAX_SOCKET_PATH};
 use crate::resolve::profiles::KnownServers;
 
 /// Every name by which a request can ask for a server, and where it is written.
-type Names = BTreeMap<String, Location>;
+type PlacedNames = BTreeMap<String, Location>;
 
 impl CrossChecker<'_> {
     /// Checks `[router]` and the tables `router` of the servers. `ids` are the ids that are known, and where they are written.
     pub(crate) fn routing(&mut self, known: &KnownServers<'_>, ids: Vec<(&str, Location)>) {
-        let mut names: Names = ids.into_iter().map(|(id, place)| (id.to_owned(), place)).collect();
+        let mut names: PlacedNames = ids.into_iter().map(|(id, place)| (id.to_owned(), place)).collect();
         let file = self.file;
         for server in file.servers.iter().flat_map(|servers| &servers.value) {
             if let Some(own) = &server.value.router {
@@ -47,7 +47,7 @@ impl CrossChecker<'_> {
         self.groups(router, known);
     }
 
-    fn names_of_server(&mut self, own: &ServerRouter, names: &mut Names) {
+    fn names_of_server(&mut self, own: &ServerRouter, names: &mut PlacedNames) {
         for alias in own.aliases.iter().flat_map(|aliases| &aliases.value) {
             self.name(&alias.value.0, &alias.location, names);
         }
@@ -63,7 +63,7 @@ impl CrossChecker<'_> {
         own.set.iter().for_each(|set| self.no_model(set));
     }
 
-    fn name(&mut self, name: &str, place: &Location, names: &mut Names) {
+    fn name(&mut self, name: &str, place: &Location, names: &mut PlacedNames) {
         if let Some(first) = names.get(name) {
             let message = format!("the name `{name}` is taken twice: here and {first}");
             let help = "give it to one server; ids, aliases and variants share their names";

@@ -1,13 +1,12 @@
 //! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use llama_warden_config_source::ShellSpelling;
 use llama_warden_events::Signal;
 use llama_warden_fleet::{HooksSpec, RouterAddress};
-use llama_warden_support::{KeyFile, find_program, is_executable, without_arguments};
+use llama_warden_support::{KeyFile, find_program, is_executable, open_if_regular, without_arguments};
 
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
@@ -195,7 +194,7 @@ impl Configuration {
         let is_path = |text: &SingleLine| ShellSpelling::in_path(&text.0, &self.environment).is_none();
         let written = written.filter(|written| is_path(&written.value))?;
         let (state, help) = match path.metadata() {
-            Ok(metadata) if metadata.is_file() => match File::open(path) {
+            Ok(metadata) if metadata.is_file() => match open_if_regular(path) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && what != PROGRAM => {
                     (format!("cannot be read: {error}"), Some(UNREADABLE.to_owned()))
                 }

@@ -1,0 +1,232 @@
+//! Checks that the modules of a crate do not use each other in a circle.
+//!
+//! A module that uses others can be read after them, and moved with them, only where there is such an order. A parent may name its
+//! children, for what it re-exports; the use of a parent counts, and so does each use in a function. Tests do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Checkout, Violation};
+
+const RULE: &str = "module circles";
+
+/// Crates whose circles are known and still to be opened.
+const KNOWN: &[&str] = &["crates/components/router"];
+
+/// The names of a module and of those above it, from the root of its crate.
+type ModulePath<'a> = Vec<&'a str>;
+
+/// A module with the text of its file.
+struct Module<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+/// Finds each module that is used by one that it uses, directly or through others.
+pub fn check(checkout: &Checkout) -> Vec<Violation> {
+    let mut crates: BTreeMap<&str, BTreeMap<ModulePath<'_>, Module<'_>>> = BTreeMap::new();
+    for source in checkout.sources.iter().filter(|source| source.is_rust()) {
+        let Some((folder, file)) = source.path.split_once("/src/") else { continue };
+        let mut path: ModulePath<'_> = file.trim_end_matches(".rs").split('/').collect();
+        if path.last().is_some_and(|last| ["lib", "main", "mod"].contains(last)) {
+            path.pop();
+        }
+        let is_test = path.iter().any(|name| ["tests", "fixtures", "compliance"].contains(name));
+        if !is_test && !KNOWN.contains(&folder) {
+            let module = Module { file: &source.path, text: before_tests(&source.text) };
+            crates.entry(folder).or_default().insert(path, module);
+        }
+    }
+    crates.values().flat_map(circles).collect()
+}
+
+fn circles(modules: &BTreeMap<ModulePath<'_>, Module<'_>>) -> Vec<Violation> {
+    let edges: BTreeMap<&ModulePath<'_>, BTreeMap<&ModulePath<'_>, usize>> =
+        modules.iter().map(|(path, module)| (path, used_modules(path, module.text, modules))).collect();
+    let mut violations = Vec::new();
+    for (path, used) in &edges {
+        for (other, line) in used {
+            if reaches(&edges, other, path) {
+                let name = if other.is_empty() { "the root of the crate".to_owned() } else { other.join("::") };
+                let advice = format!("`{name}` uses this module too, or one that does: move what both need below them");
+                violations.push(Violation::of_line(modules[*path].file, *line, RULE, advice));
+            }
+        }
+    }
+    violations
+}
+
+/// Whether `goal` is used by `from`, directly or through others.
+fn reaches<'a>(
+    edges: &BTreeMap<&'a ModulePath<'a>, BTreeMap<&'a ModulePath<'a>, usize>>,
+    from: &'a ModulePath<'a>,
+    goal: &ModulePath<'a>,
+) -> bool {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(path) = next.pop() {
+        if path == goal {
+            return true;
+        }
+        if seen.insert(path) {
+            next.extend(edges.get(path).into_iter().flat_map(BTreeMap::keys).copied());
+        }
+    }
+    false
+}
+
+/// The modules that a module names, with the line of the first place, without itself and those below it.
+fn used_modules<'a>(
+    path: &ModulePath<'a>,
+    text: &'a str,
+    modules: &'a BTreeMap<ModulePath<'a>, Module<'a>>,
+) -> BTreeMap<&'a ModulePath<'a>, usize> {
+    let mut used = BTreeMap::new();
+    for (named, line) in named_paths(text) {
+        let Some(absolute) = absolute(path, &named) else { continue };
+        let known = (0..=absolute.len()).rev().find_map(|depth| modules.get_key_value(&absolute[..depth]));
+        if let Some((other, _)) = known
+            && !other.starts_with(path)
+        {
+            used.entry(other).or_insert(line);
+        }
+    }
+    used
+}
+
+/// The names from the root of the crate; `None` for a path that leads out of it.
+fn absolute<'a>(from: &[&'a str], named: &[&'a str]) -> Option<Vec<&'a str>> {
+    let (first, rest) = named.split_first()?;
+    let mut absolute = if *first == "crate" { Vec::new() } else { from.to_vec() };
+    if *first == "super" {
+        absolute.pop()?;
+    }
+    for name in rest {
+        if *name == "super" { absolute.pop().map(drop)? } else { absolute.push(name) }
+    }
+    Some(absolute)
+}
+
+/// Every path that begins with `crate`, `super` or `self`, braces resolved, and its line.
+fn named_paths(text: &str) -> Vec<(Vec<&str>, usize)> {
+    let mut paths = Vec::new();
+    // What stands before each open brace of a `use`.
+    let mut prefixes: Vec<Vec<&str>> = Vec::new();
+    let mut path: Vec<&str> = Vec::new();
+    for (word, line) in words(text) {
+        let prefix = prefixes.last();
+        match word {
+            "::" if !path.is_empty() => path.push("::"),
+            "{" if ends_in_colons(&path) => {
+                path.pop();
+                prefixes.push(path.clone());
+            }
+            "crate" | "super" | "self" if path.is_empty() => path.push(word),
+            name if is_name(name) && (ends_in_colons(&path) || prefix == Some(&path)) => {
+                path.pop_if(|last| *last == "::");
+                path.push(name);
+            }
+            _ => {
+                // `crate` and `super` alone are those of a visibility.
+                let is_whole = path.len() > 1 && prefix != Some(&path);
+                let mut ended = std::mem::take(&mut path);
+                ended.pop_if(|last| *last == "::");
+                if is_whole {
+                    paths.push((ended, line));
+                }
+                if word == "}" {
+                    prefixes.pop();
+                }
+                path = prefixes.last().cloned().unwrap_or_default();
+            }
+        }
+    }
+    paths
+}
+
+fn ends_in_colons(path: &[&str]) -> bool {
+    path.last() == Some(&"::")
+}
+
+fn is_name(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+/// Names, `::` and single other characters of the code, with their lines. Comments and what looks like one in a string are left out.
+fn words(text: &str) -> Vec<(&str, usize)> {
+    let mut words = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut rest = line.split_once("//").map_or(line, |(code, _)| code).trim_start();
+        while let Some(first) = rest.chars().next() {
+            let end = match first {
+                ':' if rest.starts_with("::") => 2,
+                _ if is_name(rest) => rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()),
+                _ => first.len_utf8(),
+            };
+            words.push((&rest[..end], index + 1));
+            rest = rest[end..].trim_start();
+        }
+    }
+    words
+}
+
+/// The text up to a module of tests within the file.
+fn before_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod tests {").map_or(text, |start| &text[..start])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violations(files: &[(&str, &str)]) -> Vec<String> {
+        check(&Checkout::of(files)).iter().map(Violation::to_string).collect()
+    }
+
+    #[test]
+    fn two_modules_that_use_each_other_are_found_at_both_ends() {
+        let found = violations(&[
+            ("crates/lib/a/src/lib.rs", "mod one;\nmod two;\n"),
+            ("crates/lib/a/src/one.rs", "use std::fmt;\n\nuse crate::two::Two;\n"),
+            ("crates/lib/a/src/two.rs", "fn two() { super::one::one() }\n"),
+        ]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].starts_with("crates/lib/a/src/one.rs:3: module circles: `two` uses this module too"),
+            "{found:?}"
+        );
+        assert!(found[1].starts_with("crates/lib/a/src/two.rs:1:"), "{found:?}");
+    }
+
+    #[test]
+    fn a_circle_through_braces_and_a_third_module_is_found() {
+        let found = violations(&[
+            ("crates/lib/a/src/one.rs", "use crate::{\n    other::{Some, Thing},\n    two::{self, Two},\n};\n"),
+            ("crates/lib/a/src/two.rs", "use super::three;\n"),
+            ("crates/lib/a/src/three/mod.rs", "use self::four::Four;\n"),
+            ("crates/lib/a/src/three/four.rs", "use super::super::one::One;\n"),
+            ("crates/lib/a/src/other.rs", ""),
+        ]);
+        // A parent may name its children, so `three` is not within the circle.
+        assert!(found.is_empty(), "{found:?}");
+        let found = violations(&[
+            ("crates/lib/a/src/one.rs", "use crate::{\n    other::{Some, Thing},\n    two::{self, Two},\n};\n"),
+            ("crates/lib/a/src/two.rs", "use super::three::four::Four;\n"),
+            ("crates/lib/a/src/three/four.rs", "use super::super::one::One;\n"),
+        ]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("crates/lib/a/src/one.rs:3:"), "{found:?}");
+    }
+
+    #[test]
+    fn re_exports_tests_and_names_of_other_crates_are_no_circle() {
+        let found = violations(&[
+            ("crates/lib/a/src/lib.rs", "mod one;\nmod two;\npub use one::One;\npub use self::two::Two;\n"),
+            (
+                "crates/lib/a/src/one.rs",
+                "/// As [`crate::two::Two`].\npub struct One;\n\n#[cfg(test)]\nmod tests {\n    use crate::two::Two;\n}\n",
+            ),
+            ("crates/lib/a/src/two.rs", "use other::crate_of::one;\nuse crate::one::One;\n"),
+            ("crates/lib/a/src/one/tests.rs", "use crate::two::Two;\n"),
+        ]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}
