@@ -90,7 +90,7 @@ const TABLE: &str = "
     recorded-builds:
     stand-in: recorded-builds + tiny-gguf
     tiny-gguf:
-    fuzz-targets: events state bus component support api-types config catalog memory located-toml processes state-files \
+    fuzz-targets: events state bus component support body-scan api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry event-log component-kit
     fuzz: fuzz-targets
     daemon: exit inventory events state bus component support procfs processes state-files config catalog plugin-files dialects detectors launcher \

@@ -9,6 +9,7 @@
 
 #![expect(clippy::panic, clippy::expect_used, reason = "a panic is how a broken promise is told")]
 
+mod body;
 mod configuration;
 mod dialect;
 mod event_log;
@@ -25,7 +26,8 @@ mod state_files;
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// Every function.
-pub const TARGETS: [FuzzTarget; 11] = [
+pub const TARGETS: [FuzzTarget; 12] = [
+    ("body", body::check),
     ("configuration", configuration::check),
     ("dialect", dialect::check),
     ("event-log", event_log::check),

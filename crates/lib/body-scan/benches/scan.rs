@@ -15,7 +15,16 @@ const CHUNK: usize = 16 << 10;
 
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(5_u32);
-    let bodies = [("text", conversation()), ("image", image())];
+    let bodies = [
+        ("text", conversation()),
+        ("image", image()),
+        ("messages", messages(r#""role": "user", "content": "Yes, but what does it cost, and \"when\"?""#)),
+        ("indented", messages("\n      \"role\": \"user\",\n      \"content\": \"Yes, but what does it cost?\"\n    ")),
+        ("foreign", messages(&format!(r#""content": "{}""#, "Über den Fluß führt eine Brücke; ".repeat(20)))),
+        ("ideographs", messages(&format!(r#""content": "{}""#, "文字の数だけ意味がある。".repeat(50)))),
+        ("escaped", messages(&format!(r#""content": "{}""#, r"\u6587\u5b57\u306e\u6570".repeat(50)))),
+        ("tokens", messages(&format!(r#""prompt": [{}0]"#, "151644, 872, 198, ".repeat(100)))),
+    ];
     for _ in 0..rounds {
         for (label, body) in &bodies {
             let scanned = speed(body, |chunks| {
@@ -42,6 +51,12 @@ fn conversation() -> Vec<u8> {
     let line = "and then he said \\\"so be it\\\", which nobody had thought of before that evening came\\n";
     let message = format!(r#"{{"role": "user", "content": "{}"}}"#, line.repeat(12));
     let messages = vec![message; BYTES / (12 * line.len())].join(", ");
+    format!(r#"{{"messages": [{messages}], "model": "last"}}"#).into_bytes()
+}
+
+/// Many messages with these members. The model comes last.
+fn messages(members: &str) -> Vec<u8> {
+    let messages = vec![format!("{{{members}}}"); BYTES / (members.len() + 4)].join(", ");
     format!(r#"{{"messages": [{messages}], "model": "last"}}"#).into_bytes()
 }
 

@@ -45,14 +45,14 @@ impl NumberPart {
     }
 }
 
-/// What comes behind the first byte of a word.
-pub(crate) const fn word(byte: u8) -> Option<&'static [u8]> {
-    match byte {
-        b't' => Some(b"rue"),
-        b'f' => Some(b"alse"),
-        b'n' => Some(b"ull"),
-        _ => None,
-    }
+/// What comes behind the first byte of a word, the next byte in the lowest place.
+pub(crate) const fn word(byte: u8) -> Option<u32> {
+    Some(u32::from_le_bytes(match byte {
+        b't' => *b"rue\0",
+        b'f' => *b"alse",
+        b'n' => *b"ull\0",
+        _ => return None,
+    }))
 }
 
 /// Which of the open values are objects: one bit each, since llama-server sets no limit to their depth.

@@ -10,6 +10,7 @@ mod grammar;
 mod scan;
 mod stream;
 mod text;
+mod utf8;
 
 use http::HeaderMap;
 

@@ -2,20 +2,70 @@
 
 use crate::LONGEST;
 
-/// What the bytes of a string are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TextFault {
-    NotUtf8,
-    /// A control character, or an escape that is none.
-    NotAllowed,
+/// Bytes that are looked at in one step: enough for a few vector instructions.
+const BLOCK: usize = 32;
+
+/// How many bytes come before the next one that is no plain text: a quote, a backslash or a control character.
+///
+/// A conversation has one of them every few words, a picture none: the first bytes are looked at in numbers of eight, which costs little
+/// to begin, those behind them in blocks, which the compiler makes vectors of.
+pub(crate) fn plain_length(text: &[u8]) -> usize {
+    let (mut rest, mut eights) = (text, 0);
+    loop {
+        if eights == BLOCK / 8 {
+            while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>()
+                && block.iter().fold(0, |found, byte| found | u8::from(is_special(*byte))) == 0
+            {
+                rest = behind;
+            }
+        }
+        let Some((eight, behind)) = rest.split_first_chunk::<8>() else { break };
+        let found = specials(u64::from_le_bytes(*eight));
+        if found != 0 {
+            return text.len() - rest.len() + found.trailing_zeros() as usize / 8;
+        }
+        (rest, eights) = (behind, eights + 1);
+    }
+    text.len() - rest.len() + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+const fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// The highest bit of the first of eight bytes that is no plain text; those of bytes behind it may be wrong. A byte below another one
+/// borrows from its own highest bit, which it has not.
+const fn specials(eight: u64) -> u64 {
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    const fn below(eight: u64, limit: u8) -> u64 {
+        eight.wrapping_sub(all(limit)) & !eight
+    }
+    let (quotes, backslashes) = (eight ^ all(b'"'), eight ^ all(b'\\'));
+    (below(eight, b' ') | below(quotes, 1) | below(backslashes, 1)) & all(0x80)
+}
+
+/// The values of hexadecimal digits; of any other byte, one that no digit has.
+const HEXADECIMAL: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let (lower, upper) = (b"0123456789abcdef"[digit as usize], b"0123456789ABCDEF"[digit as usize]);
+        (values[lower as usize], values[upper as usize]) = (digit, digit);
+        digit += 1;
+    }
+    values
+};
+
+/// Whether the byte behind a backslash is all that follows it.
+pub(crate) const fn is_short_escape(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
 }
 
 /// One string at a time.
 #[derive(Debug, Default)]
 pub(crate) struct TextCheck {
-    /// The beginning of a character that the chunk before has cut.
-    cut: [u8; 4],
-    cut_length: usize,
     /// Hexadecimal digits of an escape that are still to come, and their value so far.
     digits: u8,
     code: u16,
@@ -27,101 +77,80 @@ pub(crate) struct TextCheck {
     is_too_long: bool,
 }
 
-/// Whether there is a control character. Eight bytes are looked at in one number, since a build for size looks at each one by itself
-/// otherwise: one that is below a space borrows from its highest bit, which it has not.
-fn has_control(text: &[u8]) -> bool {
-    const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
-    const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
-    let (eights, rest) = text.as_chunks::<8>();
-    let found = eights.iter().fold(0, |found, eight| {
-        let eight = u64::from_ne_bytes(*eight);
-        found | (eight.wrapping_sub(SPACES) & !eight)
-    });
-    found & HIGHEST != 0 || rest.iter().any(|byte| *byte < b' ')
-}
-
 impl TextCheck {
     /// Begins a string. `keeps` says whether [`Self::decoded`] is asked at its end.
     pub(crate) fn begin(&mut self, keeps: bool) {
         self.kept.clear();
-        let kept = std::mem::take(&mut self.kept);
-        *self = Self { kept, keeps, ..Self::default() };
+        (self.keeps, self.is_too_long) = (keeps, false);
     }
 
-    /// Takes bytes that are neither a quote nor part of an escape.
-    pub(crate) fn plain(&mut self, text: &[u8]) -> Result<(), TextFault> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        if self.is_paired {
-            return Err(TextFault::NotAllowed);
+    /// Whether the second half of a pair has to follow.
+    pub(crate) const fn is_paired(&self) -> bool {
+        self.is_paired
+    }
+
+    /// Takes plain text; `None` where there may be none.
+    pub(crate) fn plain(&mut self, text: &[u8]) -> Option<()> {
+        if self.is_paired && !text.is_empty() {
+            return None;
         }
         self.keep(text);
-        if has_control(text) {
-            return Err(TextFault::NotAllowed);
-        }
-        let mut text = text;
-        while self.cut_length > 0 {
-            let Some((byte, rest)) = text.split_first() else { return Ok(()) };
-            self.cut[self.cut_length] = *byte;
-            self.cut_length += 1;
-            text = rest;
-            match std::str::from_utf8(&self.cut[..self.cut_length]) {
-                Ok(_) => self.cut_length = 0,
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return Err(TextFault::NotUtf8),
-            }
-        }
-        if let Err(error) = std::str::from_utf8(text) {
-            let cut = &text[error.valid_up_to()..];
-            // A character has four bytes at most, so that three of one fit.
-            if error.error_len().is_some() || cut.len() > 3 {
-                return Err(TextFault::NotUtf8);
-            }
-            self.cut[..cut.len()].copy_from_slice(cut);
-            self.cut_length = cut.len();
-        }
-        Ok(())
+        Some(())
     }
 
-    /// A quote or a backslash ends the plain text.
-    pub(crate) const fn plain_ends(&self) -> Result<(), TextFault> {
-        if self.cut_length > 0 { Err(TextFault::NotUtf8) } else { Ok(()) }
-    }
-
-    /// The quote ends the string.
-    pub(crate) const fn ends(&self) -> Result<(), TextFault> {
-        if self.is_paired { Err(TextFault::NotAllowed) } else { self.plain_ends() }
-    }
-
-    /// The byte behind a backslash; whether digits follow.
-    pub(crate) fn escape(&mut self, byte: u8) -> Result<bool, TextFault> {
-        self.keep(&[b'\\', byte]);
+    /// The byte behind a backslash; whether digits follow. `None` of no escape.
+    pub(crate) fn escape(&mut self, byte: u8) -> Option<bool> {
         match byte {
             b'u' => (self.digits, self.code) = (4, 0),
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' if !self.is_paired => {}
-            _ => return Err(TextFault::NotAllowed),
+            byte if is_short_escape(byte) && !self.is_paired => {}
+            _ => return None,
         }
-        Ok(byte == b'u')
+        self.keep(&[b'\\', byte]);
+        Some(byte == b'u')
     }
 
-    /// A digit of an escape; whether it was the last one.
-    pub(crate) fn digit(&mut self, byte: u8) -> Result<bool, TextFault> {
-        let Some(digit) = char::from(byte).to_digit(16) else { return Err(TextFault::NotAllowed) };
+    /// A digit of an escape; whether it was the last one. `None` of no digit, or of half a pair.
+    pub(crate) fn digit(&mut self, byte: u8) -> Option<bool> {
+        let digit = char::from(byte).to_digit(16)?;
         self.keep(&[byte]);
         self.code = self.code << 4 | u16::try_from(digit).unwrap_or_default();
         self.digits -= 1;
         if self.digits > 0 {
-            return Ok(false);
+            return Some(false);
         }
-        // A character beyond 16 bits is written as two escapes, and neither half stands alone.
-        self.is_paired = match (self.code, self.is_paired) {
-            (0xD800..=0xDBFF, false) => true,
-            (0xDC00..=0xDFFF, true) => false,
-            (0xD800..=0xDFFF, _) | (_, true) => return Err(TextFault::NotAllowed),
-            _ => false,
+        self.is_paired = self.pairs_with(self.code)?;
+        Some(true)
+    }
+
+    /// Takes a whole escape of digits, which are `written` behind its backslash and its letter; `None`, and takes nothing, where they are
+    /// none.
+    pub(crate) fn escaped_code(&mut self, written: [u8; 4]) -> Option<()> {
+        let digit = |code: Option<u16>, byte: u8| {
+            let digit = HEXADECIMAL[usize::from(byte)];
+            (digit < 16).then_some(code? << 4 | u16::from(digit))
         };
-        Ok(true)
+        self.is_paired = self.pairs_with(written.into_iter().fold(Some(0), digit)?)?;
+        self.keep(b"\\u");
+        self.keep(&written);
+        Some(())
+    }
+
+    /// Whether the second half of a pair has to follow this code; `None` where it may not stand here. A character beyond 16 bits is
+    /// written as two escapes, and neither half stands alone.
+    const fn pairs_with(&self, code: u16) -> Option<bool> {
+        match (code, self.is_paired) {
+            (0xD800..=0xDBFF, false) => Some(true),
+            (0xDC00..=0xDFFF, true) => Some(false),
+            (0xD800..=0xDFFF, _) | (_, true) => None,
+            _ => Some(false),
+        }
+    }
+
+    /// Whether it is this one, which has no escape.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.keeps
+            && !self.is_too_long
+            && (self.kept == text.as_bytes() || self.kept.contains(&b'\\') && self.decoded().as_deref() == Some(text))
     }
 
     /// The string, unless it is too long for what is kept.

@@ -4,9 +4,11 @@
 //! reads, and can be sent again. A long one is read only until its model is known, and the rest passes through while it is sent.
 //!
 //! * [`BodyReader`] reads a body within [`BodyLimits`], and gives a [`HeldBody`] with its [`BodyFacts`].
-//! * `room`: the memory that all bodies take together; `chunks`: the bytes of one; `rest`: what a long one still sends.
+//! * `room`: the memory that all bodies take together; `coming`: what a client sends; `chunks`: the bytes that came; `rest`: what a long
+//!   one still sends.
 
 mod chunks;
+mod coming;
 mod limits;
 mod reader;
 mod refused;

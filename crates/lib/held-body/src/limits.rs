@@ -1,15 +1,11 @@
 //! The limits of bodies, and how a body that keeps to none of them is refused.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use llama_warden_traffic::RouterTraffic;
 
 use crate::refused::{BodyRefusal, BodyRefused};
 use crate::room::BodyMemory;
-
-/// Longest pause of a client that sends a body.
-pub(crate) const PAUSE: Duration = Duration::from_secs(30);
 
 /// The limits of bodies.
 #[derive(Debug, Clone)]
@@ -27,12 +23,4 @@ impl BodyLimits {
     pub(crate) fn exceeded(&self) -> BodyRefused {
         BodyRefused::new(BodyRefusal::TooLong, format!("the body is longer than {} bytes", self.most))
     }
-}
-
-pub(crate) fn broke_off(error: &hyper::Error) -> BodyRefused {
-    BodyRefused::new(BodyRefusal::Broken, format!("the body ended early: {error}"))
-}
-
-pub(crate) fn too_slow() -> BodyRefused {
-    BodyRefused::new(BodyRefusal::TooSlow, format!("no byte of the body came within {PAUSE:?}"))
 }

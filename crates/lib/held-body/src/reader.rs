@@ -7,15 +7,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
 use serde_json::{Map, Value};
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
 
 use crate::chunks::Chunks;
-use crate::limits::{BodyLimits, PAUSE, broke_off, too_slow};
+use crate::coming::ComingBody;
+use crate::limits::BodyLimits;
 use crate::refused::{BodyRefusal, BodyRefused};
 use crate::rest::{RestFailed, SharedRest};
 use crate::room::BodyRoom;
@@ -58,7 +56,7 @@ pub enum ReadUntil {
 /// A body that is being read.
 #[derive(Debug)]
 pub struct BodyReader {
-    incoming: Incoming,
+    coming: ComingBody,
     announced: Option<u64>,
     limits: BodyLimits,
     room: BodyRoom,
@@ -85,15 +83,15 @@ impl BodyReader {
             return Err(BodyRefused::new(BodyRefusal::Encoded, message));
         }
         Ok(Self {
-            incoming,
             announced,
+            is_at_end: incoming.is_end_stream(),
+            coming: incoming.into(),
             limits: limits.clone(),
             room: limits.memory.room(),
             reserved: 0,
             scanner: BodyScanner::new(headers),
             is_strict: false,
             chunks: Chunks::default(),
-            is_at_end: false,
         })
     }
 
@@ -114,21 +112,11 @@ impl BodyReader {
             self.reserve(length).await?;
         }
         while !self.is_at_end && !self.passes_through(until) {
-            // The end of a body of known length is known with its last bytes.
-            if self.incoming.is_end_stream() {
+            let Some(chunk) = poll_fn(|context| self.coming.poll(context)).await else {
                 self.is_at_end = true;
                 break;
-            }
-            let frame = match next_frame(&mut self.incoming).await {
-                Ok(None) => {
-                    self.is_at_end = true;
-                    break;
-                }
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(broke_off(&error)),
-                Err(_) => return Err(too_slow()),
             };
-            let Ok(chunk) = frame.into_data() else { continue };
+            let chunk = chunk?;
             let length = self.chunks.len() + chunk.len() as u64;
             if length > self.limits.most {
                 return Err(self.limits.exceeded());
@@ -138,6 +126,7 @@ impl BodyReader {
             }
             self.scanner.feed(&chunk);
             self.chunks.push(chunk);
+            self.is_at_end = self.coming.is_over();
             self.check(self.scanner.broken())?;
         }
         self.check(if self.is_at_end { self.scanner.fault() } else { None })
@@ -183,32 +172,12 @@ impl BodyReader {
 
     /// The body, and what it says.
     pub fn finish(self) -> (HeldBody, BodyFacts) {
-        let Self { incoming, announced, limits, room, scanner, mut chunks, is_at_end, .. } = self;
+        let Self { coming, announced, limits, room, scanner, mut chunks, is_at_end, .. } = self;
         room.is_read();
         chunks.end_last();
         let facts = BodyFacts { model: scanner.model().map(str::to_owned), is_json: scanner.is_object() };
-        let rest = (!is_at_end).then(|| SharedRest::new(incoming, (announced, chunks.len()), limits));
+        let rest = (!is_at_end).then(|| SharedRest::new(coming, (announced, chunks.len()), limits));
         (HeldBody { chunks, rest, _room: Some(Arc::new(room)) }, facts)
-    }
-}
-
-/// The next part of a body, if one comes in time.
-async fn next_frame(incoming: &mut Incoming) -> Result<Option<hyper::Result<Frame<Bytes>>>, Elapsed> {
-    // The first look tells the connection that the body is wanted, and the second one finds a body that came with its head: most do,
-    // and need no timer.
-    let mut looked = false;
-    let came = poll_fn(|context| match Pin::new(&mut *incoming).poll_frame(context) {
-        Poll::Ready(frame) => Poll::Ready(Some(frame)),
-        Poll::Pending if looked => Poll::Ready(None),
-        Poll::Pending => {
-            looked = true;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    });
-    match came.await {
-        Some(frame) => Ok(frame),
-        None => timeout(PAUSE, incoming.frame()).await,
     }
 }
 

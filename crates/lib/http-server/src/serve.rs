@@ -129,6 +129,10 @@ impl<B: Body + Unpin> Body for AnsweredBody<B> {
 /// Longest head in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 
+/// Most bytes of one read: a body of 64 KiB with its head comes in one. hyper begins with 8 KiB, and doubles it as long as a read fills
+/// it. From 128 KiB on, glibc would map each buffer anew.
+const READ_LIMIT: usize = 96 * 1024;
+
 /// Longest time that a connection is kept after its last answer, so that the answer arrives.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -286,7 +290,8 @@ where
         .timer(TokioTimer::new())
         .keep_alive(serves == Serves::Everything)
         .header_read_timeout(limits.head_timeout)
-        .max_buf_size(HEAD_LIMIT)
+        .max_header_size(HEAD_LIMIT)
+        .max_buf_size(READ_LIMIT)
         .serve_connection(TokioIo::new(stream), answer);
     // Without hyper's shutdown, which would close the socket before `linger` can keep it.
     let ended = tokio::select! {

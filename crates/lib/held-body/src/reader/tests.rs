@@ -12,6 +12,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::coming::PAUSE;
 
 /// Sends the beginning of a request, and gives its reader and the client's end, whose drop is the client's leaving.
 async fn reader(fields: &str, limits: &BodyLimits) -> (BodyReader, DuplexStream) {
