@@ -152,7 +152,7 @@ impl PreparedDaemon {
                 fleet_sender,
                 resolver.clone().source(),
                 &state,
-                launcher.held(),
+                &launcher,
                 memory_probe.clone(),
             ),
             launcher,

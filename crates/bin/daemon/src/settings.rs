@@ -20,7 +20,7 @@ use llama_warden_config::{
 use llama_warden_dashboard::dashboard_routes;
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
-use llama_warden_events::{BootId, Incarnation, RouterCard, ServerId};
+use llama_warden_events::{BootId, RouterCard};
 use llama_warden_exit::{CommandFailure, next_step_for, with_source};
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
@@ -143,7 +143,7 @@ pub fn supervisor(
     fleet: watch::Sender<Fleet>,
     source: FleetSource,
     state: &StateDir,
-    adopted: Vec<(ServerId, Incarnation)>,
+    launcher: &Launcher,
     memory_probe: Arc<dyn MemoryProbe>,
 ) -> SupervisorSettings {
     let start = configuration.start();
@@ -160,7 +160,8 @@ pub fn supervisor(
         router: router(configuration, memory_probe.as_ref()),
         memory_probe,
         seed: fastrand::u64(..),
-        adopted,
+        adopted: launcher.held(),
+        totals: launcher.totals(),
         state_dir: Some(state.path().to_owned()),
     }
 }

@@ -6,10 +6,10 @@
 //! * Nothing here waits for the launcher, the terminator, a disk or a GPU: replies, estimates, readings and configurations
 //!   come back as inputs of the loop.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{collections::BTreeMap, fmt};
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
@@ -18,7 +18,7 @@ use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::{AdmissionPolicy, Fleet, RouterSettings};
 use llama_warden_events::{
     CommandOutcome, CommandSet, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
-    RouteCommand, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    RouteCommand, Seq, ServerId, ServerTotals, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
@@ -53,6 +53,8 @@ pub struct SupervisorSettings {
     pub memory_probe: Arc<dyn MemoryProbe>,
     /// Servers of which an earlier daemon left a process, and the numbers of their launches.
     pub adopted: Vec<(ServerId, Incarnation)>,
+    /// What earlier daemons have counted of servers.
+    pub totals: BTreeMap<ServerId, ServerTotals>,
     /// The directory that keeps decisions across runs; `None` keeps none.
     pub state_dir: Option<PathBuf>,
 }
@@ -120,6 +122,7 @@ type CommandReply = (Asked, Result<Accepted, Refused>);
 struct SupervisorWorker {
     machine: SupervisorMachine,
     adopted: Vec<(ServerId, Incarnation)>,
+    totals: BTreeMap<ServerId, ServerTotals>,
     fleet: watch::Sender<Fleet>,
     router: Option<RouterSettings>,
     memory: AdmissionPolicy,
@@ -152,7 +155,7 @@ impl Worker for SupervisorWorker {
 
     /// Publishes the configuration and launches every enabled server.
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
-        let fleet = self.fleet.borrow().clone();
+        let (fleet, mut totals) = (self.fleet.borrow().clone(), std::mem::take(&mut self.totals));
         self.apply_routing(&fleet);
         let mut down = self.kept.down(&fleet);
         // The daemon was killed in the moment of a stop: the process is there.
@@ -162,6 +165,9 @@ impl Worker for SupervisorWorker {
             self.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
+            if let Some(totals) = totals.remove(&spec.id).map(Box::new) {
+                self.publish(EventDraft::server(spec.id.clone(), Event::TotalsRestored { totals })).await?;
+            }
         }
         self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
         let mut actions = Vec::new();
@@ -283,6 +289,7 @@ impl SupervisorWorker {
             memory: settings.limits.memory,
             machine: SupervisorMachine::new(settings.limits, settings.seed),
             adopted: settings.adopted,
+            totals: settings.totals,
             kept,
             fleet: settings.fleet,
             profiles: settings.profiles,
