@@ -130,6 +130,19 @@ promise("short times, long fractions, whole words and an empty log are easy to r
   await stub.die();
 });
 
+promise("names are in the order in which people count, and what an event holds is in words", async (browser) => {
+  const stub = new Stub(["m-10", "m-9", "m-100"].map((id) => server(id)));
+  stub.publish("m-9", { type: "ServerExited", end: { kind: "signal", signal: "SEGV", code: null }, swept: 0, lines: ["one", "two"] });
+  stub.seq = 101;
+  await stub.listen();
+  const page = await open(browser, stub.url);
+  await page.waitForSelector("#event-list li");
+  equal(await ids(page), ["m-9", "m-10", "m-100"], "order");
+  equal(await text(page, "#event-list li span"), "m-9  end=kind signal, signal SEGV  swept=0  lines=one, two", "the event");
+  await page.context().close();
+  await stub.die();
+});
+
 promise("a stop says how many requests run, and is asked once", (browser) => withSample(browser, {}, async (page, stub) => {
   await page.focus("tr[data-id=qwen3] .name");
   await page.keyboard.press("x");

@@ -9,9 +9,10 @@ use llama_warden_tests::{
     Sandbox, TestDaemon, TestRequest, WAIT_LIMIT, action_at, daemon_program, eventually, sample, sandbox,
 };
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::{Child, ChildStdout};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// The number of daemons that are stopped with followers. A race that loses the last event shows in some of them.
@@ -141,6 +142,58 @@ fn a_follower_ends_when_its_server_leaves_the_configuration() {
         // Without the server, the file ends where a half-written one could.
         daemon.post("/api/v1/reload?wait=50s&force=1").await.expect(200);
         logs.ends().await;
+    });
+}
+
+/// A connection in between that can be cut: a daemon cuts those that read nothing for long.
+async fn pass_on(between: &TcpListener, daemon: u16) -> JoinHandle<()> {
+    let (mut client, _) = between.accept().await.expect("a client");
+    let mut server = TcpStream::connect(("127.0.0.1", daemon)).await.expect("it listens");
+    tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await.map_or((), |_| ()) })
+}
+
+#[test]
+fn a_log_on_the_command_line_that_was_cut_off_goes_on_and_says_how_many_lines_are_missing() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[logs]\nring = \"4KiB\"");
+        let flood = ScriptAction::Flood { megabytes: 1, stream: Stream::Stderr };
+        let says = |text: &str| ScriptAction::Say { text: text.to_owned(), stream: Stream::Stderr };
+        let actions =
+            [says("before"), flood, says("behind")].map(|action| action_at(ScriptPhase::Ready, action)).to_vec();
+        fleet.server_with("a", Script::default(), "enabled = false");
+        fleet.rewrite(
+            "a",
+            &Script { actions: vec![action_at(ScriptPhase::Ready, says("before"))], ..Script::default() },
+        );
+        let daemon = sandbox.up(&fleet).await;
+        daemon.command("a", "start?wait=50s").await.expect(200);
+        let between = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", between.local_addr().expect("it has one"));
+        let mut logs = Follower::start(sandbox, &daemon, &["--address", &address, "logs", "-f", "a", "--json"]);
+        let mut passed = Vec::new();
+        let shown = async |logs: &mut Follower, passed: &mut Vec<JoinHandle<()>>, text: &str| loop {
+            tokio::select! {
+                is_shown = logs.shows(text) => break assert!(is_shown, "{:#?}", logs.shown),
+                connection = pass_on(&between, fleet.listen()) => passed.push(connection),
+            }
+        };
+        shown(&mut logs, &mut passed, "before").await;
+        passed.drain(..).for_each(|connection| connection.abort());
+        fleet.rewrite("a", &Script { actions, ..Script::default() });
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        eventually("the ring has turned over", WAIT_LIMIT, async || daemon.output("a").await.contains("behind")).await;
+        logs.shown.clear();
+        shown(&mut logs, &mut passed, "behind").await;
+        let lost = logs.shown.iter().find(|line| line.contains("\"lost\":")).expect("the loss is told");
+        let lost: serde_json::Value = serde_json::from_str(lost).expect("JSON");
+        let kept = logs.shown.iter().filter(|line| line.contains("\"line\":")).count() as u64;
+        let labels = [("server", "a"), ("stream", "stderr")];
+        let metrics = daemon.metrics().await;
+        let dropped = sample(&metrics, "llama_warden_server_output_dropped_lines_total", &labels);
+        assert_eq!(dropped, lost["lost"].as_f64(), "it is counted");
+        assert!(lost["lost"].as_u64() > Some(10_000) && kept < 100, "{lost} {kept}");
+        logs.kill().await;
     });
 }
 

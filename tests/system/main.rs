@@ -61,6 +61,7 @@ mod router_keys;
 mod router_leaving;
 mod router_load;
 mod router_models;
+mod router_room;
 mod router_settings;
 mod router_waiting;
 mod secrets;

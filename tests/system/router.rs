@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use llama_warden_events::{Envelope, Event};
+use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Script, Wedge};
-use llama_warden_tests::{Endpoint, Port, TestRequest, WAIT_LIMIT, eventually, sandbox};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{Endpoint, Port, RoutedDaemon, TestRequest, WAIT_LIMIT, eventually, sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -65,5 +66,83 @@ fn a_stream_that_takes_too_long_ends_with_an_error() {
         assert_eq!(answer.status.as_u16(), 200);
         let last = text.trim_end().lines().last().unwrap_or_default();
         assert!(text.contains("chat.completion.chunk") && last.contains("upstream_timeout"), "{text}");
+    });
+}
+
+/// It crashes the launch that serves it, and once more the next one. Whoever is at work beside it or waits behind it is answered, and the
+/// server goes on.
+#[test]
+fn a_request_that_crashes_its_server_fails_alone_after_two_launches() {
+    sandbox(async |sandbox| {
+        let script = Script { poison: Some("arsenic".to_owned()), token_ms: 20, ..Script::default() };
+        let keys = "concurrency = 2\n[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"";
+        let servers = [("a", script, ""), ("b", Script { token_ms: 20, ..Script::default() }, "")];
+        let routed = RoutedDaemon::up(sandbox, keys, &servers).await;
+        for id in ["a", "b"] {
+            routed.daemon.ready(id).await;
+        }
+        let ask = |model: &str, content: &str, tokens: u32| {
+            let body = format!(r#"{{"model":"{model}","messages":[{{"content":"{content}"}}],"max_tokens":{tokens}}}"#);
+            routed.send(TestRequest::post("/v1/chat/completions").body(body))
+        };
+        let (short, long, poison, behind, elsewhere) = tokio::join!(
+            ask("a", "water", 50),
+            ask("a", "water", 150),
+            async {
+                routed.counts("a", [2.0, 0.0, 0.0]).await;
+                ask("a", "arsenic", 1).await
+            },
+            async {
+                routed.counts("a", [2.0, 1.0, 0.0]).await;
+                futures_util::future::join_all((0..5).map(|_| ask("a", "water", 5))).await
+            },
+            ask("b", "water", 200),
+        );
+        for answer in [short, long, elsewhere].into_iter().chain(behind) {
+            assert_eq!(answer.expect(200).json()["object"], "chat.completion");
+        }
+        let poison = poison.expect(502);
+        let error = &poison.json()["error"];
+        assert_eq!((&error["code"], &error["type"]), (&"server_crashed".into(), &"server_error".into()));
+        assert_eq!(poison.headers["x-should-retry"], "false");
+        eventually("the third launch is ready", WAIT_LIMIT, async || {
+            let report = routed.daemon.report("a").await;
+            report.phase == PhaseName::Ready && report.incarnation.get() == 3
+        })
+        .await;
+        let (reason, ..) = routed.daemon.failure("a").await;
+        assert_eq!((reason, routed.daemon.count("a", "ServerFailed").await), (FailureReason::Crashed, 2));
+        assert_eq!(routed.daemon.count("b", "LaunchBegan").await, 1);
+        routed.is_idle("a").await;
+    });
+}
+
+/// They use up the restarts of their server, but not the time of those that ask for it, or for others.
+#[test]
+fn a_crowd_of_requests_that_crash_their_server_gets_typed_errors_and_causes_few_launches() {
+    sandbox(async |sandbox| {
+        let script = Script { poison: Some("arsenic".to_owned()), token_ms: 20, ..Script::default() };
+        let keys = "[restart]\nmax-attempts = 5\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"";
+        let routed = RoutedDaemon::up(sandbox, keys, &[("a", script.clone(), ""), ("b", script, "")]).await;
+        let ask = |model: &str, content: &str| {
+            let body = format!(r#"{{"model":"{model}","messages":[{{"content":"{content}"}}],"max_tokens":5}}"#);
+            routed.send(TestRequest::post("/v1/chat/completions").body(body))
+        };
+        for id in ["a", "b"] {
+            routed.daemon.ready(id).await;
+        }
+        let crowd = futures_util::future::join_all((0..20).map(|_| ask("a", "arsenic")));
+        let (crowd, elsewhere) = tokio::join!(crowd, ask("b", "water"));
+        elsewhere.expect(200);
+        for answer in crowd {
+            let code = answer.json()["error"]["code"].as_str().map(str::to_owned);
+            let known = [(502, Some("server_crashed")), (503, Some("server_failed"))];
+            assert!(known.contains(&(answer.status.as_u16(), code.as_deref())), "{}", answer.text());
+        }
+        assert_eq!(ask("a", "water").await.expect(503).json()["error"]["code"], "server_failed");
+        assert_eq!(routed.daemon.count("a", "LaunchBegan").await, 6, "the first one, and five restarts");
+        routed.daemon.command("a", "start?wait=20s").await.expect(200);
+        ask("a", "water").await.expect(200);
+        assert_eq!(routed.daemon.count("b", "LaunchBegan").await, 1);
     });
 }

@@ -3,14 +3,19 @@
 //! Plain `cargo test` works too, but skips tests that need a real program which the environment does not name. Here the
 //! environment names all of them, and `LLAMA_WARDEN_TEST_ALL` turns a missing one into a failure.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::Error;
 use llama_warden_test_parts::llama_server::{self, Build};
 use llama_warden_test_parts::{api_clients, browser, prometheus, shell, systemd, validators};
+
+/// How many tests nextest runs at a time; an argument of its own goes before it.
+const THREADS: &str = "NEXTEST_TEST_THREADS";
 
 /// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
@@ -51,9 +56,19 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
                 return Ok(shell::exit_code(status));
             }
         }
-        return run_tests(cargo().args(["nextest", "run", "--workspace"]), options, parts);
+        let mut runner = cargo();
+        if env::var_os(THREADS).is_none() {
+            runner.env(THREADS, side_by_side().to_string());
+        }
+        return run_tests(runner.args(["nextest", "run", "--workspace"]), options, parts);
     }
     run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), options, parts)
+}
+
+/// How many tests run at a time. Most of a test's time is waiting for programs that load, stop or are silent, so three fit
+/// where two would compute.
+fn side_by_side() -> usize {
+    thread::available_parallelism().map_or(2, usize::from).max(2) * 3 / 2
 }
 
 /// Provides a llama-server of another year, built once and kept in the cache.

@@ -98,7 +98,7 @@ const TABLE: &str = "
     builds: exit inventory terminal events bus component support procfs memory config plugin-files detectors dialects launcher \
         readiness terminator + component-kit
     connect: exit inventory terminal daemon events config api-types client + state component-kit
-    top: exit connect terminal events state support api-types client + component-kit
+    top: exit connect terminal events state support memory api-types client + component-kit
     doctor: exit inventory connect builds terminal daemon dialects procfs memory config client
     import:
     plugin-commands: exit inventory builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks

@@ -1,91 +1,128 @@
 //! The composition: one line per component.
+//!
+//! Each component reads its own part of the configuration from the context, as one that is compiled in does; what it gets beside that
+//! is what it shares with others, or what was acquired before. A reload reaches components through the fleet of the context.
 
-use llama_warden_api::Api;
+use std::sync::Arc;
+
+use llama_warden_api::{Api, Listeners};
 use llama_warden_canary::Canaries;
-use llama_warden_component::{CompositionError, Context, Host};
-use llama_warden_event_log::EventLog;
-use llama_warden_events::BootId;
+use llama_warden_component::{Context, Host};
+use llama_warden_config::Fleet;
+use llama_warden_event_log::{EventLog, LogReopener};
+use llama_warden_exit::CommandFailure;
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{Launcher, Spawner};
-use llama_warden_metrics::Metrics;
+use llama_warden_inventory::slot_folders;
+use llama_warden_launcher::Spawner;
+use llama_warden_memory::{MemoryProbe, SystemMemoryProbe};
 use llama_warden_readiness::Readiness;
-use llama_warden_router::Router;
-use llama_warden_supervisor::{Supervisor, SupervisorSettings};
-use llama_warden_systemd::Systemd;
-use llama_warden_telemetry::{ExportRecorder, RequestRecords, Telemetry};
+use llama_warden_router::{Router, RouterClients, RouterListener};
+use llama_warden_supervisor::Supervisor;
+use llama_warden_support::fail_point;
+use llama_warden_telemetry::{ExportRecorder, ExportSettings, Telemetry};
 use llama_warden_terminator::Terminator;
+use tokio::sync::watch;
 
-use crate::config_watch::ConfigWatch;
-use crate::extensions::Extension;
+use crate::documents;
+use crate::extensions::Extensions;
+use crate::fleet_source::FleetResolver;
 use crate::heap::HeapTrimmer;
 use crate::keys_file::KeysFile;
 use crate::reread_file::FileReader;
+use crate::settings;
+use crate::state_dir::StateDir;
 use crate::state_watch::StateWatch;
 use crate::token_file::TokenFile;
 
-/// The settings of each component; `settings` builds them.
-pub struct ComponentSettings {
-    /// Records what is exported, where the environment names a collector.
-    pub telemetry: Option<ExportRecorder>,
-    /// Keeps events on disk, where `logs.event-log` says so.
-    pub event_log: Option<EventLog>,
-    /// The finished requests of the router, where they are logged or exported.
-    pub requests: Option<RequestRecords>,
-    /// Built already: its taps have to be on the output lane before the first line.
-    pub readiness: Readiness,
-    /// The id of this run.
-    pub boot: BootId,
+/// What was acquired before any component is built, since it may be refused, or since several components share it.
+pub struct Resources {
+    /// The locked state directory.
+    pub state: StateDir,
+    /// The file of the API token.
+    pub token_file: Option<TokenFile>,
+    /// The file of the keys of the router's clients.
+    pub keys_file: Option<KeysFile>,
+    /// The bound addresses of the API.
+    pub listeners: Listeners,
+    /// The bound address of the router.
+    pub route_listener: RouterListener,
     /// Runs programs.
     pub spawner: Spawner,
-    /// Prepared already: what the disk or the kernel refuses ends the start.
-    pub launcher: Launcher,
-    /// Limits, profiles, and the sender of the fleet.
-    pub supervisor: SupervisorSettings,
-    /// Bound already, where it listens.
-    pub router: Router,
-    /// Listeners, token, and what the endpoints read.
-    pub api: Api,
-    /// The exporter, whose route the API serves.
-    pub metrics: Metrics,
-    /// Keeps the API token up to date, where a file holds one.
-    pub token_file: Option<TokenFile>,
-    /// Keeps the keys of the router's clients up to date, where a file holds them.
-    pub keys_file: Option<KeysFile>,
-    /// Asks for reloads, where the configuration is a file and the kernel watches it.
-    pub config_watch: Option<ConfigWatch>,
-    /// Notices when the state directory is removed or replaced.
-    pub state_watch: StateWatch,
-    /// Tells systemd about the daemon, where systemd started it.
-    pub systemd: Option<Systemd>,
-    /// Add the components that are compiled in.
-    pub extensions: Vec<Extension>,
+    /// What the environment says about a collector.
+    pub export_settings: ExportSettings,
+    /// Records what is exported, where it names one.
+    pub recorder: Option<ExportRecorder>,
+    /// Resolves changes of profile and configuration.
+    pub resolver: Arc<FleetResolver>,
+    /// Tells the fleet in force.
+    pub fleet: watch::Sender<Fleet>,
 }
 
-/// Adds every component to the host.
+/// Builds every component and adds it to the host. Returns what reopens the event log.
 ///
 /// # Errors
 /// Two components have one name or own the same set of commands, a set that is sent has no owner, or a component cannot be built.
-pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) -> Result<(), CompositionError> {
-    let (fleet, lane) = (context.fleet(), context.lane().clone());
-    host.add(Telemetry::new(settings.telemetry).with_requests(settings.requests))?;
-    settings.event_log.map_or(Ok(()), |event_log| host.add(event_log))?;
-    host.add(settings.readiness)?;
-    host.add(settings.launcher)?;
-    host.add(Terminator::new(fleet.clone()))?;
-    host.add(Health::new(fleet.clone(), lane))?;
-    host.add(Hooks::new(fleet, settings.boot, settings.spawner))?;
+pub async fn compose(
+    host: &mut Host,
+    context: &Context,
+    resources: Resources,
+    extensions: Extensions,
+) -> Result<Option<LogReopener>, CommandFailure> {
+    let Resources { state, token_file, keys_file, listeners, route_listener, spawner, resolver, fleet, .. } = resources;
+    let (configuration, export_settings) = (context.config(), resources.export_settings);
+    let memory: Arc<dyn MemoryProbe> = Arc::new(SystemMemoryProbe::new());
+    let (traffic, requests) = settings::traffic(configuration.router(), &export_settings).unzip();
+    let event_log = EventLog::build(context);
+    let reopener = event_log.as_ref().map(EventLog::reopener);
+    let metrics = settings::metrics(context, &export_settings, traffic.clone())?;
+    let launcher = settings::launcher(context, spawner.clone()).await?;
+    fail_point("start-reconciled");
+    let (held, totals) = (launcher.held(), launcher.totals());
+    let clients = RouterClients { keys: keys_file.as_ref().map(KeysFile::keys), traffic: traffic.unwrap_or_default() };
+    let state_watch = StateWatch::new(state, context.boot(), listeners.control_rebinder());
+    let systemd = settings::systemd(context, &listeners);
+    let loaded = resolver.loaded();
+    let api = Api {
+        bus: context.bus().clone(),
+        lane: context.lane().clone(),
+        routes: settings::routes(configuration.daemon(), &metrics),
+        memory: memory.clone(),
+        peers: resolver.peers(),
+        configuration: loaded.place(),
+        description: documents::OPENAPI,
+        access: settings::tcp_access(configuration.daemon(), token_file.as_ref()),
+        listeners,
+        models: {
+            let resolver = resolver.clone();
+            Arc::new(move || resolver.models())
+        },
+    };
+
+    host.add(Telemetry::new(resources.recorder).with_requests(requests.flatten()))?;
+    host.add_any(event_log)?;
+    host.add(Readiness::build(context, extensions.matchers).map_err(settings::refused_pack)?)?;
+    host.add(launcher)?;
+    host.add(Terminator::new(context.fleet()))?;
+    host.add(Health::new(context.fleet(), context.lane().clone()))?;
+    host.add(Hooks::new(context.fleet(), context.boot(), spawner))?;
     host.add(Canaries::new(context.bus().clone(), context.fleet(), context.lane().clone()))?;
-    host.add(Supervisor::new(settings.supervisor))?;
-    host.add(settings.router)?;
-    host.add(settings.metrics)?;
-    host.add(settings.api)?;
+    host.add(Supervisor::build(context, fleet, resolver.clone().source(), memory).adopting(held, totals))?;
+    host.add(
+        Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
+            .keeping_slots_in(slot_folders(context.state_dir()))
+            .with_clients(clients),
+    )?;
+    host.add(metrics)?;
+    host.add(api)?;
     host.add(HeapTrimmer)?;
-    settings.token_file.map_or(Ok(()), |file| host.add(FileReader(file)))?;
-    settings.keys_file.map_or(Ok(()), |file| host.add(FileReader(file)))?;
-    settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
-    host.add(settings.state_watch)?;
-    settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;
-    settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;
-    host.check()
+    host.add_any(token_file.map(FileReader))?;
+    host.add_any(keys_file.map(FileReader))?;
+    host.add_any(settings::watch_configuration(&loaded.source, resolver.latest_text()))?;
+    host.add(state_watch)?;
+    host.add_any(systemd)?;
+    for extension in extensions.components {
+        extension.add_to(host, context)?;
+    }
+    Ok(host.check().map(|()| reopener)?)
 }

@@ -9,31 +9,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_api::Api;
 use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_canary::BuildOverrides;
-use llama_warden_component::{CompositionError, Context, Host, HostSettings, RunningHost};
-use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Fleet, TcpAddress};
-use llama_warden_event_log::{EventLog, LogReopener};
+use llama_warden_component::{Context, Host, HostSettings, RunningHost};
+use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_event_log::LogReopener;
 use llama_warden_events::{BootId, Event, RouterCard, ServerId, Signal};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, next_step_for};
-use llama_warden_inventory::{Inventory, PortFile, slot_folders};
-use llama_warden_metrics::{Exemplars, Metrics};
-use llama_warden_router::{Router, RouterClients};
+use llama_warden_inventory::{Inventory, PortFile};
 use llama_warden_support::fail_point;
 use llama_warden_telemetry::{ExportSettings, Exports};
 use tokio::sync::watch;
 
-use crate::compose::{ComponentSettings, compose};
-use crate::documents;
+use crate::compose::{Resources, compose};
 use crate::extensions::Extensions;
 use crate::fleet_source::{self, FleetResolver};
-use crate::keys_file::KeysFile;
 use crate::settings;
 use crate::signals::Signals;
 use crate::sockets;
 use crate::state_dir::StateDir;
-use crate::state_watch::StateWatch;
 use crate::token_file::TokenFile;
 
 /// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
@@ -103,85 +97,42 @@ impl PreparedDaemon {
         fleet_source::save_ports(&ports, &inventory.kept);
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
         let keys_file = settings::keys_file(configuration.router())?;
-        let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let route_listener = sockets::bind_router(configuration.router())?;
         let router = settings::router_card(configuration.router(), route_listener.place());
         fail_point("start-bound");
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
-
         let spawner = settings::spawner()?;
         fail_point("start-guarded");
-        let boot = BootId::from_random(fastrand::u64(..));
+
         let mut host = Host::new(HostSettings {
-            boot,
+            boot: BootId::from_random(fastrand::u64(..)),
             events_kept: EVENTS_KEPT,
             drain: daemon.shutdown_deadline + COMPONENT_TIMEOUT,
             cancel: COMPONENT_TIMEOUT,
         });
         let export_settings = ExportSettings::from_env();
         let exports = settings::start_exports(&export_settings, host.bus().clone());
-        let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
-        let reopener = event_log.as_ref().map(EventLog::reopener);
-        let peers = settings::peers(&configuration);
-        let resolver = FleetResolver::new(&inventory, profile, only, ports);
-        let resolver = Arc::new(
-            resolver.rereading(token_file.clone(), keys_file.clone()).telling(peers.clone()).overriding(builds),
-        );
+        let resolver = FleetResolver::new(&inventory, profile, only, ports)
+            .rereading(token_file.clone(), keys_file.clone())
+            .telling(settings::peers(&configuration))
+            .overriding(builds);
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
-        let exemplars = if export_settings.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
-        let (traffic, requests) = settings::traffic(configuration.router(), &export_settings).unzip();
-        let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"), exemplars)
-            .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?
-            .with_traffic(traffic.clone());
-        let launcher = settings::launcher(&configuration, &context, boot, &state, spawner.clone()).await?;
-        let memory_probe = settings::memory_probe();
-        let components = ComponentSettings {
-            telemetry: exports.as_ref().map(Exports::recorder),
-            event_log,
-            requests: requests.flatten(),
+        let resources = Resources {
+            state: state.clone(),
             token_file,
-            config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
-            state_watch: StateWatch::new(state.clone(), boot, listeners.control_rebinder()),
-            systemd: settings::systemd(&context, &listeners),
-            readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
-            supervisor: settings::supervisor(
-                &configuration,
-                fleet_sender,
-                resolver.clone().source(),
-                &state,
-                &launcher,
-                memory_probe.clone(),
-            ),
-            launcher,
-            boot,
-            spawner,
-            router: Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
-                .keeping_slots_in(slot_folders(state.path()))
-                .with_clients(RouterClients {
-                    keys: keys_file.as_ref().map(KeysFile::keys),
-                    traffic: traffic.unwrap_or_default(),
-                }),
             keys_file,
-            api: Api {
-                listeners,
-                bus: host.bus().clone(),
-                lane: host.lane().clone(),
-                routes: settings::routes(daemon, &metrics),
-                memory: memory_probe,
-                models: Arc::new(move || resolver.models()),
-                peers,
-                configuration: loaded.place(),
-                description: documents::OPENAPI,
-                access,
-            },
-            metrics,
-            extensions: extensions.components,
+            listeners,
+            route_listener,
+            spawner,
+            export_settings,
+            recorder: exports.as_ref().map(Exports::recorder),
+            resolver: Arc::new(resolver),
+            fleet: fleet_sender,
         };
-        fail_point("start-reconciled");
-        compose(&mut host, &context, components).map_err(|error| not_composed(error, &configuration))?;
+        let event_log = compose(&mut host, &context, resources, extensions).await?;
         // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -191,7 +142,7 @@ impl PreparedDaemon {
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
         fail_point("start-published");
-        Ok(Self { state, host, signals, exports, event_log: reopener, servers, tcp, router })
+        Ok(Self { state, host, signals, exports, event_log, servers, tcp, router })
     }
 
     /// The bus, for observers in this process.
@@ -234,24 +185,6 @@ impl PreparedDaemon {
             (Ok(Exit::Done), Some(signal)) => Ok(Exit::Signaled(signal)),
             (exit, _) => exit,
         }
-    }
-}
-
-/// The failure of a composition. That of a component of others is shown at its table in the configuration.
-fn not_composed(error: CompositionError, configuration: &Configuration) -> CommandFailure {
-    let CompositionError::NotBuilt { name, error: why, place } = &error else { return error.into() };
-    let (message, help) = match place {
-        Some(problem) => (format!("component `{name}` cannot be built: {}", problem.message), problem.help.clone()),
-        None => (error.to_string(), None),
-    };
-    let help = help.unwrap_or_else(|| match configuration.extension(name) {
-        Some(_) => format!("change [extensions.{name}], or ask the author of the component"),
-        None => format!("the configuration has no table [extensions.{name}]: the component may need one"),
-    });
-    let location = place.as_ref().map(|problem| problem.location.clone());
-    match location.or_else(|| configuration.extension_place(name)) {
-        Some(location) => ConfigProblems::from(ConfigProblem::error(&location, message, help)).into(),
-        None => CommandFailure::usage(format!("component `{name}` cannot be built: {why}")).next_step(help),
     }
 }
 

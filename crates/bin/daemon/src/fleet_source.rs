@@ -110,6 +110,16 @@ impl FleetResolver {
         Self { builds: Mutex::new(builds), ..self }
     }
 
+    /// The configuration in force.
+    pub fn loaded(&self) -> LoadedConfig {
+        lock(&self.active).loaded.clone()
+    }
+
+    /// The daemons of other machines, by the configuration in force.
+    pub fn peers(&self) -> Peers {
+        self.peers.clone()
+    }
+
     /// The text that reloads have read.
     pub fn latest_text(&self) -> LatestText {
         self.read.clone()

@@ -23,8 +23,9 @@ mod state_watch;
 mod token_file;
 
 pub use daemon::{PreparedDaemon, UpOptions};
-pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
+pub use extensions::{AddComponent, Extension, Extensions};
 pub use heap::set_up_heap;
+pub use llama_warden_readiness::MakeMatcher;
 pub use llama_warden_support::open_to_others;
 pub use runtime::{build_runtime, on_runtime};
 pub use settings::rehearse;

@@ -1,10 +1,8 @@
-//! Builds the settings of each component from the configuration and the environment.
+//! What the daemon decides for its components, by the configuration and the environment, and how it fails to.
 //!
-//! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
-//! launched no server.
+//! Nothing here starts anything but the guardian and the exporter of spans: a daemon that is refused has launched no server.
 
 use std::error::Error;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +12,24 @@ use llama_warden_api_types::{ExtraRoute, base_url};
 use llama_warden_bus::Bus;
 use llama_warden_component::Context;
 use llama_warden_config::{
-    ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, MaxLoaded, OnDaemonDeath, RouterAddress,
-    RouterSettings, SourceKind,
+    ConfigSource, Configuration, DaemonSettings, LocalUsers, RouterAddress, RouterSettings, SourceKind,
 };
 use llama_warden_dashboard::dashboard_routes;
-use llama_warden_detectors::Pack;
-use llama_warden_dialects::Dialect;
-use llama_warden_events::{BootId, RouterCard};
+use llama_warden_detectors::PackSet;
+use llama_warden_dialects::DialectSet;
+use llama_warden_events::RouterCard;
 use llama_warden_exit::{CommandFailure, next_step_for, with_source};
-use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
-use llama_warden_memory::{Gpus, MemoryProbe, SystemMemoryProbe};
-use llama_warden_metrics::Metrics;
+use llama_warden_launcher::{GuardianProgram, Launcher, Spawner};
+use llama_warden_metrics::{Exemplars, Metrics};
 use llama_warden_peers::Peers;
-use llama_warden_plugin_files::{PluginFile, PluginSet};
-use llama_warden_readiness::Readiness;
-use llama_warden_supervisor::{FleetSource, RoutingPolicy, SupervisorLimits, SupervisorSettings};
+use llama_warden_plugin_files::PluginSetError;
 use llama_warden_support::open_to_others;
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{ExportSettings, ExportSource, Exports, RequestRecords};
 use llama_warden_traffic::RouterTraffic;
 use nix::unistd::geteuid;
-use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
-use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
 use crate::keys_file::{self, KeysFile};
 use crate::sockets;
@@ -47,28 +39,12 @@ use crate::token_file::{TokenFile, read_token};
 /// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
-/// output lane.
-pub fn readiness(
-    configuration: &Configuration,
-    context: &Context,
-    matchers: Option<MakeMatcher>,
-) -> Result<Readiness, CommandFailure> {
-    let directory = configuration.detectors_dir();
-    let packs = plugin_set(directory, "readiness.detectors-dir")?;
-    let readiness = Readiness::new(context.fleet(), packs, context.lane()).watching(directory.map(Path::to_owned));
-    Ok(match matchers {
-        Some(make) => readiness.with_matchers(make),
-        None => readiness,
-    })
-}
-
 /// Fails for what would keep a daemon from starting in the place of the one that holds the state directory, as far as that can be
 /// seen beforehand.
 pub fn rehearse(configuration: &Configuration, state_dir: &Path) -> Result<(), CommandFailure> {
     let daemon = configuration.daemon();
-    plugin_set::<Pack>(configuration.detectors_dir(), "readiness.detectors-dir")?;
-    plugin_set::<Dialect>(configuration.dialects_dir(), "llama-server.dialects-dir")?;
+    PackSet::configured(configuration.detectors_dir()).map_err(refused_pack)?;
+    DialectSet::configured(configuration.dialects_dir()).map_err(refused_dialect)?;
     daemon.token_file.as_deref().map(read_token).transpose()?;
     let router = configuration.router();
     let keys_file = router.keys_file.as_deref().filter(|_| router.listen != RouterAddress::Off);
@@ -106,27 +82,10 @@ pub fn spawner() -> Result<Spawner, CommandFailure> {
     })
 }
 
-/// Launches with the configured dialects, from the daemon's own environment. What an earlier run left behind is killed, and this run
-/// is written down, before anybody is told that the daemon is up.
-pub async fn launcher(
-    configuration: &Configuration,
-    context: &Context,
-    boot: BootId,
-    state: &StateDir,
-    spawner: Spawner,
-) -> Result<Launcher, CommandFailure> {
-    let directory = configuration.dialects_dir();
-    let settings = LauncherSettings {
-        boot,
-        spawner,
-        outlive: configuration.daemon().on_daemon_death == OnDaemonDeath::Adopt,
-        bus: context.bus().clone(),
-        environment: std::env::vars_os().collect(),
-        dialects: plugin_set(directory, "llama-server.dialects-dir")?,
-        dialects_dir: directory.map(Path::to_owned),
-        state_dir: Some(state.path().to_owned()),
-    };
-    let launcher = Launcher::new(context.fleet(), context.lane().clone(), settings);
+/// The launcher, once what an earlier run left behind is killed, and this run is written down, before anybody is told that the daemon
+/// is up.
+pub async fn launcher(context: &Context, spawner: Spawner) -> Result<Launcher, CommandFailure> {
+    let launcher = Launcher::build(context, spawner).map_err(refused_dialect)?;
     launcher.prepared().await.map_err(|error| {
         let step = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
         let failure = CommandFailure::failed(&error);
@@ -137,44 +96,22 @@ pub async fn launcher(
     })
 }
 
-/// Runs the servers of `fleet`, within the configured limits; `source` resolves changes.
-pub fn supervisor(
-    configuration: &Configuration,
-    fleet: watch::Sender<Fleet>,
-    source: FleetSource,
-    state: &StateDir,
-    launcher: &Launcher,
-    memory_probe: Arc<dyn MemoryProbe>,
-) -> SupervisorSettings {
-    let start = configuration.start();
-    SupervisorSettings {
-        fleet,
-        profiles: configuration.profiles(),
-        source,
-        limits: SupervisorLimits {
-            shutdown: configuration.daemon().shutdown_deadline,
-            starts: start.max_concurrent.map(|most| most.get() as usize),
-            memory: start.memory,
-            routing: RoutingPolicy::default(),
-        },
-        router: router(configuration, memory_probe.as_ref()),
-        memory_probe,
-        seed: fastrand::u64(..),
-        adopted: launcher.held(),
-        totals: launcher.totals(),
-        state_dir: Some(state.path().to_owned()),
-    }
-}
-
-/// Reads the memory of this machine, for admission and for those who ask.
-pub fn memory_probe() -> Arc<dyn MemoryProbe> {
-    Arc::new(SystemMemoryProbe::new())
-}
-
 /// The routes that components and the dashboard add to the API.
 pub fn routes(daemon: &DaemonSettings, metrics: &Metrics) -> Vec<ExtraRoute> {
     let dashboard = daemon.dashboard.then(dashboard_routes).into_iter().flatten();
     std::iter::once(metrics.route()).chain(dashboard).collect()
+}
+
+/// The exporter, with the counters of the router, where it listens.
+pub fn metrics(
+    context: &Context,
+    exports: &ExportSettings,
+    traffic: Option<Arc<RouterTraffic>>,
+) -> Result<Metrics, CommandFailure> {
+    let exemplars = if exports.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
+    let metrics = Metrics::new(context, env!("CARGO_PKG_VERSION"), exemplars)
+        .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
+    Ok(metrics.with_traffic(traffic))
 }
 
 /// The daemons of other machines.
@@ -205,20 +142,6 @@ pub fn traffic(
     }
     let (traffic, finished) = RouterTraffic::logged();
     Some((Arc::new(traffic), Some(RequestRecords { finished, logged: router.access_log })))
-}
-
-/// `[router]`, where it listens. Where nothing measures the memory of a GPU, one server at a time is all that surely fits.
-fn router(configuration: &Configuration, memory_probe: &dyn MemoryProbe) -> Option<RouterSettings> {
-    let router = configuration.router().clone();
-    if router.listen == RouterAddress::Off {
-        return None;
-    }
-    let is_unmeasured = || memory_probe.read(&[]).gpus == Gpus::Unmeasured;
-    let max_loaded = match router.max_loaded {
-        MaxLoaded::Auto if is_unmeasured() => MaxLoaded::AtMost(NonZeroU32::MIN),
-        other => other,
-    };
-    Some(RouterSettings { max_loaded, ..router })
 }
 
 /// Exports traces, metrics and log records if the environment names a collector; otherwise nothing is started. What is wrong with the
@@ -265,9 +188,16 @@ pub fn watch_configuration(source: &ConfigSource, latest: LatestText) -> Option<
     source.file().map(|path| ConfigWatch::new(path, latest))
 }
 
-/// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.
-fn plugin_set<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, CommandFailure> {
-    directory
-        .map_or_else(|| Ok(PluginSet::built_in()), PluginSet::load)
-        .map_err(|error| CommandFailure::usage(error).next_step(format!("fix the file, or take it out of {key}")))
+/// A file of `readiness.detectors-dir` is refused.
+pub fn refused_pack(error: PluginSetError) -> CommandFailure {
+    refused_file(error, "readiness.detectors-dir")
+}
+
+/// A file of `llama-server.dialects-dir` is refused.
+fn refused_dialect(error: PluginSetError) -> CommandFailure {
+    refused_file(error, "llama-server.dialects-dir")
+}
+
+fn refused_file(error: PluginSetError, key: &str) -> CommandFailure {
+    CommandFailure::usage(error).next_step(format!("fix the file, or take it out of {key}"))
 }

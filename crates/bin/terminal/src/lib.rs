@@ -15,6 +15,7 @@ pub mod natural_order;
 pub mod output;
 pub mod request_text;
 pub mod screen;
+pub mod server_order;
 pub mod server_text;
 pub mod status_table;
 pub mod table;

@@ -2,8 +2,6 @@
 //!
 //! A table on a terminal never has a line that is wider than the window. What its rows cannot hold follows below them.
 
-use std::cmp::Ordering;
-
 use anstyle::{AnsiColor, Color, Style};
 use jiff::Timestamp;
 use llama_warden_api_types::{FailureReport, GuardianReport, ServerReport, StatusReport};
@@ -11,9 +9,9 @@ use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
 
 use crate::advice::with_options;
-use crate::natural_order;
 use crate::request_text::speed;
 use crate::screen::Screen;
+use crate::server_order::{by_name, by_trouble};
 use crate::server_text::{age, base_url, note, phase, ready_via, router_line};
 use crate::table::{self, Cell, Column, Overflow, Table, Widths, cut, cut_inside, shrinks, spare, whole, wrap};
 
@@ -85,8 +83,9 @@ impl<'a> StatusTable<'a> {
             Default::default()
         } else {
             servers.sort_by(|left, right| by_trouble(left, right));
-            // A third of the window at most explains what is wrong, and one line counts the servers that are left out.
-            let (_, details) = self.rows(&servers[..room], limit / 3);
+            // A third of the window at most explains what is wrong, and one line counts the servers that are left out. A row
+            // says more than either.
+            let (_, details) = self.rows(&servers[..room], (limit / 3).min(room.saturating_sub(2)));
             let shown = room.saturating_sub(details.len() + 1);
             let (mut lines, details) = self.rows(&servers[..shown], details.len());
             lines.push(self.cut(&left_out(&servers[shown..])));
@@ -139,7 +138,7 @@ impl<'a> StatusTable<'a> {
     }
 
     /// The columns for ids: as many as they need, unless one long id would push the addresses and notes of all servers out of
-    /// the window.
+    /// the window. In a very narrow one, an id gives up room for the phase, and for the sign that the row was cut.
     fn id_width(&self, servers: &[&ServerReport], limit: usize) -> usize {
         let widest = |title: &str, width: &dyn Fn(&ServerReport) -> usize| {
             servers.iter().map(|server| width(server)).max().unwrap_or_default().max(title.len())
@@ -147,7 +146,8 @@ impl<'a> StatusTable<'a> {
         let phase = widest("PHASE", &|server| phase(server).len());
         let url = widest("URL", &|server| base_url(server).len());
         let note = widest("NOTE", &|server| self.note(server).len().min(LEAST_NOTE));
-        limit.saturating_sub(phase + url + note + 3 * table::GAP).max(LEAST_ID)
+        let beside_phase = limit.saturating_sub(phase + table::GAP + 1);
+        limit.saturating_sub(phase + url + note + 3 * table::GAP).max(LEAST_ID.min(beside_phase))
     }
 
     fn cells(&self, server: &ServerReport, id_width: usize) -> Vec<Cell> {
@@ -252,29 +252,6 @@ pub fn failure_and_age(failure: &FailureReport, now: Timestamp) -> String {
         _ => (seconds / 86_400, 'd'),
     };
     format!("{} {number}{unit} ago", failure.reason)
-}
-
-/// Those in trouble first, and those alike by name.
-pub fn by_trouble(left: &ServerReport, right: &ServerReport) -> Ordering {
-    urgency(left).cmp(&urgency(right)).then_with(|| by_name(left, right))
-}
-
-fn by_name(left: &ServerReport, right: &ServerReport) -> Ordering {
-    natural_order::compare(left.model_id.as_str(), right.model_id.as_str())
-}
-
-/// A lower number is shown first where not every server fits.
-pub const fn urgency(server: &ServerReport) -> u8 {
-    match server.phase {
-        PhaseName::Failed | PhaseName::Unready => 0,
-        PhaseName::BackingOff => 1,
-        _ if server.waiting_for.is_some() => 2,
-        PhaseName::Stopping => 3,
-        PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => 4,
-        PhaseName::Idle | PhaseName::Exited if server.enabled => 5,
-        PhaseName::Ready => 6,
-        PhaseName::Idle | PhaseName::Exited => 7,
-    }
 }
 
 /// `… and 478 more: 470 ready, 8 idle`.
@@ -440,6 +417,17 @@ mod tests {
         assert!(lines[rest].contains("ready") && lines[rest].contains("loading"), "{lines:#?}");
         assert!(lines[rest + 1].starts_with("0 of 500 ready"), "{lines:#?}");
         assert!(lines[rest + 2].starts_with("s3: model-invalid: error loading"), "details come below: {lines:#?}");
+    }
+
+    #[test]
+    fn a_small_window_shows_the_worst_server_and_what_its_phase_is() {
+        let mut report = fleet(12);
+        report.servers[0].model_id = ServerId::new(&"s".repeat(64)).expect("valid");
+        for (columns, rows) in [(80, 4), (20, 4), (20, 23)] {
+            let lines = shown(&report, Some(columns), Some(rows));
+            let worst = lines.iter().find(|line| line.starts_with("s3 "));
+            assert!(worst.is_some_and(|line| line.contains("failed")), "{columns}x{rows}: {lines:#?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `top`: the servers of a daemon on the whole screen, those in trouble first, with the log of the chosen one below.
 //!
-//! `state` is what is shown and what a key means, without terminal or daemon; `view` draws it; `session` reads keys,
+//! `state` is what is shown and what a key means, without terminal or daemon; `view` draws it, with the
+//! `columns` that there is room for; `session` reads keys,
 //! follows the daemon, and does what was asked for.
 
+mod columns;
 mod row;
 mod screen;
 mod session;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use llama_warden_api_types::{AllStatusReport, PeerProblemReport, PeerReport, ServerReport};
 use llama_warden_events::ServerId;
-use llama_warden_terminal::status_table::{by_trouble, urgency};
+use llama_warden_terminal::server_order::{by_trouble, urgency};
 
 /// What a row shows.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
-use llama_warden_api_types::{AllStatusReport, EventRecord, LogRecord, PeerReport, StatusReport};
+use llama_warden_api_types::{AllStatusReport, EventRecord, LogRecord, MachineMemory, PeerReport, StatusReport};
 use llama_warden_client::{Client, ClientError, CommandOptions, EventRange, LogOptions, Records, ServerAction};
 use llama_warden_connect::{
     self as connect, GlobalArgs, ServerSelector, keep_named_of_all, retain_named, retain_named_of_peers,
@@ -26,6 +26,9 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Longest time between two reports. No event says that time passes, or how many requests run, or what happens elsewhere.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Time between two readings of the memory that servers hold, for which the daemon reads all processes.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is said while no daemon answers.
 const NO_DAEMON: &str = "no daemon answers";
@@ -67,6 +70,8 @@ struct Session<'a> {
     has_changed: bool,
     /// When the peers are asked again; `None` while they are asked, and if they are not shown.
     peers_due: Option<Instant>,
+    /// When the memory is read again; `None` while it is read.
+    memory_due: Option<Instant>,
     /// The questions that are under way. Keys are answered meanwhile, also where a daemon hangs.
     answers: JoinSet<Answer>,
 }
@@ -81,6 +86,7 @@ enum Woken {
     Answer(Answer),
     Due,
     PeersDue,
+    MemoryDue,
 }
 
 /// What a question to the daemon led to.
@@ -88,6 +94,7 @@ enum Answer {
     /// The report, and the changes after it if they were asked for.
     Report(Result<(Box<StatusReport>, Option<Records<EventRecord>>), ClientError>),
     Peers(Result<Vec<PeerReport>, ClientError>),
+    Memory(Result<MachineMemory, ClientError>),
     Log(ServerId, Result<Records<LogRecord>, ClientError>),
     /// What became of a command.
     Told(String),
@@ -122,6 +129,7 @@ impl<'a> Session<'a> {
             is_asking,
             has_changed,
             peers_due,
+            memory_due: Some(now),
             answers,
         })
     }
@@ -167,6 +175,10 @@ impl<'a> Session<'a> {
                     self.ask_peers();
                     None
                 }
+                Woken::MemoryDue => {
+                    self.ask_memory();
+                    None
+                }
             };
             match request {
                 Some(Request::Quit) => return Ok(()),
@@ -188,6 +200,7 @@ impl<'a> Session<'a> {
             }
             () = sleep_until(self.due) => Woken::Due,
             () = reached(self.peers_due) => Woken::PeersDue,
+            () = reached(self.memory_due) => Woken::MemoryDue,
             change = next(&mut self.changes) => Woken::Change(change),
             record = next(&mut self.log) => Woken::Line(record),
         }
@@ -219,12 +232,18 @@ impl<'a> Session<'a> {
         self.answers.spawn(async move { Answer::Peers(client.peers().await) });
     }
 
+    fn ask_memory(&mut self) {
+        self.memory_due = None;
+        let client = self.client.clone();
+        self.answers.spawn(async move { Answer::Memory(client.memory().await) });
+    }
+
     /// Asks for the log of a server, in place of the one that is shown.
     fn ask_log(&mut self, server: ServerId) {
         self.log = None;
         let client = self.client.clone();
         self.answers.spawn(async move {
-            let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, stream: None };
+            let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, ..LogOptions::default() };
             let log = client.logs(&server, options).await;
             Answer::Log(server, log)
         });
@@ -255,6 +274,11 @@ impl<'a> Session<'a> {
                 let mut peers = peers.ok()?;
                 retain_named_of_peers(&mut peers, self.ids);
                 self.state.update_peers(peers)
+            }
+            Answer::Memory(memory) => {
+                self.memory_due = Some(Instant::now() + MEMORY_INTERVAL);
+                self.state.update_held(memory.map(|memory| memory.servers).unwrap_or_default());
+                None
             }
             // Another one may be chosen by now.
             Answer::Log(server, log) if self.state.own_chosen() == Some(&server) => {

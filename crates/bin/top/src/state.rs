@@ -1,6 +1,6 @@
 //! What is shown, and what a key does to it. No terminal, no daemon, no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use llama_warden_api_types::{AllStatusReport, LogRecord, PeerReport, StatusReport};
@@ -19,6 +19,8 @@ const PAGE: usize = 10;
 #[derive(Debug)]
 pub(crate) struct TopState {
     report: AllStatusReport,
+    /// Bytes that each running server of this daemon holds.
+    pub(crate) held: BTreeMap<ServerId, u64>,
     /// The name of the chosen row. It stays chosen when the order changes.
     chosen: Option<String>,
     /// Only servers whose id, name or phase has this text are shown.
@@ -68,6 +70,7 @@ impl TopState {
     pub(crate) fn new(report: AllStatusReport) -> Self {
         let mut state = Self {
             report,
+            held: BTreeMap::new(),
             chosen: None,
             filter: String::new(),
             mode: Mode::Browse,
@@ -115,6 +118,11 @@ impl TopState {
     pub(crate) fn update_peers(&mut self, peers: Vec<PeerReport>) -> Option<Request> {
         self.report.peers = peers;
         self.keep_chosen()
+    }
+
+    /// The memory that servers hold now.
+    pub(crate) fn update_held(&mut self, held: BTreeMap<ServerId, u64>) {
+        self.held = held;
     }
 
     /// Chooses the first row if the chosen one is gone.
@@ -394,6 +402,7 @@ pub(crate) mod tests {
             stream: StreamName::Stderr,
             at: Timestamp::from_unix_microseconds(0),
             order: 0,
+            number: 0,
             line: text,
         };
         let mut state = state(&[("a", PhaseName::Ready)]);

@@ -5,14 +5,16 @@ use llama_warden_api_types::{PeerReport, ServerReport};
 use llama_warden_state::PhaseName;
 use llama_warden_support::for_cell;
 use llama_warden_terminal::all_table::peer_problem;
-use llama_warden_terminal::server_text::{age, base_url, phase};
+use llama_warden_terminal::server_text::phase;
 use llama_warden_terminal::status_table::failure_and_age;
+use llama_warden_terminal::table::cut_inside;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
+use crate::columns::{GAP, PHASE_WIDTH, ShownServer, fitting};
 use crate::row::TopRow;
 use crate::state::{Mode, TopState};
 
@@ -31,70 +33,6 @@ const KEYS: [(&str, &str); 9] = [
     ("?", "these keys"),
     ("q Ctrl-C", "leave; the servers stay as they are"),
 ];
-
-/// A column: its title, its width, and the width of the window from which on it is shown.
-struct TopColumn {
-    title: &'static str,
-    width: u16,
-    from: u16,
-    text: fn(&ServerReport, Timestamp) -> String,
-}
-
-/// Those behind the id and the phase, by what a person needs first.
-const COLUMNS: [TopColumn; 9] = [
-    TopColumn { title: "UPTIME", width: 7, from: 44, text: uptime },
-    TopColumn { title: "ADDRESS", width: 22, from: 68, text: |server, _| base_url(server) },
-    TopColumn { title: "SLOTS", width: 5, from: 74, text: slots },
-    TopColumn { title: "TOK/S IN OUT", width: 14, from: 96, text: rates },
-    TopColumn { title: "TIER", width: 8, from: 140, text: |server, _| server.tier.clone().unwrap_or_default() },
-    TopColumn {
-        title: "BUILD",
-        width: 8,
-        from: 150,
-        text: |server, _| server.llama_version.clone().unwrap_or_default(),
-    },
-    TopColumn {
-        title: "PID",
-        width: 8,
-        from: 130,
-        text: |server, _| server.pid.map(|pid| pid.to_string()).unwrap_or_default(),
-    },
-    TopColumn { title: "RESTARTS", width: 8, from: 110, text: restarts },
-    TopColumn { title: "LAST FAILURE", width: 28, from: 120, text: last_failure },
-];
-
-fn uptime(server: &ServerReport, _: Timestamp) -> String {
-    if server.is_running { age(server.uptime_seconds) } else { String::new() }
-}
-
-/// The slots that work, where the build says so.
-fn slots(server: &ServerReport, _: Timestamp) -> String {
-    server
-        .requests
-        .as_ref()
-        .filter(|_| server.is_running)
-        .map(|requests| requests.slots_busy.to_string())
-        .unwrap_or_default()
-}
-
-/// Tokens per second of prompts and of answers over the last minute.
-fn rates(server: &ServerReport, _: Timestamp) -> String {
-    let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}"));
-    match &server.requests {
-        Some(requests) if requests.prompt_tokens_per_second.or(requests.decode_tokens_per_second).is_some() => {
-            format!("{:>5} {:>6}", rate(requests.prompt_tokens_per_second), rate(requests.decode_tokens_per_second))
-        }
-        _ => String::new(),
-    }
-}
-
-fn restarts(server: &ServerReport, _: Timestamp) -> String {
-    if server.restarts > 0 { server.restarts.to_string() } else { String::new() }
-}
-
-fn last_failure(server: &ServerReport, now: Timestamp) -> String {
-    server.last_failure.as_ref().map(|failure| failure_and_age(failure, now)).unwrap_or_default()
-}
 
 pub(crate) fn draw(frame: &mut Frame<'_>, state: &TopState, now: Timestamp) {
     let area = frame.area();
@@ -150,7 +88,8 @@ fn totals(state: &TopState) -> Line<'static> {
 
 fn draw_table(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestamp) {
     let servers = state.rows();
-    let columns: Vec<&TopColumn> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
+    let longest = servers.iter().map(|row| row.name().len()).max().unwrap_or_default();
+    let (columns, name_width) = fitting(area.width, longest);
     let titles = ["SERVER", "PHASE"].into_iter().chain(columns.iter().map(|column| column.title));
     let header = Row::new(titles).style(Style::new().add_modifier(Modifier::DIM));
     let chosen = servers.iter().position(|row| state.is_chosen(row));
@@ -159,17 +98,18 @@ fn draw_table(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestam
     let first = chosen.map_or(0, |chosen| chosen.saturating_sub(height.saturating_sub(1)));
     let shown = servers.iter().skip(first).take(height);
     let rows = shown.map(|row| {
-        let name = Cell::new(row.name());
+        let name = Cell::new(cut_inside(&row.name(), name_width.into()));
         let Some(server) = row.server() else {
             return Row::new([name, Cell::new("no answer").style(style_of(PhaseName::Failed))]);
         };
         let own = [name, Cell::new(phase(server)).style(style_of(server.phase))];
-        let more = columns.iter().map(|column| Cell::new(for_cell(&(column.text)(server, now)).into_owned()));
+        let shown = ShownServer { server, held: row.own().and_then(|id| state.held.get(id)).copied(), now };
+        let more = columns.iter().map(|column| Cell::new(for_cell(&(column.text)(&shown)).into_owned()));
         Row::new(own.into_iter().chain(more))
     });
-    let widths = [Constraint::Fill(1), Constraint::Length(13)];
+    let widths = [Constraint::Length(name_width), Constraint::Length(PHASE_WIDTH)];
     let widths = widths.into_iter().chain(columns.iter().map(|column| Constraint::Length(column.width)));
-    let table = Table::new(rows, widths).header(header).column_spacing(2);
+    let table = Table::new(rows, widths).header(header).column_spacing(GAP);
     let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut place = TableState::new().with_selected(chosen.map(|chosen| chosen - first));
     frame.render_stateful_widget(table, area, &mut place);
@@ -287,6 +227,7 @@ mod tests {
         state.log.push(LogRecord::Line {
             stream: StreamName::Stderr,
             order: 0,
+            number: 0,
             incarnation: Incarnation::new(1),
             at,
             line,
@@ -315,6 +256,22 @@ mod tests {
         assert!(lines[5].starts_with("\u{2500} broken") || lines[5].contains(" broken "), "{lines:#?}");
         assert!(lines[6].starts_with("log of") && !lines[6].contains('\u{1b}'), "{lines:#?}");
         assert!(lines[23].starts_with("q leave"));
+    }
+
+    #[test]
+    fn a_wide_window_shows_the_memory_that_a_server_holds_and_its_model() {
+        let mut state = state();
+        let mut own = state.report().own.clone();
+        own.servers[0].is_running = true;
+        own.servers[0].model = Some("/models/Qwen3-Coder.gguf".into());
+        state.update_held([(own.servers[0].model_id.clone(), 3 << 30)].into());
+        state.update(own);
+        let lines = drawn(&state, (200, 24));
+        let row = lines.iter().find(|line| line.starts_with("coder ")).expect("a row");
+        for (title, value) in [("MEMORY", "3.0 GiB"), ("MODEL", "Qwen3-Coder")] {
+            let at = lines[1].find(title).expect(title);
+            assert!(row[at..].starts_with(value), "{title}: {lines:#?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod common;
 use common::{ApiFixture, Setup, id, within};
 use llama_warden_api_types::{EventRecord, LogRecord};
 use llama_warden_bus::EventDraft;
-use llama_warden_client::{EventRange, LogOptions, Records};
+use llama_warden_client::{EventRange, LogOptions, LogPosition, Records};
 use llama_warden_events::{BootId, Event, EventPosition, Incarnation, Seq, StreamName, Timestamp, Warning};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
@@ -141,7 +141,7 @@ async fn logs_are_the_latest_lines_in_the_order_of_writing() {
     let events = daemon.ask("GET /api/v1/servers/good/logs?tail=1", &["Accept: text/event-stream"]).await;
     assert_eq!(events.header("content-type"), Some("text/event-stream"));
     let (head, rest) = events.body.split_once("\"at\":\"").expect("a time");
-    assert_eq!(head, "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"incarnation\":1,");
+    assert_eq!(head, "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"number\":1,\"incarnation\":1,");
     let (at, rest) = rest.split_once('"').expect("its end");
     assert!(serde_json::from_value::<Timestamp>(at.into()).is_ok() && at.ends_with('Z'), "{at}");
     assert_eq!(rest, ",\"line\":\"\\u001b[31mfour\\r\"}\n\n");
@@ -153,7 +153,7 @@ async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
     let daemon = ApiFixture::start().await;
     daemon.write("good", StreamName::Stderr, &[b"old", b"one"]);
     daemon.write("good", StreamName::Stdout, &[b"two"]);
-    let options = LogOptions { tail: Some(2), follow: true, stream: None };
+    let options = LogOptions { tail: Some(2), follow: true, ..LogOptions::default() };
     let mut records = daemon.over_socket().logs(&id("good"), options).await.expect("streams");
     let mut latest = None;
     for (number, name, text) in
@@ -162,7 +162,7 @@ async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
         if number == 3 {
             daemon.write("good", name, &[b"three"]);
         }
-        let Some(LogRecord::Line { stream, order, incarnation, at, line }) = next(&mut records).await else {
+        let Some(LogRecord::Line { stream, order, incarnation, at, line, .. }) = next(&mut records).await else {
             panic!("no line")
         };
         assert_eq!((stream, order, incarnation, &*line), (name, number, Incarnation::new(1), text));
@@ -174,7 +174,7 @@ async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
 #[tokio::test]
 async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
     let mut daemon = ApiFixture::start().await;
-    let options = LogOptions { tail: None, follow: true, stream: Some(StreamName::Stdout) };
+    let options = LogOptions { follow: true, stream: Some(StreamName::Stdout), ..LogOptions::default() };
     let mut records = daemon.over_tcp().logs(&id("good"), options).await.expect("streams");
     daemon.write("good", StreamName::Stdout, &[b"begin"]);
     assert!(matches!(next(&mut records).await, Some(LogRecord::Line { order: 0, .. })));
@@ -190,6 +190,29 @@ async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
     assert_eq!((event.server.as_ref(), event.incarnation), (Some(&id("good")), None::<Incarnation>));
     let told = Event::OutputLost { stream: StreamName::Stdout, consumer: "logs".to_owned(), lines: lost };
     assert_eq!(event.event, told);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_follower_that_comes_back_is_told_what_it_lost_meanwhile() {
+    let daemon = ApiFixture::start().await;
+    daemon.write("good", StreamName::Stderr, &[b"seen", b"kept"]);
+    daemon.write("good", StreamName::Stdout, &[b"other"]);
+    let after = LogPosition { stderr: Some(0), stdout: Some(0) };
+    let options = LogOptions { follow: true, after, ..LogOptions::default() };
+    let mut whole = daemon.over_socket().logs(&id("good"), options).await.expect("streams");
+    assert!(matches!(next(&mut whole).await, Some(LogRecord::Line { line, .. }) if line == "kept"));
+    drop(whole);
+    // The ring holds some forty of them.
+    daemon.write("good", StreamName::Stderr, &vec![&[b'x'; 90][..]; 1000]);
+    let mut gap = daemon.over_socket().logs(&id("good"), options).await.expect("streams");
+    let Some(LogRecord::Lost { stream: StreamName::Stderr, lost }) = next(&mut gap).await else {
+        panic!("the loss is silent")
+    };
+    let Some(LogRecord::Line { number, .. }) = next(&mut gap).await else { panic!("no line after the loss") };
+    assert_eq!(number, lost + 1, "what is told as lost is what is missing");
+    let path = "GET /api/v1/servers/good/logs?after_stderr=1001&after_stdout=7";
+    assert_eq!(daemon.ask(path, &[]).await.body, "", "a position that is not reached yet");
     daemon.end().await;
 }
 
@@ -218,7 +241,7 @@ async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
 #[tokio::test]
 async fn at_the_end_a_follower_of_logs_still_gets_every_line() {
     let daemon = ApiFixture::start().await;
-    let follow = |stream| LogOptions { tail: None, follow: true, stream };
+    let follow = |stream| LogOptions { follow: true, stream, ..LogOptions::default() };
     let mut stderr = daemon.over_tcp().logs(&id("good"), follow(Some(StreamName::Stderr))).await.expect("streams");
     daemon.write("good", StreamName::Stderr, &[b"first"]);
     next(&mut stderr).await.expect("came");

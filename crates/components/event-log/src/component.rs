@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use llama_warden_bus::{Delivery, Subscription};
-use llama_warden_component::{Component, Ports};
+use llama_warden_component::{Component, Context, Ports};
 use llama_warden_events::{Envelope, NoCommand};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -58,6 +58,12 @@ enum LogOrder {
 }
 
 impl EventLog {
+    /// The log in the daemon's state directory, where `logs.event-log` wants one.
+    pub fn build(context: &Context) -> Option<Self> {
+        let limit = context.config().logs().event_log_bytes?;
+        Some(Self::new(context.state_dir(), limit))
+    }
+
     /// A log in the state directory, rotated after `limit` bytes.
     pub fn new(state_dir: impl Into<PathBuf>, limit: u64) -> Self {
         Self { file: RotatedFile::new(&state_dir.into(), limit), lost: 0, reopener: LogReopener::default() }

@@ -13,13 +13,14 @@ use std::time::Duration;
 use llama_warden_bus::{
     Accepted, Bus, BusClosed, CommandSetId, Delivery, EventDraft, Inbox, OutputLane, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
-use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_component::{Component, Context, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
+use llama_warden_config::{Fleet, OnDaemonDeath, ServerSpec};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Event, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
     ServerTotals, Signal, Uptime,
 };
+use llama_warden_plugin_files::PluginSetError;
 use llama_warden_state::Snapshot;
 use llama_warden_state_files::{KeptTotals, TotalsByServer, TotalsFile};
 use llama_warden_support::{Interner, fail_point};
@@ -115,6 +116,25 @@ pub enum LauncherError {
 }
 
 impl Launcher {
+    /// Launches with the dialects of `llama-server.dialects-dir`, in the daemon's own environment, the programs that `spawner` runs.
+    ///
+    /// # Errors
+    /// A file of the directory is refused.
+    pub fn build(context: &Context, spawner: Spawner) -> Result<Self, PluginSetError> {
+        let directory = context.config().dialects_dir();
+        let settings = LauncherSettings {
+            boot: context.boot(),
+            spawner,
+            outlive: context.config().daemon().on_daemon_death == OnDaemonDeath::Adopt,
+            bus: context.bus().clone(),
+            environment: std::env::vars_os().collect(),
+            dialects: DialectSet::configured(directory)?,
+            dialects_dir: directory.map(Path::to_owned),
+            state_dir: Some(context.state_dir().to_owned()),
+        };
+        Ok(Self::new(context.fleet(), context.lane().clone(), settings))
+    }
+
     /// A launcher for the servers in `fleet`; their output goes into `lane`.
     pub fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane, settings: LauncherSettings) -> Self {
         Self { fleet, lane, settings, acquired: None }

@@ -6,17 +6,17 @@
 //! Before a machine gets an answer or a deadline, it gets the output that came before: a line decides by which hint a server
 //! counts as ready, and it is a sign of life.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use llama_warden_bus::{BusClosed, Clock, CommandSender, CommandSetId, Delivery, EventDraft, OutputLane, Publisher};
 use llama_warden_component::{
-    Component, LaunchChange, LaunchTracker, LaunchedProcess, Ports, Transition, Worker, next_task,
+    Component, Context, LaunchChange, LaunchTracker, LaunchedProcess, Ports, Transition, Worker, next_task,
 };
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_detectors::{Matcher, Pack, PackSet, ProbeWay};
 use llama_warden_events::{BinaryIdentity, Envelope, Event, LaunchCommand, ListenerOwner, NoCommand, Seq, Uptime};
-use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_plugin_files::{PluginFile as _, PluginSetError};
 use llama_warden_probe::{Target, model_names, probe};
 use llama_warden_state::{ServerRecord, Snapshot};
 use llama_warden_support::{fail_point, lock};
@@ -33,12 +33,27 @@ pub struct Readiness {
     fleet: watch::Receiver<Fleet>,
     packs: PackReloader,
     outputs: Arc<LaunchOutputs>,
-    make_matcher: Option<Arc<MatcherMaker>>,
+    make_matcher: Option<MakeMatcher>,
 }
 
-type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync;
+/// Makes the matcher of one launch from the server and the port that it was given. `None` leaves the launch to its detector
+/// pack.
+pub type MakeMatcher = Box<dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync>;
 
 impl Readiness {
+    /// Reads output with the packs of `readiness.detectors-dir`, which are reloaded while the daemon runs and in force from the next
+    /// launch on, and with `matchers` where they make one.
+    ///
+    /// # Errors
+    /// A file of the directory is refused.
+    pub fn build(context: &Context, matchers: Option<MakeMatcher>) -> Result<Self, PluginSetError> {
+        let directory = context.config().detectors_dir();
+        let packs = PackSet::configured(directory)?;
+        let reloader = PackReloader::new(packs.clone(), directory.map(Path::to_owned));
+        let built = Self::new(context.fleet(), packs, context.lane());
+        Ok(Self { packs: reloader, make_matcher: matchers, ..built })
+    }
+
     /// Creates the component, and registers its taps on the lane at once, so that no line of a first launch is missed.
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
         let outputs = Arc::new(LaunchOutputs::new(packs.clone(), lane.requests().clone()));
@@ -46,23 +61,11 @@ impl Readiness {
         Self { fleet, packs: PackReloader::new(packs, None), outputs, make_matcher: None }
     }
 
-    /// Reloads packs from `directory` (absolute) while the daemon runs; they are in force from the next launch on. `None`
-    /// watches nothing.
+    /// Uses the matcher that `make` returns for a server and its port, instead of the patterns of the detector pack. The pack still
+    /// says how to probe.
     #[must_use]
-    pub fn watching(mut self, directory: Option<PathBuf>) -> Self {
-        self.packs = PackReloader::new(self.packs.packs().clone(), directory);
-        self
-    }
-
-    /// Uses the matcher that `make` returns for a server and its port, instead of the patterns of the detector pack. `None`
-    /// keeps the patterns. The pack still says how to probe.
-    #[must_use]
-    pub fn with_matchers(
-        mut self,
-        make: impl Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync + 'static,
-    ) -> Self {
-        self.make_matcher = Some(Arc::new(make));
-        self
+    pub fn with_matchers(self, make: MakeMatcher) -> Self {
+        Self { make_matcher: Some(make), ..self }
     }
 }
 

@@ -30,7 +30,7 @@ mod machine;
 mod pack_reloader;
 mod tap;
 
-pub use component::Readiness;
+pub use component::{MakeMatcher, Readiness};
 pub use failure::{FailureEvidence, ReadinessFailure};
 pub use ground_truth::{GroundTruth, Served, Serving};
 pub use identity::Identity;

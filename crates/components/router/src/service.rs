@@ -34,6 +34,9 @@ use llama_warden_targets::{
 /// How often a request is sent again to a ready server that answers as if it were not. Then its answer passes.
 const MOST_UNREADY: u32 = 5;
 
+/// Launches that end before they take a request, one after the other. Then its client is told.
+const MOST_UNTAKEN: u32 = 5;
+
 /// What it says.
 const LOADING: &[u8] = b"loading model";
 
@@ -84,7 +87,7 @@ enum Turn {
     First,
     /// It was lost with this launch.
     AfterLoss(Incarnation),
-    /// It was sent, and the launch was not ready after all.
+    /// The launch was not ready after all, or ended before it took the request.
     Again,
 }
 
@@ -291,7 +294,7 @@ impl RouterService {
         let loaded = for_launch.then(|| asked.wait.total());
         let queued = asked.begun.elapsed().saturating_sub(loaded.unwrap_or_default());
         let may_replay = burden != Burden::Glance && body.is_whole();
-        let (mut was_repeated, mut crashes, mut unready) = (false, 0, 0);
+        let (mut was_repeated, mut taken_by, mut crashes, mut untaken, mut unready) = (false, None, 0, 0, 0);
         loop {
             let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
@@ -347,6 +350,12 @@ impl RouterService {
             }
             tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
             let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
+            if was_taken {
+                taken_by = Some(incarnation);
+            } else {
+                // Whoever waits does not run into the same before it is known whether the launch has ended.
+                self.shared.act(|gates, now| gates.doubt(&server, incarnation, now));
+            }
             let is_there = self.shared.upstream(&server, incarnation).is_some();
             if let Some(permit) = permit.filter(|_| !was_repeated && is_there && (may_replay || !was_taken)) {
                 was_repeated = true;
@@ -360,15 +369,18 @@ impl RouterService {
                     format!("`{server}` was lost before it answered{what}: {error}"),
                 )
             };
-            crashes += 1;
+            // What never reached a launch cannot be what ended it.
+            let was_at_work = taken_by == Some(incarnation);
+            *(if was_at_work { &mut crashes } else { &mut untaken }) += 1;
             if crashes == 2 {
                 return Err(fault(" twice, the second time after a restart").never_again());
             }
-            if !may_replay || !self.shared.is_gone(&upstream, UNTIL_GONE).await {
+            if !may_replay || untaken > MOST_UNTAKEN || !self.shared.is_gone(&upstream, UNTIL_GONE).await {
                 return Err(fault("").retry_when(self.shared.expected_wait(&server), 1));
             }
             asked.tracked.retried(RetryCause::Crash);
-            admitted = self.admit(asked, named, burden, Turn::AfterLoss(incarnation)).await?;
+            let turn = if was_at_work { Turn::AfterLoss(incarnation) } else { Turn::Again };
+            admitted = self.admit(asked, named, burden, turn).await?;
         }
     }
 

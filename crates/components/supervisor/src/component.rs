@@ -6,15 +6,14 @@
 //! * Nothing here waits for the launcher, the terminator, a disk or a GPU: replies, estimates, readings and configurations
 //!   come back as inputs of the loop.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{collections::BTreeMap, fmt};
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, Ports, Worker, next_task};
+use llama_warden_component::{Component, Context, Ports, Worker, next_task};
 use llama_warden_config::{AdmissionPolicy, Fleet, RouterSettings};
 use llama_warden_events::{
     CommandOutcome, CommandSet, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
@@ -30,40 +29,11 @@ use crate::action::SupervisorAction;
 use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::file_watches::FileWatches;
 use crate::kept::KeptDecisions;
-use crate::machine::{SupervisorLimits, SupervisorMachine};
+use crate::machine::SupervisorMachine;
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::policy::{RoutingPolicy, ServerPolicy};
+use crate::settings::SupervisorSettings;
 use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
-
-/// Settings of the supervisor.
-pub struct SupervisorSettings {
-    /// The configured servers. The supervisor replaces them when a change is applied; other components hold receivers.
-    pub fleet: watch::Sender<Fleet>,
-    /// The configured profiles.
-    pub profiles: Vec<ProfileCard>,
-    /// Resolves changes of profile and configuration.
-    pub source: FleetSource,
-    /// Limits of number, time and memory.
-    pub limits: SupervisorLimits,
-    /// `[router]`, where a router listens: `limits.routing` follows it and the fleet in force.
-    pub router: Option<RouterSettings>,
-    /// Seed of the jitter of restarts.
-    pub seed: u64,
-    /// Estimates how much memory servers need, and reads how much is available.
-    pub memory_probe: Arc<dyn MemoryProbe>,
-    /// Servers of which an earlier daemon left a process, and the numbers of their launches.
-    pub adopted: Vec<(ServerId, Incarnation)>,
-    /// What earlier daemons have counted of servers.
-    pub totals: BTreeMap<ServerId, ServerTotals>,
-    /// The directory that keeps decisions across runs; `None` keeps none.
-    pub state_dir: Option<PathBuf>,
-}
-
-impl fmt::Debug for SupervisorSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorSettings").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
 
 /// Launches every enabled server, restarts it by its policy, carries out commands of people, and stops every server at the
 /// end.
@@ -84,6 +54,23 @@ pub enum SupervisorError {
 }
 
 impl Supervisor {
+    /// Runs the servers of `fleet` within the limits of `[start]` and `[router]`; `source` resolves changes.
+    pub fn build(
+        context: &Context,
+        fleet: watch::Sender<Fleet>,
+        source: FleetSource,
+        memory_probe: Arc<dyn MemoryProbe>,
+    ) -> Self {
+        Self::new(SupervisorSettings::configured(context, fleet, source, memory_probe))
+    }
+
+    /// With servers of which an earlier daemon left a process, the numbers of their launches, and what was counted of servers.
+    #[must_use]
+    pub fn adopting(mut self, adopted: Vec<(ServerId, Incarnation)>, totals: BTreeMap<ServerId, ServerTotals>) -> Self {
+        (self.settings.adopted, self.settings.totals) = (adopted, totals);
+        self
+    }
+
     /// A supervisor that launches nothing before it runs.
     pub const fn new(settings: SupervisorSettings) -> Self {
         Self { settings }
@@ -165,6 +152,7 @@ impl Worker for SupervisorWorker {
             self.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
+            // Before anything else about it, so that no counter is ever seen to go back.
             if let Some(totals) = totals.remove(&spec.id).map(Box::new) {
                 self.publish(EventDraft::server(spec.id.clone(), Event::TotalsRestored { totals })).await?;
             }

@@ -19,12 +19,14 @@ mod machine;
 mod memory_queries;
 mod policy;
 mod server_state;
+mod settings;
 mod shutdown;
 mod switch;
 
 pub use action::SupervisorAction;
-pub use component::{Supervisor, SupervisorError, SupervisorSettings};
+pub use component::{Supervisor, SupervisorError};
 pub use llama_warden_backoff::FaultyFile;
 pub use machine::{DaemonEnding, DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
 pub use policy::{RoutingPolicy, ServerPolicy};
+pub use settings::SupervisorSettings;
 pub use switch::{Caution, Change, Difference, FleetActivity, FleetSource, Resolved, SwitchKind, difference};

@@ -1,14 +1,16 @@
 //! What the log says about an event, as a value.
 
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::cell::Cell;
+use std::fmt::{Arguments, Debug, Write as _};
+use std::sync::LazyLock;
 
 use llama_warden_events::Envelope;
-use llama_warden_support::lock;
+use tracing::dispatcher::with_default;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::with_default;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::Interest;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use crate::line;
 
@@ -23,28 +25,53 @@ pub struct Sentence {
 
 /// What the log says about an event.
 pub fn sentence(envelope: &Envelope) -> Sentence {
-    let said = Listener::default();
-    with_default(said.clone(), || line::log(envelope));
+    static ALL: Listeners = Listeners::new(|| listeners(LevelFilter::DEBUG));
     // Each event is one line.
-    lock(&said.0).take().unwrap_or_else(|| Sentence { level: Level::DEBUG, text: envelope.event.kind().to_owned() })
+    heard(&ALL, envelope).unwrap_or_else(|| Sentence { level: Level::DEBUG, text: envelope.event.kind().to_owned() })
 }
 
 /// What the log says about an event of level info or above; `None` for one that is less.
 pub(crate) fn notable_sentence(envelope: &Envelope) -> Option<Sentence> {
-    Some(sentence(envelope)).filter(|sentence| sentence.level <= Level::INFO)
+    static NOTABLE: Listeners = Listeners::new(|| listeners(LevelFilter::INFO));
+    heard(&NOTABLE, envelope)
 }
 
-/// Keeps the latest line.
-#[derive(Clone, Default)]
-struct Listener(Arc<Mutex<Option<Sentence>>>);
+/// Subscribers that stay: each new one makes `tracing` ask all of them about every place that logs. They are two, since `tracing` takes
+/// what a thread without a subscriber wants for what the only one wants.
+type Listeners = LazyLock<[Dispatch; 2]>;
+
+fn listeners(level: LevelFilter) -> [Dispatch; 2] {
+    [level; 2].map(|level| Dispatch::new(Listener(level)))
+}
+
+thread_local! {
+    /// What a listener has heard on this thread.
+    static HEARD: Cell<Option<Sentence>> = const { Cell::new(None) };
+}
+
+fn heard([listener, _]: &[Dispatch; 2], envelope: &Envelope) -> Option<Sentence> {
+    with_default(listener, || line::log(envelope));
+    HEARD.take()
+}
+
+/// Keeps the latest line of this level or above. Without a level, every place that logs less would be asked about each time.
+struct Listener(LevelFilter);
 
 impl Subscriber for Listener {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.0
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.0)
     }
 
     fn event(&self, event: &Event<'_>) {
-        *lock(&self.0) = Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() });
+        HEARD.set(Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() }));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -65,9 +92,9 @@ impl Subscriber for Listener {
 pub(crate) struct Words {
     message: String,
     /// Values that say by themselves what they are.
-    plain: Vec<String>,
+    plain: String,
     /// Values behind their names.
-    named: Vec<String>,
+    named: String,
     /// The server that it is about.
     pub(crate) server: Option<String>,
 }
@@ -81,48 +108,77 @@ impl Words {
 
     /// `server failed: crashed, the detail, last line: bye`
     pub(crate) fn text(self) -> String {
-        let values = [self.plain, self.named].concat().join(", ");
-        if values.is_empty() { self.message } else { format!("{}: {values}", self.message) }
+        let mut text = self.message;
+        let values = [self.plain, self.named];
+        for (value, before) in values.iter().filter(|values| !values.is_empty()).zip([": ", ", "]) {
+            text.push_str(before);
+            text.push_str(value);
+        }
+        text
     }
 
-    fn add(&mut self, name: &str, value: &str) {
-        match name {
-            "message" => self.message = value.to_owned(),
-            "server" => self.server = Some(value.to_owned()),
+    fn add(&mut self, field: &Field, value: Arguments<'_>) {
+        match field.name() {
+            "message" => escape(&mut self.message, value),
+            "server" => escape(self.server.insert(String::new()), value),
             // Told otherwise, or of no use to a person.
             "seq" | "event" | "incarnation" => {}
             "reason" | "detail" | "because" | "error" | "outcome" | "why" | "address" | "url" | "trigger"
-            | "warning" | "listener" | "hook" => self.plain.push(value.to_owned()),
+            | "warning" | "listener" | "hook" => escape(next_of(&mut self.plain), value),
             // As the cause of something it is a number.
-            "command" if value.parse::<u64>().is_err() => self.plain.push(value.to_owned()),
-            "seconds" => self.named.push(format!("{value} s")),
-            name => match name.strip_suffix("_seconds") {
-                Some(name) => self.named.push(format!("{} {value} s", name.replace('_', " "))),
-                None => self.named.push(format!("{} {value}", name.replace('_', " "))),
-            },
+            "command" if value.to_string().parse::<u64>().is_err() => escape(next_of(&mut self.plain), value),
+            "seconds" => escape(next_of(&mut self.named), format_args!("{value} s")),
+            name => {
+                let (name, unit) = name.strip_suffix("_seconds").map_or((name, ""), |name| (name, " s"));
+                let named = next_of(&mut self.named);
+                named.extend(name.chars().map(|letter| if letter == '_' { ' ' } else { letter }));
+                escape(named, format_args!(" {value}{unit}"));
+            }
         }
     }
 }
 
 impl Visit for Words {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field.name(), &escaped(value));
+        self.add(field, format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field.name(), if value { "yes" } else { "no" });
+        self.add(field, format_args!("{}", if value { "yes" } else { "no" }));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add(field.name(), &escaped(&format!("{value:?}")));
+        self.add(field, format_args!("{value:?}"));
     }
 }
 
-/// One line, and no control character of others.
-fn escaped(text: &str) -> String {
-    let escape =
-        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
-    text.chars().map(escape).collect()
+/// The list, ready for its next value.
+fn next_of(list: &mut String) -> &mut String {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list
+}
+
+/// Appends a value: one line, and no control character of others.
+fn escape(text: &mut String, value: Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = Escaped(text).write_fmt(value);
+}
+
+struct Escaped<'a>(&'a mut String);
+
+impl std::fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        if piece.contains(char::is_control) {
+            for letter in piece.chars() {
+                if letter.is_control() { self.0.extend(letter.escape_default()) } else { self.0.push(letter) }
+            }
+        } else {
+            self.0.push_str(piece);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use llama_warden_bus::{Bus, OutputLane};
 use llama_warden_config::{Configuration, Fleet};
+use llama_warden_events::BootId;
 use tokio::sync::watch;
 
 use crate::Host;
@@ -12,6 +13,7 @@ use crate::Host;
 /// A daemon under composition, as a component sees it before it runs.
 #[derive(Debug, Clone)]
 pub struct Context {
+    boot: BootId,
     configuration: Arc<Configuration>,
     fleet: watch::Receiver<Fleet>,
     bus: Bus,
@@ -27,7 +29,13 @@ impl Context {
         fleet: watch::Receiver<Fleet>,
         state_dir: PathBuf,
     ) -> Self {
-        Self { configuration, fleet, bus: host.bus().clone(), lane: host.lane().clone(), state_dir }
+        let (bus, lane) = (host.bus().clone(), host.lane().clone());
+        Self { boot: host.boot(), configuration, fleet, bus, lane, state_dir }
+    }
+
+    /// The id of this run of the daemon.
+    pub const fn boot(&self) -> BootId {
+        self.boot
     }
 
     /// The configuration that the daemon starts with. A component's own table is `config().extension(NAME)`; a reload does not

@@ -140,6 +140,11 @@ impl Host {
         }
     }
 
+    /// The id of this run.
+    pub const fn boot(&self) -> BootId {
+        self.settings.boot
+    }
+
     /// Events and snapshots.
     pub const fn bus(&self) -> &Bus {
         &self.bus
@@ -183,6 +188,14 @@ impl Host {
         });
         self.members.push(AddedComponent { task: handle.id(), name, type_name, sends: C::SENDS });
         Ok(())
+    }
+
+    /// As [`Self::add`], where there is a component.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_any<C: Component>(&mut self, component: Option<C>) -> Result<(), CompositionError> {
+        component.map_or(Ok(()), |component| self.add(component))
     }
 
     /// Builds a component of others and adds it.

@@ -139,7 +139,7 @@ impl BenchSubject {
             Self::Metrics => metrics::measure(effort),
             Self::TakeOver => take_over::measure(programs, effort),
             Self::Top => top::measure(programs, effort),
-            Self::Exports => exports::measure(programs, effort),
+            Self::Exports => exports::measure(&programs.as_shipped()?, effort),
             Self::Restarts => restarts::measure(programs, effort),
             Self::Router => router::measure(&programs.as_shipped()?, effort),
         }

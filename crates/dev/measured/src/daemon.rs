@@ -18,8 +18,10 @@ use crate::programs::quoted;
 
 /// How long to wait for an event or an answer before the measurement fails.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(120);
-/// A daemon that uses no processor time for this long is idle. The kernel counts in steps of 10 ms.
+/// A daemon that uses less than [`HARDLY`] for this long is idle.
 const QUIET: Duration = Duration::from_secs(1);
+/// Processor time of timers and of what they check.
+const HARDLY: Duration = Duration::from_millis(5);
 
 /// A running daemon. Dropping it kills the daemon; the kernel then kills its servers.
 #[derive(Debug)]
@@ -131,7 +133,7 @@ impl MeasuredDaemon {
         lines.lines().map(parse).collect()
     }
 
-    /// Waits until the daemon has used no processor time for a moment.
+    /// Waits until the daemon has hardly used processor time for a moment.
     ///
     /// # Errors
     /// When the daemon has ended, or is not idle within [`WAIT_LIMIT`].
@@ -141,7 +143,7 @@ impl MeasuredDaemon {
         while Instant::now() < deadline {
             std::thread::sleep(QUIET);
             let now = procfs::processor_time(self.pid())?;
-            if now == before {
+            if now - before < HARDLY {
                 return Ok(());
             }
             before = now;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_test_parts::error::{Error, OnPath};
-
-/// Clock ticks in a second (`USER_HZ`), a constant on x86-64 and aarch64.
-const TICKS_PER_SECOND: u32 = 100;
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +43,24 @@ pub fn sleeps(pid: u32) -> Result<u64, Error> {
     Ok(statuses.map(|status| field(&status, "voluntary_ctxt_switches:")).sum())
 }
 
-/// Processor time that process `pid` has used, including its ended threads, in steps of 10 ms.
+/// Processor time that process `pid` has used, including its ended threads, to the nanosecond.
 ///
 /// # Errors
 /// When there is no such process.
 pub fn processor_time(pid: u32) -> Result<Duration, Error> {
-    read(&format!("/proc/{pid}/stat")).map(|stat| ticks(&stat))
+    let folder = format!("/proc/{pid}");
+    let id = i32::try_from(pid).map_err(|_| Errno::ESRCH);
+    let time = id.and_then(|id| clock_getcpuclockid(Pid::from_raw(id))).and_then(ClockId::now);
+    time.map(Duration::from).map_err(std::io::Error::from).on("read the processor time of", Path::new(&folder))
 }
 
-/// Processor time that this thread has used, in steps of 10 ms.
+/// Processor time that this thread has used, to the nanosecond.
 ///
 /// # Errors
-/// When `/proc` is not mounted.
+/// When the kernel does not know.
 pub fn own_thread_time() -> Result<Duration, Error> {
-    read("/proc/thread-self/stat").map(|stat| ticks(&stat))
+    let time = ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_err(std::io::Error::from);
+    time.map(Duration::from).on("read the processor time of", Path::new("/proc/thread-self"))
 }
 
 /// The processes whose parent is process `pid`, each with its state: `Z` is a zombie.
@@ -95,14 +99,6 @@ fn field(text: &str, name: &str) -> u64 {
     value.unwrap_or_default()
 }
 
-/// Adds user and system time, the 14th and 15th field. The second field, the name, may contain spaces and parentheses, so
-/// that fields are counted from the last parenthesis.
-fn ticks(stat: &str) -> Duration {
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    let ticks: u32 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
-    Duration::from_secs(1) * ticks / TICKS_PER_SECOND
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -133,8 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_is_read_behind_a_name_with_parentheses() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 90 0 0 0 150 25 3 4 20 0";
-        assert_eq!(ticks(stat), Duration::from_millis(1750));
+    fn processor_time_is_that_of_all_threads_also_of_ended_ones() {
+        let before = processor_time(std::process::id()).unwrap();
+        let work = || {
+            let before = own_thread_time().unwrap();
+            while own_thread_time().unwrap() - before < Duration::from_millis(5) {}
+        };
+        std::thread::spawn(work).join().unwrap();
+        assert!(processor_time(std::process::id()).unwrap() - before >= Duration::from_millis(5));
     }
 }

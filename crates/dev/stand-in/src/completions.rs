@@ -7,11 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     body_digest::BodyDigest,
     connection::{Connection, HttpRequest, HttpResponse},
+    ending,
     eras::Era,
     health,
     lines::{self, Step},
@@ -37,6 +39,10 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
         return connection.respond(&HttpResponse::error(400, "parse error", "invalid_request_error"));
     };
     lines::print(server, Step::TaskBegan);
+    if server.script.poison.as_deref().is_some_and(|poison| String::from_utf8_lossy(&request.body).contains(poison)) {
+        thread::sleep(Duration::from_millis(server.script.token_ms));
+        ending::die(Signal::SIGSEGV);
+    }
     match server.script.wedge {
         Wedge::None => {}
         Wedge::Idle => {

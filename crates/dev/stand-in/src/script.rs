@@ -56,6 +56,8 @@ pub struct Script {
     pub model_path: Option<String>,
     /// Misbehaviour of completions.
     pub wedge: Wedge,
+    /// A completion whose body has this text ends the process with SIGSEGV, after the time of one token.
+    pub poison: Option<String>,
     /// Faults of the connections of completions: the first one meets the first, and so on.
     pub faults: Vec<WireFault>,
     /// Completions are answered with a digest of their bodies, as long ones always are.
@@ -90,6 +92,7 @@ impl Default for Script {
             model_id: None,
             model_path: None,
             wedge: Wedge::default(),
+            poison: None,
             faults: Vec::new(),
             digest_bodies: false,
             token_ms: 20,

@@ -117,6 +117,9 @@ pub enum LogRecord {
         stream: StreamName,
         /// Its position among all lines of this server, over both streams.
         order: u64,
+        /// Its position among the lines of its stream.
+        #[serde(default)]
+        number: u64,
         /// The launch that wrote it; 0 if that is no longer known.
         #[serde(default)]
         incarnation: Incarnation,

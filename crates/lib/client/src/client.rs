@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llama_warden_api_types::{
     ActiveProfileReport, AllStatusReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord,
-    PeerReport, ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
+    MachineMemory, PeerReport, ProfileReport, ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
 };
 use llama_warden_events::{CanaryReport, ServerId};
 use serde::de::DeserializeOwned;
@@ -120,6 +120,11 @@ impl Client {
         self.request(Method::GET, "/api/v1/peers", ANSWER_TIMEOUT).await
     }
 
+    /// The memory of the machine, and what each running server holds.
+    pub async fn memory(&self) -> Result<MachineMemory, ClientError> {
+        self.request(Method::GET, "/api/v1/memory", ANSWER_TIMEOUT).await
+    }
+
     /// The targets for Prometheus.
     pub async fn targets(&self) -> Result<Vec<TargetGroup>, ClientError> {
         self.request(Method::GET, "/api/v1/sd", ANSWER_TIMEOUT).await
@@ -220,6 +225,8 @@ impl Client {
             ("tail", options.tail.map(|tail| tail.to_string())),
             ("follow", flag(options.follow)),
             ("stream", options.stream.map(|stream| stream.to_string())),
+            ("after_stderr", options.after.stderr.map(|number| number.to_string())),
+            ("after_stdout", options.after.stdout.map(|number| number.to_string())),
         ]);
         self.stream(&format!("/api/v1/servers/{id}/logs{query}")).await
     }

@@ -34,6 +34,7 @@ pub use address::{DaemonAddress, InvalidDaemonAddress};
 pub use client::Client;
 pub use error::ClientError;
 pub use options::{
-    CanaryOptions, CommandOptions, EventRange, LogOptions, ReloadOptions, ServerAction, ShutdownMode, SwitchMode,
+    CanaryOptions, CommandOptions, EventRange, LogOptions, LogPosition, ReloadOptions, ServerAction, ShutdownMode,
+    SwitchMode,
 };
 pub use records::Records;

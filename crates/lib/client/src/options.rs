@@ -80,6 +80,35 @@ pub struct LogOptions {
     pub follow: bool,
     /// Only lines of this stream.
     pub stream: Option<StreamName>,
+    /// Only lines behind these.
+    pub after: LogPosition,
+}
+
+/// The `number` of the last line of each stream that was read; `None` before the first one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogPosition {
+    /// Of standard error.
+    pub stderr: Option<u64>,
+    /// Of standard output.
+    pub stdout: Option<u64>,
+}
+
+impl LogPosition {
+    /// The number of the last line of `stream`.
+    pub const fn of(&self, stream: StreamName) -> Option<u64> {
+        match stream {
+            StreamName::Stderr => self.stderr,
+            StreamName::Stdout => self.stdout,
+        }
+    }
+
+    /// A line of `stream` was read.
+    pub const fn pass(&mut self, stream: StreamName, number: u64) {
+        match stream {
+            StreamName::Stderr => self.stderr = Some(number),
+            StreamName::Stdout => self.stdout = Some(number),
+        }
+    }
 }
 
 /// The events of an event stream.

@@ -1,7 +1,7 @@
 // The drawer of a row: why the server is as it is, its log, its command line, and how to talk to it.
 
 import { adviceOf, get, serverPath } from "./daemon.js";
-import { byId, clock, clone, copy, duration, element, setText, shellWord, show } from "./text.js";
+import { byId, clock, clone, copy, duration, element, inWords, setText, shellWord, show } from "./text.js";
 import { addressOf, commandButtons, focusRow } from "./table.js";
 import { closeLog, openLog } from "./log.js";
 
@@ -126,7 +126,7 @@ function why(server) {
     if (failure.lines.length > 0) parts.push(block("Its last lines", failure.lines.join("\n")));
   }
   if (server.restart_abandoned) parts.push(element("p", `It is not started again: ${server.restart_abandoned}.`));
-  if (server.last_end) parts.push(element("p", `Its last process ended: ${endOf(server.last_end)}.`));
+  if (server.last_end) parts.push(element("p", `Its last process ended: ${inWords(server.last_end)}.`));
   parts.push(element("h3", "Timeline"), timeline(server));
   if (server.warnings.length > 0) {
     const list = element("ul");
@@ -144,12 +144,6 @@ function why(server) {
   ];
   parts.push(element("h3", "Facts"), factList(facts));
   return parts;
-}
-
-/** How a process ended, in words. */
-function endOf(end) {
-  if (typeof end !== "object") return String(end);
-  return Object.entries(end).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
 }
 
 function timeline(server) {

@@ -1,7 +1,7 @@
 // The event stream, resumed where it broke off, and the list of events.
 
 import { follow } from "./daemon.js";
-import { byId, clock, clone, copy, setText, plural } from "./text.js";
+import { byId, clock, clone, copy, inWords, plural, setText } from "./text.js";
 
 const KEPT = 1000;
 const SHOWN = 200;
@@ -115,7 +115,7 @@ function line(record) {
 /** A field of an event, short. */
 function told([name, value]) {
   if (value === null || value === "") return "";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(typeof value === "number" && !Number.isInteger(value) ? +value.toPrecision(4) : value);
+  const text = inWords(typeof value === "number" && !Number.isInteger(value) ? +value.toPrecision(4) : value);
   const short = text.length > 160 ? `${text.slice(0, 160)}…` : text;
   return ["detail", "because"].includes(name) ? short : `${name}=${short}`;
 }

@@ -1,6 +1,6 @@
 // Memory bars: of the machine and of each GPU, what servers hold, what they are promised, and what is free.
 
-import { bytes, byId, clone, setText, show, plural } from "./text.js";
+import { bytes, byId, clone, element, plural, setText, show } from "./text.js";
 
 export function fillMemoryBars({ host, gpus, servers: held }, servers) {
   const bars = [];
@@ -68,7 +68,7 @@ function draw(section, bars, isUnmeasured) {
     setText(figure.querySelector("span"), text + (isUnmeasured ? " · this build cannot measure the GPU" : ""));
     const segments = figure.querySelector(".segments");
     while (segments.children.length > shown.length) segments.lastElementChild.remove();
-    while (segments.children.length < shown.length) segments.append(document.createElement("span"));
+    while (segments.children.length < shown.length) segments.append(element("span"));
     shown.forEach(({ kind, label, title, width }, at) => {
       const segment = segments.children[at];
       segment.className = kind;

@@ -63,6 +63,13 @@ export function clock(at) {
 
 export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 
+/** A value of JSON for people: names and values, without brackets. */
+export function inWords(value) {
+  if (Array.isArray(value)) return value.map(inWords).join(", ");
+  if (typeof value !== "object") return String(value);
+  return Object.entries(value ?? {}).filter(([, part]) => part !== null).map(([name, part]) => `${name} ${inWords(part)}`).join(", ");
+}
+
 /** An argument as a shell takes it. */
 export const shellWord = (word) =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

@@ -1,6 +1,6 @@
 // Which server is in trouble, and the one sentence about all of them.
 
-import { age, plural, setText, byId } from "./text.js";
+import { age, byId, element, plural, setText } from "./text.js";
 
 const DOWN = new Set(["idle", "exited"]);
 const RISING = new Set(["launching", "starting", "loading"]);
@@ -25,9 +25,10 @@ export function level(server) {
   return rank === 7 ? "good" : "off";
 }
 
-/** Trouble first, then by id. */
-export const byTrouble = (a, b) =>
-  trouble(a) - trouble(b) || (a.server < b.server ? -1 : a.server > b.server ? 1 : 0);
+const names = new Intl.Collator("en", { numeric: true });
+
+/** Trouble first, then by id, as people count: `model-9` before `model-10`. */
+export const byTrouble = (a, b) => trouble(a) - trouble(b) || names.compare(a.server, b.server);
 
 export function writeVerdict(status, now) {
   const { text, since, rest, level } = sentence(status);
@@ -36,15 +37,12 @@ export function writeVerdict(status, now) {
   const wanted = `${text}\0${rest}\0${since !== null}`;
   if (verdict.dataset.wanted !== wanted) {
     verdict.dataset.wanted = wanted;
-    const parts = [document.createElement("span")];
-    parts[0].textContent = text;
+    const parts = [element("span", text)];
     if (since !== null) {
       // Time that passes is no news: it is not read out again.
-      const passed = document.createElement("span");
+      const passed = element("span");
       passed.setAttribute("aria-live", "off");
-      const after = document.createElement("span");
-      after.textContent = rest;
-      parts.push(passed, after);
+      parts.push(passed, element("span", rest));
     }
     verdict.replaceChildren(...parts);
   }

@@ -89,6 +89,14 @@ impl<F: PluginFile> PluginSet<F> {
         refused.into_iter().next().map_or(Ok(files), Err)
     }
 
+    /// The files of the configured directory, if there is one, and the built-in ones.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn configured(directory: Option<&Path>) -> Result<Self, PluginSetError> {
+        directory.map_or_else(|| Ok(Self::built_in()), Self::load)
+    }
+
     /// Reads the directory again. A file whose new text is refused keeps the text that it has in this set.
     pub fn scan(&self, directory: &Path) -> ScanResult<F> {
         let mut refused = Vec::new();

@@ -2,7 +2,7 @@
 
 use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
-use llama_warden_client::{Client, ClientError, LogOptions};
+use llama_warden_client::{Client, ClientError, LogOptions, LogPosition};
 use llama_warden_connect::{self as connect, EndNotice, GlobalArgs, StreamEnd, await_daemon};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
@@ -17,7 +17,8 @@ const WIDEST_PREFIX: usize = 24;
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let client = connect::to_daemon(global).await?;
-    let options = LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream };
+    let options =
+        LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream, ..LogOptions::default() };
     let servers = status::fetch(&client, &args.ids).await?.servers;
     let is_one = matches!(&*args.ids, [one] if one.is_id());
     let longest = servers.iter().map(|server| server.model_id.as_str().len()).max().unwrap_or_default();
@@ -25,7 +26,15 @@ pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let log = |id: ServerId| {
         let prefix = if is_one { String::new() } else { format!("{:width$} | ", id.as_str()) };
         let has_times = args.timestamps || !is_one;
-        ServerLog { id, prefix, has_times, json: global.json, last: None, launch: None }
+        ServerLog {
+            id,
+            prefix,
+            has_times,
+            json: global.json,
+            position: LogPosition::default(),
+            last: None,
+            launch: None,
+        }
     };
     let mut logs: Vec<_> = servers.into_iter().map(|server| log(server.model_id)).collect();
     if !args.follow {
@@ -61,7 +70,9 @@ struct ServerLog {
     /// Whether the time follows the prefix.
     has_times: bool,
     json: bool,
-    /// The position of the last line, behind which a stream that broke goes on.
+    /// Of the last lines, behind which a stream that broke goes on.
+    position: LogPosition,
+    /// The greatest order of a line.
     last: Option<u64>,
     launch: Option<Incarnation>,
 }
@@ -83,9 +94,9 @@ impl ServerLog {
             let next = await_daemon(client, boot, end, notice).await?;
             if next != boot {
                 eprintln!("{}--- another run of the daemon ---", self.prefix);
-                (self.last, self.launch) = (None, None);
+                (self.position, self.last, self.launch) = (LogPosition::default(), None, None);
             }
-            (boot, options.tail) = (next, None);
+            (boot, options.tail, options.after) = (next, None, self.position);
         }
     }
 
@@ -106,8 +117,11 @@ impl ServerLog {
                 Ok(None) => return Ok(Ok(())),
                 Err(error) => return Ok(Err(error)),
             };
-            if let LogRecord::Line { order, .. } = &record {
-                if seen.is_some_and(|seen| *order <= seen) {
+            if let LogRecord::Line { stream, order, number, .. } = &record {
+                // Of a stream without a position, older lines than those that were asked for at first.
+                let is_older = options.after.of(*stream).is_none() && seen.is_some_and(|seen| *order <= seen);
+                self.position.pass(*stream, *number);
+                if is_older {
                     continue;
                 }
                 self.last = self.last.max(Some(*order));

@@ -38,6 +38,19 @@ struct LogsQuery {
     #[serde(default)]
     #[schemars(schema_with = "stream_schema")]
     stream: Option<StreamName>,
+    /// Only lines of standard error behind the one of this `number`; a follower is told how many of them are no longer kept.
+    after_stderr: Option<u64>,
+    /// The same of standard output.
+    after_stdout: Option<u64>,
+}
+
+impl LogsQuery {
+    const fn after(&self, stream: StreamName) -> Option<u64> {
+        match stream {
+            StreamName::Stderr => self.after_stderr,
+            StreamName::Stdout => self.after_stdout,
+        }
+    }
 }
 
 fn stream_schema(_: &mut SchemaGenerator) -> Schema {
@@ -68,10 +81,11 @@ async fn logs(
     let tail = query.tail.unwrap_or(usize::MAX);
     let mut followers = Followers::default();
     let records = if query.follow.is_on() {
-        followers = Followers::open(&app.lane, &server, query.stream, tail);
+        followers = Followers::open(&app.lane, &server, &query);
         followers.kept(tail)
     } else {
-        app.lane.tail(&server, query.stream, tail).into_iter().map(line).collect()
+        let is_new = |line: &LogLine| query.after(line.stream).is_none_or(|number| line.number > number);
+        app.lane.tail(&server, query.stream, tail).into_iter().filter(is_new).map(line).collect()
     };
     let mut source = LogRecords {
         encoding,
@@ -95,8 +109,14 @@ struct Followers {
 }
 
 impl Followers {
-    fn open(lane: &OutputLane, server: &ServerId, stream: Option<StreamName>, tail: usize) -> Self {
-        let open = |name| stream.is_none_or(|stream| stream == name).then(|| lane.follow(server, name, tail));
+    fn open(lane: &OutputLane, server: &ServerId, query: &LogsQuery) -> Self {
+        let open = |name| {
+            let is_asked = query.stream.is_none_or(|stream| stream == name);
+            is_asked.then(|| match query.after(name) {
+                Some(number) => lane.follow_after(server, name, number),
+                None => lane.follow(server, name, query.tail.unwrap_or(usize::MAX)),
+            })
+        };
         Self { stderr: open(StreamName::Stderr), stdout: open(StreamName::Stdout) }
     }
 
@@ -163,8 +183,8 @@ fn record(stream: StreamName, followed: FollowedLine) -> LogRecord {
 
 fn line(line: LogLine) -> LogRecord {
     let text = String::from_utf8_lossy(&line.bytes).into_owned();
-    let LogLine { stream, order, incarnation, at, .. } = line;
-    LogRecord::Line { stream, order, incarnation, at, line: text }
+    let LogLine { stream, order, number, incarnation, at, .. } = line;
+    LogRecord::Line { stream, order, number, incarnation, at, line: text }
 }
 
 struct LogRecords {

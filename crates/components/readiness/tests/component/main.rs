@@ -271,7 +271,8 @@ async fn a_matcher_of_ones_own_is_asked_instead_of_the_pack() {
     let id = server("qwen");
     let trusting = ReadinessSpec { confirm: Confirm::None, ..readiness() };
     let mut fixture = Fixture::new(TestBus::new(), &[&id], trusting, ListenerOwner::Own).await;
-    fixture.component = fixture.component.map(|component| component.with_matchers(|_, _| Some(Box::new(Horn))));
+    fixture.component =
+        fixture.component.map(|component| component.with_matchers(Box::new(|_, _| Some(Box::new(Horn)))));
     fixture.run();
     let mut stderr = fixture.launch(&id, FIRST, 1).await;
     stderr.push(wall_time(), b"toot");

@@ -20,7 +20,7 @@ use opentelemetry_sdk::logs::{LogBatch, LogExporter};
 use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
-use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
 use tokio::runtime::Handle;
 
 use super::settings::SignalSettings;
@@ -229,21 +229,31 @@ impl<E: PushMetricExporter> PushMetricExporter for CountedExporter<E> {
 }
 
 /// Counts the spans that end, before the queue that may drop them.
+///
+/// Around the queue and not beside it: for each of several processors, the SDK copies every span.
 #[derive(Debug)]
-pub(super) struct SpanCount(pub(super) Arc<DeliveryCount>);
+pub(super) struct CountedSpans {
+    pub(super) queue: BatchSpanProcessor,
+    pub(super) count: Arc<DeliveryCount>,
+}
 
-impl SpanProcessor for SpanCount {
+impl SpanProcessor for CountedSpans {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
-    fn on_end(&self, _: SpanData) {
-        self.0.take(1);
+    fn on_end(&self, span: SpanData) {
+        self.count.take(1);
+        self.queue.on_end(span);
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
+        self.queue.force_flush()
     }
 
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.queue.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.queue.set_resource(resource);
     }
 }

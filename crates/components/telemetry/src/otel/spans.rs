@@ -27,7 +27,7 @@ use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span};
 
-use super::collector::{self, DeliveryCount, Exported, SpanCount};
+use super::collector::{self, CountedSpans, DeliveryCount, Exported};
 use super::commands::{CommandAim, CommandSpans};
 use super::ids::LaunchIds;
 use super::settings::{BatchSettings, SignalSettings};
@@ -46,12 +46,11 @@ pub(super) fn export(
         .with_max_export_batch_size(batches.batch)
         .with_scheduled_delay(batches.delay)
         .build();
-    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+    let queue = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
     let provider = SdkTracerProvider::builder()
         .with_resource(resource)
         .with_id_generator(ids.clone())
-        .with_span_processor(SpanCount(count.clone()))
-        .with_span_processor(processor)
+        .with_span_processor(CountedSpans { queue, count: count.clone() })
         .build();
     Ok(Export { provider, count })
 }

@@ -57,6 +57,8 @@ pub struct LogLine {
     pub stream: StreamName,
     /// Its position among all lines of its server, both streams counted.
     pub order: u64,
+    /// Its position among the lines of its stream.
+    pub number: u64,
     /// The launch that wrote it; 0 if that is no longer known.
     pub incarnation: Incarnation,
     /// When it was read from the server.
@@ -138,7 +140,8 @@ impl Output {
         let launches = lock(&self.launches);
         let begun = launches.iter().rev().find(|(first, _)| *first <= entry.order);
         let incarnation = begun.map_or_else(Incarnation::default, |(_, incarnation)| *incarnation);
-        LogLine { stream, order: entry.order, incarnation, at: entry.at, bytes: entry.bytes }
+        let Entry { number, order, at, bytes } = entry;
+        LogLine { stream, order, number, incarnation, at, bytes }
     }
 
     const fn stream(&self, name: StreamName) -> &Stream {
@@ -195,6 +198,13 @@ impl OutputLane {
         let next = ring.next().saturating_sub(tail as u64).max(ring.first());
         drop(ring);
         StreamFollower { name: stream, output, next }
+    }
+
+    /// Follows one stream behind the line of this number: what is no longer kept of it is a loss.
+    pub fn follow_after(&self, server: &ServerId, stream: StreamName, number: u64) -> StreamFollower {
+        let mut follower = self.follow(server, stream, 0);
+        follower.next = follower.next.min(number.saturating_add(1));
+        follower
     }
 
     /// The line counts of one stream.
