@@ -53,7 +53,7 @@ const TABLE: &str = "
     targets: config traffic
     procfs:
     processes: events procfs support
-    state-files: events support
+    state-files: events requests support
     located-toml:
     config-source: located-toml support
     fleet: events support
@@ -71,7 +71,7 @@ const TABLE: &str = "
     backoff: events config
     room: events config memory
     component-kit: events state bus component config support
-    launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
+    launcher: events state bus component support procfs processes state-files config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory backoff room state-files + component-kit
