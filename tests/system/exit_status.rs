@@ -3,9 +3,9 @@
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use futures_util::future::join_all;
-use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
+use llama_warden_events::{Event, ExitOutcome, FailureReason, ProcessEnd, Signal};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
-use llama_warden_state::{ExitOutcome, PhaseName};
+use llama_warden_state::PhaseName;
 use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, measured, sample, sandbox};
 use nix::sys::signal::{Signal as KernelSignal, kill};
 use nix::unistd::Pid;

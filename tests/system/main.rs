@@ -75,6 +75,7 @@ mod systemd;
 mod telemetry;
 mod terminal;
 mod top;
+mod totals;
 mod unkillable;
 mod user_mistakes;
 mod waiting;

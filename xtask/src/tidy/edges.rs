@@ -49,10 +49,11 @@ const TABLE: &str = "
     slot-keeper: events state bus component config probe slot-cache support traffic
     traffic: events state support
     held-body: body-scan support traffic
+    server-link: held-body probe
     targets: config traffic
     procfs:
     processes: events procfs support
-    state-files: events support
+    state-files: events requests support
     located-toml:
     config-source: located-toml support
     fleet: events support
@@ -70,7 +71,7 @@ const TABLE: &str = "
     backoff: events config
     room: events config memory
     component-kit: events state bus component config support
-    launcher: events state bus component support procfs processes config plugin-files detectors dialects + component-kit
+    launcher: events state bus component support procfs processes state-files config plugin-files detectors dialects + component-kit
     readiness: events state requests bus component support config plugin-files detectors probe + component-kit
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory backoff room state-files + component-kit
@@ -82,7 +83,7 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan held-body gates keys slot-keeper traffic targets + component-kit
+    router: events state bus component support config probe http-server body-scan held-body server-link gates keys slot-keeper traffic targets + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring

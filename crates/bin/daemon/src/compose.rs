@@ -78,7 +78,7 @@ pub async fn compose(
     let metrics = settings::metrics(context, &export_settings, traffic.clone())?;
     let launcher = settings::launcher(context, spawner.clone()).await?;
     fail_point("start-reconciled");
-    let held = launcher.held();
+    let (held, totals) = (launcher.held(), launcher.totals());
     let clients = RouterClients { keys: keys_file.as_ref().map(KeysFile::keys), traffic: traffic.unwrap_or_default() };
     let state_watch = StateWatch::new(state, context.boot(), listeners.control_rebinder());
     let systemd = settings::systemd(context, &listeners);
@@ -107,7 +107,7 @@ pub async fn compose(
     host.add(Health::new(context.fleet(), context.lane().clone()))?;
     host.add(Hooks::new(context.fleet(), context.boot(), spawner))?;
     host.add(Canaries::new(context.bus().clone(), context.fleet(), context.lane().clone()))?;
-    host.add(Supervisor::build(context, fleet, resolver.clone().source(), memory).adopting(held))?;
+    host.add(Supervisor::build(context, fleet, resolver.clone().source(), memory).adopting(held, totals))?;
     host.add(
         Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
             .keeping_slots_in(slot_folders(context.state_dir()))

@@ -18,10 +18,11 @@ use llama_warden_config::{Fleet, OnDaemonDeath, ServerSpec};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Event, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
-    Signal, Uptime,
+    ServerTotals, Signal, Uptime,
 };
 use llama_warden_plugin_files::PluginSetError;
 use llama_warden_state::Snapshot;
+use llama_warden_state_files::{KeptTotals, TotalsByServer, TotalsFile};
 use llama_warden_support::{Interner, fail_point};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -35,6 +36,7 @@ use crate::launch::orders::{
     LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,
 };
 use crate::launch::task::LaunchPreconditions;
+use crate::launch::totals::{self, EventTotals};
 use llama_warden_processes::leftovers;
 use llama_warden_processes::process_handle;
 use llama_warden_processes::reaper;
@@ -64,6 +66,7 @@ pub struct Launcher {
 #[derive(Debug)]
 struct Acquired {
     held: HeldLaunches,
+    totals: EventTotals,
     /// Notices of ended children; `None` in a process that gets no orphans.
     orphans: Option<tokio::signal::unix::Signal>,
 }
@@ -149,20 +152,25 @@ impl Launcher {
 
     /// The servers of which an earlier daemon left a process, and the number of their launch. They are to be launched with that number.
     pub fn held(&self) -> Vec<(ServerId, Incarnation)> {
-        let held = self.acquired.iter().flat_map(|acquired| acquired.held.launches());
-        held.map(|(server, incarnation, _)| (server, incarnation)).collect()
+        self.acquired.iter().flat_map(|acquired| acquired.held.numbers()).collect()
+    }
+
+    /// What earlier daemons have counted of servers by their events. It is to be published.
+    pub fn totals(&self) -> BTreeMap<ServerId, ServerTotals> {
+        self.acquired.as_ref().map(|acquired| acquired.totals.clone()).unwrap_or_default()
     }
 
     async fn acquire(mut self) -> Result<(Self, Acquired), LauncherError> {
         if let Some(acquired) = self.acquired.take() {
             return Ok((self, acquired));
         }
-        let mut held = HeldLaunches::default();
+        let (mut held, mut totals) = (HeldLaunches::default(), EventTotals::default());
         if let Some(state_dir) = self.settings.state_dir.clone() {
             held = HeldLaunches::find(&state_dir).await;
             if !held.launches().is_empty() {
                 fail_point("adopt-found");
             }
+            totals = self.restore_totals(&state_dir, &held).await;
             let spared: Vec<_> = held.launches().into_iter().map(|(server, _, tag)| (server, tag)).collect();
             let deadline = Instant::now() + RECONCILE_TIMEOUT;
             let swept = leftovers::reconcile(&state_dir, &self.settings.boot, &spared, deadline)
@@ -175,7 +183,27 @@ impl Launcher {
         }
         process_handle::announce_polling();
         let orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
-        Ok((self, Acquired { held, orphans }))
+        Ok((self, Acquired { held, totals, orphans }))
+    }
+
+    /// Goes on with what was counted: of servers that run, as it was when the last daemon ended, however it did; of others, as it was
+    /// when that one handed over.
+    async fn restore_totals(&self, state_dir: &Path, held: &HeldLaunches) -> EventTotals {
+        let file = TotalsFile::new(state_dir);
+        let mut totals = file.loaded().await;
+        if !totals.is_empty() {
+            // What is counted from now on is not in it.
+            file.keep_now(TotalsByServer::new()).await;
+        }
+        totals.extend(held.totals());
+        let launches: BTreeMap<_, _> = held.numbers().into_iter().collect();
+        let fleet = self.fleet.borrow();
+        totals.retain(|server, _| fleet.get(server.as_str()).is_some());
+        let restore = |(server, totals): (ServerId, KeptTotals)| {
+            let events = totals::restore(&self.lane, &server, launches.get(&server).copied(), totals);
+            (server, events)
+        };
+        totals.into_iter().map(restore).collect()
     }
 }
 
@@ -344,6 +372,10 @@ impl Worker for LauncherWorker {
         for server in self.live.keys() {
             tracing::error!(%server, "its process is left behind: it outlived KILL");
         }
+        if let Some(state_dir) = self.resources.state_dir.as_deref().filter(|_| is_handing_over) {
+            let totals = totals::all(&self.resources.bus.snapshot(), &self.resources.lane);
+            TotalsFile::new(state_dir).keep_now(totals).await;
+        }
         Ok(())
     }
 }
@@ -363,7 +395,7 @@ impl LauncherWorker {
     fn new(launcher: Launcher, acquired: Acquired, ports: &Ports<LaunchCommand>) -> Self {
         let Launcher { fleet, lane, settings, .. } = launcher;
         let LauncherSettings { boot, spawner, outlive, bus, environment, dialects, dialects_dir, state_dir } = settings;
-        let Acquired { held, orphans } = acquired;
+        let Acquired { held, orphans, .. } = acquired;
         Self {
             tracker: LaunchTracker::new(fleet),
             orphans,

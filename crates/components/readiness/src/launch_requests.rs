@@ -22,7 +22,7 @@ pub(crate) struct LaunchRequests {
 impl LaunchRequests {
     /// The requests of a launch that begins now.
     pub(crate) fn new(log: RequestLog, server: ServerId, launch: Incarnation) -> Self {
-        log.free_slots(&server, launch);
+        log.begin(&server, launch);
         Self {
             log,
             server,
@@ -34,10 +34,13 @@ impl LaunchRequests {
         }
     }
 
-    /// The pack is chosen. A process that was taken over may end requests that began before.
+    /// The pack is chosen. A process that was taken over may end requests that began before, and printed its ready line then.
     pub(crate) fn expect(&mut self, is_known: bool, was_ready: bool) {
         self.is_known = is_known;
-        self.earliest = self.earliest.filter(|_| !was_ready);
+        if was_ready {
+            self.earliest = None;
+            self.has_ready_line |= self.log.prints(&self.server);
+        }
     }
 
     /// Counts a line. One that names more time than there was is not the server's own.

@@ -86,7 +86,7 @@ impl Comments {
             tells_progress,
             ping_after,
             said: String::new(),
-            said_at: Instant::now(),
+            said_at: asked.begun,
         })
     }
 
@@ -145,7 +145,7 @@ impl RouterService {
         held: (HeldBody, BodyFacts),
     ) -> Result<RouterAnswer, Fault> {
         let Some(mut comments) = Comments::new(&self.shared, asked, &named, burden) else {
-            return self.relay(asked, &named, (burden, target), held).await;
+            return Box::pin(self.relay(asked, &named, (burden, target), held)).await;
         };
         let server = named.spec.id.clone();
         let (service, owned, target) = (self.clone(), asked.clone(), target.to_owned());

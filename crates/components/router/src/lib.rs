@@ -12,6 +12,7 @@
 //! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
 //! * `asking`: the router's own questions to servers; `streams`, `asleep`: streams that a client resumes, and which servers sleep.
 
+mod admitting;
 mod answers;
 mod asking;
 mod asleep;

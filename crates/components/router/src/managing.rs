@@ -16,6 +16,7 @@ use crate::listing;
 use crate::models::{self, ModelNotice};
 use crate::relay::AnswerBody;
 use crate::service::RouterService;
+use crate::shared::GateEntry;
 use llama_warden_targets::Burden;
 use llama_warden_targets::Named;
 
@@ -51,7 +52,9 @@ impl RouterService {
         let server = spec.id.clone();
         tokio::spawn(async move {
             // It asks nothing of the server; a refusal is in the list of models.
-            drop(shared.admit(&server, arrival, shared.settings.queue_timeout).await);
+            if let Ok(GateEntry::Later(turn)) = shared.enter(&server, arrival) {
+                drop(shared.wait(&server, turn, shared.settings.queue_timeout).await);
+            }
         });
         Ok(success())
     }

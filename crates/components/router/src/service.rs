@@ -11,20 +11,22 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_events::ServerId;
 use llama_warden_http_server::{HttpService, Transport};
+use llama_warden_server_link::SendError;
 use llama_warden_traffic::{
     ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
 };
 use tokio::time::{Instant, timeout_at};
 
+use crate::admitting::Turn;
 use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::{Caller, Reach, preflight};
 use crate::early::WaitNotes;
 use crate::listing;
-use crate::relay::{AnswerBody, CutShort, ModelServer, RelayError, StreamFault, StreamFaults, to_client};
-use crate::shared::{Admitted, NotAdmitted, Shared};
-use llama_warden_gates::{Arrival, QueueClient};
+use crate::relay::{AnswerBody, CutShort, ModelServer, StreamFault, StreamFaults, to_client};
+use crate::shared::{Admitted, Shared};
+use llama_warden_gates::QueueClient;
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use llama_warden_targets::{
     Burden, ErrorDialect, ModelChange, Named, NoServer, OwnPath, PathMeaning, changes_servers, query_value,
@@ -61,7 +63,7 @@ pub(crate) struct Asked {
     pub(crate) id: HeaderValue,
     pub(crate) begun: Instant,
     pub(crate) caller: Caller,
-    client: QueueClient,
+    pub(crate) client: QueueClient,
     pub(crate) route: TrafficRoute,
     pub(crate) tracked: Arc<TrackedRequest>,
     pub(crate) wait: WaitNotes,
@@ -74,22 +76,17 @@ impl Asked {
         self.parts.uri.path()
     }
 
+    /// The path with its query.
+    fn target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
     pub(crate) fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
     }
 }
 
 pub(crate) type RouterAnswer = Response<AnswerBody>;
-
-/// A request at the gate.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
-    First,
-    /// It was lost with this launch.
-    AfterLoss(Incarnation),
-    /// The launch was not ready after all, or ended before it took the request.
-    Again,
-}
 
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
@@ -115,7 +112,7 @@ impl HttpService for RouterService {
             },
         };
         let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
-        let (begun, wait, kept) = (Instant::now(), WaitNotes::default(), Mutex::default());
+        let (begun, wait, kept) = (tracked.begun(), WaitNotes::default(), Mutex::default());
         let asked = Arc::new(Asked { parts, dialect, id, begun, caller, client, route, tracked, wait, body: kept });
         let answered = self.answer_asked(&asked, meaning, body).await;
         let mut answer = answered.unwrap_or_else(|fault| {
@@ -160,62 +157,68 @@ impl RouterService {
         route: PathMeaning,
         body: Incoming,
     ) -> Result<RouterAnswer, Fault> {
-        let query = asked.parts.uri.query().unwrap_or_default();
         if route == PathMeaning::Health {
             asked.tracked.ignore();
         } else if let Some(preflight) = self.check(asked)? {
             return Ok(preflight);
         }
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
-        let path_and_query = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         match route {
             PathMeaning::Health => Ok(listing::health()),
-            PathMeaning::ModelEvents => Ok(self.model_events(&asked.caller)),
-            PathMeaning::Own(path) => {
-                let lists = matches!(path, OwnPath::Models | OwnPath::Model(_));
-                let asleep = if lists { self.asleep(&asked.caller).await } else { BTreeSet::new() };
-                listing::own(&self.shared, &path, &asked.caller, &asleep)
-            }
             PathMeaning::Body(burden) => {
                 let mut reader = self.reader(asked, body, burden)?;
                 read(asked, &mut reader, ReadUntil::Named).await?;
                 let named = self.named(asked, reader.model())?;
                 let held = held(asked, &named, reader).await?;
-                self.respond(asked, named, (burden, path_and_query), held).await
+                self.respond(asked, named, (burden, asked.target()), held).await
+            }
+            // Futures in boxes are those of rare requests, so that the others need less memory.
+            PathMeaning::ModelEvents => Ok(self.model_events(&asked.caller)),
+            PathMeaning::Own(path) => {
+                let lists = matches!(path, OwnPath::Models | OwnPath::Model(_));
+                let asleep = if lists { Box::pin(self.asleep(&asked.caller)).await } else { BTreeSet::new() };
+                listing::own(&self.shared, &path, &asked.caller, &asleep)
             }
             PathMeaning::Query => {
+                let query = asked.parts.uri.query().unwrap_or_default();
                 let named = self.named(asked, query_value(query, "model").as_deref())?;
                 let reader = self.reader(asked, body, Burden::Glance)?;
                 let held = held(asked, &named, reader).await?;
-                self.relay(asked, &named, (Burden::Glance, path_and_query), held).await
+                Box::pin(self.relay(asked, &named, (Burden::Glance, asked.target()), held)).await
             }
             PathMeaning::Upstream { model, rest, burden } => {
                 let named = self.named(asked, Some(&model))?;
                 let reader = self.reader(asked, body, burden)?;
-                let target = if query.is_empty() { rest } else { format!("{rest}?{query}") };
+                let target = match asked.parts.uri.query() {
+                    None | Some("") => rest,
+                    Some(query) => format!("{rest}?{query}"),
+                };
                 let held = held(asked, &named, reader).await?;
-                self.respond(asked, named, (burden, &target), held).await
+                Box::pin(self.respond(asked, named, (burden, &target), held)).await
             }
-            PathMeaning::Streams(question) => self.answer_stream(asked, question, body).await,
-            PathMeaning::Manage(ModelChange::UnloadAll) => self.unload_all(&asked.caller).await,
+            PathMeaning::Streams(question) => Box::pin(self.answer_stream(asked, question, body)).await,
+            PathMeaning::Manage(ModelChange::UnloadAll) => Box::pin(self.unload_all(&asked.caller)).await,
             PathMeaning::Manage(ModelChange::Misasked) => {
                 let message = format!("{} changes which models run: send POST", asked.path());
                 Err(Fault::new(RouteFaultCode::MethodNotAllowed, message))
             }
-            PathMeaning::Manage(change) => {
-                let (_, facts) = self.read(asked, body).await?;
-                let missing = || Fault::new(RouteFaultCode::ModelMissing, "the request names no model");
-                let named = self.named(asked, Some(&facts.model.ok_or_else(missing)?))?;
-                match change {
-                    ModelChange::Load => self.load(&named, asked.client),
-                    _ => self.unload(&named).await,
-                }
-            }
+            PathMeaning::Manage(change) => Box::pin(self.change(asked, change, body)).await,
             PathMeaning::Slash => Ok(slash(&asked.parts)),
             PathMeaning::Refused => {
                 Err(no_path(format!("`{}` is not served through the router: ask the server itself", asked.path())))
             }
             PathMeaning::Unknown => Err(no_path(format!("there is no {} {}", asked.parts.method, asked.path()))),
+        }
+    }
+
+    /// Has a server started or stopped.
+    async fn change(&self, asked: &Arc<Asked>, change: ModelChange, body: Incoming) -> Result<RouterAnswer, Fault> {
+        let (_, facts) = self.read(asked, body).await?;
+        let missing = || Fault::new(RouteFaultCode::ModelMissing, "the request names no model");
+        let named = self.named(asked, Some(&facts.model.ok_or_else(missing)?))?;
+        match change {
+            ModelChange::Load => self.load(&named, asked.client),
+            _ => self.unload(&named).await,
         }
     }
 
@@ -292,16 +295,17 @@ impl RouterService {
         }
         let for_launch = matches!(admitted.waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
         let loaded = for_launch.then(|| asked.wait.total());
-        let queued = asked.begun.elapsed().saturating_sub(loaded.unwrap_or_default());
         let may_replay = burden != Burden::Glance && body.is_whole();
         let (mut was_repeated, mut taken_by, mut crashes, mut untaken, mut unready) = (false, None, 0, 0, 0);
+        let mut queued = None;
         loop {
             let Admitted { upstream, permit, .. } = admitted;
             let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
             let fault = || stream_fault(asked, &server, self.shared.settings.request_timeout);
             let place = Some((permit, &fault as &StreamFaults<'_>));
             let (method, headers) = (&asked.parts.method, &asked.parts.headers);
-            asked.tracked.sent();
+            let sent = asked.tracked.sent();
+            let queued = *queued.get_or_insert_with(|| sent.saturating_sub(loaded.unwrap_or_default()));
             let relayed = async {
                 let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, &body, place);
                 let mut answer = sent.await?;
@@ -349,7 +353,7 @@ impl RouterService {
                 return Err(fault.into());
             }
             tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
-            let was_taken = !matches!(error, RelayError::NotTaken | RelayError::Connect(_));
+            let was_taken = !matches!(error, SendError::NotTaken | SendError::Connect(_));
             if was_taken {
                 taken_by = Some(incarnation);
             } else {
@@ -375,56 +379,14 @@ impl RouterService {
             if crashes == 2 {
                 return Err(fault(" twice, the second time after a restart").never_again());
             }
-            if !may_replay || untaken > MOST_UNTAKEN || !self.shared.is_gone(&upstream, UNTIL_GONE).await {
+            let is_gone = Box::pin(self.shared.is_gone(&upstream, UNTIL_GONE));
+            if !may_replay || untaken > MOST_UNTAKEN || !is_gone.await {
                 return Err(fault("").retry_when(self.shared.expected_wait(&server), 1));
             }
             asked.tracked.retried(RetryCause::Crash);
             let turn = if was_at_work { Turn::AfterLoss(incarnation) } else { Turn::Again };
             admitted = self.admit(asked, named, burden, turn).await?;
         }
-    }
-
-    async fn admit(&self, asked: &Asked, named: &Named, burden: Burden, turn: Turn) -> Result<Admitted, Fault> {
-        let (spec, settings) = (&named.spec, &self.shared.settings);
-        let router = &spec.router;
-        let arrival = Arrival {
-            works: burden == Burden::Work,
-            concurrency: router.concurrency,
-            // One that was admitted before has its place already.
-            queue: if let Turn::First = turn { router.queue } else { u32::MAX },
-            priority: router.priority,
-            ttl: router.ttl,
-            client: asked.client,
-            lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
-        };
-        let refused = listing::not_waited_for(&self.shared, named, burden);
-        // The restart after a crash is waited for, whether or not requests start servers.
-        let is_first = matches!(turn, Turn::First);
-        if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {
-            return Err(fault);
-        }
-        let longest = settings.queue_timeout;
-        let begun = Instant::now();
-        let admitted = {
-            let _waits = asked.wait.begin();
-            self.shared.admit(&spec.id, arrival, longest.saturating_sub(asked.wait.total())).await
-        };
-        asked.tracked.waited(begun.elapsed());
-        if let Ok(Admitted { upstream, waited_for, .. }) = &admitted {
-            asked.tracked.admitted(upstream.incarnation, *waited_for);
-        }
-        admitted.map_err(|refused| match refused {
-            NotAdmitted::Refused(fault) => fault,
-            NotAdmitted::QueueFull => {
-                let message =
-                    format!("{} requests wait for `{}` already (`queue` of the router)", router.queue, spec.id);
-                Fault::new(RouteFaultCode::QueueFull, message).retry_when(self.shared.expected_wait(&spec.id), 5)
-            }
-            NotAdmitted::TimedOut => {
-                let message = format!("`{}` took no request within {longest:?} (`router.queue-timeout`)", spec.id);
-                Fault::new(RouteFaultCode::QueueTimeout, message).retry_when(self.shared.expected_wait(&spec.id), 10)
-            }
-        })
     }
 }
 
@@ -436,6 +398,9 @@ async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Resul
 
 /// The body for a server. What is to be changed has to be there as a whole.
 async fn held(asked: &Asked, named: &Named, mut reader: BodyReader) -> Result<(HeldBody, BodyFacts), Fault> {
+    if reader.is_at_end() {
+        return Ok(reader.finish());
+    }
     read(asked, &mut reader, if named.edits() { ReadUntil::End } else { ReadUntil::Begun }).await?;
     Ok(reader.finish())
 }

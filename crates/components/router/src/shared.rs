@@ -73,6 +73,22 @@ pub(crate) struct Admitted {
     pub(crate) waited_for: Option<WaitedFor>,
 }
 
+/// Whether a request may go.
+#[derive(Debug)]
+pub(crate) enum GateEntry {
+    Now(Admitted),
+    Later(AwaitedTurn),
+}
+
+/// The turn of a request that waits.
+#[derive(Debug)]
+pub(crate) struct AwaitedTurn {
+    ticket: Ticket,
+    granted: oneshot::Receiver<Result<Admitted, Fault>>,
+    /// Its server is ready, so that only a slot is waited for.
+    is_open: bool,
+}
+
 /// A place at a gate. Dropping it gives it back.
 pub(crate) struct Permit {
     shared: Arc<Shared>,
@@ -281,7 +297,8 @@ impl Shared {
     /// Changes the gates, lets requests go, and leaves the rest to the component.
     pub(crate) fn act(self: &Arc<Self>, change: impl FnOnce(&mut Gates, Uptime) -> Vec<GateAction>) {
         let mut state = lock(&self.state);
-        let actions = change(&mut state.gates, self.clock.now());
+        let now = self.clock.now();
+        let actions = change(&mut state.gates, now);
         self.rearm(&mut state);
         let mut admitted = Vec::new();
         for action in actions {
@@ -299,7 +316,7 @@ impl Shared {
         // The permit of a request that has left meanwhile is given back at once, which needs the lock.
         drop(state);
         for (answer, server, incarnation, admitted_as, upstream) in admitted {
-            let permit = self.permit(&server, incarnation, admitted_as);
+            let permit = self.permit(&server, incarnation, (admitted_as, now));
             if let Some(upstream) = upstream {
                 let _ = answer.send(Ok(Admitted { upstream, permit, waited_for: None }));
             }
@@ -314,50 +331,60 @@ impl Shared {
         }
     }
 
+    /// Lets a request go at once, where it may.
+    pub(crate) fn enter(self: &Arc<Self>, server: &ServerId, arrival: Arrival) -> Result<GateEntry, NotAdmitted> {
+        let mut state = lock(&self.state);
+        let now = self.clock.now();
+        let (arrived, actions) = state.gates.arrive(server, arrival, now);
+        // The waiter is known before its demand is told.
+        let waits = match arrived {
+            Arrived::Waits(ticket) => {
+                let (answer, granted) = oneshot::channel();
+                let admitted_as = arrival.admitted_as();
+                state.waiters.insert(ticket, Waiter { server: server.clone(), admitted_as, answer });
+                Some(AwaitedTurn { ticket, granted, is_open: state.gates.is_open(server) })
+            }
+            Arrived::Admitted(_) | Arrived::QueueFull => None,
+        };
+        let upstream = state.launches.get(server).cloned();
+        actions.into_iter().for_each(|action| drop(self.notices.send(action)));
+        self.rearm(&mut state);
+        // A permit that is dropped needs the lock.
+        drop(state);
+        if let Some(turn) = waits {
+            return Ok(GateEntry::Later(turn));
+        }
+        let Arrived::Admitted(incarnation) = arrived else { return Err(NotAdmitted::QueueFull) };
+        let permit = self.permit(server, incarnation, (arrival.admitted_as(), now));
+        let upstream = upstream.filter(|upstream| upstream.incarnation == incarnation);
+        let admitted = upstream.map(|upstream| Admitted { upstream, permit, waited_for: None });
+        admitted.map(GateEntry::Now).ok_or(NotAdmitted::TimedOut)
+    }
+
     /// Waits until the request may go, for so long at most.
-    pub(crate) async fn admit(
+    pub(crate) async fn wait(
         self: &Arc<Self>,
         server: &ServerId,
-        arrival: Arrival,
+        AwaitedTurn { ticket, granted, is_open }: AwaitedTurn,
         longest: Duration,
     ) -> Result<Admitted, NotAdmitted> {
-        let (granted, answer) = oneshot::channel();
-        // The waiter is known before its demand is told.
-        let (arrived, is_open) = {
-            let mut state = lock(&self.state);
-            let (result, actions) = state.gates.arrive(server, arrival, self.clock.now());
-            if let Arrived::Waits(ticket) = result {
-                state.waiters.insert(
-                    ticket,
-                    Waiter { server: server.clone(), admitted_as: arrival.admitted_as(), answer: granted },
-                );
-            }
-            actions.into_iter().for_each(|action| drop(self.notices.send(action)));
-            self.rearm(&mut state);
-            (result, state.gates.is_open(server))
-        };
-        match arrived {
-            Arrived::QueueFull => Err(NotAdmitted::QueueFull),
-            Arrived::Admitted(incarnation) => {
-                let permit = self.permit(server, incarnation, arrival.admitted_as());
-                let upstream = self.upstream(server, incarnation);
-                upstream.map(|upstream| Admitted { upstream, permit, waited_for: None }).ok_or(NotAdmitted::TimedOut)
-            }
-            Arrived::Waits(ticket) => {
-                let _waiting = Waiting { shared: self, server, ticket };
-                let wait = self.traffic.server(server).wait(is_open);
-                match tokio::time::timeout(longest, answer).await {
-                    Ok(Ok(Ok(admitted))) => Ok(Admitted { waited_for: Some(wait.waited_for()), ..admitted }),
-                    Ok(Ok(Err(fault))) => Err(NotAdmitted::Refused(fault)),
-                    Ok(Err(_)) | Err(_) => Err(NotAdmitted::TimedOut),
-                }
-            }
+        let _waiting = Waiting { shared: self, server, ticket };
+        let wait = self.traffic.server(server).wait(is_open);
+        match tokio::time::timeout(longest, granted).await {
+            Ok(Ok(Ok(admitted))) => Ok(Admitted { waited_for: Some(wait.waited_for()), ..admitted }),
+            Ok(Ok(Err(fault))) => Err(NotAdmitted::Refused(fault)),
+            Ok(Err(_)) | Err(_) => Err(NotAdmitted::TimedOut),
         }
     }
 
-    fn permit(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation, admitted_as: AdmittedAs) -> Permit {
+    fn permit(
+        self: &Arc<Self>,
+        server: &ServerId,
+        incarnation: Incarnation,
+        (admitted_as, since): (AdmittedAs, Uptime),
+    ) -> Permit {
         let in_flight = self.traffic.server(server).begin();
-        let (shared, server, since) = (self.clone(), server.clone(), self.clock.now());
+        let (shared, server) = (self.clone(), server.clone());
         Permit { shared, server, incarnation, admitted_as, since, began: false, _in_flight: in_flight }
     }
 }

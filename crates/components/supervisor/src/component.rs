@@ -6,6 +6,7 @@
 //! * Nothing here waits for the launcher, the terminator, a disk or a GPU: replies, estimates, readings and configurations
 //!   come back as inputs of the loop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use llama_warden_component::{Component, Context, Ports, Worker, next_task};
 use llama_warden_config::{AdmissionPolicy, Fleet, RouterSettings};
 use llama_warden_events::{
     CommandOutcome, CommandSet, Event, FailureReason, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
-    RouteCommand, Seq, ServerId, SuperviseCommand, TerminateCommand, Uptime,
+    RouteCommand, Seq, ServerId, ServerTotals, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
@@ -63,10 +64,10 @@ impl Supervisor {
         Self::new(SupervisorSettings::configured(context, fleet, source, memory_probe))
     }
 
-    /// With servers of which an earlier daemon left a process, and the numbers of their launches.
+    /// With servers of which an earlier daemon left a process, the numbers of their launches, and what was counted of servers.
     #[must_use]
-    pub fn adopting(mut self, adopted: Vec<(ServerId, Incarnation)>) -> Self {
-        self.settings.adopted = adopted;
+    pub fn adopting(mut self, adopted: Vec<(ServerId, Incarnation)>, totals: BTreeMap<ServerId, ServerTotals>) -> Self {
+        (self.settings.adopted, self.settings.totals) = (adopted, totals);
         self
     }
 
@@ -108,6 +109,7 @@ type CommandReply = (AskedCommand, Result<Accepted, Refused>);
 struct SupervisorWorker {
     machine: SupervisorMachine,
     adopted: Vec<(ServerId, Incarnation)>,
+    totals: BTreeMap<ServerId, ServerTotals>,
     fleet: watch::Sender<Fleet>,
     router: Option<RouterSettings>,
     memory: AdmissionPolicy,
@@ -140,7 +142,7 @@ impl Worker for SupervisorWorker {
 
     /// Publishes the configuration and launches every enabled server.
     async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
-        let fleet = self.fleet.borrow().clone();
+        let (fleet, mut totals) = (self.fleet.borrow().clone(), std::mem::take(&mut self.totals));
         self.apply_routing(&fleet);
         let mut down = self.kept.down(&fleet);
         // The daemon was killed in the moment of a stop: the process is there.
@@ -150,6 +152,10 @@ impl Worker for SupervisorWorker {
             self.machine.add(spec.id.clone(), ServerPolicy::from(&**spec), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
+            // Before anything else about it, so that no counter is ever seen to go back.
+            if let Some(totals) = totals.remove(&spec.id).map(Box::new) {
+                self.publish(EventDraft::server(spec.id.clone(), Event::TotalsRestored { totals })).await?;
+            }
         }
         self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
         let mut actions = Vec::new();
@@ -271,6 +277,7 @@ impl SupervisorWorker {
             memory: settings.limits.memory,
             machine: SupervisorMachine::new(settings.limits, settings.seed),
             adopted: settings.adopted,
+            totals: settings.totals,
             kept,
             fleet: settings.fleet,
             profiles: settings.profiles,

@@ -1,5 +1,6 @@
 //! The settings of the supervisor, and how the configuration gives them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use llama_warden_component::Context;
 use llama_warden_config::{Configuration, Fleet, MaxLoaded, RouterAddress, RouterSettings};
-use llama_warden_events::{Incarnation, ProfileCard, ServerId};
+use llama_warden_events::{Incarnation, ProfileCard, ServerId, ServerTotals};
 use llama_warden_memory::{Gpus, MemoryProbe};
 use tokio::sync::watch;
 
@@ -33,6 +34,8 @@ pub struct SupervisorSettings {
     pub memory_probe: Arc<dyn MemoryProbe>,
     /// Servers of which an earlier daemon left a process, and the numbers of their launches.
     pub adopted: Vec<(ServerId, Incarnation)>,
+    /// What earlier daemons have counted of servers.
+    pub totals: BTreeMap<ServerId, ServerTotals>,
     /// The directory that keeps decisions across runs; `None` keeps none.
     pub state_dir: Option<PathBuf>,
 }
@@ -66,6 +69,7 @@ impl SupervisorSettings {
             memory_probe,
             seed: fastrand::u64(..),
             adopted: Vec::new(),
+            totals: BTreeMap::new(),
             state_dir: Some(context.state_dir().to_owned()),
         }
     }

@@ -28,6 +28,7 @@ async fn the_supervisor_complies() {
             router: None,
             seed: 1,
             adopted: Vec::new(),
+            totals: Default::default(),
             memory_probe: Arc::new(SystemMemoryProbe::new()),
             state_dir: None,
         })

@@ -85,6 +85,7 @@ impl SupervisorFixture {
             router: None,
             seed: 1,
             adopted: Vec::new(),
+            totals: Default::default(),
             memory_probe,
             state_dir: None,
         };

@@ -72,6 +72,9 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::RestartAbandoned { attempts, because } => {
             log!(error, envelope, attempts, because, "server is not started again");
         }
+        Event::TotalsRestored { totals } => {
+            log!(debug, envelope, launches = totals.launches, "counters go on from the earlier daemon");
+        }
         Event::ServerLeftDown { failed: None } => {
             log!(
                 warn,

@@ -64,10 +64,12 @@ pub enum ExportError {
         lost: u64,
     },
     /// The last ones were not sent in time.
-    #[error("the collector did not take the last {signal} within {} s", bound.as_secs_f64())]
+    #[error("the collector did not take the last {signal} within {} s; {lost} did not reach it", bound.as_secs_f64())]
     Slow {
         /// Of what.
         signal: Exported,
+        /// How many have not arrived, the last ones included.
+        lost: u64,
         /// The time that it was given.
         bound: Duration,
     },
@@ -177,7 +179,7 @@ async fn end<P: Send + 'static>(
     }
     let is_slow = timeout(bound, has_ended).await.is_err();
     match count.lost() {
-        _ if is_slow => Some(ExportError::Slow { signal, bound }),
+        lost if is_slow => Some(ExportError::Slow { signal, lost, bound }),
         0 => None,
         lost => Some(ExportError::Lost { signal, lost }),
     }

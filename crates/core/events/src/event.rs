@@ -1,6 +1,5 @@
 //! Every event of llama-warden, in the past tense. The comment on each variant is its entry in `docs/events.md`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,8 +10,8 @@ use strum::{IntoStaticStr, VariantNames};
 use crate::{
     ArgumentList, BinaryIdentity, CanaryReport, CommandOutcome, CommandSummary, EvictionCause, FailureReason,
     FileRefusal, HookOutcome, HookPoint, LeftFailure, ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd,
-    ProfileCard, ReadyVia, RouterCard, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan,
-    TraceParent, Uptime, Warning,
+    ProfileCard, ReadyVia, RouterCard, Rung, ServerCard, ServerId, ServerTotals, Signal, StopReason, StreamName,
+    SwitchPlan, TraceParent, Uptime, Warning,
 };
 
 /// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
@@ -213,9 +212,6 @@ pub enum Event {
         age_seconds: f64,
         /// Whether it was ready.
         was_ready: bool,
-        /// Restarts by policy before, by the reason of the failure.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        restarts: BTreeMap<FailureReason, u64>,
     },
     /// The process exists and has executed the server's program. (launcher)
     ServerSpawned {
@@ -388,6 +384,11 @@ pub enum Event {
         attempts: u32,
         /// Why it gave up, for people.
         because: String,
+    },
+    /// What earlier daemons have counted of the server goes on; the next event about it after its configuration. (supervisor)
+    TotalsRestored {
+        /// What they have counted.
+        totals: Box<ServerTotals>,
     },
     /// The earlier daemon left the server down, and it stays so until somebody starts it. (supervisor)
     ServerLeftDown {

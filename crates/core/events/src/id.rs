@@ -43,6 +43,11 @@ impl ServerId {
         &self.0
     }
 
+    /// The id as text that is shared and not copied.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The id of the canary of this server.
     #[must_use]
     pub fn canary(&self) -> Self {

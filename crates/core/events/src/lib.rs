@@ -23,6 +23,7 @@ mod process;
 mod reason;
 mod signal;
 mod time;
+mod totals;
 mod trace;
 mod words;
 
@@ -42,7 +43,8 @@ pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
 pub use id::{BootId, EventPosition, Incarnation, InvalidBootId, InvalidEventPosition, InvalidServerId, Seq, ServerId};
 pub use process::ProcessEnd;
-pub use reason::{EvictionCause, FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
+pub use reason::{EvictionCause, ExitOutcome, FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};
 pub use time::{Timestamp, Uptime};
+pub use totals::{HistogramTotals, ServerTotals};
 pub use trace::{InvalidTraceParent, LaunchTraceId, TraceParent};

@@ -239,6 +239,24 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// The outcome of a process, as the metrics count it.
+    ExitOutcome {
+        /// It was asked to end and did.
+        Stopped = "stopped",
+        /// It was asked to end, and KILL was needed.
+        Killed = "killed",
+        /// It was ready and ended unasked with code 0.
+        Ended = "ended",
+        /// Deprecated, and always 0: `ended` says it.
+        Exited = "exited",
+        /// It was ready and ended unasked in another way.
+        Crashed = "crashed",
+        /// It ended before it was ready.
+        Failed = "failed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

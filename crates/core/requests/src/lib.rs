@@ -17,7 +17,9 @@ mod line;
 mod log;
 mod recent;
 mod record;
+mod totals;
 
 pub use line::{RequestLine, SlotKey, TokenTiming};
 pub use log::RequestLog;
 pub use record::{RequestRecord, TokenRates};
+pub use totals::RequestTotals;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use llama_warden_events::{Incarnation, ServerId, Timestamp};
 
-use crate::{RequestLine, RequestRecord};
+use crate::{RequestLine, RequestRecord, RequestTotals};
 
 /// The requests of all servers. Cheap to clone.
 #[derive(Clone, Default)]
@@ -23,6 +23,8 @@ struct ServerRequests {
     prints: bool,
     /// `None` before the first line.
     record: Option<Box<RequestRecord>>,
+    /// Grows with every change.
+    revision: u64,
 }
 
 impl fmt::Debug for RequestLog {
@@ -32,7 +34,14 @@ impl fmt::Debug for RequestLog {
 }
 
 impl RequestLog {
-    /// A launch begins or ends: none of its slots is busy.
+    /// A launch begins. One that is known already goes on with its slots: it was taken over.
+    pub fn begin(&self, server: &ServerId, launch: Incarnation) {
+        if let Some(requests) = self.servers().get_mut(server) {
+            requests.enter(launch);
+        }
+    }
+
+    /// A process has ended: none of its slots is busy.
     pub fn free_slots(&self, server: &ServerId, launch: Incarnation) {
         if let Some(requests) = self.servers().get_mut(server) {
             requests.enter(launch);
@@ -40,6 +49,7 @@ impl RequestLog {
                 && let Some(record) = &mut requests.record
             {
                 record.free_slots();
+                requests.revision += 1;
             }
         }
     }
@@ -51,6 +61,7 @@ impl RequestLog {
         requests.enter(launch);
         if requests.launch == launch {
             requests.prints = prints;
+            requests.revision += 1;
         }
     }
 
@@ -66,6 +77,7 @@ impl RequestLog {
         } else if is_slot {
             return;
         }
+        requests.revision += 1;
         requests.record.get_or_insert_default().note(line, at);
     }
 
@@ -77,6 +89,27 @@ impl RequestLog {
     /// Reads the requests of a server; `None` before its first one.
     pub fn read<T>(&self, server: &ServerId, read: impl FnOnce(&RequestRecord) -> T) -> Option<T> {
         self.servers().get(server)?.record.as_deref().map(read)
+    }
+
+    /// A number that another state of a server's requests does not have; 0 where nothing is known.
+    pub fn revision(&self, server: &ServerId) -> u64 {
+        self.servers().get(server).map_or(0, |requests| requests.revision)
+    }
+
+    /// What the next daemon is told; `None` where nothing is known.
+    pub fn totals(&self, server: &ServerId) -> Option<RequestTotals> {
+        let servers = self.servers();
+        let requests = servers.get(server)?;
+        let totals = requests.record.as_deref().map(RequestRecord::totals);
+        Some(RequestTotals { prints: requests.prints, ..totals.unwrap_or_default() })
+    }
+
+    /// Goes on with what an earlier daemon was told about a server, whose process runs as this launch; as 0 if there is none.
+    pub fn restore(&self, server: ServerId, launch: Incarnation, totals: RequestTotals) {
+        let prints = totals.prints;
+        let is_known = totals != RequestTotals { prints, ..RequestTotals::default() };
+        let record = is_known.then(|| Box::new(RequestRecord::restored(totals)));
+        self.servers().insert(server, ServerRequests { launch, prints, record, revision: 1 });
     }
 
     /// Forgets every server that `is_configured` rejects.
@@ -137,6 +170,17 @@ mod tests {
         log.free_slots(&server(), launch(1));
         assert_eq!(counts(&log), (1, 0));
         assert_eq!(counts(&noted(&[(1, BUSY), (1, DECODE), (2, DECODE)])), (2, 0));
+    }
+
+    #[test]
+    fn a_launch_that_is_taken_over_goes_on_and_the_next_one_has_no_busy_slots() {
+        let log = RequestLog::default();
+        let earlier = noted(&[(3, BUSY), (3, DECODE)]);
+        log.restore(server(), launch(3), earlier.totals(&server()).expect("known"));
+        log.begin(&server(), launch(3));
+        assert_eq!((counts(&log), log.prints(&server())), ((1, 1), true));
+        log.begin(&server(), launch(4));
+        assert_eq!((counts(&log), log.prints(&server())), ((1, 0), true));
     }
 
     #[test]

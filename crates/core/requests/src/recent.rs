@@ -41,6 +41,21 @@ impl RecentTokens {
         span.sum.seconds += seconds;
     }
 
+    /// The spans that have something: number, tokens, seconds.
+    pub(crate) fn totals(&self) -> Vec<(i64, f64, f64)> {
+        let used = self.spans.iter().filter(|span| span.sum.tokens > 0.0);
+        used.map(|span| (span.number, span.sum.tokens, span.sum.seconds)).collect()
+    }
+
+    pub(crate) fn restored(spans: Vec<(i64, f64, f64)>) -> Self {
+        let mut recent = Self::default();
+        for (number, tokens, seconds) in spans {
+            let sum = TokenSum { tokens, seconds };
+            recent.spans[number.rem_euclid(SPANS as i64) as usize] = Span { number, sum };
+        }
+        recent
+    }
+
     /// Tokens per second of work in the minute before `now`; `None` if there was none that took a measurable time.
     pub(crate) fn per_second(&self, now: Timestamp) -> Option<f64> {
         let latest = number(now);

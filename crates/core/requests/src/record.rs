@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use llama_warden_events::Timestamp;
+use llama_warden_events::{HistogramTotals, Timestamp};
 use llama_warden_state::Histogram;
 
 use crate::recent::RecentTokens;
-use crate::{RequestLine, SlotKey, TokenTiming};
+use crate::{RequestLine, RequestTotals, SlotKey, TokenTiming};
 
 /// Bounds for the time of a prompt, in seconds: a cached one takes milliseconds, a long one on a CPU minutes.
 const PROMPT_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -17,10 +17,12 @@ const TOKEN_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.
 
 /// Slots from this number on do not exist: a line that names one was made by a client.
 const SLOT_LIMIT: u32 = 256;
+/// Most busy slots that the next daemon is told of, so that the text stays short.
+const TOLD_SLOTS: usize = 256;
 /// Most busy slots that are kept, of all children of a router together.
 const BUSY_LIMIT: usize = 1024;
 
-/// The requests of one server in this run of the daemon. Its restarts change only the slots.
+/// The requests of one server. Its restarts change only the slots.
 #[derive(Debug, Clone)]
 pub struct RequestRecord {
     requests: u64,
@@ -97,6 +99,46 @@ impl RequestRecord {
                 self.busy.remove(&key);
             }
         }
+    }
+
+    /// What is told to the next daemon, `prints` aside. Of busy slots the first [`TOLD_SLOTS`].
+    pub(crate) fn totals(&self) -> RequestTotals {
+        RequestTotals {
+            prints: false,
+            requests: self.requests,
+            prompt_tokens: self.prompt_tokens,
+            decode_tokens: self.decode_tokens,
+            prompt_seconds: self.prompt_seconds.totals(),
+            decode_seconds: self.decode_seconds.totals(),
+            token_seconds: self.token_seconds.totals(),
+            last_at: self.last_at,
+            recent_prompt: self.recent_prompt.totals(),
+            recent_decode: self.recent_decode.totals(),
+            busy: self.busy.iter().take(TOLD_SLOTS).map(|key| (key.child, key.slot)).collect(),
+        }
+    }
+
+    /// Goes on with what an earlier daemon has counted.
+    pub(crate) fn restored(totals: RequestTotals) -> Self {
+        let restored = |bounds, totals: Option<HistogramTotals>| {
+            totals.and_then(|totals| Histogram::restored(bounds, &totals)).unwrap_or_else(|| Histogram::new(bounds))
+        };
+        let mut record = Self {
+            requests: totals.requests,
+            prompt_tokens: totals.prompt_tokens,
+            decode_tokens: totals.decode_tokens,
+            prompt_seconds: restored(PROMPT_SECONDS, totals.prompt_seconds),
+            decode_seconds: restored(DECODE_SECONDS, totals.decode_seconds),
+            token_seconds: restored(TOKEN_SECONDS, totals.token_seconds),
+            last_at: totals.last_at,
+            recent_prompt: RecentTokens::restored(totals.recent_prompt),
+            recent_decode: RecentTokens::restored(totals.recent_decode),
+            busy: BTreeSet::new(),
+        };
+        for (child, slot) in totals.busy {
+            record.note(RequestLine::SlotBusy(SlotKey { child, slot }), Timestamp::from_unix_microseconds(0));
+        }
+        record
     }
 
     /// Frees every slot: the process that had them is gone.
@@ -208,6 +250,23 @@ mod tests {
             RequestLine::SlotReleased(slot(Some(8001), 0)),
         ]);
         assert_eq!(record.busy_slots(), 1);
+    }
+
+    #[test]
+    fn the_next_daemon_goes_on_with_everything() {
+        let mut record = noted(&[
+            RequestLine::Prompt(timing(6, 30.0)),
+            RequestLine::Decode(timing(9, 40.0)),
+            RequestLine::Decode(timing(3, 1e9)),
+            RequestLine::SlotBusy(slot(Some(8001), 2)),
+        ]);
+        let told = serde_json::to_string(&record.totals()).expect("serializes");
+        let mut next = RequestRecord::restored(serde_json::from_str(&told).expect("the same"));
+        let more = RequestLine::Decode(timing(2, 5.0));
+        record.note(more, at(9));
+        next.note(more, at(9));
+        assert_eq!((next.totals(), next.requests(), next.busy_slots()), (record.totals(), 3, 1));
+        assert_eq!((next.rates(at(10)), next.last_at()), (record.rates(at(10)), Some(at(9))));
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Snapshot {
             | Event::RestartCancelled
             | Event::RestartAbandoned { .. }
             | Event::ServerLeftDown { .. }
+            | Event::TotalsRestored { .. }
             | Event::CanaryBegan { .. }
             | Event::CanaryCompleted { .. }
             | Event::Extension(_) => return Anomalous,

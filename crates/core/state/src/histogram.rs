@@ -1,5 +1,6 @@
 //! A histogram with fixed bounds. It is part of the snapshot, so a slow scraper cannot miss observations.
 
+use llama_warden_events::HistogramTotals;
 use serde::Serialize;
 
 use crate::Tally;
@@ -35,6 +36,20 @@ impl Histogram {
         let occurred = counts.iter().take(bounds.len()).enumerate().filter(|(_, count)| **count > 0);
         occurred.for_each(|(bucket, count)| histogram.buckets.add(bucket, *count));
         histogram
+    }
+
+    /// Goes on with what was counted elsewhere; `None` within other bounds.
+    pub fn restored(bounds: &'static [f64], totals: &HistogramTotals) -> Option<Self> {
+        let fits = totals.bounds == bounds && totals.counts.len() == bounds.len() + 1 && totals.sum.is_finite();
+        fits.then(|| Self::of_buckets(bounds, &totals.counts, totals.sum))
+    }
+
+    /// What was counted; `None` before the first value.
+    pub fn totals(&self) -> Option<HistogramTotals> {
+        let within: u64 = self.buckets.total();
+        let mut counts: Vec<_> = (0..self.bounds.len()).map(|bucket| self.buckets.of(bucket)).collect();
+        counts.push(self.count.saturating_sub(within));
+        (self.count > 0).then(|| HistogramTotals { bounds: self.bounds.to_vec(), counts, sum: self.sum })
     }
 
     /// Counts one value; one that is negative or not finite counts as zero.
@@ -78,5 +93,16 @@ mod tests {
         }
         assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1.0, 3), (2.0, 4)]);
         assert_eq!((histogram.count(), histogram.sum()), (5, 12.0));
+    }
+
+    #[test]
+    fn a_histogram_goes_on_within_the_same_bounds_only() {
+        let mut histogram = Histogram::new(&[1.0, 2.0]);
+        assert_eq!(histogram.totals(), None);
+        [0.5, 1.5, 9.0].into_iter().for_each(|seconds| histogram.observe(seconds));
+        let totals = histogram.totals().expect("counted");
+        assert_eq!(Histogram::restored(&[1.0, 2.0], &totals), Some(histogram));
+        assert_eq!(Histogram::restored(&[1.0, 3.0], &totals), None);
+        assert_eq!(Histogram::restored(&[1.0, 2.0], &HistogramTotals { sum: f64::NAN, ..totals }), None);
     }
 }

@@ -14,8 +14,8 @@ mod tally;
 pub use histogram::Histogram;
 pub use phase::{Phase, PhaseName};
 pub use record::{
-    Counters, ExitOutcome, FailureRecord, HealthRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
-    SlotsRecord, SlotsState, StopRecord, UseRecord, WarningRecord,
+    Counters, FailureRecord, HealthRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, SlotsRecord,
+    SlotsState, StopRecord, UseRecord, WarningRecord,
 };
 pub use snapshot::{DaemonPhase, DaemonRecord, ExtensionCounts, GuardianRecord, Snapshot};
 pub use tally::Tally;

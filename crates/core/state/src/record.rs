@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    ArgumentList, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
-    Seq, ServerCard, Signal, StopReason, Timestamp, Uptime, Warning, closed_set,
+    ArgumentList, ExitOutcome, FailureReason, HistogramTotals, HookOutcome, HookPoint, Incarnation, MemoryEstimate,
+    OptionNote, ProcessEnd, ReadyVia, Seq, ServerCard, ServerTotals, Signal, StopReason, Timestamp, Uptime, Warning,
+    closed_set,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,7 @@ pub struct ServerRecord {
     pub dialect: Option<Arc<str>>,
     /// The version that the build prints.
     pub llama_version: Option<Arc<str>>,
-    /// Totals of this run of the daemon.
+    /// Totals of this run of the daemon, and of those that it goes on from.
     pub counters: Counters,
     /// Times from spawn to ready, in seconds.
     pub ready_seconds: Histogram,
@@ -101,6 +102,43 @@ impl ServerRecord {
             stop_seconds: Histogram::new(Histogram::STOP_SECONDS),
             ..Self::default()
         }
+    }
+
+    /// What is counted of it over all its launches.
+    pub fn totals(&self) -> ServerTotals {
+        let Counters { launches, became_ready, exits, failures, restarts, restarts_abandoned, signals } =
+            self.counters.clone();
+        ServerTotals {
+            launches,
+            became_ready: became_ready.into(),
+            exits: exits.into(),
+            failures: failures.into(),
+            restarts: restarts.into(),
+            restarts_abandoned: restarts_abandoned.into(),
+            signals: signals.into(),
+            ready_seconds: self.ready_seconds.totals(),
+            stop_seconds: self.stop_seconds.totals(),
+        }
+    }
+
+    /// Goes on with what earlier daemons have counted.
+    pub(crate) fn restore(&mut self, totals: ServerTotals) {
+        let ServerTotals { launches, became_ready, exits, failures, restarts, restarts_abandoned, signals, .. } =
+            totals;
+        self.counters = Counters {
+            launches,
+            became_ready: became_ready.into(),
+            exits: exits.into(),
+            failures: failures.into(),
+            restarts: restarts.into(),
+            restarts_abandoned: restarts_abandoned.into(),
+            signals: signals.into(),
+        };
+        let restored = |bounds, totals: Option<HistogramTotals>| {
+            totals.and_then(|totals| Histogram::restored(bounds, &totals)).unwrap_or_else(|| Histogram::new(bounds))
+        };
+        self.ready_seconds = restored(Histogram::READY_SECONDS, totals.ready_seconds);
+        self.stop_seconds = restored(Histogram::STOP_SECONDS, totals.stop_seconds);
     }
 
     /// Whether a process of it runs.
@@ -232,7 +270,7 @@ pub struct PhaseChange {
     pub incarnation: Incarnation,
 }
 
-/// Totals of one run of the daemon.
+/// Totals of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Launches that began.
@@ -255,24 +293,6 @@ impl Counters {
     /// Restarts for any reason.
     pub fn restarts_total(&self) -> u64 {
         self.restarts.total()
-    }
-}
-
-closed_set! {
-    /// The outcome of a process, as the metrics count it.
-    ExitOutcome {
-        /// It was asked to end and did.
-        Stopped = "stopped",
-        /// It was asked to end, and KILL was needed.
-        Killed = "killed",
-        /// It was ready and ended unasked with code 0.
-        Ended = "ended",
-        /// Deprecated, and always 0: `ended` says it.
-        Exited = "exited",
-        /// It was ready and ended unasked in another way.
-        Crashed = "crashed",
-        /// It ended before it was ready.
-        Failed = "failed",
     }
 }
 

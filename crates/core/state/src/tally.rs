@@ -36,6 +36,18 @@ impl<K: Copy + Ord> Tally<K> {
     }
 }
 
+impl<K: Ord> From<BTreeMap<K, u64>> for Tally<K> {
+    fn from(counts: BTreeMap<K, u64>) -> Self {
+        Self(counts)
+    }
+}
+
+impl<K: Ord> From<Tally<K>> for BTreeMap<K, u64> {
+    fn from(tally: Tally<K>) -> Self {
+        tally.0
+    }
+}
+
 impl<K: Ord> Default for Tally<K> {
     fn default() -> Self {
         Self(BTreeMap::new())

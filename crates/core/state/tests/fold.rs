@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    BootId, CommandOutcome, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation,
-    LeftFailure, ProcessEnd, ReadyVia, Rung, Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
+    BootId, CommandOutcome, CommandSummary, Envelope, Event, ExitOutcome, FailureReason, HookOutcome, HookPoint,
+    Incarnation, LeftFailure, ProcessEnd, ReadyVia, Rung, Seq, ServerCard, ServerId, ServerTotals, Signal, StopReason,
+    Timestamp, Uptime, Warning,
 };
-use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot};
+use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 use proptest::prelude::*;
 
 fn boot() -> BootId {
@@ -460,6 +461,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::RestartAbandoned { attempts: 5, because: "budget".to_owned() },
         Event::ServerLeftDown { failed: None },
         Event::ServerLeftDown { failed: Some(left_failure().into()) },
+        Event::TotalsRestored { totals: ServerTotals { launches: 2, ..ServerTotals::default() }.into() },
         Event::ServerRemoved,
         Event::DaemonStopped { survivors: vec![] },
     ])

@@ -11,13 +11,14 @@ use crate::Effort;
 use crate::daemon::MeasuredDaemon;
 use crate::figure::Figure;
 use crate::fleet::{Pace, StandInFleet};
+use crate::follower::EventFollower;
 use crate::procfs;
 use crate::programs::{self, Programs};
 use crate::targets::EXPORTS;
 
 const SERVERS: usize = 50;
 
-/// Storms in one sample: the kernel counts processor time in steps of 10 ms.
+/// Storms in one sample, so that each has its share of exports.
 const STORMS: usize = 6;
 
 /// Longer than anything waits for its export but metrics, which are sent once a minute.
@@ -35,7 +36,8 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
     let mut daemons = Vec::new();
     for (home, environment) in homes.iter().zip(environments) {
         let fleet = StandInFleet::write(programs, home.path(), &[Pace::default(); SERVERS])?;
-        daemons.push(MeasuredDaemon::start_with(&programs.daemon, home.path(), &fleet.sections, environment)?);
+        let daemon = MeasuredDaemon::start_with(&programs.daemon, home.path(), &fleet.sections, environment)?;
+        daemons.push((EventFollower::begin(&daemon)?, daemon));
     }
     // The first storm loads what the later ones use.
     let _ = storms(&daemons, 1)?;
@@ -49,20 +51,24 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
         exporting.push(times[0]);
         silent.push(times[1]);
     }
-    daemons.into_iter().try_for_each(MeasuredDaemon::stop)?;
+    daemons.into_iter().try_for_each(|(_, daemon)| daemon.stop())?;
     Ok(vec![EXPORTS.figure(exporting, silent)])
 }
 
 /// Starts and stops all servers of each daemon in turn, and returns the milliseconds of processor time that each daemon took.
-fn storms(daemons: &[MeasuredDaemon], count: usize) -> Result<Vec<f64>, Error> {
-    let times = || daemons.iter().map(|daemon| procfs::processor_time(daemon.pid())).collect::<Result<Vec<_>, _>>();
+fn storms(daemons: &[(EventFollower, MeasuredDaemon)], count: usize) -> Result<Vec<f64>, Error> {
+    let times =
+        || daemons.iter().map(|(_, daemon)| procfs::processor_time(daemon.pid())).collect::<Result<Vec<_>, _>>();
     let before = times()?;
     for storm in 0..count {
         // Whoever comes second finds the files in memory.
         for at in 0..daemons.len() {
-            let daemon = &daemons[(at + storm) % daemons.len()];
-            daemon.ask(&["start", "--wait", "s*"])?;
-            daemon.ask(&["stop", "--wait", "s*"])?;
+            let (events, daemon) = &daemons[(at + storm) % daemons.len()];
+            // Not with `--wait`: it asks for the status all the time, and the longer, the more often.
+            for (command, done) in [("start", "ReadyReached"), ("stop", "ServerStopped")] {
+                daemon.ask(&[command, "s*"])?;
+                (0..SERVERS).try_for_each(|_| events.until(done).map(drop))?;
+            }
         }
     }
     // No event says that everything was sent.

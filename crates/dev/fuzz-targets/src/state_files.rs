@@ -3,7 +3,7 @@
 use llama_warden_events::{BootId, Incarnation};
 use llama_warden_processes::launch_tag::LaunchTag;
 use llama_warden_processes::leftovers::run_ids;
-use llama_warden_state_files::{DownFile, FailureFile, PortFile};
+use llama_warden_state_files::{DownFile, FailureFile, PortFile, TotalsFile};
 
 /// Reads the input as each of the files.
 pub(crate) fn check(input: &[u8]) {
@@ -18,6 +18,8 @@ pub(crate) fn check(input: &[u8]) {
     assert_eq!(FailureFile::parse(&serde_json::to_vec(&failures).expect("failures are JSON")), failures);
     let down = DownFile::parse(input);
     assert_eq!(DownFile::parse(&serde_json::to_vec(&down).expect("what is down is JSON")), down);
+    let totals = TotalsFile::parse(input);
+    assert_eq!(TotalsFile::parse(&serde_json::to_vec(&totals).expect("counts are JSON")), totals);
 
     let runs = run_ids(input);
     assert_eq!(run_ids((runs.join("\n") + "\n").as_bytes()), runs);

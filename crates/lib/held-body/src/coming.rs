@@ -17,13 +17,15 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct ComingBody {
     incoming: Incoming,
+    /// The first look at the next bytes found none.
+    has_looked: bool,
     /// Since the last byte came. Made only where the next one is waited for: most bodies are there when they are read.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl From<Incoming> for ComingBody {
     fn from(incoming: Incoming) -> Self {
-        Self { incoming, pause: None }
+        Self { incoming, has_looked: false, pause: None }
     }
 }
 
@@ -39,13 +41,19 @@ impl ComingBody {
             // First the bytes: while the server takes none, nobody looks whether the client sends some.
             let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
                 Poll::Ready(frame) => frame,
+                // The first look tells the connection that the body is wanted. The second one finds a body that came with its head.
+                Poll::Pending if !self.has_looked => {
+                    self.has_looked = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     ready!(self.pause.get_or_insert_with(|| Box::pin(sleep(PAUSE))).as_mut().poll(context));
                     let message = format!("no byte of the body came within {PAUSE:?}");
                     return Poll::Ready(Some(Err(BodyRefused::new(BodyRefusal::TooSlow, message))));
                 }
             };
-            self.pause = None;
+            (self.has_looked, self.pause) = (false, None);
             return Poll::Ready(match frame {
                 None => None,
                 Some(Ok(frame)) => match frame.into_data() {

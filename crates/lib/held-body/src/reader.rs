@@ -160,6 +160,11 @@ impl BodyReader {
         self.scanner.model()
     }
 
+    /// Whether all of it has come.
+    pub const fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
     /// How much has come, or will come where that was announced.
     pub fn length(&self) -> u64 {
         self.announced.unwrap_or(self.chunks.len())

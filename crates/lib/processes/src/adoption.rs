@@ -88,9 +88,11 @@ async fn take_over(path: &Path) -> io::Result<HeldProgram> {
     let Frame { message: ShimReport::Held(identity), body: note, descriptors } = next(&shim, &mut frames).await? else {
         return Err(nonsense("it does not speak like a shim"));
     };
-    let Ok([stdout, stderr]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+    let mut descriptors = descriptors.into_iter();
+    let (Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next()) else {
         return Err(nonsense("it has no pipes, or this process no descriptors left"));
     };
+    let page = descriptors.next();
     let mut output = [MissedOutput::default(), MissedOutput::default()];
     for missed in &mut output {
         let Frame { message: ShimReport::Output { dropped, .. }, body, .. } = next(&shim, &mut frames).await? else {
@@ -101,7 +103,7 @@ async fn take_over(path: &Path) -> io::Result<HeldProgram> {
     if !is_parent_of(peer.pid(), identity) {
         return Err(nonsense("it is not the parent of the process that it names"));
     }
-    Ok(HeldProgram { process: ChildProcess::held(shim, frames, identity), stdout, stderr, note, output })
+    Ok(HeldProgram { process: ChildProcess::attended(shim, frames, identity, page), stdout, stderr, note, output })
 }
 
 /// Whether `shim` is the parent of a process that still is the same. One that has ended is named by the shim alone.

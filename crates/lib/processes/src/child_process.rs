@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use llama_warden_events::{ProcessEnd, Signal, StreamName};
@@ -14,6 +15,7 @@ use nix::sys::signal;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
+use super::kept_page::KeptPage;
 use super::sweep::Survivor;
 use super::wire::{self, EndReport, FrameReader, ProgramIdentity, ShimOrder, ShimReport};
 
@@ -26,6 +28,7 @@ struct Attended {
     shim: UnixStream,
     frames: FrameReader,
     identity: ProgramIdentity,
+    page: Option<Arc<KeptPage>>,
     end: Option<ProcessOutcome>,
     /// The shim is to keep the program for the next daemon.
     is_left: bool,
@@ -103,21 +106,35 @@ impl ChildProcess {
                 },
             }
         };
-        Ok(match (frame.message, <[_; 2]>::try_from(frame.descriptors)) {
-            (ShimReport::Spawned(identity), Ok([stdout, stderr])) => {
-                let process = Self(Box::new(Attended { shim, frames, identity, end: None, is_left: false }));
+        let mut descriptors = frame.descriptors.into_iter();
+        Ok(match (frame.message, descriptors.next(), descriptors.next()) {
+            (ShimReport::Spawned(identity), Some(stdout), Some(stderr)) => {
+                let process = Self::attended(shim, frames, identity, descriptors.next());
                 Answer::Runs(Spawned { process, stdout, stderr })
             }
-            (ShimReport::Refused { errno }, _) => Answer::Refused(io::Error::from_raw_os_error(errno)),
+            (ShimReport::Refused { errno }, ..) => Answer::Refused(io::Error::from_raw_os_error(errno)),
             // Without its pipes, because this process has no descriptors left, it is killed as the socket is dropped.
-            (ShimReport::Spawned(_), Err(_)) => Answer::Refused(Errno::EMFILE.into()),
-            (other, _) => Answer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}"))),
+            (ShimReport::Spawned(_), ..) => Answer::Refused(Errno::EMFILE.into()),
+            (other, ..) => {
+                Answer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}")))
+            }
         })
     }
 
-    /// A program that its shim has handed over.
-    pub(crate) fn held(shim: UnixStream, frames: FrameReader, identity: ProgramIdentity) -> Self {
-        Self(Box::new(Attended { shim, frames, identity, end: None, is_left: false }))
+    /// A program that its shim has run, or hands over.
+    pub(crate) fn attended(
+        shim: UnixStream,
+        frames: FrameReader,
+        identity: ProgramIdentity,
+        page: Option<OwnedFd>,
+    ) -> Self {
+        let page = page.map(|page| Arc::new(page.into()));
+        Self(Box::new(Attended { shim, frames, identity, page, end: None, is_left: false }))
+    }
+
+    /// Where to write what the next daemon goes on with; `None` for a program that is not kept, and where the kernel gives none.
+    pub fn page(&self) -> Option<&Arc<KeptPage>> {
+        self.0.page.as_ref()
     }
 
     /// Adds to what the next daemon is told about the program.

@@ -10,6 +10,7 @@ mod descent;
 pub mod environment;
 pub mod guardian;
 mod keeper;
+pub mod kept_page;
 pub mod launch_tag;
 pub mod leftovers;
 pub mod listener;

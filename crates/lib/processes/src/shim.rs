@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::descent::{self, ChildNews};
 use crate::keeper::{Doorway, KeptPipe};
+use crate::kept_page::KeptPage;
 use crate::program::ProgramBlock;
 use crate::wire::{self, EndReport, Frame, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
@@ -72,6 +73,7 @@ pub(crate) fn run(daemon: UnixStream) -> io::Result<()> {
             let identity = ProgramIdentity { pid: leader, start_ticks };
             let mut shim = Shim::new(daemon, frames, ends, identity, pipes, order.may_leave_descendants);
             (shim.outlives, shim.doorway) = (order.outlives, doorway);
+            shim.page = order.keeping.as_ref().and_then(|_| KeptPage::create());
             (shim.keeping, shim.note) = (order.keeping, order.note.into_bytes());
             shim.introduce(&ShimReport::Spawned(identity), &[]);
             if let Some(errno) = unkept {
@@ -140,6 +142,8 @@ struct Shim {
     /// Where the next daemon comes in; `None` while the program is not to outlive its daemon, or the disk has no room for it.
     doorway: Option<Doorway>,
     pipes: [KeptPipe; 2],
+    /// Where the daemon writes what the next one goes on with; `None` for what no next daemon gets.
+    page: Option<KeptPage>,
     /// For the next daemon.
     note: Vec<u8>,
     frames: FrameReader,
@@ -181,6 +185,7 @@ impl Shim {
             outlives: false,
             doorway: None,
             pipes: [KeptPipe::new(StreamName::Stdout, stdout), KeptPipe::new(StreamName::Stderr, stderr)],
+            page: None,
             note: Vec::new(),
             identity,
             leader: ShimProgram::Running(identity.pid),
@@ -208,10 +213,11 @@ impl Shim {
         }
     }
 
-    /// The first message to a daemon, with both pipes.
+    /// The first message to a daemon, with both pipes and the page.
     fn introduce(&mut self, report: &ShimReport, body: &[u8]) {
         let Some(daemon) = &self.daemon else { return };
-        let descriptors = self.pipes.each_ref().map(KeptPipe::descriptor);
+        let descriptors: Vec<_> =
+            self.pipes.iter().map(KeptPipe::descriptor).chain(self.page.iter().map(KeptPage::as_fd)).collect();
         if tell(daemon, report, body, &descriptors).is_err() {
             self.on_daemon_gone();
         }

@@ -24,8 +24,8 @@ const LENGTHS: usize = 8;
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Most bytes of a body: more than the kernel takes as arguments and environment.
 const MAX_BODY: usize = 16 * 1024 * 1024;
-/// Most descriptors of a frame: both pipes of a process.
-const MAX_DESCRIPTORS: usize = 2;
+/// Most descriptors of a frame: both pipes of a process, and the page of its launch.
+const MAX_DESCRIPTORS: usize = 3;
 
 /// What a daemon says to a shim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,8 @@ pub(crate) struct SpawnOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ShimReport {
-    /// The program runs; the frame carries the read ends of its standard output and standard error.
+    /// The program runs; the frame carries the read ends of its standard output and standard error, and then the page that is kept for
+    /// the next daemon, where there is one.
     Spawned(ProgramIdentity),
     /// The first message to the next daemon; the frame carries the same descriptors, and the body is the note.
     Held(ProgramIdentity),
@@ -241,7 +242,7 @@ impl Carries for ShimOrder {
 
 impl Carries for ShimReport {
     fn descriptors(&self) -> usize {
-        if matches!(self, Self::Spawned(_) | Self::Held(_)) { StreamName::ALL.len() } else { 0 }
+        if matches!(self, Self::Spawned(_) | Self::Held(_)) { MAX_DESCRIPTORS } else { 0 }
     }
 }
 

@@ -64,11 +64,17 @@ impl<T: KeptState> KeptFile<T> {
     /// Saves each change, the last one too, until the sender is dropped.
     pub async fn keep(self, mut values: watch::Receiver<T>) {
         while values.changed().await.is_ok() {
-            let (file, latest) = (self.clone(), values.borrow_and_update().clone());
-            let saved = blocking(move || file.save(&latest)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-            if let Err(error) = saved {
-                tracing::warn!(file = T::FILE, %error, "cannot be saved; {}", T::LOSS);
-            }
+            let latest = values.borrow_and_update().clone();
+            self.keep_now(latest).await;
+        }
+    }
+
+    /// Saves a value once.
+    pub async fn keep_now(&self, value: T) {
+        let file = self.clone();
+        let saved = blocking(move || file.save(&value)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = saved {
+            tracing::warn!(file = T::FILE, %error, "cannot be saved; {}", T::LOSS);
         }
     }
 

@@ -6,8 +6,10 @@ mod down;
 mod failures;
 mod kept_file;
 mod ports;
+mod totals;
 
 pub use down::{DownFile, DownServer, DownServers};
 pub use failures::{FailureCounts, FailureFile};
 pub use kept_file::{KeptFile, KeptState};
 pub use ports::{KeptServer, KeptServers, PortFile};
+pub use totals::{KeptTotals, LineTotals, TotalsByServer, TotalsFile};

@@ -3,7 +3,10 @@
 //! An answer may have megabytes, and its numbers are near its ends: `usage` or `timings` behind the text, Anthropic's first event
 //! before it. So the first 512 bytes and the last 4 KiB are kept. A text of a model cannot imitate them: its quotes are escaped.
 
-use memchr::memmem;
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -69,18 +72,18 @@ impl AnswerEnds {
     }
 
     /// The last bytes in order: the whole answer where it is short, so that what begins in `first` is not cut.
-    fn tail(&self) -> Vec<u8> {
+    fn tail(&self) -> Cow<'_, [u8]> {
         match self.behind {
-            0 => self.first.clone(),
-            behind if behind <= LAST => [&self.first, &self.last[..behind]].concat(),
-            behind => [&self.last[behind % LAST..], &self.last[..behind % LAST]].concat(),
+            0 => Cow::Borrowed(&self.first),
+            behind if behind <= LAST => [&self.first, &self.last[..behind]].concat().into(),
+            behind => [&self.last[behind % LAST..], &self.last[..behind % LAST]].concat().into(),
         }
     }
 
-    pub(crate) fn read(&self) -> AnswerSummary {
+    pub(crate) fn read(&self, is_stream: bool) -> AnswerSummary {
         let tail = self.tail();
         let texts = [&tail[..], &self.first];
-        AnswerSummary { tokens: tokens(texts), has_error_event: has_error_event(&tail) }
+        AnswerSummary { tokens: tokens(texts), has_error_event: is_stream && has_error_event(&tail) }
     }
 
     /// What is read for logs and spans only.
@@ -133,13 +136,17 @@ struct CachedNumbers {
     cached_tokens: Option<u64>,
 }
 
+/// Made once: each answer is searched.
+static TIMINGS: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"timings\":"));
+static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"usage\":"));
+
 /// `timings` says exactly what was read; `usage` may count cached tokens as input.
 fn tokens([tail, first]: [&[u8]; 2]) -> Option<TokenUse> {
-    let timings = last_object(tail, b"\"timings\":");
+    let timings = last_object(tail, &TIMINGS);
     if let Some(TimingNumbers { prompt_n: Some(input), predicted_n: Some(output), cache_n }) = timings {
         return Some(TokenUse { input, cached: cache_n.unwrap_or(0), output });
     }
-    let usage = |text| last_object::<UsageNumbers>(text, b"\"usage\":");
+    let usage = |text| last_object::<UsageNumbers>(text, &USAGE);
     let known = usage(tail).or_else(|| usage(first))?;
     let output = known.completion_tokens.or(known.output_tokens).unwrap_or(0);
     let cached_of = |details: Option<CachedNumbers>| details.and_then(|details| details.cached_tokens);
@@ -159,10 +166,10 @@ fn tokens([tail, first]: [&[u8]; 2]) -> Option<TokenUse> {
 }
 
 /// The last object that stands behind a key, whole.
-fn last_object<T: DeserializeOwned>(text: &[u8], key: &[u8]) -> Option<T> {
-    let mut places: Vec<usize> = memmem::find_iter(text, key).collect();
+fn last_object<T: DeserializeOwned>(text: &[u8], key: &Finder<'_>) -> Option<T> {
+    let mut places: Vec<usize> = key.find_iter(text).collect();
     places.reverse();
-    places.into_iter().find_map(|place| value(&text[place + key.len()..]))
+    places.into_iter().find_map(|place| value(&text[place + key.needle().len()..]))
 }
 
 /// The last string that stands behind a key.
@@ -214,7 +221,7 @@ mod tests {
     }
 
     fn read(text: &str) -> AnswerSummary {
-        ends(text).read()
+        ends(text).read(true)
     }
 
     fn used(input: u64, cached: u64, output: u64) -> Option<TokenUse> {
@@ -246,14 +253,14 @@ mod tests {
         let whole = {
             let mut ends = AnswerEnds::default();
             ends.push(text.as_bytes());
-            (ends.first.clone(), ends.tail())
+            (ends.first.clone(), ends.tail().into_owned())
         };
         assert_eq!(whole.0, text.as_bytes()[..FIRST]);
         assert_eq!(whole.1, text.as_bytes()[text.len() - LAST..]);
         for size in [1, 7, 511, 512, 513, 4095, 4096, 4097, 9000] {
             let mut ends = AnswerEnds::default();
             text.as_bytes().chunks(size).for_each(|chunk| ends.push(chunk));
-            assert_eq!((ends.first.clone(), ends.tail()), whole, "{size}");
+            assert_eq!((ends.first.clone(), ends.tail().into_owned()), whole, "{size}");
         }
     }
 

@@ -86,7 +86,8 @@ impl TrackedRequest {
         let parent = head.headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
         let record = FinishedRequest {
             id: noted(traffic, head.id),
-            at: SystemTime::now(),
+            // Only logs and spans tell it.
+            at: if traffic.is_logged() { SystemTime::now() } else { SystemTime::UNIX_EPOCH },
             took: Duration::ZERO,
             method: head.method.clone(),
             path: noted(traffic, head.path),
@@ -121,6 +122,11 @@ impl TrackedRequest {
             at_end: None,
         };
         Self { traffic: traffic.clone(), begun: Instant::now(), notes: Mutex::new(notes) }
+    }
+
+    /// When its head was read.
+    pub const fn begun(&self) -> Instant {
+        self.begun
     }
 
     fn note(&self, note: impl FnOnce(&mut RequestNotes)) {
@@ -175,13 +181,15 @@ impl TrackedRequest {
     }
 
     /// It is sent.
-    pub fn sent(&self) {
+    /// Gives the time since its head was read.
+    pub fn sent(&self) -> Duration {
+        let sent = self.begun.elapsed();
         self.note(|notes| {
-            let sent = self.begun.elapsed();
             if notes.record.sent.replace(sent).is_none() {
                 self.traffic.overhead().observe(sent.saturating_sub(notes.reading + notes.record.waited));
             }
         });
+        sent
     }
 
     /// It has to be sent again.
@@ -297,10 +305,10 @@ impl<B: Body<Data = Bytes>> TrackedBody<B> {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let summary = self.ends.as_ref().map(|ends| ends.read()).unwrap_or_default();
+        let summary = self.ends.as_ref().map(|ends| ends.read(self.is_stream)).unwrap_or_default();
         let ends = self.ends.as_ref().filter(|_| self.request.traffic.is_logged());
         let facts = ends.map(|ends| ends.facts()).unwrap_or_default();
-        let has_error = is_broken || self.is_stream && summary.has_error_event;
+        let has_error = is_broken || summary.has_error_event;
         let ended = if has_error { RequestOutcome::StreamError } else { self.ended };
         let mut notes = lock(&self.request.notes);
         (notes.record.tokens, notes.record.answer) = (summary.tokens, facts);

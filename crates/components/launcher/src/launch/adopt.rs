@@ -23,15 +23,11 @@ impl Launch {
 
     /// What the next daemon is told about this launch.
     pub(crate) fn note(&self, prepared: &PreparedLaunch) -> String {
-        let snapshot = self.resources.bus.snapshot();
-        let counters = snapshot.servers.get(&self.reporter.server).map(|record| &record.counters.restarts);
-        let restarts = counters.into_iter().flat_map(|tally| tally.keys().map(|reason| (reason, tally.of(reason))));
         let note = LaunchNote {
             tag: self.tag().value().to_owned(),
             server: self.reporter.server.clone(),
             incarnation: self.reporter.incarnation,
             fingerprint: self.fingerprint(prepared),
-            restarts: restarts.collect(),
         };
         // It has only texts and numbers, which can all be written.
         serde_json::to_string(&note).unwrap_or_default() + "\n"
@@ -60,6 +56,7 @@ impl Launch {
             Err(failed) => {
                 tracing::warn!(%server, "the process of the earlier daemon is ended: it could not be launched like this any more");
                 held.end(grace).await;
+                self.free_slots();
                 return Err(failed);
             }
         };
@@ -67,6 +64,7 @@ impl Launch {
         if held.note.fingerprint != self.fingerprint(&prepared) {
             tracing::warn!(%server, "the configuration has changed since the earlier daemon; the server is restarted");
             held.end(grace).await;
+            self.free_slots();
             return Ok(None);
         }
         let HeldLaunch { program, note, was_ready } = held;
@@ -75,12 +73,14 @@ impl Launch {
         fail_point("adopt-outlive-told");
         let age_seconds = ProcessStat::of(process.pid()).and_then(|stat| stat.age_seconds()).unwrap_or(0.0);
         self.adopted_tag = Some(Box::new(LaunchTag::from_value(&note.tag)));
-        let adopted = Event::ServerAdopted { age_seconds, was_ready, restarts: note.restarts };
+        let adopted = Event::ServerAdopted { age_seconds, was_ready };
         self.reporter.publish_acked(adopted).await?;
         fail_point("adopt-published");
         let lost: u64 = output.iter().map(|missed| missed.lost).sum();
         if lost > 0 {
             tracing::warn!(%server, bytes = lost, "output was lost while no daemon was there");
+            // Also the line that says that one is free, perhaps.
+            self.free_slots();
         }
         let argv = prepared.line.redacted().into();
         let (pid, start_ticks) = (process.pid(), process.start_ticks());
@@ -90,6 +90,10 @@ impl Launch {
         let missed = output.map(|MissedOutput { bytes, .. }| bytes);
         let output = OutputPipes { stdout, stderr, redactor: prepared.redactor, missed };
         Ok(Some(SpawnedServer { process, output, oom_kills: self.oom_kills() }))
+    }
+
+    fn free_slots(&self) {
+        self.resources.lane.requests().free_slots(&self.reporter.server, self.reporter.incarnation);
     }
 }
 

@@ -1,17 +1,18 @@
 //! The processes that an earlier daemon has left, and what it has told the next one about their launches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use llama_warden_events::{FailureReason, Incarnation, ServerId, Signal};
+use llama_warden_events::{Incarnation, ServerId, Signal};
 use llama_warden_processes::adoption::{HeldProgram, held_programs};
 use llama_warden_processes::launch_tag::LaunchTag;
+use llama_warden_state_files::TotalsByServer;
 use llama_warden_support::lock;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::kill;
+use super::{kill, totals};
 
 /// The folder of the state directory with the sockets of shims.
 pub(crate) const FOLDER: &str = "shims";
@@ -25,9 +26,6 @@ pub(crate) struct LaunchNote {
     pub(crate) incarnation: Incarnation,
     /// Of its command line and its configured variables, in hexadecimal.
     pub(crate) fingerprint: String,
-    /// Restarts by policy so far.
-    #[serde(default)]
-    pub(crate) restarts: BTreeMap<FailureReason, u64>,
 }
 
 /// The second line of a note.
@@ -73,6 +71,17 @@ impl HeldLaunches {
     pub(crate) fn launches(&self) -> Vec<(ServerId, Incarnation, LaunchTag)> {
         let tag = |held: &HeldLaunch| LaunchTag::from_value(&held.note.tag);
         lock(&self.0).iter().map(|(server, held)| (server.clone(), held.note.incarnation, tag(held))).collect()
+    }
+
+    /// The latest launch of each server that has a process.
+    pub(crate) fn numbers(&self) -> Vec<(ServerId, Incarnation)> {
+        lock(&self.0).iter().map(|(server, held)| (server.clone(), held.note.incarnation)).collect()
+    }
+
+    /// What was counted of each server that has a process.
+    pub(crate) fn totals(&self) -> TotalsByServer {
+        let read = |held: &HeldLaunch| totals::read(held.program.process.page()?);
+        lock(&self.0).iter().filter_map(|(server, held)| Some((server.clone(), read(held)?))).collect()
     }
 
     /// The process of a server.

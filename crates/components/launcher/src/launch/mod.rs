@@ -12,6 +12,7 @@ mod preflight;
 mod prepare;
 mod running;
 pub(crate) mod task;
+pub(crate) mod totals;
 
 use llama_warden_events::Signal;
 use llama_warden_processes::child_process::ChildProcess;

@@ -28,6 +28,7 @@ use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::held::READY;
 use super::kill;
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
+use super::totals::TotalsPage;
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput, UnreadOutput};
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome};
 use llama_warden_processes::launch_tag::LaunchTag;
@@ -94,7 +95,8 @@ enum Wakeup {
 impl RunningServer {
     /// Takes over a process that is published, and begins to read its output.
     pub(crate) fn new(launch: Launch, SpawnedServer { process, output, oom_kills }: SpawnedServer) -> Self {
-        let reader = start_reading(&launch, output);
+        let totals = process.page().map(|page| TotalsPage::new(page, &launch));
+        let reader = start_reading(&launch, output, totals);
         Self { launch, process, reader, oom_kills, inquiry: None }
     }
 
@@ -109,7 +111,10 @@ impl RunningServer {
                 Wakeup::Exited => return Ok(RunEnd::Exited),
                 // Boxed: see `next_wakeup`.
                 Wakeup::Ordered(LaunchOrder::Signal(order)) => Box::pin(self.deliver(order)).await?,
-                Wakeup::Ordered(LaunchOrder::NoteReady) => self.process.note(READY),
+                Wakeup::Ordered(LaunchOrder::NoteReady) => {
+                    self.process.note(READY);
+                    self.store_totals();
+                }
                 Wakeup::Ordered(LaunchOrder::Leave) => return Ok(RunEnd::Left),
                 Wakeup::Ordered(LaunchOrder::CallOff) => kill(&self.process),
                 Wakeup::Asked(inquiry) => self.inquiry = Some(self.identify_listener(inquiry)),
@@ -155,7 +160,14 @@ impl RunningServer {
         reporter.cause = cause;
         reporter.publish_acked(Event::SignalDelivered { signal, rung }).await?;
         fail_point("signal-published");
+        self.store_totals();
         Ok(())
+    }
+
+    fn store_totals(&self) {
+        if let Some(page) = self.process.page() {
+            TotalsPage::new(page, &self.launch).store();
+        }
     }
 
     /// Starts to find out which process listens on the server's address.
@@ -220,22 +232,28 @@ impl RunningServer {
 }
 
 /// Reads the output in a task of its own, which waits for nothing but the pipes: a server whose pipe is full stops answering.
-fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
+fn start_reading(launch: &Launch, output: OutputPipes, totals: Option<TotalsPage>) -> ReaderTask {
     let OutputPipes { stdout, stderr, redactor, missed } = output;
+    let totals = totals.map(Arc::new);
     // Both sinks are open before either pipe is read: the tap of one stream may expect the other.
     let pipes = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(stream, pipe)| {
         let (server, incarnation) = (launch.reporter.server.clone(), launch.reporter.incarnation);
         let key = OutputKey { server, incarnation, stream };
         let mut sink = launch.resources.lane.open(&key, launch.server.log_ring_bytes);
+        let totals = totals.clone();
         OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
             OutputPiece::Line(at, line) => sink.push(at, line),
             OutputPiece::PartialLine => sink.note_activity(),
-            OutputPiece::Pause => sink.note_pause(),
+            OutputPiece::Pause => {
+                sink.note_pause();
+                totals.iter().for_each(|totals| totals.store_output());
+            }
         })
     });
     let (cancel, cancelled) = oneshot::channel();
     let mut output = ServerOutput::new(pipes, redactor);
     output.begin_with(missed.each_ref().map(Vec::as_slice));
+    totals.iter().for_each(|totals| totals.store());
     let reading = tokio::spawn(output.read(cancelled));
     ReaderTask { reading, cancel }
 }

@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
+use llama_warden_server_link::{LinkBroken, SendError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::headers::is_event_stream;
-use super::link::{Link, RelayError};
-use super::{EarlyBody, Upstream, to_server};
+use super::upstream::PooledLink;
+use super::{EarlyBody, Upstream};
 use crate::shared::Permit;
 use llama_warden_held_body::HeldBody;
 
@@ -38,7 +39,7 @@ enum Content {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CutShort {
     #[error("llama-server ended the answer early: {0}")]
-    Lost(#[source] hyper::Error),
+    Lost(#[source] LinkBroken),
     #[error("the answer took longer than a request may")]
     TooLong,
 }
@@ -50,8 +51,10 @@ pub(crate) type StreamFault = Box<dyn FnOnce(&CutShort) -> Bytes + Send>;
 pub(crate) type StreamFaults<'a> = dyn Fn() -> StreamFault + Sync + 'a;
 
 struct RelayedBody {
-    body: Incoming,
-    link: Option<Link>,
+    /// Until the answer is read to its end, or has broken off.
+    link: Option<PooledLink>,
+    /// The body has a known length.
+    is_sized: bool,
     upstream: Arc<Upstream>,
     /// Made where the answer is a stream of events; taken by its early end.
     fault: Option<StreamFault>,
@@ -92,17 +95,17 @@ impl AnswerBody {
     }
 
     fn relayed(
-        answer: Response<Incoming>,
-        link: Link,
+        answer: Response<()>,
+        link: PooledLink,
         upstream: Arc<Upstream>,
         place: Option<(Permit, &StreamFaults<'_>)>,
     ) -> Response<Self> {
-        let (parts, body) = answer.into_parts();
         let (permit, faults) = place.unzip();
-        let fault = faults.filter(|_| is_event_stream(&parts.headers)).map(|faults| faults());
-        let relayed = RelayedBody {
-            body,
+        let fault = faults.filter(|_| is_event_stream(answer.headers())).map(|faults| faults());
+        let is_sized = link.link.left().is_some();
+        let mut relayed = RelayedBody {
             link: Some(link),
+            is_sized,
             upstream,
             fault,
             is_over: false,
@@ -111,7 +114,8 @@ impl AnswerBody {
             goes_on: false,
             permit,
         };
-        Response::from_parts(parts, Self(Content::Relayed(Box::new(relayed))))
+        relayed.keep_at_end();
+        answer.map(|()| Self(Content::Relayed(Box::new(relayed))))
     }
 
     /// Sends a request to a launch; its answer has the body that goes on to read. `place` is that at the gate, which is given back where
@@ -122,9 +126,8 @@ impl AnswerBody {
         headers: &HeaderMap,
         body: &HeldBody,
         place: Option<(Permit, &StreamFaults<'_>)>,
-    ) -> Result<Response<Self>, (RelayError, Option<Permit>)> {
-        let request = || to_server(&upstream, (method, target), headers, body.clone());
-        match upstream.send(request, body.is_whole()).await {
+    ) -> Result<Response<Self>, (SendError, Option<Permit>)> {
+        match upstream.send((method, target), headers, body).await {
             Ok((answer, link)) => {
                 let can_resume = headers.contains_key("x-conversation-id") && is_event_stream(answer.headers());
                 let mut answer = Self::relayed(answer, link, upstream.clone(), place);
@@ -147,13 +150,13 @@ impl AnswerBody {
     /// Waits for the first bytes, until which the request can be sent again elsewhere: llama-server sends the head of a stream long
     /// before it has anything to say. A short answer that is no stream is waited for to its end: it comes at once, and one that is cut
     /// could not be told from a whole one by a client that does not count.
-    pub(crate) async fn begin(&mut self) -> Result<(), (RelayError, Option<Permit>)> {
+    pub(crate) async fn begin(&mut self) -> Result<(), (SendError, Option<Permit>)> {
         let Content::Relayed(relayed) = &mut self.0 else { return Ok(()) };
-        let is_short = relayed.body.size_hint().exact().is_some_and(|length| length <= LONGEST_AWAITED);
-        while !relayed.body.is_end_stream() {
+        let is_short = relayed.left().is_some_and(|length| length <= LONGEST_AWAITED);
+        while relayed.link.is_some() {
             match poll_fn(|context| relayed.poll_server(context)).await {
                 Some(Ok(frame)) => relayed.first.push_back(frame),
-                Some(Err(error)) => return Err((RelayError::Lost(error), relayed.permit.take())),
+                Some(Err(error)) => return Err((SendError::Lost(error), relayed.permit.take())),
                 None => break,
             }
             if !is_short {
@@ -196,25 +199,27 @@ impl RelayedBody {
     }
 
     /// What llama-server sends.
-    fn poll_server(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let mut polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_pending()
-            && let Some(link) = &mut self.link
-        {
-            link.drive(context);
-            polled = Pin::new(&mut self.body).poll_frame(context);
+    fn poll_server(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, LinkBroken>>> {
+        let Some(link) = &mut self.link else { return Poll::Ready(None) };
+        let frame = ready!(link.link.poll_frame(context));
+        match &frame {
+            Some(Err(_)) => self.link = None,
+            Some(Ok(_)) | None => self.keep_at_end(),
         }
-        match &polled {
-            Poll::Ready(Some(Err(_))) => self.link = None,
-            Poll::Ready(None) => {
-                self.is_over = true;
-                if let Some(link) = self.link.take() {
-                    self.upstream.keep(link);
-                }
-            }
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        Poll::Ready(frame)
+    }
+
+    /// Gives the connection back as soon as the answer is read. Any other is dropped with this body: the client has left.
+    fn keep_at_end(&mut self) {
+        if let Some(link) = self.link.take_if(|link| link.link.is_at_end()) {
+            self.is_over = true;
+            self.upstream.keep(link);
         }
-        polled
+    }
+
+    /// How much is to come, where that is known.
+    fn left(&self) -> Option<u64> {
+        self.is_sized.then(|| self.link.as_ref().and_then(|link| link.link.left()).unwrap_or_default())
     }
 }
 
@@ -229,7 +234,7 @@ impl RelayedBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         let goes_on = match &self.0 {
-            Content::Relayed(relayed) => relayed.goes_on && !relayed.is_over && !relayed.body.is_end_stream(),
+            Content::Relayed(relayed) => relayed.goes_on && relayed.link.is_some(),
             Content::Whole(_) | Content::Told(_) | Content::Early(_) => false,
         };
         if !goes_on {
@@ -241,18 +246,6 @@ impl Drop for AnswerBody {
             (std::mem::replace(&mut self.0, Content::Whole(None)), runtime)
         {
             runtime.spawn(relayed.discard());
-        }
-    }
-}
-
-impl Drop for RelayedBody {
-    fn drop(&mut self) {
-        // A body of known length is not asked again after its last byte. Any other is not at its end: the client has left, and the
-        // connection is dropped.
-        if self.body.is_end_stream()
-            && let Some(link) = self.link.take()
-        {
-            self.upstream.keep(link);
         }
     }
 }
@@ -275,8 +268,7 @@ impl Body for AnswerBody {
             Content::Whole(text) => text.is_none(),
             Content::Told(_) => false,
             Content::Early(early) => early.is_over(),
-            // The end of a stream of events is known only when it is reached.
-            Content::Relayed(relayed) => relayed.first.is_empty() && (relayed.is_over || relayed.body.is_end_stream()),
+            Content::Relayed(relayed) => relayed.first.is_empty() && relayed.is_over,
         }
     }
 
@@ -287,8 +279,7 @@ impl Body for AnswerBody {
             Content::Early(_) => SizeHint::default(),
             Content::Relayed(relayed) => {
                 let first: usize = relayed.first.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
-                let rest = relayed.body.size_hint().exact();
-                rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + first as u64))
+                relayed.left().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + first as u64))
             }
         }
     }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Uri};
+use http::{Method, Uri};
 
 use super::Upstream;
-use llama_warden_held_body::HeldBody;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER: HeaderName = HeaderName::from_static("x-llama-warden-server");
+const TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Headers that concern one connection (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -19,47 +22,65 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// Headers that are for the router: keys of its clients, and what its checks read.
-const OURS: [HeaderName; 8] = [
-    HeaderName::from_static("keep-alive"),
-    header::EXPECT,
-    header::ORIGIN,
-    header::COOKIE,
-    header::AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    header::HOST,
-];
-
-/// The request for a launch: its own `Host` and key, its prefix before the path.
-pub(crate) fn to_server(
+/// Writes the head of a request for a launch: its own `Host` and key, its prefix before the path. `length` is that of the body, where it
+/// is known; else it goes in chunks, as it came.
+pub(super) fn write_head(
+    head: &mut Vec<u8>,
     upstream: &Upstream,
-    (method, path_and_query): (&Method, &str),
+    (method, target): (&Method, &str),
     headers: &HeaderMap,
-    body: HeldBody,
-) -> Request<HeldBody> {
-    let mut request = Request::new(body);
-    let target = format!("{}{path_and_query}", upstream.prefix);
-    *request.uri_mut() = Uri::try_from(target).unwrap_or(Uri::from_static("/"));
-    *request.method_mut() = method.clone();
-    let named = named_by_connection(headers);
-    let is_passed = |name: &HeaderName| {
-        *name != header::CONTENT_LENGTH && !HOP_BY_HOP.contains(name) && !OURS.contains(name) && !named.contains(name)
+    length: Option<u64>,
+) {
+    let line = |head: &mut Vec<u8>, name: &[u8], value: &[u8]| {
+        for part in [name, b": ", value, b"\r\n"] {
+            head.extend_from_slice(part);
+        }
     };
-    // Room for those of our own too.
-    let mut passed = HeaderMap::with_capacity(headers.len() + 3);
-    passed
-        .extend(headers.iter().filter(|(name, _)| is_passed(name)).map(|(name, value)| (name.clone(), value.clone())));
-    passed.insert(header::HOST, upstream.host.clone());
+    head.extend_from_slice(method.as_str().as_bytes());
+    head.push(b' ');
+    let begin = head.len();
+    head.extend_from_slice(upstream.prefix.as_bytes());
+    head.extend_from_slice(target.as_bytes());
+    // A path comes from a request that was read, or from a configuration: nothing in it may end the line.
+    if Uri::try_from(head.get(begin..).unwrap_or_default()).is_err() {
+        head.truncate(begin);
+        head.push(b'/');
+    }
+    head.extend_from_slice(b" HTTP/1.1\r\n");
+    line(head, b"host", upstream.host.as_bytes());
     if let Some(authorization) = &upstream.authorization {
-        passed.insert(header::AUTHORIZATION, authorization.clone());
+        line(head, b"authorization", authorization.as_bytes());
     }
-    // Where the length is not known, the body goes in chunks, as it came.
-    if let Some(length) = request.body().length().filter(|length| *length > 0 || *method == Method::POST) {
-        passed.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    match length {
+        None => line(head, b"transfer-encoding", b"chunked"),
+        Some(0) if *method != Method::POST => {}
+        Some(length) => line(head, b"content-length", length.to_string().as_bytes()),
     }
-    *request.headers_mut() = passed;
-    request
+    let named = named_by_connection(headers);
+    for (name, value) in headers {
+        if !is_kept_back(name) && !named.contains(name) {
+            line(head, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Whether a header concerns the connection of the client (RFC 9110, 7.6.1), or is for the router: keys of its clients, and what its
+/// checks read.
+fn is_kept_back(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+        || matches!(
+            name.as_str(),
+            "content-length"
+                | "keep-alive"
+                | "expect"
+                | "origin"
+                | "cookie"
+                | "authorization"
+                | "x-api-key"
+                | "api-key"
+                | "host"
+        )
 }
 
 /// What the client is told beside llama-server's own headers.
@@ -77,17 +98,19 @@ pub(crate) struct ModelServer<'a> {
 pub(crate) fn to_client(headers: &mut HeaderMap, told: &ModelServer<'_>) {
     drop_connection_headers(headers);
     remove_where(headers, |name| name == "keep-alive" || name.as_str().starts_with("access-control-"));
-    headers.insert("x-request-id", told.request.clone());
+    headers.insert(REQUEST_ID, told.request.clone());
     if let Ok(server) = HeaderValue::from_str(told.server) {
-        headers.insert("x-llama-warden-server", server);
+        headers.insert(SERVER, server);
     }
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-    let mut timing = format!("queue;dur={:.3}", milliseconds(told.queued));
+    let milliseconds = |time: Duration| (time.as_millis(), time.subsec_micros() % 1000);
+    let (whole, rest) = milliseconds(told.queued);
+    let mut timing = format!("queue;dur={whole}.{rest:03}");
     if let Some(loaded) = told.loaded {
-        timing += &format!(", load;dur={:.3}", milliseconds(loaded));
+        let (whole, rest) = milliseconds(loaded);
+        timing += &format!(", load;dur={whole}.{rest:03}");
     }
     if let Ok(timing) = HeaderValue::try_from(timing) {
-        headers.append("server-timing", timing);
+        headers.append(TIMING, timing);
     }
     if is_event_stream(headers) {
         // Without it, nginx collects a stream before it passes it on.
@@ -164,16 +187,17 @@ mod tests {
             ("traceparent", "00-1-2-01"),
             ("x-conversation-id", "c"),
         ]);
-        let sent = to_server(&upstream, (&Method::POST, "/v1/x?y=1"), &given, HeldBody::whole("{}".to_owned()));
-        assert_eq!(sent.uri(), "/p/v1/x?y=1");
-        let expected = headers(&[
-            ("host", "127.0.0.1:8001"),
-            ("authorization", "Bearer own"),
-            ("content-length", "2"),
-            ("traceparent", "00-1-2-01"),
-            ("x-conversation-id", "c"),
-        ]);
-        assert_eq!(*sent.headers(), expected);
+        let written = |target: &str, length| {
+            let mut head = Vec::new();
+            write_head(&mut head, &upstream, (&Method::POST, target), &given, length);
+            String::from_utf8(head).expect("text")
+        };
+        let own = "host: 127.0.0.1:8001\r\nauthorization: Bearer own\r\n";
+        let passed = "traceparent: 00-1-2-01\r\nx-conversation-id: c\r\n\r\n";
+        let expected = format!("POST /p/v1/x?y=1 HTTP/1.1\r\n{own}content-length: 2\r\n{passed}");
+        assert_eq!(written("/v1/x?y=1", Some(2)), expected);
+        let expected = format!("POST / HTTP/1.1\r\n{own}transfer-encoding: chunked\r\n{passed}");
+        assert_eq!(written("/x HTTP/1.1\r\nx-more: 1", None), expected, "nothing of a path is a header");
     }
 
     #[test]

@@ -6,11 +6,9 @@
 mod body;
 mod early;
 mod headers;
-mod link;
 mod upstream;
 
 pub(crate) use body::{AnswerBody, CutShort, StreamFault, StreamFaults};
 pub(crate) use early::{EarlyBody, StreamRest};
-pub(crate) use headers::{ModelServer, is_event_stream, to_client, to_server};
-pub(crate) use link::RelayError;
+pub(crate) use headers::{ModelServer, is_event_stream, to_client};
 pub(crate) use upstream::Upstream;

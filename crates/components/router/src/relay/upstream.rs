@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Response};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{ProbeAddress, Target};
+use llama_warden_server_link::{SendError, ServerLink};
 use llama_warden_support::lock;
-use llama_warden_traffic::{ConnectionSide, RouterTraffic};
+use llama_warden_traffic::{ConnectionSide, Counted, RouterTraffic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::link::{Link, RelayError};
+use super::headers::write_head;
 use llama_warden_held_body::HeldBody;
 
 /// Longest time that a connection is kept without a request.
@@ -29,8 +29,13 @@ const IDLE: Duration = Duration::from_secs(4);
 /// Requests on one connection.
 const USES: u32 = 100;
 
-/// Connections that stay open before the number of slots is known: of one slot.
-const UNKNOWN: usize = 2;
+/// A connection of a launch.
+#[derive(Debug)]
+pub(super) struct PooledLink {
+    pub(super) link: ServerLink,
+    idle_since: Instant,
+    _counted: (Counted, Arc<()>),
+}
 
 /// A launch that can be asked.
 #[derive(Debug)]
@@ -42,10 +47,10 @@ pub(crate) struct Upstream {
     pub(super) prefix: String,
     pub(super) host: HeaderValue,
     pub(super) authorization: Option<HeaderValue>,
-    idle: Mutex<Vec<Link>>,
+    idle: Mutex<Vec<PooledLink>>,
     /// Held by each open connection.
     open: Arc<()>,
-    /// How many connections may stay open between two requests, those in use included.
+    /// How many may stay open between two requests, those in use included. Of one slot, before it is known how many there are.
     most_kept: AtomicUsize,
     pub(super) traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
@@ -73,7 +78,7 @@ impl Upstream {
             authorization: bearer,
             idle: Mutex::default(),
             open: Arc::default(),
-            most_kept: AtomicUsize::new(UNKNOWN),
+            most_kept: AtomicUsize::new(2),
             traffic,
             gone: Notify::new(),
         }
@@ -81,48 +86,52 @@ impl Upstream {
 
     /// Takes what the launch has said of its slots. Where the configuration lets more requests work at a time, their connections stay.
     pub(crate) fn size_pool(&self, slots: Option<NonZeroU32>, concurrency: Option<NonZeroU32>) {
-        let kept = slots.map_or(UNKNOWN, |slots| slots.get() as usize + 1);
-        self.most_kept.store(kept.max(concurrency.map_or(0, |most| most.get() as usize)), Ordering::Relaxed);
+        let kept = slots.map_or(1, NonZeroU32::get).saturating_add(1).max(concurrency.map_or(0, NonZeroU32::get));
+        self.most_kept.store(kept as usize, Ordering::Relaxed);
     }
 
-    /// Sends a request. `request` makes it anew where a kept connection turns out to be closed: one whose body cannot be sent again gets
-    /// none.
+    /// Sends a request, on a kept connection where there is one and the body could be sent again. The next one, or a new one, takes a
+    /// request that a kept one did not take.
     pub(super) async fn send(
         &self,
-        request: impl Fn() -> Request<HeldBody>,
-        can_repeat: bool,
-    ) -> Result<(Response<Incoming>, Link), RelayError> {
-        while let Some(mut link) = self.take().filter(|_| can_repeat) {
-            match link.send(request()).await {
-                Ok(answer) => return Ok((answer, link)),
-                // Closed in the moment of its use: the next one, or a new one, takes it.
-                Err(RelayError::NotTaken) => {}
+        (method, target): (&Method, &str),
+        headers: &HeaderMap,
+        body: &HeldBody,
+    ) -> Result<(Response<()>, PooledLink), SendError> {
+        let write = |head: &mut Vec<u8>| write_head(head, self, (method, target), headers, body.length());
+        let asks_for_head = *method == Method::HEAD;
+        while let Some(mut kept) = self.take().filter(|_| body.is_whole()) {
+            match kept.link.send(write, body.clone(), asks_for_head).await {
+                Ok(answer) => return Ok((answer, kept)),
+                Err(SendError::NotTaken) => {}
                 Err(error) => return Err(error),
             }
         }
         let counted = (self.traffic.connect(ConnectionSide::Server), self.open.clone());
-        let mut link = Link::connect(&self.address, counted).await?;
-        let answer = link.send(request()).await?;
-        Ok((answer, link))
+        let link = ServerLink::connect(&self.address).await?;
+        let mut new = PooledLink { link, idle_since: Instant::now(), _counted: counted };
+        let answer = new.link.send(write, body.clone(), asks_for_head).await?;
+        Ok((answer, new))
     }
 
-    fn take(&self) -> Option<Link> {
+    fn take(&self) -> Option<PooledLink> {
         let mut idle = lock(&self.idle);
-        while let Some(mut link) = idle.pop() {
-            if link.idle_since.elapsed() < IDLE && link.is_fresh() {
-                return Some(link);
+        while let Some(kept) = idle.pop() {
+            if kept.idle_since.elapsed() < IDLE && kept.link.is_silent() {
+                return Some(kept);
             }
         }
         None
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(super) fn keep(self: &Arc<Self>, mut link: Link) {
+    pub(super) fn keep(self: &Arc<Self>, mut link: PooledLink) {
         // Beside those of its connections, the launch itself holds one.
         let too_many = Arc::strong_count(&self.open) > self.most_kept.load(Ordering::Relaxed) + 1;
-        if too_many || link.uses >= USES || !link.is_fresh() {
+        if too_many || link.link.requests() >= USES || !link.link.is_reusable() {
             return;
         }
+        link.link.shrink();
         link.idle_since = Instant::now();
         let mut idle = lock(&self.idle);
         idle.push(link);

@@ -62,8 +62,7 @@ impl CommandSpans {
             _ => ("command", CommandAim::Other),
         };
         let at = SystemTime::from(envelope.at);
-        let attributes =
-            envelope.server.iter().map(|server| KeyValue::new("llama_warden.server.id", server.to_string()));
+        let attributes = envelope.server.iter().map(|server| KeyValue::new("llama_warden.server.id", server.shared()));
         let builder =
             SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_start_time(at).with_attributes(attributes);
         let span = tracer.build_with_context(builder, &Context::new().with_remote_span_context(remote(parent)));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use llama_warden_events::Envelope;
+use opentelemetry::StringValue;
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::trace::SpanContext;
 use opentelemetry_otlp::ExporterBuildError;
@@ -59,10 +60,11 @@ impl LogRecorder {
         record.set_timestamp(SystemTime::from(envelope.at));
         record.set_severity_number(severity);
         record.set_severity_text(name);
-        record.set_body(AnyValue::from(text));
+        // Shared texts: the queue gets a copy of the record.
+        record.set_body(AnyValue::String(StringValue::from(Arc::<str>::from(text))));
         record.add_attribute("llama_warden.seq", count(envelope.seq.get()));
         if let Some(server) = &envelope.server {
-            record.add_attribute("llama_warden.server.id", server.to_string());
+            record.add_attribute("llama_warden.server.id", AnyValue::String(StringValue::from(server.shared())));
         }
         if let Some(incarnation) = envelope.incarnation {
             record.add_attribute("llama_warden.server.incarnation", count(incarnation.get()));

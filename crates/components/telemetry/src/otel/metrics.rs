@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::Bus;
-use llama_warden_events::{Envelope, Event, ReadyVia};
+use llama_warden_events::{Envelope, Event, ReadyVia, ServerId};
 use llama_warden_state::{Histogram, ServerRecord};
 use opentelemetry::metrics::{AsyncInstrument, Histogram as HistogramInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, StringValue};
@@ -58,7 +58,7 @@ pub(super) fn recorder(provider: &SdkMeterProvider) -> MetricRecorder {
 impl MetricRecorder {
     pub(super) fn record(&self, envelope: &Envelope) {
         let Some(server) = &envelope.server else { return };
-        let server = || [server_attribute(server.as_str())];
+        let server = || [server_attribute(server)];
         match &envelope.event {
             // A server that was taken over became ready long ago.
             Event::ReadyReached { via, startup_seconds } if *via != ReadyVia::Adopted => {
@@ -122,7 +122,7 @@ fn observe(meter: &Meter, bus: &Bus) {
 
 fn each<T>(bus: &Bus, instrument: &dyn AsyncInstrument<T>, read: fn(&ServerRecord, Report<'_, T>)) {
     for (id, record) in &bus.snapshot().servers {
-        let server = server_attribute(id.as_str());
+        let server = server_attribute(id);
         read(record, &mut |value, attribute| match attribute {
             Some(attribute) => instrument.observe(value, &[server.clone(), attribute]),
             None => instrument.observe(value, std::slice::from_ref(&server)),
@@ -130,8 +130,8 @@ fn each<T>(bus: &Bus, instrument: &dyn AsyncInstrument<T>, read: fn(&ServerRecor
     }
 }
 
-fn server_attribute(server: &str) -> KeyValue {
-    KeyValue::new("llama_warden.server.id", StringValue::from(server.to_owned()))
+fn server_attribute(server: &ServerId) -> KeyValue {
+    KeyValue::new("llama_warden.server.id", StringValue::from(server.shared()))
 }
 
 fn error_type(reason: &'static str) -> KeyValue {

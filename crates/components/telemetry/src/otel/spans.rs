@@ -163,7 +163,7 @@ impl Drop for SpanRecorder {
 impl LaunchSpans {
     fn begin(tracer: &SdkTracer, envelope: &Envelope, links: Vec<Link>) -> Self {
         let incarnation = envelope.incarnation.unwrap_or_default();
-        let server = envelope.server.as_ref().map_or_else(String::new, ServerId::to_string);
+        let server = envelope.server.as_ref().map_or_else(|| "".into(), ServerId::shared);
         let at = SystemTime::from(envelope.at);
         let attributes = [
             KeyValue::new("llama_warden.server.id", server),

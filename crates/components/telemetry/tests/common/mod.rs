@@ -1,6 +1,6 @@
 //! A collector that decodes what it gets, and a bus whose events are exported to it.
 
-#![allow(unreachable_pub, reason = "one module of tests")]
+#![allow(unreachable_pub, dead_code, reason = "one module of several tests")]
 #![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 
 use std::collections::BTreeMap;

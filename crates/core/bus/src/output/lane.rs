@@ -41,7 +41,7 @@ pub trait TapFactory: Send + Sync {
     fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>>;
 }
 
-/// Line counts of one stream in this run of the daemon.
+/// Line counts of one stream, those of earlier daemons that this one goes on from included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputCounters {
     /// Lines that the server wrote.
@@ -111,6 +111,8 @@ struct Output {
 #[derive(Default)]
 struct LaneStream {
     ring: Mutex<LineRing>,
+    /// Lines before those that the ring has counted.
+    earlier: AtomicU64,
     dropped: AtomicU64,
     followers: AtomicUsize,
     /// Notified of new lines while somebody follows, and of the end.
@@ -209,8 +211,17 @@ impl OutputLane {
     pub fn counters(&self, server: &ServerId, stream: StreamName) -> OutputCounters {
         self.output(server).map_or_else(OutputCounters::default, |output| {
             let stream = output.stream(stream);
-            OutputCounters { lines: lock(&stream.ring).next(), dropped: stream.dropped.load(Ordering::Relaxed) }
+            let lines = lock(&stream.ring).next() + stream.earlier.load(Ordering::Relaxed);
+            OutputCounters { lines, dropped: stream.dropped.load(Ordering::Relaxed) }
         })
+    }
+
+    /// Goes on with the line counts of an earlier daemon, before the first line.
+    pub fn restore(&self, server: &ServerId, stream: StreamName, counters: OutputCounters) {
+        let output = self.output_or_new(server);
+        let stream = output.stream(stream);
+        stream.earlier.store(counters.lines, Ordering::Relaxed);
+        stream.dropped.store(counters.dropped, Ordering::Relaxed);
     }
 
     /// Drops the output of every server that `keep` rejects. Its followers read the lines that are left, and then the end.

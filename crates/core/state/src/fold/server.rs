@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, LeftFailure,
-    ProcessEnd, ReadyVia, Rung, Seq, Signal, StopReason, Uptime, Warning,
+    ArgumentList, CommandSummary, Envelope, Event, ExitOutcome, FailureReason, HookOutcome, HookPoint, Incarnation,
+    LeftFailure, ProcessEnd, ReadyVia, Rung, Seq, Signal, StopReason, Uptime, Warning,
 };
 
 use crate::fold::Fit::{self, Anomalous, Fitted};
 use crate::fold::may_be_late;
 use crate::{
-    ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
-    SlotsRecord, SlotsState, StopRecord, UseRecord, WarningRecord,
+    FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, SlotsRecord, SlotsState,
+    StopRecord, UseRecord, WarningRecord,
 };
 
 impl ServerRecord {
@@ -46,11 +46,8 @@ impl ServerRecord {
             Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
             Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
             Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
-            Event::ServerAdopted { age_seconds, restarts, .. } => {
+            Event::ServerAdopted { age_seconds, .. } => {
                 self.adopted_age = Duration::try_from_secs_f64(*age_seconds).ok();
-                for (reason, count) in restarts {
-                    self.counters.restarts.add(*reason, *count);
-                }
             }
             Event::ServerSpawned { pid, start_ticks, argv, port } => {
                 self.argv = argv.clone();
@@ -117,6 +114,9 @@ impl ServerRecord {
                 self.counters.restarts_abandoned.count(self.failure_reason());
                 self.restart_abandoned = Some(because.clone());
             }
+            // What was counted in this run would be lost.
+            Event::TotalsRestored { .. } if self.counters.launches > 0 => return Anomalous,
+            Event::TotalsRestored { totals } => self.restore((**totals).clone()),
             Event::ServerLeftDown { failed } => return self.leave_down(failed.as_deref(), envelope),
             Event::CommandAccepted { command, .. } => self.accept(command, envelope.seq),
             Event::ListenerIdentified { .. }
