@@ -13,6 +13,7 @@ mod prepare;
 mod running;
 pub(crate) mod task;
 pub(crate) mod totals;
+mod totals_page;
 
 use llama_warden_events::Signal;
 use llama_warden_processes::child_process::ChildProcess;

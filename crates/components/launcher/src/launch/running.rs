@@ -28,7 +28,7 @@ use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::held::READY;
 use super::kill;
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
-use super::totals::TotalsPage;
+use super::totals_page::TotalsPage;
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput, UnreadOutput};
 use llama_warden_processes::child_process::{ChildProcess, ProcessOutcome};
 use llama_warden_processes::launch_tag::LaunchTag;
