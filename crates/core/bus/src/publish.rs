@@ -63,12 +63,14 @@ impl Publisher {
         Self { inlet }
     }
 
-    /// Publishes an event. Waits while the inlet is full; the sequencer empties it without waiting for anybody.
+    /// Publishes an event. Waits while the inlet is full; the sequencer empties it without waiting for anybody. What comes after
+    /// `DaemonStopped` is dropped.
     pub async fn publish(&self, draft: EventDraft) -> Result<(), BusClosed> {
         self.inlet.send(QueuedDraft { draft, acknowledge: None }).await.map_err(|_| BusClosed)
     }
 
-    /// Publishes an event and returns its number once the snapshot contains it and every subscriber can read it.
+    /// Publishes an event and returns its number once the snapshot contains it and every subscriber can read it. That of
+    /// one which came after `DaemonStopped` is the number of that.
     pub async fn publish_acked(&self, draft: EventDraft) -> Result<Seq, BusClosed> {
         let (acknowledge, acknowledged) = oneshot::channel();
         self.inlet.send(QueuedDraft { draft, acknowledge: Some(acknowledge) }).await.map_err(|_| BusClosed)?;

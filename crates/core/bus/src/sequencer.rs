@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use llama_warden_events::{BootId, Envelope, EventPosition, Seq, Timestamp};
-use llama_warden_state::Snapshot;
+use llama_warden_state::{DaemonPhase, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event_ring::EventRing;
@@ -97,6 +97,8 @@ impl Bus {
     }
 }
 
+/// Numbers what is published, in the order in which it comes. `DaemonStopped` is the last: what a component still says while the others
+/// end would follow it or not by chance.
 async fn sequence(
     mut drafts: mpsc::Receiver<QueuedDraft>,
     ring: Arc<EventRing>,
@@ -110,6 +112,13 @@ async fn sequence(
     while drafts.recv_many(&mut batch, BATCH).await > 0 {
         let state = Arc::make_mut(&mut snapshot);
         for QueuedDraft { draft, acknowledge } in batch.drain(..) {
+            if state.daemon.phase == DaemonPhase::Stopped {
+                tracing::debug!(event = ?draft.event, "dropped: it came after the end of the daemon");
+                if let Some(acknowledge) = acknowledge {
+                    let _ = acknowledge.send(state.seq);
+                }
+                continue;
+            }
             let envelope = Envelope {
                 seq: state.seq.next(),
                 boot: state.boot,

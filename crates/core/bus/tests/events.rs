@@ -239,3 +239,20 @@ async fn a_clock_that_jumps_changes_the_dates_of_events_and_nothing_else() {
     let passed: Vec<Duration> = seen.iter().map(|envelope| envelope.elapsed.since(seen[0].elapsed)).collect();
     assert!(passed.is_sorted() && passed.iter().all(|passed| *passed < Duration::from_secs(60)), "{passed:?}");
 }
+
+#[tokio::test]
+async fn nothing_follows_the_end_of_the_daemon() {
+    let (bus, publisher) = bus(8);
+    let mut events = bus.subscribe("test");
+    publisher.publish(event(0)).await.unwrap();
+    let end = publisher.publish_acked(EventDraft::daemon(Event::DaemonStopped { survivors: vec![] })).await.unwrap();
+    publisher.publish(event(1)).await.unwrap();
+    assert_eq!(publisher.publish_acked(event(2)).await.unwrap(), end);
+    assert_eq!(bus.latest_seq(), end);
+    drop(publisher);
+    let mut last = None;
+    while let Some(Delivery::Event(envelope)) = events.next().await {
+        last = Some(envelope.seq);
+    }
+    assert_eq!(last, Some(end));
+}

@@ -27,7 +27,7 @@ pub enum SendError {
     /// No connection came about.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
-    /// The connection was closed before the server has taken anything of the request.
+    /// The connection was closed before the server has read the request, so that the request cannot be why.
     #[error("the connection was closed before the request was taken")]
     NotTaken,
     /// The server left HTTP, which nobody has asked for.
@@ -122,8 +122,23 @@ impl ServerLink {
         asks_for_head: bool,
     ) -> Result<Response<()>, SendError> {
         self.requests += 1;
+        let is_whole = body.is_whole();
         self.outgoing.begin(write, body);
-        poll_fn(|context| self.poll_head(context, asks_for_head)).await
+        match poll_fn(|context| self.poll_head(context, asks_for_head)).await {
+            Err(SendError::Lost(lost)) if is_whole && self.was_unread(&lost) => Err(SendError::NotTaken),
+            answered => answered,
+        }
+    }
+
+    /// Whether a request that was lost was never read. Linux resets a connection where the process ends, or closes it, before it has read
+    /// all that came (`tcp_close`), and where something comes after that; what ends after the last byte is read ends without (`FIN`).
+    fn was_unread(&self, lost: &LinkBroken) -> bool {
+        self.came.is_empty()
+            && match lost {
+                LinkBroken::Closed => self.stream.was_reset(),
+                LinkBroken::Io(error) => error.kind() == io::ErrorKind::ConnectionReset,
+                LinkBroken::NotHttp(_) | LinkBroken::Rest(_) => false,
+            }
     }
 
     fn poll_head(&mut self, context: &mut Context<'_>, asks_for_head: bool) -> Poll<Result<Response<()>, SendError>> {

@@ -45,6 +45,15 @@ impl ServerStream {
         }
     }
 
+    /// Whether the server has reset the connection: its process was gone, or it left what was sent unread.
+    pub(crate) fn was_reset(&self) -> bool {
+        let error = match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        };
+        error.is_ok_and(|error| error.is_some())
+    }
+
     /// Whether nothing came, not even the end, as far as the runtime has been told.
     pub(crate) fn is_silent(&self) -> bool {
         let mut byte = [0];

@@ -128,3 +128,31 @@ async fn an_answer_that_is_none_is_told_apart_from_one_that_did_not_come() {
     let (sent, ()) = tokio::join!(send(&mut link, "ask"), answered);
     assert!(matches!(sent, Err(SendError::Lost(_))), "{sent:?}");
 }
+
+#[tokio::test]
+async fn a_request_that_its_server_never_read_can_go_to_another() {
+    // Of its second request: it was closed before, closed with the request unread, and closed behind it.
+    for (reads, closes_before, was_read) in
+        [(0, true, false), (0, false, false), (10, false, false), (usize::MAX, false, true)]
+    {
+        let (mut link, mut peer) = connected().await;
+        let first = async {
+            got(&mut peer, "ask").await;
+            peer.write_all(b"HTTP/1.1 204 None\r\n\r\n").await.expect("taken");
+        };
+        tokio::join!(async { send(&mut link, "ask").await.expect("answered") }, first);
+        if closes_before {
+            drop(peer);
+        } else {
+            tokio::spawn(async move {
+                peer.readable().await.expect("open");
+                match reads {
+                    usize::MAX => drop(got(&mut peer, "ask").await),
+                    reads => drop(peer.read_exact(&mut vec![0; reads]).await.expect("begun")),
+                }
+            });
+        }
+        let lost = send(&mut link, "ask").await.expect_err("nobody answers");
+        assert_eq!(!matches!(lost, SendError::NotTaken), was_read, "{reads} {closes_before}: {lost}");
+    }
+}
