@@ -110,11 +110,11 @@ async fn find(selector: &ProcessSelector) -> SearchResult {
         match &selector.lock {
             Some(lock) if survivors.is_empty() && lock.is_held() => {
                 let survivors = find_all(|pid| lock.is_held_by(pid));
-                // Asked again: the last visible holder may have ended since.
-                let other_holder = (survivors.is_empty() && lock.is_held()).then(|| {
-                    let stranger = process_ids().find(|pid| lock.is_kept_by(*pid));
-                    stranger.map_or(Survivor::Hidden, Survivor::Stranger)
-                });
+                let stranger = survivors.is_empty().then(|| process_ids().find(|pid| lock.is_kept_by(*pid)));
+                // Asked again: the last visible holder, or the stranger, may have ended since.
+                let other_holder = stranger
+                    .filter(|_| lock.is_held())
+                    .map(|stranger| stranger.map_or(Survivor::Hidden, Survivor::Stranger));
                 SearchResult { survivors, other_holder }
             }
             _ => SearchResult { survivors, other_holder: None },
