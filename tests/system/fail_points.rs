@@ -28,13 +28,17 @@ use crate::crash_moments::{assert_next_start_is_clean, survivors, unique_life_ms
 const VARIABLE: &str = "LLAMA_WARDEN_FAIL_POINT";
 
 /// The sources that replace files of the state directory, each with its file.
-const REPLACED: [(&str, &str); 5] = [
+const REPLACED: [(&str, &str); 6] = [
     ("components/canary/src/overrides.rs", "builds.json"),
     ("lib/processes/src/leftovers.rs", "boots"),
     ("lib/state-files/src/kept_file.rs", "down.json"),
     ("lib/state-files/src/kept_file.rs", "failures.json"),
+    ("lib/state-files/src/kept_file.rs", COUNTS),
     ("lib/state-files/src/ports.rs", "ports.json"),
 ];
+
+/// The file of what was counted, which is written in a hand-over only.
+const COUNTS: &str = "totals.json";
 
 /// Daemons that are led at once. They mostly wait.
 const AT_ONCE: usize = 4;
@@ -85,7 +89,7 @@ fn names(function: &str, sources: &[(String, String)]) -> Vec<String> {
 
 /// Fail points of a hand-over and of what the next daemon does with it, to which another play leads.
 fn is_of_hand_over(point: &str) -> bool {
-    point.starts_with("hand-over-") || point.starts_with("adopt-")
+    point.starts_with("hand-over-") || point.starts_with("adopt-") || point.ends_with(COUNTS)
 }
 
 /// Every fail point, each as the variable names it.

@@ -71,6 +71,7 @@ mod silent_daemon;
 mod spoofing;
 mod state_directory;
 mod stopping;
+mod strangers;
 mod systemd;
 mod telemetry;
 mod terminal;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use llama_warden_stand_in::Script;
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    DaemonOptions, Endpoint, Sandbox, TestDaemon, TestFleet, TestRequest, WAIT_LIMIT, eventually, sample, sandbox,
+    DaemonOptions, Endpoint, Sandbox, TestDaemon, TestFleet, TestRequest, WAIT_LIMIT, action_at, after_ready,
+    eventually, sample, sandbox,
 };
 use nix::sys::signal::Signal;
 
@@ -136,5 +137,39 @@ fn a_server_that_is_restarted_after_a_take_over_keeps_its_counters_and_has_no_bu
         assert_eq!(next.count("a", "ServerAdopted").await, 0);
         let of_a = before.into_iter().filter(|(series, _)| series.contains("server=\"a\"")).collect();
         assert_goes_on(&of_a, &counted(&next, 1.0).await);
+    });
+}
+
+/// Fault S2.
+#[test]
+fn lines_that_are_lost_while_no_daemon_is_there_are_counted() {
+    /// Of a flood of a megabyte, in lines of a hundred bytes, and those of it that a shim keeps and the pipe holds.
+    const FLOOD: f64 = 10_485.0;
+    const KEPT: f64 = 2.0 * 656.0;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.daemon("on-daemon-death = \"adopt\"");
+        let written = sandbox.file("written");
+        let flood = ScriptAction::Flood { megabytes: 1, stream: Stream::Stdout };
+        let end = action_at(ScriptPhase::Ready, ScriptAction::Dump { path: written.clone() });
+        fleet.server("a", Script { actions: vec![after_ready(flood), end], ..Script::default() });
+        let first = sandbox.up(&fleet).await;
+        first.ready("a").await;
+        first.signal(Signal::SIGKILL);
+        first.exit().await;
+        assert!(!written.exists(), "the flood has not begun");
+        eventually("the flood is over", WAIT_LIMIT, async || written.exists()).await;
+        let next = sandbox.up(&fleet).await;
+        next.ready("a").await;
+        let of = |metrics: &str, name| sample(metrics, name, &[("server", "a"), ("stream", "stdout")]);
+        let mut metrics = String::new();
+        eventually("every line is counted", WAIT_LIMIT, async || {
+            metrics = next.metrics().await;
+            of(&metrics, "llama_warden_server_output_lines_total").is_some_and(|lines| lines >= FLOOD)
+        })
+        .await;
+        let lost = of(&metrics, "llama_warden_server_output_dropped_lines_total").expect("it is shown");
+        assert!((FLOOD - KEPT..FLOOD).contains(&lost), "{lost}");
+        assert!(next.log().contains("output was lost while no daemon was there"), "{}", next.log());
     });
 }

@@ -175,7 +175,8 @@ fn acquire(path: &Path, former: Option<(u64, u64)>) -> Result<(PathBuf, HeldLock
         }
         let holder = read_holder(&mut lock);
         if holder.is_none_or(is_running) || Instant::now() >= deadline {
-            return Err(held(&path, holder));
+            // What ended has not got it, whatever the file says.
+            return Err(held(&path, holder.filter(|holder| is_running(*holder))));
         }
         // flock(2) has no timeout: it either fails at once or blocks for ever. So this polls.
         thread::sleep(RETRY_INTERVAL);

@@ -94,7 +94,7 @@ families! {
     SERVER_OUTPUT_LINES = Counter "llama_warden_server_output_lines_total" ["server", "stream"]
         "Lines that the server wrote.";
     SERVER_OUTPUT_DROPPED = Counter "llama_warden_server_output_dropped_lines_total" ["server", "stream"]
-        "Lines that were forgotten before a follower read them.";
+        "Lines that were forgotten before a follower read them, or lost while no daemon was there.";
     SERVER_REQUEST_METRICS = Gauge "llama_warden_server_request_metrics" ["server"]
         "1 if the latest launch prints lines about requests. 0: it is silent, or not known to print them, and its requests are not counted.";
     SERVER_SLOTS_BUSY = Gauge "llama_warden_server_slots_busy" ["server"]

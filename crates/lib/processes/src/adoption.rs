@@ -46,6 +46,8 @@ pub struct MissedOutput {
     pub bytes: Vec<u8>,
     /// How many bytes before those are lost.
     pub lost: u64,
+    /// How many line ends are among them.
+    pub lost_lines: u64,
 }
 
 /// Takes over every program that waits in `folder`, and removes the sockets of killed shims.
@@ -95,10 +97,11 @@ async fn take_over(path: &Path) -> io::Result<HeldProgram> {
     let page = descriptors.next();
     let mut output = [MissedOutput::default(), MissedOutput::default()];
     for missed in &mut output {
-        let Frame { message: ShimReport::Output { dropped, .. }, body, .. } = next(&shim, &mut frames).await? else {
+        let report = next(&shim, &mut frames).await?;
+        let Frame { message: ShimReport::Output { dropped, dropped_lines, .. }, body, .. } = report else {
             return Err(nonsense("it does not speak like a shim"));
         };
-        *missed = MissedOutput { bytes: body, lost: dropped };
+        *missed = MissedOutput { bytes: body, lost: dropped, lost_lines: dropped_lines };
     }
     if !is_parent_of(peer.pid(), identity) {
         return Err(nonsense("it is not the parent of the process that it names"));

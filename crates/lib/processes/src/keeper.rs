@@ -78,12 +78,20 @@ pub(crate) struct KeptPipe {
     pub(crate) pipe: PipeReader,
     is_ended: bool,
     bytes: VecDeque<u8>,
-    dropped: u64,
+    dropped: Dropped,
+}
+
+/// What was dropped of a pipe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) bytes: u64,
+    /// The line feeds among them.
+    pub(crate) lines: u64,
 }
 
 impl KeptPipe {
     pub(crate) fn new(stream: StreamName, pipe: PipeReader) -> Self {
-        Self { stream, pipe, is_ended: false, bytes: VecDeque::new(), dropped: 0 }
+        Self { stream, pipe, is_ended: false, bytes: VecDeque::new(), dropped: Dropped::default() }
     }
 
     /// Whether there may be more to read.
@@ -106,12 +114,19 @@ impl KeptPipe {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
         let surplus = self.bytes.len().saturating_sub(RING);
-        self.bytes.drain(..surplus);
-        self.dropped += surplus as u64;
+        let lines = self.bytes.drain(..surplus).filter(|byte| *byte == b'\n').count();
+        self.dropped.bytes += surplus as u64;
+        self.dropped.lines += lines as u64;
     }
 
-    /// What was read, and how many bytes before it were dropped. Frees the memory.
-    pub(crate) fn take(&mut self) -> (Vec<u8>, u64) {
+    /// Takes back what nobody has read.
+    pub(crate) fn put_back(&mut self, bytes: &[u8], dropped: Dropped) {
+        self.dropped = dropped;
+        self.push(bytes);
+    }
+
+    /// What was read, and what was dropped before it. Frees the memory.
+    pub(crate) fn take(&mut self) -> (Vec<u8>, Dropped) {
         (std::mem::take(&mut self.bytes).into(), std::mem::take(&mut self.dropped))
     }
 
@@ -133,13 +148,15 @@ mod tests {
         kept.push(b"unread ");
         writer.write_all(b"and more").expect("written");
         kept.drain();
-        assert_eq!(kept.take(), (b"unread and more".to_vec(), 0));
-        kept.push(&[1; RING - 1]);
-        kept.push(&[2; 3]);
+        assert_eq!(kept.take(), (b"unread and more".to_vec(), Dropped::default()));
+        kept.push(b"1\n");
+        kept.push(&[1; RING - 3]);
+        kept.push(&[2; 4]);
         let (bytes, dropped) = kept.take();
-        assert_eq!((bytes.len(), dropped, &bytes[RING - 4..]), (RING, 2, &[1, 2, 2, 2][..]));
+        assert_eq!((bytes.len(), dropped), (RING, Dropped { bytes: 3, lines: 1 }));
+        assert_eq!((bytes[0], &bytes[RING - 5..]), (1, &[1, 2, 2, 2, 2][..]));
         drop(writer);
         kept.drain();
-        assert!(!kept.is_open() && kept.take() == (Vec::new(), 0));
+        assert!(!kept.is_open() && kept.take() == (Vec::new(), Dropped::default()));
     }
 }

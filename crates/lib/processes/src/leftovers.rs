@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
-use super::sweep::{ProcessSelector, Sweep, sweep};
+use super::sweep::{ProcessSelector, Survivor, Sweep, sweep};
 
 /// The name of the file in the state directory.
 const FILE: &str = "boots";
@@ -63,7 +63,8 @@ pub async fn reconcile(
         let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
         let swept = sweep(&holding, deadline).await;
         total.killed += swept.killed;
-        total.survivors.extend(swept.survivors);
+        // A stranger was left by no run; the launch of that server tells of it.
+        total.survivors.extend(swept.survivors.into_iter().filter(|left| !matches!(left, Survivor::Stranger(_))));
     }
     write(&path, unfinished.into_iter().chain([boot.as_str()])).await?;
     Ok(total)

@@ -3,7 +3,8 @@
 //!
 //! The shim opens the file of its server for writing, takes a shared lock on it, and lets exec keep it. The kernel frees the
 //! lock when the last descendant that inherited it has ended (flock(2)): a free lock proves that no process of the launch
-//! is left. The daemon opens the file for reading only, so that it is never taken for a holder.
+//! is left. The daemon opens the file for reading only, so that it is never taken for a holder. Neither is who has the file open
+//! without a shared lock on it: an editor, or a stranger that shuts others out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -19,6 +20,10 @@ const FOLDER: &str = "locks";
 
 /// Permission bit of an entry of `/proc/PID/fd` whose file is open for writing.
 const OPEN_FOR_WRITING: u32 = 0o200;
+
+/// How the kernel calls a shared lock in `/proc/PID/fdinfo`, and one that excludes others.
+const SHARED: &str = "READ";
+const EXCLUSIVE: &str = "WRITE";
 
 /// The lock of one server. All its launches use the same file, because they never overlap. Whoever has it holds the file open, so
 /// that holders are found after the file was removed or replaced, too.
@@ -89,16 +94,37 @@ impl InstanceLock {
         }
     }
 
-    /// Whether process `pid` holds it. `false` if its open files cannot be read.
+    /// Whether process `pid` holds it as a process of a launch does. `false` if its open files cannot be read.
     pub fn is_held_by(&self, pid: u32) -> bool {
-        let Ok(lock) = self.file.metadata() else { return false };
-        let is_it = |entry: &fs::DirEntry| {
+        self.descriptors(pid).any(|entry| {
             let is_writing = entry.metadata().is_ok_and(|link| link.mode() & OPEN_FOR_WRITING != 0);
-            let target = fs::metadata(entry.path());
-            is_writing && target.is_ok_and(|target| (target.dev(), target.ino()) == (lock.dev(), lock.ino()))
-        };
-        fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(|entry| is_it(&entry))
+            is_writing && has_lock(pid, &entry, SHARED)
+        })
     }
+
+    /// Whether process `pid` has locked the file for itself alone, as no process of a launch does.
+    pub fn is_kept_by(&self, pid: u32) -> bool {
+        self.descriptors(pid).any(|entry| has_lock(pid, &entry, EXCLUSIVE))
+    }
+
+    /// The descriptors of a process that have the file open.
+    fn descriptors(&self, pid: u32) -> impl Iterator<Item = fs::DirEntry> {
+        let id = |found: fs::Metadata| (found.dev(), found.ino());
+        let lock = self.file.metadata().ok().map(id);
+        let is_it = move |entry: &fs::DirEntry| lock.is_some() && fs::metadata(entry.path()).ok().map(id) == lock;
+        fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().filter(is_it)
+    }
+}
+
+/// Whether the file behind a descriptor is locked through it, or through the one that it was inherited from.
+fn has_lock(pid: u32, descriptor: &fs::DirEntry, kind: &str) -> bool {
+    let number = descriptor.file_name();
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.display())).unwrap_or_default();
+    let locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+    locks.map(|lock| lock.split_whitespace()).any(|mut words| {
+        // Number, kind of call, whether it binds others, and how it is held.
+        words.nth(1) == Some("FLOCK") && words.nth(1) == Some(kind)
+    })
 }
 
 #[cfg(test)]
@@ -120,6 +146,13 @@ mod tests {
         let reader = File::open(lock.path()).expect("opens");
         assert!(!lock.is_held() && !lock.is_held_by(std::process::id()), "who only reads is no holder");
         drop(reader);
+        let stranger = OpenOptions::new().write(true).open(lock.path()).expect("opens");
+        assert!(!lock.is_held_by(std::process::id()), "who has it open and no lock on it is no holder");
+        stranger.lock().expect("is free");
+        let own = std::process::id();
+        assert!(lock.is_held() && lock.is_kept_by(own) && !lock.is_held_by(own), "who shuts others out is no holder");
+        stranger.unlock().expect("is held");
+        drop(stranger);
         let all = InstanceLock::all(state_dir.path());
         assert!(matches!(&all[..], [one] if one.path() == lock.path()), "{all:?}");
     }

@@ -390,11 +390,11 @@ impl Shim {
         self.introduce(&ShimReport::Held(self.identity), &note);
         for at in 0..self.pipes.len() {
             let (stream, (bytes, dropped)) = (self.pipes[at].stream, self.pipes[at].take());
-            let report = ShimReport::Output { stream, dropped };
+            let report = ShimReport::Output { stream, dropped: dropped.bytes, dropped_lines: dropped.lines };
             let told = self.daemon.as_ref().map(|daemon| tell(daemon, &report, &bytes, &[]));
             if !matches!(told, Some(Ok(()))) {
                 // For the one that comes next.
-                self.pipes[at].push(&bytes);
+                self.pipes[at].put_back(&bytes, dropped);
                 return self.on_daemon_gone();
             }
         }

@@ -41,6 +41,8 @@ pub enum Survivor {
     Process(u32),
     /// A holder of the lock whose open files we may not read.
     Hidden,
+    /// A process that is of no launch and shuts others out from the lock. It is left alone.
+    Stranger(u32),
 }
 
 impl fmt::Display for Survivor {
@@ -48,6 +50,7 @@ impl fmt::Display for Survivor {
         match self {
             Self::Process(pid) => write!(f, "process {pid}"),
             Self::Hidden => f.write_str("a process of another user"),
+            Self::Stranger(pid) => write!(f, "process {pid}, which is no server's"),
         }
     }
 }
@@ -85,14 +88,14 @@ struct FoundProcess {
 #[derive(Default)]
 struct SearchResult {
     survivors: Vec<FoundProcess>,
-    /// A process that we cannot see holds the lock.
-    has_hidden_holder: bool,
+    /// Who holds the lock and is not to be killed, or cannot be seen.
+    other_holder: Option<Survivor>,
 }
 
 impl SearchResult {
     fn survivors(&self) -> Vec<Survivor> {
         let seen = self.survivors.iter().map(|survivor| Survivor::Process(survivor.pid));
-        seen.chain(self.has_hidden_holder.then_some(Survivor::Hidden)).collect()
+        seen.chain(self.other_holder).collect()
     }
 }
 
@@ -107,10 +110,14 @@ async fn find(selector: &ProcessSelector) -> SearchResult {
         match &selector.lock {
             Some(lock) if survivors.is_empty() && lock.is_held() => {
                 let survivors = find_all(|pid| lock.is_held_by(pid));
-                // Asked again: the last visible holder may have ended since.
-                SearchResult { has_hidden_holder: survivors.is_empty() && lock.is_held(), survivors }
+                let stranger = survivors.is_empty().then(|| process_ids().find(|pid| lock.is_kept_by(*pid)));
+                // Asked again: the last visible holder, or the stranger, may have ended since.
+                let other_holder = stranger
+                    .filter(|_| lock.is_held())
+                    .map(|stranger| stranger.map_or(Survivor::Hidden, Survivor::Stranger));
+                SearchResult { survivors, other_holder }
             }
-            _ => SearchResult { survivors, has_hidden_holder: false },
+            _ => SearchResult { survivors, other_holder: None },
         }
     };
     // An error means that the runtime shuts down, and the next start looks again.

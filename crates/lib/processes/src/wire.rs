@@ -96,6 +96,9 @@ pub(crate) enum ShimReport {
         stream: StreamName,
         /// How many bytes before the body were dropped.
         dropped: u64,
+        /// The line feeds among them; a shim of an older version has not counted them.
+        #[serde(default)]
+        dropped_lines: u64,
     },
     /// The program cannot be run.
     Refused {

@@ -44,7 +44,9 @@ impl<T: KeptState> KeptFile<T> {
     /// Reads what an earlier run saved.
     fn load(&self) -> T {
         let modified = fs::metadata(&self.path).and_then(|metadata| metadata.modified());
-        let Some(age) = modified.ok().and_then(|at| at.elapsed().ok()) else { return T::default() };
+        let Ok(modified) = modified else { return T::default() };
+        // Nobody knows how old a file of the future is: the clock of a machine without a battery was set back by a boot.
+        let age = modified.elapsed().unwrap_or(Duration::MAX);
         match read_regular(&self.path, MAX_BYTES) {
             Ok(bytes) => Self::parse(&bytes).after(age),
             Err(error) => {
@@ -100,6 +102,7 @@ impl<T: KeptState> KeptFile<T> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::SystemTime;
 
     use llama_warden_events::{FailureReason, LeftFailure, ServerId};
 
@@ -137,7 +140,12 @@ mod tests {
         assert_eq!(file.load(), down);
         let later = down.clone().after(Duration::from_secs(11 * 60));
         assert_eq!(later.servers.into_iter().collect::<Vec<_>>(), [(server("a"), DownServer::Stopped)]);
-        let text = fs::read_to_string(folder.path().join(DownServers::FILE)).expect("saved");
+        let path = folder.path().join(DownServers::FILE);
+        let future = SystemTime::now() + Duration::from_secs(1 << 30);
+        fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(future)).expect("ours");
+        let kept: Vec<_> = file.load().servers.into_iter().collect();
+        assert_eq!(kept, [(server("a"), DownServer::Stopped)], "the clock was set back");
+        let text = fs::read_to_string(path).expect("saved");
         assert_eq!(DownFile::parse(&text.as_bytes()[..text.len() / 2]), DownServers::default(), "cut in half: {text}");
     }
 }

@@ -14,6 +14,7 @@ use super::context::{Launch, NotStarted};
 use super::held::{FOLDER, HeldLaunch, LaunchNote};
 use super::prepare::PreparedLaunch;
 use super::running::{OutputPipes, SpawnedServer};
+use super::totals::STREAMS;
 
 impl Launch {
     /// The folder where shims wait for the next daemon.
@@ -79,6 +80,9 @@ impl Launch {
         let lost: u64 = output.iter().map(|missed| missed.lost).sum();
         if lost > 0 {
             tracing::warn!(%server, bytes = lost, "output was lost while no daemon was there");
+            for (stream, missed) in STREAMS.into_iter().zip(&output) {
+                self.resources.lane.count_lost(&server, stream, missed.lost_lines);
+            }
             // Also the line that says that one is free, perhaps.
             self.free_slots();
         }

@@ -21,7 +21,7 @@ use super::running::{OutputPipes, RunningServer, SpawnedServer, listed};
 use llama_warden_processes::child_process::Spawned;
 use llama_warden_processes::lock::InstanceLock;
 use llama_warden_processes::spawn_request::{KeptProgram, SpawnRequest};
-use llama_warden_processes::sweep::{ProcessSelector, sweep};
+use llama_warden_processes::sweep::{ProcessSelector, Survivor, sweep};
 use llama_warden_procfs::OomKills;
 
 /// Decisions about a launch that are made before its task starts.
@@ -172,7 +172,13 @@ impl Launch {
             let holders = ProcessSelector { lock: Some(lock.clone()), ..ProcessSelector::default() };
             let survivors = sweep(&holders, Instant::now() + SWEEP_TIMEOUT).await.survivors;
             if !survivors.is_empty() {
-                let detail = format!("{} of an earlier launch is still there and cannot be killed", listed(&survivors));
+                let who = listed(&survivors);
+                let detail = match &survivors[..] {
+                    [Survivor::Stranger(_)] => {
+                        format!("{} is locked by {who}; end that process, or have it let go", lock.path().display())
+                    }
+                    _ => format!("{who} of an earlier launch is still there and cannot be killed"),
+                };
                 return Err(LaunchFailure::new(FailureReason::Unkillable, detail));
             }
         }

@@ -15,7 +15,7 @@ use llama_warden_state::Snapshot;
 use llama_warden_state_files::{KeptTotals, LineTotals, TotalsByServer};
 
 /// The streams in the order of their counts.
-const STREAMS: [StreamName; 2] = [StreamName::Stdout, StreamName::Stderr];
+pub(super) const STREAMS: [StreamName; 2] = [StreamName::Stdout, StreamName::Stderr];
 /// Bytes of the counts of lines.
 const LINES: usize = 32;
 

@@ -46,7 +46,7 @@ pub trait TapFactory: Send + Sync {
 pub struct OutputCounters {
     /// Lines that the server wrote.
     pub lines: u64,
-    /// Lines that followers lost.
+    /// Lines that followers lost, and those that nobody has read.
     pub dropped: u64,
 }
 
@@ -222,6 +222,14 @@ impl OutputLane {
         let stream = output.stream(stream);
         stream.earlier.store(counters.lines, Ordering::Relaxed);
         stream.dropped.store(counters.dropped, Ordering::Relaxed);
+    }
+
+    /// Counts lines that a server wrote while nobody read them, and that are lost.
+    pub fn count_lost(&self, server: &ServerId, stream: StreamName, lines: u64) {
+        let output = self.output_or_new(server);
+        let stream = output.stream(stream);
+        stream.earlier.fetch_add(lines, Ordering::Relaxed);
+        stream.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Drops the output of every server that `keep` rejects. Its followers read the lines that are left, and then the end.
