@@ -190,6 +190,22 @@ fn an_executable_by_another_name_takes_over() {
     });
 }
 
+/// Fault S4: an order to one that does not answer would wait for it.
+#[test]
+fn a_daemon_that_was_stopped_while_the_next_one_gave_up_goes_on_afterwards() {
+    sandbox(async |sandbox| {
+        let (_, daemon) = sandbox.up_ready(&["a"]).await;
+        let pid = daemon.report("a").await.pid;
+        daemon.signal(Signal::SIGSTOP);
+        let ran = sandbox.run(daemon.config(), ["up", "--take-over"]).await.expect(1);
+        assert!(ran.stderr.contains("does not hand over"), "{}", ran.stderr);
+        daemon.signal(Signal::SIGCONT);
+        // An order that it had got before this one would be carried out before.
+        daemon.command("a", "restart?wait=30s").await.expect(200);
+        assert!(daemon.report("a").await.is_ready && daemon.report("a").await.pid != pid);
+    });
+}
+
 #[test]
 fn a_daemon_goes_on_if_the_next_one_could_not_listen_or_read_its_files() {
     sandbox(async |sandbox| {
@@ -217,6 +233,8 @@ fn a_daemon_goes_on_if_the_next_one_could_not_listen_or_read_its_files() {
             (format!("{toml}\n{router}\n"), "the router cannot listen"),
             (toml.replacen("[daemon]", &token, 1), "nosuch"),
             (format!("{toml}\n{packs}\n"), "bad.toml"),
+            // Its server would be ended for its new options, and not start with them.
+            (format!("{toml}\n[flags]\nctx-sized = 5\n"), "ctx-sized"),
         ] {
             fs::write(&other, &text).expect("the sandbox can be written");
             let ran = sandbox.run(&other, ["up", "--take-over"]).await;

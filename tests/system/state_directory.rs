@@ -75,6 +75,9 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
         }
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
+        let said = daemon.log();
+        assert!(said.contains("what the run before has kept does not count"), "{said}");
+        assert!(said.contains("failures.json"), "{said}");
         assert!(ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
         bystander.kill().await.expect("ours");
     });

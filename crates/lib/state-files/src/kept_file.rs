@@ -47,8 +47,9 @@ impl<T: KeptState> KeptFile<T> {
         let Ok(modified) = modified else { return T::default() };
         // Nobody knows how old a file of the future is: the clock of a machine without a battery was set back by a boot.
         let age = modified.elapsed().unwrap_or(Duration::MAX);
-        match read_regular(&self.path, MAX_BYTES) {
-            Ok(bytes) => Self::parse(&bytes).after(age),
+        let read = read_regular(&self.path, MAX_BYTES).and_then(|bytes| Ok(serde_json::from_slice::<T>(&bytes)?));
+        match read {
+            Ok(value) => value.after(age),
             Err(error) => {
                 let path = self.path.display();
                 tracing::warn!(%path, %error, "what the run before has kept does not count");

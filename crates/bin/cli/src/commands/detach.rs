@@ -11,7 +11,7 @@ use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::{BACKGROUND_LOG, LOCK, StateDir};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
-use llama_warden_inventory::LoadedConfig;
+use llama_warden_inventory::{Inventory, LoadedConfig};
 use llama_warden_support::{open_own_file, read_regular};
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
             "remove it if it is no file of the daemon's, or name a directory of your own as daemon.state-dir",
         )
     };
-    let has_taken_over = args.take_over && take_over::run(&loaded, args).await?;
+    let has_taken_over = args.take_over && take_over::run(&Inventory::scan(loaded)?, args).await?;
     // Whoever holds the directory writes this log.
     drop(StateDir::acquire(&state)?);
     let mut log =

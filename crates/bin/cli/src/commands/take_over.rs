@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
+use llama_warden_builds::option_check;
 use llama_warden_client::{Client, ClientError, DaemonAddress, ShutdownMode};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Severity};
 use llama_warden_daemon::{StateDir, rehearse};
 use llama_warden_exit::{CommandFailure, Exit, FailureMessage, next_step_for};
-use llama_warden_inventory::LoadedConfig;
+use llama_warden_inventory::Inventory;
 use llama_warden_support::is_disk_full;
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +22,8 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Hands over, and returns whether a daemon ran that did. What can be refused is refused first, while the daemon still runs.
-pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFailure> {
+pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<bool, CommandFailure> {
+    let loaded = &inventory.loaded;
     let fleet = loaded.fleet(args.profile.as_deref())?;
     if let Some(unknown) = args.servers.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         return Err(CommandFailure::unknown_server(unknown.as_str(), fleet.iter().map(|spec| spec.id.as_str())));
@@ -30,10 +33,19 @@ pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFa
     // A socket for each server, and the control socket.
     require_room(&state, fleet.iter().len() + 1)?;
     let daemon = Client::new(DaemonAddress::Unix(control), None);
+    if daemon.reach().await.is_ok() {
+        // A server whose options its build refuses would be ended for its new options, and not start with them.
+        refuse(option_check::examine(inventory).await?.problems)?;
+    }
     let deadline = Instant::now() + PATIENCE;
     let mut has_asked = false;
     loop {
-        match daemon.shut_down(ShutdownMode::HandOver).await {
+        let asked = async {
+            // What is sent to a daemon that does not answer would be obeyed when it does, long after this command has given up.
+            daemon.configuration().await?;
+            daemon.shut_down(ShutdownMode::HandOver).await
+        };
+        match asked.await {
             Ok(_) => break,
             Err(ClientError::Unreachable { .. }) => return Ok(false),
             Err(ClientError::Problem(problem)) if problem.status == 409 && Instant::now() < deadline => {
@@ -59,6 +71,12 @@ pub async fn run(loaded: &LoadedConfig, args: &UpArgs) -> Result<bool, CommandFa
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// Fails with the problems that are errors, as `check` tells them.
+fn refuse(mut problems: Vec<ConfigProblem>) -> Result<(), CommandFailure> {
+    problems.retain(|problem| problem.severity == Severity::Error);
+    if problems.is_empty() { Ok(()) } else { Err(ConfigProblems(problems).into()) }
 }
 
 /// Fails where the state directory has no room for so many names. Without its socket, a server ends with the daemon that leaves it.
