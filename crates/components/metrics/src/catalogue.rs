@@ -74,7 +74,7 @@ families! {
     SERVER_STOP_SECONDS = Histogram "llama_warden_server_stop_seconds" ["server"]
         "Time from the request to stop to the reaped process.";
     SERVER_LAUNCHES = Counter "llama_warden_server_launches_total" ["server"]
-        "Launches that began.";
+        "Launches that began, and processes that were taken over.";
     SERVER_BECAME_READY = Counter "llama_warden_server_became_ready_total" ["server", "via"]
         "Launches that became ready, by what proved it.";
     SERVER_EXITS = Counter "llama_warden_server_exits_total" ["server", "outcome"]

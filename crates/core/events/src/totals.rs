@@ -11,7 +11,7 @@ use crate::{ExitOutcome, FailureReason, ReadyVia, Signal};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ServerTotals {
-    /// Launches that began.
+    /// Launches that began, and processes that were taken over.
     pub launches: u64,
     /// Launches that became ready, by proof.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

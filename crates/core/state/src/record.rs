@@ -273,7 +273,7 @@ pub struct PhaseChange {
 /// Totals of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Launches that began.
+    /// Launches that began, and processes that were taken over.
     pub launches: u64,
     /// Launches that became ready, by proof.
     pub became_ready: Tally<ReadyVia>,

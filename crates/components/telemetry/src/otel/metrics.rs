@@ -83,9 +83,14 @@ fn observe(meter: &Meter, bus: &Bus) {
         let callback = move |instrument: &dyn AsyncInstrument<u64>| each(&bus, instrument, read);
         meter.u64_observable_counter(name).with_unit(unit).with_description(description).with_callback(callback).build()
     };
-    counter("llama_warden.server.launches", "{launch}", "Launches that began", |server, report| {
-        report(server.counters.launches, None);
-    });
+    counter(
+        "llama_warden.server.launches",
+        "{launch}",
+        "Launches that began, and processes that were taken over",
+        |server, report| {
+            report(server.counters.launches, None);
+        },
+    );
     counter("llama_warden.server.failures", "{failure}", "Failed launches, by reason", |server, report| {
         for reason in server.counters.failures.keys() {
             report(server.counters.failures.of(reason), Some(error_type(reason.as_str())));
