@@ -82,8 +82,8 @@ impl PortFile {
 
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
-        match read_regular(&self.path, MAX_BYTES) {
-            Ok(bytes) => Self::parse(&bytes),
+        match read_regular(&self.path, MAX_BYTES).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+            Ok(kept) => kept,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     let path = self.path.display();
