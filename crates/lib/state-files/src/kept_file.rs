@@ -47,8 +47,7 @@ impl<T: KeptState> KeptFile<T> {
         let Ok(modified) = modified else { return T::default() };
         // Nobody knows how old a file of the future is: the clock of a machine without a battery was set back by a boot.
         let age = modified.elapsed().unwrap_or(Duration::MAX);
-        let read = read_regular(&self.path, MAX_BYTES).and_then(|bytes| Ok(serde_json::from_slice::<T>(&bytes)?));
-        match read {
+        match read_regular(&self.path, MAX_BYTES).and_then(|bytes| Self::parse(&bytes)) {
             Ok(value) => value.after(age),
             Err(error) => {
                 let path = self.path.display();
@@ -81,9 +80,12 @@ impl<T: KeptState> KeptFile<T> {
         }
     }
 
-    /// The value in the content of a file; the default if it is invalid.
-    pub fn parse(content: &[u8]) -> T {
-        serde_json::from_slice(content).unwrap_or_default()
+    /// The value in the content of a file.
+    ///
+    /// # Errors
+    /// It is invalid.
+    pub fn parse(content: &[u8]) -> io::Result<T> {
+        Ok(serde_json::from_slice(content)?)
     }
 
     /// Replaces the file in one step; removes it where there is nothing to keep.
@@ -147,6 +149,10 @@ mod tests {
         let kept: Vec<_> = file.load().servers.into_iter().collect();
         assert_eq!(kept, [(server("a"), DownServer::Stopped)], "the clock was set back");
         let text = fs::read_to_string(path).expect("saved");
-        assert_eq!(DownFile::parse(&text.as_bytes()[..text.len() / 2]), DownServers::default(), "cut in half: {text}");
+        assert_eq!(
+            DownFile::parse(&text.as_bytes()[..text.len() / 2]).unwrap_or_default(),
+            DownServers::default(),
+            "cut in half: {text}"
+        );
     }
 }

@@ -82,7 +82,7 @@ impl PortFile {
 
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
-        match read_regular(&self.path, MAX_BYTES).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+        match read_regular(&self.path, MAX_BYTES).and_then(|bytes| Self::parse(&bytes)) {
             Ok(kept) => kept,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
@@ -94,9 +94,12 @@ impl PortFile {
         }
     }
 
-    /// What the content of a file stores; nothing if it is invalid.
-    pub fn parse(content: &[u8]) -> KeptServers {
-        serde_json::from_slice(content).unwrap_or_default()
+    /// What the content of a file stores.
+    ///
+    /// # Errors
+    /// It is invalid.
+    pub fn parse(content: &[u8]) -> io::Result<KeptServers> {
+        Ok(serde_json::from_slice(content)?)
     }
 
     /// Replaces the file in one step. Writes nothing if nothing changed, an empty map without a file included.
