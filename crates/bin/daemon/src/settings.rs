@@ -151,11 +151,7 @@ pub fn start_exports(settings: &ExportSettings, bus: Bus) -> Option<Exports> {
         tracing::warn!(%problem, "this is not followed; fix or unset the OTEL_* variable");
     }
     let source = ExportSource { version: env!("CARGO_PKG_VERSION"), bus };
-    let (exports, errors) = settings.is_on().then(|| Exports::start(settings, &source))?;
-    for error in errors {
-        tracing::warn!(error = with_source(&error), "nothing of it is sent to the collector");
-    }
-    Some(exports)
+    settings.is_on().then(|| Exports::start(settings, &source))
 }
 
 /// Who is served over TCP.

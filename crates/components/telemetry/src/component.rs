@@ -1,14 +1,19 @@
 //! The component that turns events into log lines, spans, metrics and log records.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use llama_warden_bus::Delivery;
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 use llama_warden_traffic::{FinishedRequest, FinishedRequests};
+use tokio::time::{Instant, sleep_until};
 
 use crate::otel::ExportRecorder;
 use crate::{access, line};
+
+/// An event waits no longer than this for others that are recorded with it for the export.
+const RECORD_WITHIN: Duration = Duration::from_millis(200);
 
 /// Turns each event into one log line, and hands it to the recorder of what is exported.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ impl Telemetry {
     }
 
     fn on_request(&mut self, request: &FinishedRequest) {
-        if let Some(exports) = &self.exports {
+        if let Some(exports) = &mut self.exports {
             exports.record_request(request);
         }
         let Some(requests) = &mut self.requests else { return };
@@ -52,12 +57,18 @@ impl Telemetry {
         }
     }
 
+    fn catch_up(&mut self) {
+        if let Some(exports) = &mut self.exports {
+            exports.catch_up();
+        }
+    }
+
     fn on_delivery(&mut self, delivery: &Delivery) {
         match delivery {
             Delivery::Event(envelope) => {
                 line::log(envelope);
                 if let Some(exports) = &mut self.exports {
-                    exports.record(envelope);
+                    exports.take(envelope);
                 }
             }
             Delivery::Gap { missed, snapshot } => {
@@ -78,7 +89,10 @@ impl Component for Telemetry {
 
     async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
         let (mut subscription, _) = ports.inbox.split();
+        let mut catch_up = None;
         loop {
+            let is_behind = self.exports.as_ref().is_some_and(ExportRecorder::is_behind);
+            catch_up = is_behind.then(|| catch_up.unwrap_or_else(|| Instant::now() + RECORD_WITHIN));
             tokio::select! {
                 // Events before requests: a request has a link to the launch that it waited for.
                 biased;
@@ -88,6 +102,7 @@ impl Component for Telemetry {
                     None => return Ok(()),
                 },
                 request = next_request(&mut self.requests) => self.on_request(&request),
+                () = reached(catch_up) => self.catch_up(),
             }
         }
         // Log the events that were queued when the daemon cancelled: they say how it ended.
@@ -98,6 +113,14 @@ impl Component for Telemetry {
             self.on_request(&request);
         }
         Ok(())
+    }
+}
+
+/// When the time comes; never without one.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

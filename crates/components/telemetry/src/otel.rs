@@ -1,38 +1,38 @@
 //! Traces, metrics and log records of launches, for an OpenTelemetry collector.
 //!
-//! Spans and log records are built from events, one by one; metrics are read from the snapshot when they are due, so they cost
-//! nothing in between. Each signal is sent by OTLP over plain HTTP from a thread of its own, with a bounded queue before it. What does
-//! not fit or does not arrive is counted: one warning when a collector begins to fail, one line when it takes again, and the sum at
-//! the end.
+//! Spans and log records are written from events, many at a time; metrics are read from the snapshot when they are due, so they cost
+//! nothing in between. Each signal is sent by OTLP over plain HTTP by a task of its own, with a bounded queue before it. What does not fit
+//! or does not arrive is counted: one warning when a collector begins to fail, one line when it takes again, and the sum at the end.
 
 mod collector;
 mod commands;
-mod ids;
 mod logs;
 mod metrics;
+mod queue;
 mod recorder;
 mod requests;
+mod sampler;
 mod settings;
+mod span;
 mod spans;
+mod wire;
 
-use std::io;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use llama_warden_bus::Bus;
-use llama_warden_support::try_thread;
-use opentelemetry::KeyValue;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::logs::SdkLoggerProvider;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use collector::DeliveryCount;
-use ids::LaunchIds;
+use collector::{DeliveryCount, EncodedSource, SignalSender};
+use logs::LogRecorder;
+use queue::RecordQueue;
+use settings::{BatchSettings, SignalSettings};
+use span::Tracer;
+use spans::SpanRecorder;
+use wire::Wire;
 
 pub use collector::Exported;
 pub use recorder::ExportRecorder;
@@ -41,20 +41,9 @@ pub use settings::{ExportSettings, VariableProblem};
 /// The name under which everything is sent: the instrumentation scope.
 const SCOPE: &str = "llama-warden";
 
-/// OpenTelemetry has no unsigned numbers.
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Why something cannot be sent, or was not.
+/// Why something was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The kernel gives no thread to export from.
-    #[error("cannot start a thread for the export of {0}")]
-    Thread(Exported, #[source] io::Error),
-    /// The exporter does not take its settings.
-    #[error("cannot set up the export of {0}")]
-    Exporter(Exported, #[source] opentelemetry_otlp::ExporterBuildError),
     /// The collector refused or did not answer, or too much came at once.
     #[error("{lost} {signal} did not reach the collector")]
     Lost {
@@ -79,17 +68,19 @@ pub enum ExportError {
 /// [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Exports {
-    traces: Option<Export<SdkTracerProvider>>,
-    metrics: Option<Export<SdkMeterProvider>>,
-    logs: Option<Export<SdkLoggerProvider>>,
-    ids: LaunchIds,
+    sampler: sampler::Sampler,
+    traces: Option<Export<RecordQueue>>,
+    metrics: Option<Export<oneshot::Sender<()>>>,
+    logs: Option<Export<RecordQueue>>,
 }
 
 /// One signal that is exported.
 #[derive(Debug)]
-struct Export<P> {
-    provider: P,
+struct Export<E> {
     count: Arc<DeliveryCount>,
+    task: JoinHandle<()>,
+    /// Takes records, where they are not read from the snapshot, and tells the task that nothing follows.
+    end: E,
 }
 
 /// Who exports: the version of llama-warden, and the bus of this run.
@@ -103,37 +94,39 @@ pub struct ExportSource {
 
 impl Exports {
     /// Starts sending what the settings ask for. Must be called on a tokio runtime that lives until [`finish`](Self::finish) returns.
-    /// What cannot be started is in the list, and the rest is sent.
-    pub fn start(settings: &ExportSettings, source: &ExportSource) -> (Self, Vec<ExportError>) {
-        let resource = resource(settings, source);
-        let ids = LaunchIds::default();
-        let mut errors = Vec::new();
-        // The SDK panics without a thread.
-        let mut keep = |signal, try_thread: io::Result<()>| {
-            try_thread.map_err(|error| errors.push(ExportError::Thread(signal, error))).is_ok()
+    pub fn start(settings: &ExportSettings, source: &ExportSource) -> Self {
+        let client = collector::client();
+        let encoded = encoded_source(settings, source);
+        let sender = |signal: &SignalSettings, exported| {
+            let count = Arc::new(DeliveryCount::new(exported));
+            (SignalSender::new(client.clone(), signal.clone(), count.clone(), encoded.clone()), count)
         };
-        let traces = settings.traces.as_ref().filter(|_| keep(Exported::Spans, try_thread()));
-        let metrics = settings.metrics.as_ref().filter(|_| keep(Exported::Metrics, try_thread()));
-        let logs = settings.logs.as_ref().filter(|_| keep(Exported::Logs, try_thread()));
-        let traces = traces.map(|signal| spans::export(signal, settings.span_batches, &ids, resource.clone()));
-        let metrics = metrics
-            .map(|signal| metrics::export(signal, settings.metric_interval, source.bus.clone(), resource.clone()));
-        let logs = logs.map(|signal| logs::export(signal, settings.log_batches, resource.clone()));
-        let exports = Self {
-            traces: started(Exported::Spans, traces, &mut errors),
-            metrics: started(Exported::Metrics, metrics, &mut errors),
-            logs: started(Exported::Logs, logs, &mut errors),
-            ids,
+        let records = |signal, exported, batches: BatchSettings| {
+            let (sender, count) = sender(signal, exported);
+            let queue = RecordQueue::new(batches, count.clone());
+            Export { count, task: tokio::spawn(sender.send_all(queue.clone())), end: queue }
         };
-        (exports, errors)
+        let numbers = |signal| {
+            let (sender, count) = sender(signal, Exported::Metrics);
+            let (end, ended) = oneshot::channel();
+            let sending = metrics::send_all(sender, count.clone(), settings.metric_interval, source.bus.clone(), ended);
+            Export { count, task: tokio::spawn(sending), end }
+        };
+        Self {
+            sampler: settings.sampler,
+            traces: settings.traces.as_ref().map(|signal| records(signal, Exported::Spans, settings.span_batches)),
+            metrics: settings.metrics.as_ref().map(numbers),
+            logs: settings.logs.as_ref().map(|signal| records(signal, Exported::Logs, settings.log_batches)),
+        }
     }
 
     /// A recorder of what is sent.
     pub fn recorder(&self) -> ExportRecorder {
+        let tracer = |traces: &Export<RecordQueue>| Tracer { sampler: self.sampler, queue: traces.end.clone() };
         ExportRecorder {
-            spans: self.traces.as_ref().map(|traces| spans::recorder(&traces.provider, &self.ids)),
-            metrics: self.metrics.as_ref().map(|metrics| metrics::recorder(&metrics.provider)),
-            logs: self.logs.as_ref().map(|logs| logs::recorder(&logs.provider, &logs.count)),
+            spans: self.traces.as_ref().map(|traces| SpanRecorder::new(tracer(traces))),
+            logs: self.logs.as_ref().map(|logs| LogRecorder { queue: logs.end.clone() }),
+            waiting: Vec::new(),
         }
     }
 
@@ -141,43 +134,27 @@ impl Exports {
     /// have ended, so that a collector that does not answer delays nothing else.
     pub async fn finish(self, bound: Duration) -> Vec<ExportError> {
         let Self { traces, metrics, logs, .. } = self;
-        // Longer than the wait for it, so that there is one answer to what is too slow.
-        let limit = 2 * bound;
         let ends = tokio::join!(
-            end(Exported::Spans, traces, bound, move |traces| drop(traces.shutdown_with_timeout(limit))),
-            end(Exported::Metrics, metrics, bound, move |metrics| drop(metrics.shutdown_with_timeout(limit))),
-            end(Exported::Logs, logs, bound, move |logs| drop(logs.shutdown_with_timeout(limit))),
+            end(Exported::Spans, traces, bound, |queue| queue.close()),
+            // Dropped, it says the same.
+            end(Exported::Metrics, metrics, bound, drop),
+            end(Exported::Logs, logs, bound, |queue| queue.close()),
         );
         [ends.0, ends.1, ends.2].into_iter().flatten().collect()
     }
 }
 
-fn started<P>(
+/// Ends one signal. What its task still sends when the time is over is lost.
+async fn end<E>(
     signal: Exported,
-    export: Option<Result<Export<P>, opentelemetry_otlp::ExporterBuildError>>,
-    errors: &mut Vec<ExportError>,
-) -> Option<Export<P>> {
-    export?.map_err(|error| errors.push(ExportError::Exporter(signal, error))).ok()
-}
-
-/// Shuts one signal down. Not on the blocking pool: the end of the daemon waits for that, and the SDK's shutdown of metrics knows no
-/// time limit. A thread that waits for a collector ends with the process.
-async fn end<P: Send + 'static>(
-    signal: Exported,
-    export: Option<Export<P>>,
+    export: Option<Export<E>>,
     bound: Duration,
-    shut_down: impl FnOnce(P) + Send + 'static,
+    close: impl FnOnce(E),
 ) -> Option<ExportError> {
-    let Export { provider, count } = export?;
-    let (ended, has_ended) = oneshot::channel();
-    let work = move || {
-        shut_down(provider);
-        let _ = ended.send(());
-    };
-    if let Err(error) = thread::Builder::new().name("otel-shutdown".to_owned()).spawn(work) {
-        return Some(ExportError::Thread(signal, error));
-    }
-    let is_slow = timeout(bound, has_ended).await.is_err();
+    let Export { count, mut task, end } = export?;
+    close(end);
+    let is_slow = timeout(bound, &mut task).await.is_err();
+    task.abort();
     match count.lost() {
         lost if is_slow => Some(ExportError::Slow { signal, lost, bound }),
         0 => None,
@@ -186,18 +163,22 @@ async fn end<P: Send + 'static>(
 }
 
 /// The resource that sends. What the user sets in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins.
-fn resource(settings: &ExportSettings, source: &ExportSource) -> Resource {
+fn encoded_source(settings: &ExportSettings, source: &ExportSource) -> EncodedSource {
+    let boot = source.bus.snapshot().boot.to_string();
     let own = [
-        KeyValue::new("service.name", "llama-warden"),
-        KeyValue::new("service.version", source.version),
-        KeyValue::new("service.instance.id", source.bus.snapshot().boot.to_string()),
+        ("service.name", SCOPE),
+        ("service.version", source.version),
+        ("service.instance.id", &*boot),
+        ("telemetry.sdk.name", SCOPE),
+        ("telemetry.sdk.language", "rust"),
+        ("telemetry.sdk.version", source.version),
     ];
-    let resource = Resource::builder_empty()
-        .with_attributes(own)
-        .with_detector(Box::new(TelemetryResourceDetector))
-        .with_detector(Box::new(EnvResourceDetector::new()));
-    match &settings.service_name {
-        Some(name) => resource.with_service_name(name.clone()).build(),
-        None => resource.build(),
-    }
+    let given = settings.resource.iter().map(|(key, value)| (&**key, &**value));
+    let named = settings.service_name.iter().map(|name| ("service.name", &**name));
+    // The last one of a name.
+    let attributes: BTreeMap<&str, &str> = own.into_iter().chain(given).chain(named).collect();
+    let (mut resource, mut scope) = (Wire::default(), Wire::default());
+    resource.message(1, |resource| attributes.iter().for_each(|(key, value)| resource.attribute(1, key, *value)));
+    scope.message(1, |scope| scope.text(1, SCOPE));
+    EncodedSource { resource, scope }
 }

@@ -2,28 +2,21 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use opentelemetry::Context;
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::logs::{LogBatch, LogExporter};
-use opentelemetry_sdk::metrics::Temporality;
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
-use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
-use tokio::runtime::Handle;
 
+use super::queue::RecordQueue;
 use super::settings::SignalSettings;
+use super::wire::Wire;
 
 /// Longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -77,9 +70,9 @@ impl DeliveryCount {
 
     /// One try to send so much has ended. Said once when it begins to fail, and once when it works again: the collector may be gone
     /// for days.
-    fn settle(&self, number: u64, result: OTelSdkResult) -> OTelSdkResult {
+    fn settle(&self, number: u64, result: Result<(), DeliveryError>) {
         let signal = self.signal;
-        match &result {
+        match result {
             Ok(()) => {
                 self.delivered.fetch_add(number, Ordering::Relaxed);
                 if self.is_failing.swap(false, Ordering::Relaxed) {
@@ -94,166 +87,143 @@ impl DeliveryCount {
                 }
             }
         }
-        result
     }
 }
 
-pub(super) fn span_exporter(
-    settings: &SignalSettings,
-    count: Arc<DeliveryCount>,
-) -> Result<impl SpanExporter + 'static, ExporterBuildError> {
-    let exporter = configured(opentelemetry_otlp::SpanExporter::builder().with_http(), settings).build()?;
-    Ok(CountedExporter { exporter, count })
+/// Why one try to send has failed.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error("there is no connection to it, or none that lasts: {0}")]
+    Connection(#[from] hyper_util::client::legacy::Error),
+    #[error("its answer breaks off, or is too long: {0}")]
+    Answer(Box<dyn std::error::Error + Send + Sync>),
+    #[error("it answers {status}")]
+    Status { status: StatusCode, retry_after: Option<Duration> },
+    #[error("it does not answer within {} s", .0.as_secs_f64())]
+    Slow(Duration),
+    #[error("the request cannot be made: {0}")]
+    Request(#[from] http::Error),
 }
 
-pub(super) fn metric_exporter(
-    settings: &SignalSettings,
-    count: Arc<DeliveryCount>,
-) -> Result<impl PushMetricExporter, ExporterBuildError> {
-    let exporter = configured(opentelemetry_otlp::MetricExporter::builder().with_http(), settings).build()?;
-    Ok(CountedExporter { exporter, count })
+impl DeliveryError {
+    /// How long it asks to be left alone before the next try; `None` where no other try would do better. By the specification of the
+    /// protocol.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Connection(_) | Self::Answer(_) => Some(Duration::ZERO),
+            Self::Status { status, retry_after } => {
+                matches!(status.as_u16(), 429 | 502..=504).then(|| retry_after.unwrap_or_default())
+            }
+            Self::Slow(_) | Self::Request(_) => None,
+        }
+    }
 }
 
-pub(super) fn log_exporter(
-    settings: &SignalSettings,
-    count: Arc<DeliveryCount>,
-) -> Result<impl LogExporter + 'static, ExporterBuildError> {
-    let exporter = configured(opentelemetry_otlp::LogExporter::builder().with_http(), settings).build()?;
-    Ok(CountedExporter { exporter, count })
-}
-
-fn configured<B: WithHttpConfig + WithExportConfig>(builder: B, settings: &SignalSettings) -> B {
-    let client = CollectorClient {
-        client: Client::builder(TokioExecutor::new()).build_http(),
-        runtime: Handle::current(),
-        timeout: settings.timeout,
-    };
-    builder
-        .with_http_client(client)
-        .with_headers(settings.headers.clone())
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(settings.endpoint.to_string())
-        .with_timeout(settings.timeout)
-}
-
-/// An HTTP client that can be used from any thread.
-///
-/// The SDK's batch thread runs exports outside of any runtime, where a tokio socket panics. So each request is a task of the
-/// daemon's runtime, and the batch thread only waits for that task.
+/// Sends the requests of one signal.
 #[derive(Debug)]
-struct CollectorClient {
-    client: Client<HttpConnector, Full<Bytes>>,
-    runtime: Handle,
-    timeout: Duration,
-}
-
-type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
-
-impl HttpClient for CollectorClient {
-    // The signature is what `async_trait` generates: one function does not justify that dependency.
-    fn send_bytes<'life0, 'async_trait>(&'life0 self, request: Request<Bytes>) -> Sending<'async_trait>
-    where
-        'life0: 'async_trait,
-        Self: 'async_trait,
-    {
-        let answer = self.client.request(request.map(Full::new));
-        let received = async move {
-            let (head, body) = answer.await?.into_parts();
-            let body = Limited::new(body, LONGEST_ANSWER).collect().await?.to_bytes();
-            Ok::<_, HttpError>(Response::from_parts(head, body))
-        };
-        let timeout = self.timeout;
-        let task = self.runtime.spawn(async move { tokio::time::timeout(timeout, received).await });
-        Box::pin(async move { task.await?? })
-    }
-}
-
-/// Counts what was sent. The SDK only logs what was not, and its shutdown succeeds all the same.
-#[derive(Debug)]
-struct CountedExporter<E> {
-    exporter: E,
+pub(super) struct SignalSender {
+    client: CollectorClient,
+    settings: SignalSettings,
     count: Arc<DeliveryCount>,
+    /// The resource and the scope, as fields of the messages that hold the records.
+    source: EncodedSource,
 }
 
-impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len() as u64;
-        self.count.settle(spans, self.exporter.export(batch).await)
-    }
+/// A client for all signals, which may share a connection.
+pub(super) type CollectorClient = Client<HttpConnector, Full<Bytes>>;
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
-    }
+/// Who sends, as it is in each request.
+#[derive(Debug, Clone)]
+pub(super) struct EncodedSource {
+    /// A `Resource` in field 1.
+    pub(super) resource: Wire,
+    /// An `InstrumentationScope` in field 1.
+    pub(super) scope: Wire,
 }
 
-impl<E: LogExporter> LogExporter for CountedExporter<E> {
-    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
-        let records = batch.iter().count() as u64;
-        self.count.settle(records, self.exporter.export(batch).await)
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
+impl EncodedSource {
+    /// A request with these records. The messages of the three signals have the same shape.
+    fn request(&self, records: &Wire) -> Vec<u8> {
+        let length = self.resource.as_bytes().len() + self.scope.as_bytes().len() + records.as_bytes().len();
+        let mut request = Wire::with_capacity(length + 32);
+        let scoped = self.scope.as_bytes().len() + records.as_bytes().len();
+        let with_resource = self.resource.as_bytes().len() + Wire::length_of_bytes(2, scoped) + scoped;
+        request.begin_bytes(1, with_resource);
+        request.append(&self.resource);
+        request.begin_bytes(2, scoped);
+        request.append(&self.scope);
+        request.append(records);
+        request.into_bytes()
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for CountedExporter<E> {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        self.count.take(1);
-        self.count.settle(1, self.exporter.export(metrics).await)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn temporality(&self) -> Temporality {
-        self.exporter.temporality()
-    }
+pub(super) fn client() -> CollectorClient {
+    Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// Counts the spans that end, before the queue that may drop them.
-///
-/// Around the queue and not beside it: for each of several processors, the SDK copies every span.
-#[derive(Debug)]
-pub(super) struct CountedSpans {
-    pub(super) queue: BatchSpanProcessor,
-    pub(super) count: Arc<DeliveryCount>,
-}
+impl SignalSender {
+    /// Most tries after the first, and the pause before the first of them, which doubles.
+    const RETRIES: u32 = 3;
+    const PAUSE: Duration = Duration::from_millis(100);
 
-impl SpanProcessor for CountedSpans {
-    fn on_start(&self, _: &mut Span, _: &Context) {}
-
-    fn on_end(&self, span: SpanData) {
-        self.count.take(1);
-        self.queue.on_end(span);
+    pub(super) const fn new(
+        client: CollectorClient,
+        settings: SignalSettings,
+        count: Arc<DeliveryCount>,
+        source: EncodedSource,
+    ) -> Self {
+        Self { client, settings, count, source }
     }
 
-    fn force_flush(&self) -> OTelSdkResult {
-        self.queue.force_flush()
+    /// Sends what the queue holds until it is closed and empty.
+    pub(super) async fn send_all(self, queue: RecordQueue) {
+        while let Some(batch) = queue.next().await {
+            self.send(&batch.wire, batch.records).await;
+        }
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.queue.shutdown_with_timeout(timeout)
+    /// Sends one request, and counts what has become of it.
+    pub(super) async fn send(&self, records: &Wire, number: u64) {
+        let body = self.source.request(records).into();
+        let limit = self.settings.timeout;
+        let sent = tokio::time::timeout(limit, self.deliver(body)).await;
+        self.count.settle(number, sent.unwrap_or(Err(DeliveryError::Slow(limit))));
     }
 
-    fn set_resource(&mut self, resource: &Resource) {
-        self.queue.set_resource(resource);
+    async fn deliver(&self, body: Bytes) -> Result<(), DeliveryError> {
+        let mut pause = Self::PAUSE;
+        for _ in 0..Self::RETRIES {
+            let Err(error) = self.attempt(body.clone()).await else { return Ok(()) };
+            let Some(asked) = error.retry_after() else { return Err(error) };
+            // The collector's other clients have failed at the same time.
+            tokio::time::sleep(pause.max(asked) + pause.mul_f64(fastrand::f64())).await;
+            pause *= 2;
+        }
+        self.attempt(body).await
+    }
+
+    fn attempt(&self, body: Bytes) -> impl Future<Output = Result<(), DeliveryError>> {
+        let request = self.request(body);
+        async move {
+            let (head, body) = self.client.request(request?).await?.into_parts();
+            Limited::new(body, LONGEST_ANSWER).collect().await.map_err(DeliveryError::Answer)?;
+            if head.status.is_success() {
+                return Ok(());
+            }
+            let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            Err(DeliveryError::Status { status: head.status, retry_after: seconds.map(Duration::from_secs) })
+        }
+    }
+
+    fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::post(self.settings.endpoint.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))
+            .header(USER_AGENT, HeaderValue::from_static("llama-warden"))
+            .body(Full::new(body))?;
+        for (name, value) in &self.settings.headers {
+            let (name, value) = (HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+            request.headers_mut().insert(name, value);
+        }
+        Ok(request)
     }
 }

@@ -7,12 +7,9 @@ use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use llama_warden_events::{CommandOutcome, CommandSummary, Envelope, Event, Seq, ServerId, TraceParent, Uptime};
-use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
-    TraceState, Tracer,
-};
-use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::trace::{SdkTracer, Span};
+
+use super::span::{OpenSpan, SpanContext, SpanKind, Tracer};
+use super::spans::INCOMPLETE;
 
 /// The open spans of commands.
 #[derive(Debug, Default)]
@@ -27,7 +24,7 @@ struct OpenCommand {
     aim: CommandAim,
     at: SystemTime,
     began: Uptime,
-    span: Span,
+    span: OpenSpan,
 }
 
 /// What a command leads to.
@@ -45,7 +42,7 @@ impl CommandSpans {
 
     pub(super) fn begin(
         &mut self,
-        tracer: &SdkTracer,
+        tracer: &Tracer,
         envelope: &Envelope,
         command: &CommandSummary,
         parent: TraceParent,
@@ -53,7 +50,7 @@ impl CommandSpans {
         if self.open.len() == Self::OPEN
             && let Some(oldest) = self.open.pop_front()
         {
-            oldest.abandon();
+            oldest.abandon(tracer);
         }
         let (name, aim) = match command {
             CommandSummary::Start => ("command start", CommandAim::Launch),
@@ -62,31 +59,31 @@ impl CommandSpans {
             _ => ("command", CommandAim::Other),
         };
         let at = SystemTime::from(envelope.at);
-        let attributes = envelope.server.iter().map(|server| KeyValue::new("llama_warden.server.id", server.shared()));
-        let builder =
-            SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_start_time(at).with_attributes(attributes);
-        let span = tracer.build_with_context(builder, &Context::new().with_remote_span_context(remote(parent)));
+        let mut span = tracer.child(parent.into(), name, SpanKind::Server, at);
+        if let Some(server) = &envelope.server {
+            span.describe("llama_warden.server.id", server.as_str());
+        }
         let (id, server, began) = (envelope.seq, envelope.server.clone(), envelope.elapsed);
         self.open.push_back(OpenCommand { id, server, aim, at, began, span });
     }
 
     /// Ends the command that an event completes.
-    pub(super) fn complete(&mut self, envelope: &Envelope, outcome: &CommandOutcome) {
+    pub(super) fn complete(&mut self, tracer: &Tracer, envelope: &Envelope, outcome: &CommandOutcome) {
         let Some(index) = self.open.iter().position(|command| Some(command.id) == envelope.cause) else { return };
         let Some(mut command) = self.open.remove(index) else { return };
         if let CommandOutcome::Failed { reason, detail } = outcome {
-            command.span.set_attribute(KeyValue::new("error.type", reason.as_str()));
-            command.span.set_status(Status::error(detail.clone()));
+            command.span.describe("error.type", reason.as_str());
+            command.span.fail(&**detail);
         }
-        command.span.set_attribute(KeyValue::new("llama_warden.command.outcome", outcome.to_string()));
-        command.span.end_with_timestamp(command.at + envelope.elapsed.since(command.began));
+        command.span.describe("llama_warden.command.outcome", &*outcome.to_string());
+        tracer.end(command.span, command.at + envelope.elapsed.since(command.began));
     }
 
-    /// Links to the open commands about a server that lead to such a step.
-    pub(super) fn links(&self, server: &ServerId, aim: CommandAim) -> Vec<Link> {
-        let leads = |command: &&OpenCommand| command.aim == aim || command.aim == CommandAim::Both;
-        let about = self.open.iter().filter(|command| command.server.as_ref() == Some(server));
-        about.filter(leads).map(|command| Link::with_context(command.span.span_context().clone())).collect()
+    /// The open commands about a server that lead to such a step.
+    pub(super) fn links(&self, server: &ServerId, aim: CommandAim) -> impl Iterator<Item = SpanContext> {
+        let leads = move |command: &&OpenCommand| command.aim == aim || command.aim == CommandAim::Both;
+        let about = self.open.iter().filter(move |command| command.server.as_ref() == Some(server));
+        about.filter(leads).map(|command| command.span.context())
     }
 
     /// The span of the command that an event is about.
@@ -96,27 +93,17 @@ impl CommandSpans {
             Event::CommandCompleted { .. } => envelope.cause,
             _ => None,
         }?;
-        self.open.iter().find(|command| command.id == id).map(|command| command.span.span_context().clone())
+        self.open.iter().find(|command| command.id == id).map(|command| command.span.context())
     }
 
-    pub(super) fn abandon(&mut self) {
-        self.open.drain(..).for_each(OpenCommand::abandon);
+    pub(super) fn abandon(&mut self, tracer: &Tracer) {
+        self.open.drain(..).for_each(|command| command.abandon(tracer));
     }
 }
 
 impl OpenCommand {
-    fn abandon(mut self) {
-        self.span.set_attribute(KeyValue::new("llama_warden.incomplete", true));
-        self.span.end();
+    fn abandon(mut self, tracer: &Tracer) {
+        self.span.describe(INCOMPLETE, true);
+        tracer.end(self.span, SystemTime::now());
     }
-}
-
-pub(super) fn remote(parent: TraceParent) -> SpanContext {
-    SpanContext::new(
-        TraceId::from(parent.trace_id()),
-        SpanId::from(parent.span_id()),
-        TraceFlags::new(parent.flags()),
-        true,
-        TraceState::default(),
-    )
 }

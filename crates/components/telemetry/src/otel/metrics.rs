@@ -1,144 +1,182 @@
-//! Metrics of launches.
+//! Metrics of launches, read from the snapshot when an export is due.
 //!
-//! Counters and gauges are read from the snapshot when an export is due: a gap in the events misses none of them, and a server that is
-//! removed from the configuration has no series any more. The two histograms are recorded from events.
+//! A gap in the events misses none of them, they cost nothing between two exports, and a server that is removed from the configuration has
+//! no series any more.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use llama_warden_bus::Bus;
-use llama_warden_events::{Envelope, Event, ReadyVia, ServerId};
-use llama_warden_state::{Histogram, ServerRecord};
-use opentelemetry::metrics::{AsyncInstrument, Histogram as HistogramInstrument, Meter, MeterProvider};
-use opentelemetry::{KeyValue, StringValue};
-use opentelemetry_otlp::ExporterBuildError;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use llama_warden_events::ServerId;
+use llama_warden_state::{Histogram, ServerRecord, Snapshot};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::collector::{self, DeliveryCount, Exported};
-use super::settings::SignalSettings;
-use super::{Export, SCOPE};
+use super::collector::{DeliveryCount, SignalSender};
+use super::wire::Wire;
 
-/// Records what a histogram observes.
-#[derive(Debug)]
-pub(super) struct MetricRecorder {
-    ready: HistogramInstrument<f64>,
-    stop: HistogramInstrument<f64>,
+/// The field of a metric in `ScopeMetrics`.
+const METRIC: u32 = 2;
+/// Fields of a metric.
+const GAUGE: u32 = 5;
+const SUM: u32 = 7;
+const HISTOGRAM: u32 = 9;
+/// Values count from the beginning, not from the last export.
+const CUMULATIVE: u64 = 2;
+
+/// The times that points have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MetricTimes {
+    /// Since when counters count.
+    pub(super) start: SystemTime,
+    pub(super) now: SystemTime,
 }
 
-pub(super) fn export(
-    signal: &SignalSettings,
-    interval: Duration,
+/// Exports the state at each interval, and a last time when `ended` comes.
+pub(super) async fn send_all(
+    sender: SignalSender,
+    count: Arc<DeliveryCount>,
+    every: Duration,
     bus: Bus,
-    resource: Resource,
-) -> Result<Export<SdkMeterProvider>, ExporterBuildError> {
-    let count = Arc::new(DeliveryCount::new(Exported::Metrics));
-    let exporter = collector::metric_exporter(signal, count.clone())?;
-    let reader = PeriodicReader::builder(exporter).with_interval(interval).build();
-    let provider = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build();
-    observe(&provider.meter(SCOPE), &bus);
-    Ok(Export { provider, count })
-}
-
-pub(super) fn recorder(provider: &SdkMeterProvider) -> MetricRecorder {
-    let meter = provider.meter(SCOPE);
-    let histogram = |name: &'static str, description: &'static str, bounds: &[f64]| {
-        meter.f64_histogram(name).with_unit("s").with_description(description).with_boundaries(bounds.to_vec()).build()
-    };
-    MetricRecorder {
-        ready: histogram("llama_warden.server.ready.duration", "Time from spawn to ready", Histogram::READY_SECONDS),
-        stop: histogram(
-            "llama_warden.server.stop.duration",
-            "Time from the request to the reaped process",
-            Histogram::STOP_SECONDS,
-        ),
+    mut ended: oneshot::Receiver<()>,
+) {
+    let start = SystemTime::now();
+    let mut due = interval_at(tokio::time::Instant::now() + every, every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_last = false;
+    while !is_last {
+        is_last = tokio::select! {
+            _ = due.tick() => false,
+            _ = &mut ended => true,
+        };
+        count.take(1);
+        sender.send(&written(&bus.snapshot(), MetricTimes { start, now: SystemTime::now() }), 1).await;
     }
 }
 
-impl MetricRecorder {
-    pub(super) fn record(&self, envelope: &Envelope) {
-        let Some(server) = &envelope.server else { return };
-        let server = || [server_attribute(server)];
-        match &envelope.event {
-            // A server that was taken over became ready long ago.
-            Event::ReadyReached { via, startup_seconds } if *via != ReadyVia::Adopted => {
-                self.ready.record(*startup_seconds, &server());
-            }
-            Event::ServerStopped { stop_seconds, .. } => self.stop.record(*stop_seconds, &server()),
-            _ => {}
-        }
-    }
-}
+/// Reports values of one server, each with the attribute beside the server's.
+type Report<'a> = &'a mut dyn FnMut(u64, Option<(&'static str, &'static str)>);
 
-/// Reports values of one server, each with the attributes beside the server's.
-type Report<'a, T> = &'a mut dyn FnMut(T, Option<KeyValue>);
-
-/// Registers the counters and gauges. The meter keeps their callbacks.
-fn observe(meter: &Meter, bus: &Bus) {
-    let counter = |name: &'static str,
-                   unit: &'static str,
-                   description: &'static str,
-                   read: fn(&ServerRecord, Report<'_, u64>)| {
-        let bus = bus.clone();
-        let callback = move |instrument: &dyn AsyncInstrument<u64>| each(&bus, instrument, read);
-        meter.u64_observable_counter(name).with_unit(unit).with_description(description).with_callback(callback).build()
-    };
-    counter(
+/// The metrics of all servers, as `ScopeMetrics` holds them.
+pub(super) fn written(snapshot: &Snapshot, times: MetricTimes) -> Wire {
+    let mut writer = MetricWriter { snapshot, times, wire: Wire::default() };
+    writer.counter(
         "llama_warden.server.launches",
         "{launch}",
         "Launches that began, and processes that were taken over",
-        |server, report| {
-            report(server.counters.launches, None);
-        },
+        |server, report| report(server.counters.launches, None),
     );
-    counter("llama_warden.server.failures", "{failure}", "Failed launches, by reason", |server, report| {
+    writer.counter("llama_warden.server.failures", "{failure}", "Failed launches, by reason", |server, report| {
         for reason in server.counters.failures.keys() {
-            report(server.counters.failures.of(reason), Some(error_type(reason.as_str())));
+            report(server.counters.failures.of(reason), Some(("error.type", reason.as_str())));
         }
     });
-    counter(
+    writer.counter(
         "llama_warden.server.restarts",
         "{restart}",
         "Restarts by policy, by the failure before",
         |server, report| {
             for reason in server.counters.restarts.keys() {
-                report(server.counters.restarts.of(reason), Some(error_type(reason.as_str())));
+                report(server.counters.restarts.of(reason), Some(("error.type", reason.as_str())));
             }
         },
     );
-    counter("llama_warden.server.exits", "{exit}", "Processes that ended, by outcome", |server, report| {
+    writer.counter("llama_warden.server.exits", "{exit}", "Processes that ended, by outcome", |server, report| {
         for outcome in server.counters.exits.keys() {
-            let attribute = KeyValue::new("llama_warden.exit.outcome", outcome.as_str());
+            let attribute = ("llama_warden.exit.outcome", outcome.as_str());
             report(server.counters.exits.of(outcome), Some(attribute));
         }
     });
-    let gauge = |name: &'static str, description: &'static str, read: fn(&ServerRecord, Report<'_, i64>)| {
-        let bus = bus.clone();
-        let callback = move |instrument: &dyn AsyncInstrument<i64>| each(&bus, instrument, read);
-        meter.i64_observable_gauge(name).with_unit("1").with_description(description).with_callback(callback).build()
-    };
-    gauge("llama_warden.server.running", "1 while a process of the server runs, else 0", |server, report| {
+    writer.gauge("llama_warden.server.running", "1 while a process of the server runs, else 0", |server, report| {
         report(server.is_running().into(), None);
     });
-    gauge("llama_warden.server.ready", "1 while the server is ready, else 0", |server, report| {
+    writer.gauge("llama_warden.server.ready", "1 while the server is ready, else 0", |server, report| {
         report(server.is_ready().into(), None);
     });
+    writer.histogram("llama_warden.server.ready.duration", "Time from spawn to ready", |server| &server.ready_seconds);
+    writer.histogram("llama_warden.server.stop.duration", "Time from the request to the reaped process", |server| {
+        &server.stop_seconds
+    });
+    writer.wire
 }
 
-fn each<T>(bus: &Bus, instrument: &dyn AsyncInstrument<T>, read: fn(&ServerRecord, Report<'_, T>)) {
-    for (id, record) in &bus.snapshot().servers {
-        let server = server_attribute(id);
-        read(record, &mut |value, attribute| match attribute {
-            Some(attribute) => instrument.observe(value, &[server.clone(), attribute]),
-            None => instrument.observe(value, std::slice::from_ref(&server)),
+struct MetricWriter<'a> {
+    snapshot: &'a Snapshot,
+    times: MetricTimes,
+    wire: Wire,
+}
+
+impl MetricWriter<'_> {
+    fn counter(&mut self, name: &str, unit: &str, description: &str, read: fn(&ServerRecord, Report<'_>)) {
+        let points = self.numbers(read);
+        self.metric(SUM, name, unit, description, &points, |sum| {
+            sum.varint(2, CUMULATIVE);
+            sum.varint(3, 1);
         });
     }
-}
 
-fn server_attribute(server: &ServerId) -> KeyValue {
-    KeyValue::new("llama_warden.server.id", StringValue::from(server.shared()))
-}
+    fn gauge(&mut self, name: &str, description: &str, read: fn(&ServerRecord, Report<'_>)) {
+        let points = self.numbers(read);
+        self.metric(GAUGE, name, "1", description, &points, |_| {});
+    }
 
-fn error_type(reason: &'static str) -> KeyValue {
-    KeyValue::new("error.type", reason)
+    fn histogram(&mut self, name: &str, description: &str, read: fn(&ServerRecord) -> &Histogram) {
+        let mut points = Wire::default();
+        for (id, server) in &self.snapshot.servers {
+            let Some(totals) = read(server).totals() else { continue };
+            points.message(1, |point| {
+                point.time(2, self.times.start);
+                point.time(3, self.times.now);
+                point.fixed_64(4, totals.counts.iter().sum());
+                point.double(5, totals.sum);
+                totals.counts.iter().for_each(|count| point.fixed_64(6, *count));
+                totals.bounds.iter().for_each(|bound| point.double(7, *bound));
+                point.attribute(9, "llama_warden.server.id", ServerId::as_str(id));
+            });
+        }
+        self.metric(HISTOGRAM, name, "s", description, &points, |histogram| histogram.varint(2, CUMULATIVE));
+    }
+
+    /// The points of a counter or gauge, in field 1.
+    fn numbers(&self, read: fn(&ServerRecord, Report<'_>)) -> Wire {
+        let mut points = Wire::default();
+        for (id, server) in &self.snapshot.servers {
+            read(server, &mut |number, attribute| {
+                points.message(1, |point| {
+                    point.time(2, self.times.start);
+                    point.time(3, self.times.now);
+                    point.fixed_64(6, number);
+                    point.attribute(7, "llama_warden.server.id", ServerId::as_str(id));
+                    if let Some((key, value)) = attribute {
+                        point.attribute(7, key, value);
+                    }
+                });
+            });
+        }
+        points
+    }
+
+    /// A metric without a point is left out.
+    fn metric(
+        &mut self,
+        kind: u32,
+        name: &str,
+        unit: &str,
+        description: &str,
+        points: &Wire,
+        further: impl FnOnce(&mut Wire),
+    ) {
+        if points.is_empty() {
+            return;
+        }
+        self.wire.message(METRIC, |metric| {
+            metric.text(1, name);
+            metric.text(2, description);
+            metric.text(3, unit);
+            metric.message(kind, |data| {
+                data.append(points);
+                further(data);
+            });
+        });
+    }
 }

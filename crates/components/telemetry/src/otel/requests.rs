@@ -4,100 +4,97 @@
 
 use std::time::SystemTime;
 
+use llama_warden_events::ServerId;
 use llama_warden_traffic::{FinishedRequest, RequestOutcome, TrafficRoute};
-use opentelemetry::trace::{Link, Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
-use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
-use opentelemetry_sdk::trace::SdkTracer;
 
-use super::commands::remote;
-use super::count;
+use super::span::{SpanContext, SpanKind, Tracer};
 
 /// Makes the spans of a request. `launch` is the start that it waited for.
-pub(super) fn record(tracer: &SdkTracer, request: &FinishedRequest, launch: Option<Link>) {
-    let parent =
-        request.parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(remote(parent)));
+pub(super) fn record(tracer: &Tracer, request: &FinishedRequest, launch: Option<SpanContext>) {
     let route = http_route(request);
     let method = request.method.as_str();
     let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-    let mut attributes = vec![
-        KeyValue::new("http.request.method", method.to_owned()),
-        KeyValue::new("url.path", request.path.clone()),
-        KeyValue::new("http.request.body.size", count(request.bytes_in)),
-        KeyValue::new("http.response.body.size", count(request.bytes_out)),
-        KeyValue::new("llama_warden.outcome", request.outcome.as_str()),
-    ];
-    attributes.extend(route.map(|route| KeyValue::new("http.route", route.to_owned())));
-    attributes.extend(request.client.map(|client| KeyValue::new("client.address", client.to_string())));
-    attributes.extend(request.status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
-    attributes.extend(error_type(request));
-    let end = request.at + request.took;
-    let builder = SpanBuilder::from_name(name)
-        .with_kind(SpanKind::Server)
-        .with_start_time(request.at)
-        .with_attributes(attributes)
-        .with_links(launch.into_iter().collect());
-    let mut span = tracer.build_with_context(builder, &parent);
+    let mut span = match request.parent {
+        Some(parent) => tracer.child(parent.into(), &name, SpanKind::Server, request.at),
+        None => tracer.root(fastrand::u128(1..), &name, SpanKind::Server, request.at),
+    };
+    span.describe("http.request.method", method);
+    span.describe("url.path", &*request.path);
+    span.describe("http.request.body.size", request.bytes_in);
+    span.describe("http.response.body.size", request.bytes_out);
+    span.describe("llama_warden.outcome", request.outcome.as_str());
+    if let Some(route) = route {
+        span.describe("http.route", route);
+    }
+    if let Some(client) = request.client {
+        span.describe("client.address", &*client.to_string());
+    }
+    if let Some(status) = request.status {
+        span.describe("http.response.status_code", i64::from(status));
+    }
+    if let Some(error) = error_type(request) {
+        span.describe("error.type", &*error);
+    }
+    if let Some(launch) = launch {
+        span.link(launch);
+    }
     // What the client did wrong is no error of the one that serves it.
     let failed = matches!(request.outcome, RequestOutcome::ServerError | RequestOutcome::StreamError);
     if failed || request.status.is_some_and(|status| status >= 500) {
-        span.set_status(Status::error(request.code.unwrap_or_default()));
+        span.fail(request.code.unwrap_or_default());
     }
-    let below = parent.with_span(span);
     if let Some(sent) = request.sent {
-        work(tracer, request, request.at + sent, &below);
+        work(tracer, request, request.at + sent, span.context());
     }
-    below.span().end_with_timestamp(end);
+    tracer.end(span, request.at + request.took);
 }
 
 /// The span of what the server did.
-fn work(tracer: &SdkTracer, request: &FinishedRequest, sent: SystemTime, parent: &Context) {
-    let server = request.server.as_ref().map(ToString::to_string).unwrap_or_default();
+fn work(tracer: &Tracer, request: &FinishedRequest, sent: SystemTime, parent: SpanContext) {
+    let server = request.server.as_ref().map(ServerId::as_str).unwrap_or_default();
     let operation = operation(request.route);
-    let mut attributes = vec![
-        KeyValue::new("gen_ai.operation.name", operation),
-        KeyValue::new("gen_ai.provider.name", "llama.cpp"),
-        KeyValue::new("llama_warden.server.id", server.clone()),
-        KeyValue::new("llama_warden.wait_ms", request.waited.as_secs_f64() * 1000.0),
-        KeyValue::new("llama_warden.retries", i64::from(request.retries)),
-    ];
-    let text = |key: &'static str, text: &Option<String>| text.clone().map(|text| KeyValue::new(key, text));
-    attributes.extend(text("gen_ai.request.model", &request.model));
-    attributes.extend(text("gen_ai.response.model", &request.answer.model));
-    attributes.extend(text("gen_ai.response.id", &request.answer.id));
+    let mut span = tracer.child(parent, &format!("{operation} {server}"), SpanKind::Client, sent);
+    span.describe("gen_ai.operation.name", operation);
+    span.describe("gen_ai.provider.name", "llama.cpp");
+    span.describe("llama_warden.server.id", server);
+    span.describe("llama_warden.wait_ms", request.waited.as_secs_f64() * 1000.0);
+    span.describe("llama_warden.retries", i64::from(request.retries));
+    for (key, text) in [
+        ("gen_ai.request.model", &request.model),
+        ("gen_ai.response.model", &request.answer.model),
+        ("gen_ai.response.id", &request.answer.id),
+    ] {
+        if let Some(text) = text {
+            span.describe(key, &**text);
+        }
+    }
     if let Some(reason) = &request.answer.finish_reason {
-        let reasons = Value::Array(Array::String(vec![StringValue::from(reason.clone())]));
-        attributes.push(KeyValue::new("gen_ai.response.finish_reasons", reasons));
+        span.describe_by_texts("gen_ai.response.finish_reasons", std::iter::once(&**reason));
     }
     if let Some(tokens) = request.tokens {
         // With those of the cache, as the conventions ask for.
-        attributes.push(KeyValue::new("gen_ai.usage.input_tokens", count(tokens.input + tokens.cached)));
-        attributes.push(KeyValue::new("gen_ai.usage.output_tokens", count(tokens.output)));
+        span.describe("gen_ai.usage.input_tokens", tokens.input + tokens.cached);
+        span.describe("gen_ai.usage.output_tokens", tokens.output);
     }
-    attributes.extend(
-        request
-            .incarnation
-            .map(|incarnation| KeyValue::new("llama_warden.server.incarnation", count(incarnation.get()))),
-    );
-    attributes.extend(error_type(request));
-    let builder = SpanBuilder::from_name(format!("{operation} {server}"))
-        .with_kind(SpanKind::Client)
-        .with_start_time(sent)
-        .with_attributes(attributes);
-    let mut span = tracer.build_with_context(builder, parent);
+    if let Some(incarnation) = request.incarnation {
+        span.describe("llama_warden.server.incarnation", incarnation.get());
+    }
+    if let Some(error) = error_type(request) {
+        span.describe("error.type", &*error);
+    }
     if !matches!(request.outcome, RequestOutcome::Ok | RequestOutcome::Cancelled) {
-        span.set_status(Status::error(request.code.unwrap_or_default()));
+        span.fail(request.code.unwrap_or_default());
     }
-    span.end_with_timestamp(request.at + request.took);
+    tracer.end(span, request.at + request.took);
 }
 
-fn error_type(request: &FinishedRequest) -> Option<KeyValue> {
-    let error = match (request.code, request.outcome) {
+fn error_type(request: &FinishedRequest) -> Option<String> {
+    Some(match (request.code, request.outcome) {
         (Some(code), _) => code.to_owned(),
         (None, RequestOutcome::Ok) => return None,
         (None, RequestOutcome::ClientError | RequestOutcome::ServerError) => request.status?.to_string(),
         (None, outcome) => outcome.as_str().to_owned(),
-    };
-    Some(KeyValue::new("error.type", error))
+    })
 }
 
 /// The path, where it is one of few: the name of a span is to be one of few.

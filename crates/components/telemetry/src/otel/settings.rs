@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use llama_warden_support::mask;
 
+use super::sampler::Sampler;
+
 /// What is exported, to where, and under which name.
 #[derive(Debug, Clone, Default)]
 pub struct ExportSettings {
@@ -22,6 +24,9 @@ pub struct ExportSettings {
     pub(super) metric_interval: Duration,
     /// The name of this service, where the user gives one.
     pub(super) service_name: Option<String>,
+    /// What the user says of this service.
+    pub(super) resource: Vec<(String, String)>,
+    pub(super) sampler: Sampler,
     problems: Vec<VariableProblem>,
 }
 
@@ -96,16 +101,6 @@ const LOGS: SignalVariables = signal_variables!("LOGS", "/v1/logs");
 /// Where a collector listens by the specification, for who asks for `otlp` and names no endpoint.
 const USUAL_ENDPOINT: &str = "http://localhost:4318";
 
-/// The samplers that the SDK knows.
-const SAMPLERS: [&str; 6] = [
-    "always_on",
-    "always_off",
-    "traceidratio",
-    "parentbased_always_on",
-    "parentbased_always_off",
-    "parentbased_traceidratio",
-];
-
 impl ExportSettings {
     /// Reads `OTEL_*` from the environment.
     pub fn from_env() -> Self {
@@ -168,29 +163,41 @@ impl Reader<'_> {
         };
         settings.metric_interval = self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000);
         settings.service_name = self.get("OTEL_SERVICE_NAME");
-        self.check_what_the_sdk_reads();
+        settings.resource = self.resource();
+        settings.sampler = self.sampler();
         settings
     }
 
-    /// The SDK reads these by itself, and is silent about what it does not take.
-    fn check_what_the_sdk_reads(&mut self) {
-        if let Some(sampler) = self.get("OTEL_TRACES_SAMPLER") {
-            if !SAMPLERS.contains(&sampler.as_str()) {
-                self.problem("OTEL_TRACES_SAMPLER", &sampler, "there is no such sampler; every trace is recorded");
-            } else if let Some(ratio) =
-                self.get("OTEL_TRACES_SAMPLER_ARG").filter(|_| sampler.ends_with("traceidratio"))
-                && !ratio.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio))
-            {
-                self.problem("OTEL_TRACES_SAMPLER_ARG", &ratio, "this is no number from 0 to 1");
+    fn sampler(&mut self) -> Sampler {
+        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else { return Sampler::default() };
+        let argument = self.get("OTEL_TRACES_SAMPLER_ARG").filter(|_| name.ends_with("traceidratio"));
+        let ratio = argument.as_ref().and_then(|text| text.parse().ok()).filter(|ratio| (0.0..=1.0).contains(ratio));
+        if let Some(argument) = argument.filter(|_| ratio.is_none()) {
+            self.problem(
+                "OTEL_TRACES_SAMPLER_ARG",
+                &argument,
+                "this is no number from 0 to 1; every trace is recorded",
+            );
+        }
+        Sampler::named(&name, ratio).unwrap_or_else(|| {
+            self.problem("OTEL_TRACES_SAMPLER", &name, "there is no such sampler; every trace is recorded");
+            Sampler::default()
+        })
+    }
+
+    fn resource(&mut self) -> Vec<(String, String)> {
+        let Some(text) = self.get("OTEL_RESOURCE_ATTRIBUTES") else { return Vec::new() };
+        let mut attributes = Vec::new();
+        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+            match pair.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+                Some((key, value)) if !key.is_empty() => attributes.push((unescaped(key), unescaped(value))),
+                _ => {
+                    let problem = "a part of this is not KEY=VALUE, and is left out";
+                    self.problem("OTEL_RESOURCE_ATTRIBUTES", &text, problem);
+                }
             }
         }
-        if let Some(attributes) = self.get("OTEL_RESOURCE_ATTRIBUTES") {
-            let is_pair = |pair: &str| pair.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty());
-            if attributes.split(',').any(|pair| !pair.trim().is_empty() && !is_pair(pair)) {
-                let problem = "a part of this is not KEY=VALUE, and is left out";
-                self.problem("OTEL_RESOURCE_ATTRIBUTES", &attributes, problem);
-            }
-        }
+        attributes
     }
 
     fn signal(&mut self, variables: &SignalVariables) -> Option<SignalSettings> {
@@ -254,7 +261,7 @@ impl Reader<'_> {
         None
     }
 
-    /// `KEY=VALUE,…`. Those of the signal are taken instead of the general ones, as the SDK does.
+    /// `KEY=VALUE,…`. Those of the signal are taken instead of the general ones.
     fn headers(&mut self, variables: &SignalVariables) -> HashMap<String, String> {
         let Some((name, text)) = self.either(variables.headers, "OTEL_EXPORTER_OTLP_HEADERS") else {
             return HashMap::new();
@@ -282,7 +289,7 @@ impl Reader<'_> {
         self.positive(name).and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
     }
 
-    /// The SDK takes a zero as it is, and then exports without a pause or keeps nothing.
+    /// A zero would mean to export without a pause, or to keep nothing.
     fn positive(&mut self, name: &'static str) -> Option<u64> {
         let value = self.get(name)?;
         let number = value.trim().parse().ok().filter(|number| *number > 0);
@@ -307,6 +314,20 @@ impl Reader<'_> {
             self.problems.push(VariableProblem { variable, value: mask(value).into_owned(), problem });
         }
     }
+}
+
+/// The text with the bytes that `%2C` and the like stand for, as the specification writes a comma or an equals sign. What is no such text
+/// stays.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 #[cfg(test)]

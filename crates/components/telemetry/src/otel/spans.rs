@@ -11,7 +11,6 @@
 //! that is set back or forward does not change the length of a span.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use llama_warden_events::{
@@ -19,56 +18,22 @@ use llama_warden_events::{
     Uptime,
 };
 use llama_warden_traffic::FinishedRequest;
-use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer, TracerProvider,
-};
-use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
-use opentelemetry_otlp::ExporterBuildError;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span};
 
-use super::collector::{self, CountedSpans, DeliveryCount, Exported};
 use super::commands::{CommandAim, CommandSpans};
-use super::ids::LaunchIds;
-use super::settings::{BatchSettings, SignalSettings};
-use super::{Export, SCOPE, count, requests};
+use super::requests;
+use super::span::{OpenSpan, SpanContext, SpanKind, Tracer};
+use super::wire::Value;
 
-pub(super) fn export(
-    signal: &SignalSettings,
-    batches: BatchSettings,
-    ids: &LaunchIds,
-    resource: Resource,
-) -> Result<Export<SdkTracerProvider>, ExporterBuildError> {
-    let count = Arc::new(DeliveryCount::new(Exported::Spans));
-    let exporter = collector::span_exporter(signal, count.clone())?;
-    let config = BatchConfigBuilder::default()
-        .with_max_queue_size(batches.queue)
-        .with_max_export_batch_size(batches.batch)
-        .with_scheduled_delay(batches.delay)
-        .build();
-    let queue = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-    let provider = SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_id_generator(ids.clone())
-        .with_span_processor(CountedSpans { queue, count: count.clone() })
-        .build();
-    Ok(Export { provider, count })
-}
+/// The field of an attribute in a span's event.
+const ATTRIBUTE: u32 = 3;
 
-pub(super) fn recorder(provider: &SdkTracerProvider, ids: &LaunchIds) -> SpanRecorder {
-    SpanRecorder {
-        tracer: provider.tracer(SCOPE),
-        ids: ids.clone(),
-        launches: HashMap::new(),
-        commands: CommandSpans::default(),
-    }
-}
+const ERROR_TYPE: &str = "error.type";
+pub(super) const INCOMPLETE: &str = "llama_warden.incomplete";
 
 /// Builds spans from events.
 #[derive(Debug)]
 pub(super) struct SpanRecorder {
-    tracer: SdkTracer,
-    ids: LaunchIds,
+    tracer: Tracer,
     launches: HashMap<ServerId, LaunchSpans>,
     commands: CommandSpans,
 }
@@ -76,37 +41,42 @@ pub(super) struct SpanRecorder {
 /// The spans of one incarnation.
 #[derive(Debug)]
 struct LaunchSpans {
-    tracer: SdkTracer,
+    tracer: Tracer,
     incarnation: Incarnation,
     at: SystemTime,
     began: Uptime,
-    /// Holds the span `server start`, the parent of all others, also after it has ended.
-    start: Context,
-    starting: bool,
+    /// The span `server start`, the parent of all others, also after it has ended.
+    start: SpanContext,
+    starting: Option<OpenSpan>,
     /// `launch`, then `load`.
-    step: Option<Span>,
-    stop: Option<Span>,
+    step: Option<OpenSpan>,
+    stop: Option<OpenSpan>,
     failure: Option<FailureReason>,
 }
 
 impl SpanRecorder {
+    pub(super) fn new(tracer: Tracer) -> Self {
+        Self { tracer, launches: HashMap::new(), commands: CommandSpans::default() }
+    }
+
     /// Records an event. Events that are not about a launch or a traced command change nothing.
     pub(super) fn record(&mut self, envelope: &Envelope) {
         match &envelope.event {
             Event::CommandAccepted { command, trace: Some(parent) } => {
                 self.commands.begin(&self.tracer, envelope, command, **parent);
             }
-            Event::CommandCompleted { outcome } => self.commands.complete(envelope, outcome),
+            Event::CommandCompleted { outcome } => self.commands.complete(&self.tracer, envelope, outcome),
             _ => {}
         }
         let Some(server) = &envelope.server else { return };
         match (&envelope.event, envelope.incarnation) {
             (Event::LaunchBegan { binary }, Some(incarnation)) => {
-                let links = self.commands.links(server, CommandAim::Launch);
-                self.ids.set_next(LaunchTraceId::of(&envelope.boot, server, incarnation));
-                let mut launch = LaunchSpans::begin(&self.tracer, envelope, links);
-                let mut step = launch.child("launch", launch.at, Vec::new());
-                step.set_attribute(KeyValue::new("process.executable.path", binary.to_string_lossy().into_owned()));
+                let mut launch = LaunchSpans::begin(&self.tracer, envelope, server, incarnation);
+                if let Some(start) = &mut launch.starting {
+                    self.commands.links(server, CommandAim::Launch).for_each(|command| start.link(command));
+                }
+                let mut step = launch.child("launch", launch.at);
+                step.describe("process.executable.path", &*binary.to_string_lossy());
                 launch.step = Some(step);
                 if let Some(former) = self.launches.insert(server.clone(), launch) {
                     former.abandon();
@@ -131,7 +101,7 @@ impl SpanRecorder {
         let launch = || {
             let launch = self.launches.get(envelope.server.as_ref()?)?;
             let is_same = envelope.incarnation? == launch.incarnation;
-            is_same.then(|| launch.start.span().span_context().clone())
+            is_same.then_some(launch.start)
         };
         self.commands.context_of(envelope).or_else(launch)
     }
@@ -141,43 +111,32 @@ impl SpanRecorder {
         let launch = request.server.as_ref().and_then(|server| self.launches.get(server));
         let launch =
             launch.filter(|launch| request.waited_for_launch && request.incarnation == Some(launch.incarnation));
-        let link = launch.map(|launch| Link::with_context(launch.start.span().span_context().clone()));
-        requests::record(&self.tracer, request, link);
+        requests::record(&self.tracer, request, launch.map(|launch| launch.start));
     }
 
     /// Ends all open spans and marks them as incomplete, because the events that would have ended them were missed.
     pub(super) fn abandon(&mut self) {
-        self.commands.abandon();
+        self.commands.abandon(&self.tracer);
         for (_, launch) in self.launches.drain() {
             launch.abandon();
         }
     }
 }
 
-impl Drop for SpanRecorder {
-    fn drop(&mut self) {
-        self.abandon();
-    }
-}
-
 impl LaunchSpans {
-    fn begin(tracer: &SdkTracer, envelope: &Envelope, links: Vec<Link>) -> Self {
-        let incarnation = envelope.incarnation.unwrap_or_default();
-        let server = envelope.server.as_ref().map_or_else(|| "".into(), ServerId::shared);
+    fn begin(tracer: &Tracer, envelope: &Envelope, server: &ServerId, incarnation: Incarnation) -> Self {
         let at = SystemTime::from(envelope.at);
-        let attributes = [
-            KeyValue::new("llama_warden.server.id", server),
-            KeyValue::new("llama_warden.server.incarnation", count(incarnation.get())),
-        ];
-        let start =
-            SpanBuilder::from_name("server start").with_start_time(at).with_attributes(attributes).with_links(links);
+        let trace = LaunchTraceId::of(&envelope.boot, server, incarnation).as_number();
+        let mut start = tracer.root(trace, "server start", SpanKind::Internal, at);
+        start.describe("llama_warden.server.id", server.as_str());
+        start.describe("llama_warden.server.incarnation", incarnation.get());
         Self {
             tracer: tracer.clone(),
             incarnation,
             at,
             began: envelope.elapsed,
-            start: Context::new().with_span(tracer.build_with_context(start, &Context::new())),
-            starting: true,
+            start: start.context(),
+            starting: Some(start),
             step: None,
             stop: None,
             failure: None,
@@ -189,37 +148,44 @@ impl LaunchSpans {
         match &envelope.event {
             Event::BinaryIdentified(identity) => {
                 if let Some(version) = &identity.version {
-                    self.describe(KeyValue::new("llama_warden.llama.version", version.clone()));
+                    self.describe("llama_warden.llama.version", &**version);
                 }
             }
             Event::DetectorChosen { detector, .. } => {
-                self.describe(KeyValue::new("llama_warden.detector", detector.clone()));
+                self.describe("llama_warden.detector", &**detector);
             }
             Event::ServerSpawned { pid, argv, port, .. } => self.spawned(*pid, argv, *port, now),
             Event::ServerWarned { warning, .. } => {
-                let attributes = vec![KeyValue::new("llama_warden.warning", warning.as_str())];
-                self.start.span().add_event_with_timestamp("warning", now, attributes);
+                if let Some(start) = &mut self.starting {
+                    start.event("warning", now, |event| {
+                        event.attribute(ATTRIBUTE, "llama_warden.warning", warning.as_str());
+                    });
+                }
             }
             Event::ReadyReached { via, .. } => {
-                self.describe(KeyValue::new("llama_warden.ready.via", via.as_str()));
+                self.describe("llama_warden.ready.via", via.as_str());
                 self.settle("ready", now);
             }
             Event::ServerFailed { reason, detail, .. } => self.failed(*reason, detail, now),
             Event::StopBegan { reason, grace_seconds } => {
                 self.settle("stopped", now);
-                let links = envelope.server.as_ref().map(|server| commands.links(server, CommandAim::Stop));
-                let mut stop = self.child("server stop", now, links.unwrap_or_default());
-                stop.set_attribute(KeyValue::new("llama_warden.stop.reason", reason.as_str()));
-                stop.set_attribute(KeyValue::new("llama_warden.stop.grace_seconds", *grace_seconds));
-                stop.set_attributes(self.failure.map(error_type));
+                let mut stop = self.child("server stop", now);
+                if let Some(server) = &envelope.server {
+                    commands.links(server, CommandAim::Stop).for_each(|command| stop.link(command));
+                }
+                stop.describe("llama_warden.stop.reason", reason.as_str());
+                stop.describe("llama_warden.stop.grace_seconds", *grace_seconds);
+                if let Some(failure) = self.failure {
+                    stop.describe(ERROR_TYPE, failure.as_str());
+                }
                 self.stop = Some(stop);
             }
             Event::SignalDelivered { signal, rung } => self.signalled(*signal, *rung, now),
             Event::ServerExited { end, .. } => self.exited(*end, now),
             Event::ServerStopped { forced, .. } => {
                 if let Some(mut stop) = self.stop.take() {
-                    stop.set_attribute(KeyValue::new("llama_warden.stop.forced", *forced));
-                    stop.end_with_timestamp(now);
+                    stop.describe("llama_warden.stop.forced", *forced);
+                    self.tracer.end(stop, now);
                 }
             }
             _ => {}
@@ -227,101 +193,89 @@ impl LaunchSpans {
     }
 
     fn spawned(&mut self, pid: u32, argv: &ArgumentList, port: u16, now: SystemTime) {
-        let arguments = argv.iter().map(|argument| StringValue::from(argument.to_owned())).collect();
-        self.describe(KeyValue::new("process.pid", i64::from(pid)));
-        self.describe(KeyValue::new("process.command_args", Value::Array(Array::String(arguments))));
-        self.describe(KeyValue::new("server.port", i64::from(port)));
-        if let Some(program) = argv.iter().next() {
-            self.describe(KeyValue::new("process.executable.path", program.to_owned()));
+        if let Some(start) = &mut self.starting {
+            start.describe("process.pid", i64::from(pid));
+            start.describe_by_texts("process.command_args", argv.iter());
+            start.describe("server.port", i64::from(port));
+            if let Some(program) = argv.iter().next() {
+                start.describe("process.executable.path", program);
+            }
         }
-        if let Some(mut launching) = self.step.take() {
-            launching.end_with_timestamp(now);
+        if let Some(launching) = self.step.take() {
+            self.tracer.end(launching, now);
         }
         // If a stop was requested during the launch, the server does not load.
-        self.step = self.starting.then(|| self.child("load", now, Vec::new()));
+        self.step = self.starting.is_some().then(|| self.child("load", now));
     }
 
     fn failed(&mut self, reason: FailureReason, detail: &str, now: SystemTime) {
         self.failure = Some(reason);
-        let error = error_type(reason);
-        let status = Status::error(detail.to_owned());
-        for span in self.step.iter_mut().chain(&mut self.stop) {
-            span.set_attribute(error.clone());
-            span.set_status(status.clone());
+        for span in self.starting.iter_mut().chain(&mut self.step).chain(&mut self.stop) {
+            span.describe(ERROR_TYPE, reason.as_str());
+            span.fail(detail);
         }
-        self.describe(error);
-        self.start.span().set_status(status);
         self.settle("failed", now);
     }
 
     fn signalled(&mut self, signal: Signal, rung: Rung, now: SystemTime) {
         if let Some(stop) = &mut self.stop {
-            let attributes = vec![
-                KeyValue::new("llama_warden.signal", signal.to_string()),
-                KeyValue::new("llama_warden.rung", i64::from(rung.index)),
-            ];
-            stop.add_event_with_timestamp("signal", now, attributes);
+            stop.event("signal", now, |event| {
+                event.attribute(ATTRIBUTE, "llama_warden.signal", &*signal.to_string());
+                event.attribute(ATTRIBUTE, "llama_warden.rung", i64::from(rung.index));
+            });
         }
     }
 
     fn exited(&mut self, end: ProcessEnd, now: SystemTime) {
-        let attribute = match end {
-            ProcessEnd::Exited { code } => Some(KeyValue::new("process.exit.code", i64::from(code))),
-            ProcessEnd::Signaled { signal, .. } => Some(KeyValue::new("llama_warden.exit.signal", signal.to_string())),
-            ProcessEnd::OutOfMemory => Some(KeyValue::new("llama_warden.exit.signal", end.to_string())),
-            ProcessEnd::Unknown => None,
+        let describe = |span: &mut OpenSpan| match end {
+            ProcessEnd::Exited { code } => span.describe("process.exit.code", i64::from(code)),
+            ProcessEnd::Signaled { signal, .. } => span.describe("llama_warden.exit.signal", &*signal.to_string()),
+            ProcessEnd::OutOfMemory => span.describe("llama_warden.exit.signal", &*end.to_string()),
+            ProcessEnd::Unknown => {}
         };
         if let Some(stop) = &mut self.stop {
-            stop.set_attributes(attribute);
+            describe(stop);
         } else if let Some(mut step) = self.step.take() {
             // The event of the failure follows. It says why the process ended, and ends the start.
-            step.set_attributes(attribute);
-            step.set_status(Status::error(end.to_string()));
-            step.end_with_timestamp(now);
+            describe(&mut step);
+            step.fail(end.to_string());
+            self.tracer.end(step, now);
         } else {
-            let mut exit = self.child("server exit", now, Vec::new());
-            exit.set_attributes(attribute);
+            let mut exit = self.child("server exit", now);
+            describe(&mut exit);
             if !end.is_success() {
-                exit.set_status(Status::error(end.to_string()));
+                exit.fail(end.to_string());
             }
-            exit.end_with_timestamp(now);
+            self.tracer.end(exit, now);
         }
     }
 
     /// Ends the current step, and the start with its outcome: `ready`, `failed` or `stopped`. Only the first outcome counts.
     fn settle(&mut self, outcome: &'static str, now: SystemTime) {
-        if let Some(mut step) = self.step.take() {
-            step.end_with_timestamp(now);
+        if let Some(step) = self.step.take() {
+            self.tracer.end(step, now);
         }
-        if std::mem::replace(&mut self.starting, false) {
-            self.describe(KeyValue::new("llama_warden.start.outcome", outcome));
-            self.start.span().end_with_timestamp(now);
+        if let Some(mut start) = self.starting.take() {
+            start.describe("llama_warden.start.outcome", outcome);
+            self.tracer.end(start, now);
         }
     }
 
     fn abandon(self) {
-        let incomplete = KeyValue::new("llama_warden.incomplete", true);
-        for mut span in self.step.into_iter().chain(self.stop) {
-            span.set_attribute(incomplete.clone());
-            span.end();
-        }
-        if self.starting {
-            let start = self.start.span();
-            start.set_attribute(incomplete);
-            start.end();
+        for mut span in self.step.into_iter().chain(self.stop).chain(self.starting) {
+            span.describe(INCOMPLETE, true);
+            self.tracer.end(span, SystemTime::now());
         }
     }
 
-    fn describe(&self, attribute: KeyValue) {
-        self.start.span().set_attribute(attribute);
+    /// Describes the start while it lasts.
+    fn describe<'a>(&mut self, key: &str, value: impl Into<Value<'a>>) {
+        if let Some(start) = &mut self.starting {
+            start.describe(key, value);
+        }
     }
 
-    fn child(&self, name: &'static str, now: SystemTime, links: Vec<Link>) -> Span {
-        let builder = SpanBuilder::from_name(name).with_start_time(now).with_links(links);
-        self.tracer.build_with_context(builder, &self.start)
+    fn child(&self, name: &'static str, now: SystemTime) -> OpenSpan {
+        self.tracer.child(self.start, name, SpanKind::Internal, now)
     }
-}
-
-fn error_type(reason: FailureReason) -> KeyValue {
-    KeyValue::new("error.type", reason.as_str())
 }
