@@ -290,3 +290,58 @@ async fn headers_reach_the_collector() {
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(collector.received.lock().expect("whole").headers[0]["x-tenant"], "models");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_user_says_of_the_service_wins_over_our_own_words() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let variables = [
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=theirs, deployment.environment.name = a%2Cb ,service.version=9"),
+        ("OTEL_SERVICE_NAME", "mine"),
+    ];
+    let lost = Run::start(&collector.endpoint, &variables).play(launch(), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    let received = collector.received.lock().expect("whole");
+    let resources = [
+        &received.traces[0].resource_spans[0].resource,
+        &received.logs[0].resource_logs[0].resource,
+        &received.metrics[0].resource_metrics[0].resource,
+    ];
+    for resource in resources {
+        let attributes = &resource.as_ref().expect("is named").attributes;
+        for (key, value) in [
+            ("service.name", "mine"),
+            ("service.version", "9"),
+            ("deployment.environment.name", "a,b"),
+            ("telemetry.sdk.language", "rust"),
+        ] {
+            assert_eq!(attribute(attributes, key).as_deref(), Some(value), "{key}");
+            assert_eq!(attributes.iter().filter(|attribute| attribute.key == key).count(), 1, "{key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_that_the_sampler_leaves_out_is_not_sent_and_its_events_are_log_records() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let run = Run::start(&collector.endpoint, &[("OTEL_TRACES_SAMPLER", "parentbased_always_off")]);
+    let sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("valid");
+    let accepted = Event::CommandAccepted { command: CommandSummary::Start, trace: Some(Box::new(sampled)) };
+    let completed = Event::CommandCompleted { outcome: CommandOutcome::Ready };
+    let lost = run.play([accepted].into_iter().chain(launch()).chain([ready(), completed]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(collector.spans().keys().collect::<Vec<_>>(), ["command start"], "its sender records its trace");
+    let logs = collector.logs();
+    assert_eq!((logs["ReadyReached"].flags, logs["CommandAccepted"].flags), (0, 1));
+    assert!(!logs["ReadyReached"].trace_id.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_busy_collector_refuses_is_sent_again() {
+    let collector = Collector::start(StatusCode::OK).await;
+    let busy = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+    collector.received.lock().expect("whole").refusals.extend(busy);
+    let lost = Run::start(&collector.endpoint, &[]).play(launch().into_iter().chain([ready()]), AMPLE).await;
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(collector.spans().contains_key("server start"));
+    assert!(collector.received.lock().expect("whole").refusals.is_empty());
+}

@@ -1,7 +1,8 @@
 //! Measures what a daemon costs while nothing happens: its memory, its wake-ups, and its memory for each further server.
 //!
-//! Servers are stand-ins that are ready and have written what a llama-server writes. A wake-up is a sleep that ends: a
-//! voluntary context switch of any thread. The health interval is longer than the measurement, so that no check is due.
+//! Servers are stand-ins that are ready and have written what a llama-server writes. The memory of a daemon is measured in its default
+//! configuration, which listens on TCP and has checked the health of its servers once. A wake-up is a sleep that ends: a voluntary context
+//! switch of any thread. For wake-ups, the health interval is longer than the measurement, so that no check is due.
 //!
 //! The daemon is the one of the `dist` profile: see [`Programs::as_shipped`].
 //!
@@ -59,6 +60,9 @@ impl OutputVolume {
     }
 }
 
+/// Longer than the default interval of health checks.
+const HEALTH_CHECKED: Duration = Duration::from_secs(12);
+
 /// An idle daemon, as measured.
 #[derive(Debug, Clone, Copy)]
 struct Idle {
@@ -66,6 +70,15 @@ struct Idle {
     resident: f64,
     /// Sleeps that ended within ten seconds.
     wakeups: f64,
+}
+
+/// A daemon in its default configuration.
+#[derive(Debug)]
+pub struct UsualDaemon {
+    /// The daemon.
+    pub daemon: MeasuredDaemon,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
 }
 
 /// The memory of a daemon whose servers have written their lines, in KiB.
@@ -112,6 +125,9 @@ fn idle(programs: &Programs, servers: usize, effort: Effort) -> Result<Idle, Err
     // There is no event to wait for: the figure says that nothing happens in this time.
     thread::sleep(window);
     let sleeps = procfs::sleeps(daemon.pid())?.saturating_sub(before);
+    daemon.stop()?;
+    let home = programs::empty_folder()?;
+    let UsualDaemon { daemon, .. } = usual(programs, home.path(), servers)?;
     let memory = procfs::memory(daemon.pid())?;
     daemon.stop()?;
     Ok(Idle { resident: memory.resident as f64 / 1024.0, wakeups: sleeps as f64 * 10.0 / window.as_secs_f64() })
@@ -142,18 +158,41 @@ pub fn settled(
     servers: usize,
     volume: OutputVolume,
 ) -> Result<MeasuredDaemon, Error> {
+    settled_with(programs, home, servers, volume, &[("LLAMA_WARDEN_HEALTH__INTERVAL", "1h")])
+}
+
+/// A daemon in its default configuration, whose servers are all ready and have been checked.
+///
+/// # Errors
+/// When it does not run.
+pub fn usual(programs: &Programs, home: &Path, servers: usize) -> Result<UsualDaemon, Error> {
+    let port = programs::free_ports(1)?[0];
+    let listen = format!("127.0.0.1:{port}");
+    let listens = [("LLAMA_WARDEN_DAEMON__LISTEN", &*listen)];
+    let daemon = settled_with(programs, home, servers, OutputVolume::Usual, &listens)?;
+    // A check that finds nothing leaves no event.
+    thread::sleep(HEALTH_CHECKED);
+    Ok(UsualDaemon { daemon, port })
+}
+
+fn settled_with(
+    programs: &Programs,
+    home: &Path,
+    servers: usize,
+    volume: OutputVolume,
+    environment: &[(&str, &str)],
+) -> Result<MeasuredDaemon, Error> {
     let model = programs::model(home, "tiny", 0)?;
     let script = home.join("tiny.gguf.stand-in.json");
     std::fs::write(&script, volume.script()).on("write", &script)?;
-    let mut sections =
-        format!("[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n", quoted(&programs.stand_in));
+    let mut sections = format!("[llama-server]\nbinary = {}\n", quoted(&programs.stand_in));
     let ids: Vec<String> = (0..servers).map(|number| format!("s{number}")).collect();
     for (id, port) in ids.iter().zip(programs::free_ports(servers)?) {
         let model = quoted(&model);
         // Writing into a string cannot fail.
         let _ = writeln!(sections, "[[servers]]\nid = \"{id}\"\nmodel = {model}\nport = {port}");
     }
-    let daemon = MeasuredDaemon::start(&programs.daemon, home, &sections)?;
+    let daemon = MeasuredDaemon::start_with(&programs.daemon, home, &sections, environment)?;
     // The daemon answers before it has published all of its servers, and `wait` refuses those that it does not know yet.
     daemon.wait_until_idle()?;
     if !ids.is_empty() {

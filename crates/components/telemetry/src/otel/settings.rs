@@ -162,10 +162,18 @@ impl Reader<'_> {
             batch: self.size("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512),
         };
         settings.metric_interval = self.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000);
+        self.temporality();
         settings.service_name = self.get("OTEL_SERVICE_NAME");
         settings.resource = self.resource();
         settings.sampler = self.sampler();
         settings
+    }
+
+    fn temporality(&mut self) {
+        const PREFERENCE: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        if let Some(temporality) = self.get(PREFERENCE).filter(|value| !value.eq_ignore_ascii_case("cumulative")) {
+            self.problem(PREFERENCE, &temporality, "this build sends cumulative sums");
+        }
     }
 
     fn sampler(&mut self) -> Sampler {
@@ -411,6 +419,7 @@ mod tests {
             (vec![ENDPOINT, ("OTEL_METRIC_EXPORT_INTERVAL", "soon")], "not a whole number", true),
             (vec![ENDPOINT, ("OTEL_SDK_DISABLED", "1")], "neither true nor false", true),
             (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER", "some")], "no such sampler", true),
+            (vec![ENDPOINT, ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta")], "cumulative sums", true),
             (vec![ENDPOINT, ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c")], "not KEY=VALUE", true),
         ];
         for (variables, message, sends) in told {
@@ -422,6 +431,8 @@ mod tests {
             assert!(!text.contains("hunter2"), "{text}");
             assert_eq!(settings.exports_traces(), sends, "{variables:?}");
         }
+        let ratio = [ENDPOINT, ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
+        assert!(settings(&ratio).problems()[0].to_string().contains("no number from 0 to 1"));
         let secret = settings(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:hunter2@c:4318")]);
         assert!(!format!("{:?}", secret.problems()).contains("hunter2"), "{secret:?}");
     }

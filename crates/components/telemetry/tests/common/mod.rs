@@ -36,6 +36,8 @@ pub struct Received {
     pub metrics: Vec<ExportMetricsServiceRequest>,
     pub logs: Vec<ExportLogsServiceRequest>,
     pub headers: Vec<HeaderMap>,
+    /// What the first requests with traces are answered, before the configured answer.
+    pub refusals: Vec<StatusCode>,
 }
 
 type Shared = Arc<Mutex<Received>>;
@@ -51,6 +53,9 @@ impl Collector {
         let received = Shared::default();
         let traces = move |State(received): State<Shared>, headers: HeaderMap, body: Bytes| async move {
             let mut received = received.lock().expect("whole");
+            if let Some(refusal) = received.refusals.pop() {
+                return refusal;
+            }
             received.traces.push(ExportTraceServiceRequest::decode(body).expect("is OTLP"));
             received.headers.push(headers);
             answer

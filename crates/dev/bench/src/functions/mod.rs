@@ -10,6 +10,8 @@ mod trace;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -19,7 +21,7 @@ use llama_warden_test_parts::error::{Error, OnPath};
 use llama_warden_test_parts::{paths, shell};
 use serde_json::Value;
 
-use crate::idle::{self, OutputVolume};
+use crate::idle::{self, UsualDaemon};
 use crate::killer;
 use crate::programs::{self, Programs, shell_word};
 use names::FunctionNames;
@@ -121,7 +123,7 @@ fn write_traced(programs: &Programs, folder: &Path) -> Result<(), Error> {
 
 /// What a daemon does on a usual day.
 fn usual_day(programs: &Programs, folder: &Path) -> Result<(), Error> {
-    let daemon = idle::settled(programs, folder, 3, OutputVolume::Usual)?;
+    let UsualDaemon { daemon, port } = idle::usual(programs, folder, 3)?;
     for question in [&["status"][..], &["status", "--json"], &["logs", "s0"], &["events"]] {
         daemon.ask(question)?;
     }
@@ -129,6 +131,7 @@ fn usual_day(programs: &Programs, folder: &Path) -> Result<(), Error> {
     for path in ["/metrics", "/metrics?servers=1", "/livez", "/readyz", "/api/v1/memory", "/api/v1/sd"] {
         control.get(path)?;
     }
+    scrape(port).on("ask for", Path::new("/metrics"))?;
     daemon.ask(&["restart", "--wait", "s0"])?;
     let status: Value = serde_json::from_str(&daemon.ask(&["status", "--json"])?).unwrap_or_default();
     killer::kill(status["servers"][1]["pid"].as_u64().unwrap_or_default())?;
@@ -137,4 +140,12 @@ fn usual_day(programs: &Programs, folder: &Path) -> Result<(), Error> {
     daemon.ask(&["stop", "--wait", "s2"])?;
     daemon.ask(&["start", "--wait", "s2"])?;
     daemon.stop()
+}
+
+/// Asks for the metrics over TCP, as Prometheus does.
+fn scrape(port: u16) -> io::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    io::copy(&mut stream, &mut io::sink()).map(drop)
 }
