@@ -202,3 +202,19 @@ fn the_time_in_which_a_server_is_adopted_is_not_its_load_time() {
     simulation.want("b");
     assert_eq!(simulation.evictions(), ["b: c"], "a takes longer to load");
 }
+
+#[test]
+fn a_request_makes_room_for_a_server_that_was_refused_when_it_was_started() {
+    let servers = [("a", 6), ("b", 6)];
+    let mut simulation =
+        MemorySimulation::with_policy(10, AdmissionPolicy::Enforce, RestartPolicy::OnFailure, &servers);
+    simulation.run(&servers[..1]);
+    simulation.start(&["b"]);
+    assert_eq!(simulation.published("b"), ["MemoryEstimated", "ServerFailed", "RestartScheduled"]);
+    let wanted = SuperviseCommand::WantServer { server: id("b"), oldest: simulation.elapsed(), priority: 0 };
+    assert_eq!(simulation.machine.refusal(&wanted, simulation.elapsed()), None, "a may be stopped for it");
+    assert_eq!(simulation.want("b"), [""; 0]);
+    assert_eq!(simulation.evictions(), ["b: a"]);
+    simulation.exit("a", 1);
+    assert_eq!(simulation.answer_all(), ["b#2"]);
+}
