@@ -56,7 +56,7 @@ impl Admission {
         }
         let (state, requirement) = match self.records.get(server) {
             None => {
-                self.request_estimate(server, actions);
+                self.request_estimate(server, AdmissionState::Due, actions);
                 return self.wait_for_estimate(pass);
             }
             Some(AdmissionRecord { estimate: Estimate::Pending, .. }) => return self.wait_for_estimate(pass),
@@ -64,6 +64,9 @@ impl Admission {
                 (*state, requirement.clone())
             }
         };
+        if self.awaits_adopted() {
+            return self.wait_for_estimate(pass);
+        }
         let is_held = state == AdmissionState::Held;
         if pass.is_blocked {
             return AdmissionDecision::Waiting;
@@ -121,7 +124,7 @@ impl Admission {
             return Some(MemoryFit::Now);
         }
         let Some(record) = self.records.get(server) else {
-            self.request_estimate(server, actions);
+            self.request_estimate(server, AdmissionState::Due, actions);
             self.wait_for_estimate(pass);
             return None;
         };
@@ -129,6 +132,10 @@ impl Admission {
             self.wait_for_estimate(pass);
             return None;
         };
+        if self.awaits_adopted() {
+            self.wait_for_estimate(pass);
+            return None;
+        }
         let Some(requirement) = requirement else { return Some(MemoryFit::Now) };
         let Some(reading) = pass.reading else {
             pass.needs_reading |= self.is_dirty || record.state != AdmissionState::Held;
@@ -179,6 +186,14 @@ impl Admission {
         let reservations = self.reservations(pass, reading);
         let text = MemoryBudget::compute(reading, &reservations).describe(requirement);
         self.hold(server, format!("{text}; waits until others may be stopped for it"), actions);
+    }
+
+    /// Whether it is not known yet what a process holds that was taken over: its end may make the room that is missing.
+    fn awaits_adopted(&self) -> bool {
+        let is_awaited = |record: &AdmissionRecord| {
+            record.state == AdmissionState::Granted && matches!(record.estimate, Estimate::Pending)
+        };
+        self.records.values().any(is_awaited)
     }
 
     fn requirement(&self, server: &ServerId) -> Option<&MemoryRequirement> {
