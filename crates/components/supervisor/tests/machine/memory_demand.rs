@@ -7,6 +7,7 @@ use llama_warden_events::{Event, EvictionCause, Incarnation, ReadyVia, RefusalRe
 
 use crate::fixtures::id;
 use crate::memory_simulation::MemorySimulation;
+use crate::routed::at_most;
 
 impl MemorySimulation {
     /// Requests wait for a server since this moment. Returns what is launched.
@@ -149,6 +150,26 @@ fn a_later_request_does_not_take_the_memory_that_an_earlier_one_waits_for() {
         simulation.advance_to_deadline();
     }
     assert_eq!(simulation.evictions()[1], "c: b");
+}
+
+#[test]
+fn what_waits_for_memory_and_then_for_a_rule_is_not_forgotten() {
+    let servers = [("a", 1), ("b", 4), ("c", 8)];
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Warn, &servers);
+    simulation.machine.set_routing(at_most(2));
+    simulation.start(&["b"]);
+    simulation.become_ready("b", 1, 4);
+    simulation.want("c");
+    assert!(simulation.published("c").contains(&"LaunchHeld"), "b has just become ready");
+    simulation.command(SuperviseCommand::StartServer { server: id("a") });
+    simulation.answer_all();
+    simulation.become_ready("a", 1, 1);
+    for _ in 0..20 {
+        simulation.advance_to_deadline();
+        // Whatever happens to others, what is due is looked at, without a reading of memory.
+        simulation.command(SuperviseCommand::UnwantServer { server: id("a") });
+    }
+    assert!(simulation.published("c").contains(&"EvictionPlanned"), "{:?}", simulation.events);
 }
 
 #[test]
