@@ -69,9 +69,10 @@ fn a_daemon_on_a_copied_state_directory_leaves_the_servers_of_the_first_one_alon
                 let servers = pids(&first).await;
                 copy(sandbox, option, &original.state_dir(), &other.state_dir()).await;
                 if option == "-al" {
-                    // A lock by two names is refused.
-                    let lock = other.state_dir().join("daemon.lock");
-                    fs::remove_file(&lock).and_then(|()| fs::write(&lock, "")).expect("ours");
+                    // Such a copy is refused: its lock has two names, and its control socket has a daemon.
+                    let [lock, socket] = ["daemon.lock", "control.sock"].map(|name| other.state_dir().join(name));
+                    fs::remove_file(&socket).and_then(|()| fs::remove_file(&lock)).expect("ours");
+                    fs::write(&lock, "").expect("ours");
                 }
 
                 let second = ready(sandbox, &other).await;
