@@ -80,7 +80,7 @@ pub enum SignalError {
 
 /// What a shim says to the order to run a program.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ShimAnswer {
     Runs(Spawned),
     Refused(io::Error),
     /// It has ended without a word.
@@ -89,7 +89,7 @@ pub(crate) enum Answer {
 
 impl ChildProcess {
     /// Has a shim run a program; `rest` is what it has not taken of its order yet.
-    pub(crate) async fn run(mut shim: UnixStream, rest: &[u8]) -> io::Result<Answer> {
+    pub(crate) async fn run(mut shim: UnixStream, rest: &[u8]) -> io::Result<ShimAnswer> {
         match shim.write_all(rest).await {
             // It has ended, and may have said why: the guardian answers for a shim that it cannot fork.
             Err(error) if is_end(&error) => {}
@@ -102,7 +102,7 @@ impl ChildProcess {
                 None => match poll_fn(|context| poll_receive(&shim, &mut frames, context)).await {
                     Ok(true) => {}
                     Err(error) if !is_end(&error) => return Err(error),
-                    _ => return Ok(Answer::Lost),
+                    _ => return Ok(ShimAnswer::Lost),
                 },
             }
         };
@@ -110,13 +110,13 @@ impl ChildProcess {
         Ok(match (frame.message, descriptors.next(), descriptors.next()) {
             (ShimReport::Spawned(identity), Some(stdout), Some(stderr)) => {
                 let process = Self::attended(shim, frames, identity, descriptors.next());
-                Answer::Runs(Spawned { process, stdout, stderr })
+                ShimAnswer::Runs(Spawned { process, stdout, stderr })
             }
-            (ShimReport::Refused { errno }, ..) => Answer::Refused(io::Error::from_raw_os_error(errno)),
+            (ShimReport::Refused { errno }, ..) => ShimAnswer::Refused(io::Error::from_raw_os_error(errno)),
             // Without its pipes, because this process has no descriptors left, it is killed as the socket is dropped.
-            (ShimReport::Spawned(_), ..) => Answer::Refused(Errno::EMFILE.into()),
+            (ShimReport::Spawned(_), ..) => ShimAnswer::Refused(Errno::EMFILE.into()),
             (other, ..) => {
-                Answer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}")))
+                ShimAnswer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}")))
             }
         })
     }
