@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checkout, Source, Violation};
+use super::{Checkout, Source, Violation, code_lines};
 
 /// The most lines of a Rust file.
 const MAX_LINES: usize = 500;
@@ -50,14 +50,9 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
 /// The binary's own crate stays a page: whatever decides or acts lives in a crate that others can use.
 fn thin_binary(checkout: &Checkout) -> Option<Violation> {
     let sources = checkout.sources.iter().filter(|source| source.is_rust() && source.path.starts_with(BINARY));
-    let lines: usize = sources.map(|source| lines_without_tests(&source.text)).sum();
+    let lines: usize = sources.map(|source| source.without_tests().lines().count()).sum();
     let advice = format!("{lines} lines are more than {MAX_BINARY_LINES}: logic belongs in a crate");
     (lines > MAX_BINARY_LINES).then(|| Violation::of_file(BINARY, "thin binary", advice))
-}
-
-/// Unit tests are the last item of a file.
-fn lines_without_tests(text: &str) -> usize {
-    text.lines().take_while(|line| *line != "#[cfg(test)]").count()
 }
 
 fn crate_sizes(checkout: &Checkout) -> Vec<Violation> {
@@ -112,9 +107,8 @@ fn long_functions(source: &Source) -> Vec<Violation> {
         let indent = &line[..line.len() - line.trim_start().len()];
         let is_end = |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest == "}");
         let Some(end) = lines[start..].iter().position(is_end) else { continue };
-        let is_code = |line: &&&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
         let body = lines[start..start + end].iter().skip_while(|line| !line.ends_with('{')).skip(1);
-        let count = body.filter(is_code).count();
+        let count = code_lines(body.copied());
         let is_known = LONG_FUNCTIONS.iter().any(|(path, known)| *path == source.path && *known == name);
         if count > MAX_FUNCTION_LINES && !is_known {
             let advice = format!("{count} lines of `{name}` are more than {MAX_FUNCTION_LINES}: split it by its steps");
@@ -163,7 +157,9 @@ mod tests {
     #[test]
     fn the_binary_is_thin_as_a_whole_and_without_its_tests() {
         let binary = |main: usize, program: usize| {
-            let text = |lines: usize| format!("//! Job.\n{}#[cfg(test)]\n{}", "\n".repeat(lines - 1), "\n".repeat(50));
+            let text = |lines: usize| {
+                format!("//! Job.\n{}#[cfg(test)]\nmod tests {{\n{}", "\n".repeat(lines - 1), "\n".repeat(50))
+            };
             let main = ("crates/bin/llama-warden/src/main.rs", &*text(main));
             let program = ("crates/bin/llama-warden/src/program.rs", &*text(program));
             check(&Checkout::of(&[main, program])).into_iter().map(|violation| violation.rule).collect::<Vec<_>>()
