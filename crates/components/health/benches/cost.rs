@@ -63,7 +63,7 @@ async fn measure() {
 
     let fleet = watch::Sender::new(fleet());
     let mut bus = TestBus::new();
-    let health = bus.run(Health::new(fleet.subscribe(), bus.lane().clone()));
+    let health = bus.run(Health::build(&bus.context_of(fleet.subscribe())));
     for (number, port) in ports.into_iter().enumerate() {
         let id = server(&format!("s{number}"));
         bus.publish(EventDraft::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;

@@ -16,7 +16,7 @@ mod otel;
 mod queue;
 mod sentence;
 
-pub use component::{RequestRecords, Telemetry};
+pub use component::Telemetry;
 pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging, start_logging_to};
 pub use otel::{ExportError, ExportRecorder, ExportSettings, ExportSource, Exported, Exports, VariableProblem};
 pub use sentence::{Sentence, sentence};

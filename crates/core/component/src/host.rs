@@ -140,11 +140,6 @@ impl Host {
         }
     }
 
-    /// The id of this run.
-    pub const fn boot(&self) -> BootId {
-        self.settings.boot
-    }
-
     /// Events and snapshots.
     pub const fn bus(&self) -> &Bus {
         &self.bus

@@ -53,7 +53,7 @@ impl HealthFixture {
     }
 
     pub fn raise(&mut self) {
-        let component = Health::new(self.fleet.subscribe(), self.bus.lane().clone());
+        let component = Health::build(&self.bus.context_of(self.fleet.subscribe()));
         self.running = Some(self.bus.run(component));
     }
 
