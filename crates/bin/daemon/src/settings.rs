@@ -52,7 +52,7 @@ pub fn rehearse(configuration: &Configuration, state_dir: &Path) -> Result<(), C
     }
 }
 
-/// What is told of the router, which listens at this host and port, or on the socket of this path.
+/// The description of the router for events and status; it listens at this host and port, or on the socket of this path.
 pub fn router_card(settings: &RouterSettings, place: Option<(String, Option<u16>)>) -> Option<RouterCard> {
     let (host, port) = place?;
     Some(RouterCard {
@@ -75,8 +75,7 @@ pub fn spawner() -> Result<Spawner, CommandFailure> {
     })
 }
 
-/// The launcher, once what an earlier run left behind is killed, and this run is written down, before anybody is told that the daemon
-/// is up.
+/// Builds the launcher, kills what an earlier run left behind, and writes down this run: all before the daemon says that it is up.
 pub async fn launcher(context: &Context, spawner: Spawner) -> Result<Launcher, CommandFailure> {
     let launcher = Launcher::build(context, spawner).map_err(refused_dialect)?;
     launcher.prepared().await.map_err(|error| {

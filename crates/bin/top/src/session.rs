@@ -21,10 +21,10 @@ use crate::screen::WholeScreen;
 use crate::state::{Request, TopState};
 use crate::view;
 
-/// Shortest time between two reports: of 50 changes in a second, the eye sees few.
+/// Shortest time between two reports: nobody can follow 50 changes in a second.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Longest time between two reports. No event says that time passes, or how many requests run, or what happens elsewhere.
+/// Longest time between two reports: ages, running requests and the servers of peers change without an event.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Time between two readings of the memory that servers hold, for which the daemon reads all processes.
@@ -66,7 +66,7 @@ struct Session<'a> {
     fetched: Instant,
     /// Whether a report is under way.
     is_asking: bool,
-    /// Whether something has changed since the latest report was asked for, which it need not tell.
+    /// Whether an event came after the latest report was requested, so that the report may not show it.
     has_changed: bool,
     /// When the peers are asked again; `None` while they are asked, and if they are not shown.
     peers_due: Option<Instant>,

@@ -160,7 +160,7 @@ fn next_of(list: &mut String) -> &mut String {
     list
 }
 
-/// Appends a value: one line, and no control character of others.
+/// Appends a value as one line, with its control characters escaped.
 fn escape(text: &mut String, value: Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = Escaped(text).write_fmt(value);

@@ -193,7 +193,7 @@ impl Host {
         component.map_or(Ok(()), |component| self.add(component))
     }
 
-    /// Builds a component of others and adds it.
+    /// Builds a component that is compiled in, and adds it.
     ///
     /// # Errors
     /// If `build` fails or panics, and as [`Self::add`].

@@ -56,7 +56,7 @@ pub struct ProcessOutcome {
     pub survivors: Vec<Survivor>,
     /// The control groups that it was in at its end, as `/proc/PID/cgroup` shows them.
     pub control_groups: String,
-    /// The shim ended first: nobody knows what is left.
+    /// The shim ended first, so that it is not known which processes are left.
     pub is_lost: bool,
 }
 
@@ -83,7 +83,7 @@ pub enum SignalError {
 pub(crate) enum ShimAnswer {
     Runs(Spawned),
     Refused(io::Error),
-    /// It has ended without a word.
+    /// It has ended without an answer.
     Lost,
 }
 
@@ -132,12 +132,13 @@ impl ChildProcess {
         Self(Box::new(Attended { shim, frames, identity, page, end: None, is_left: false }))
     }
 
-    /// Where to write what the next daemon goes on with; `None` for a program that is not kept, and where the kernel gives none.
+    /// Where to write the counts that the next daemon continues from; `None` for a program that no daemon takes over, and where the
+    /// kernel gives no page.
     pub fn page(&self) -> Option<&Arc<KeptPage>> {
         self.0.page.as_ref()
     }
 
-    /// Adds to what the next daemon is told about the program.
+    /// Adds to the note about the program that the next daemon reads.
     pub fn note(&self, note: &[u8]) {
         // An error means that the shim has ended, which is seen elsewhere.
         let _ = self.0.tell(&ShimOrder::Note, note);
@@ -153,7 +154,7 @@ impl ChildProcess {
     /// `unread` is what was read from its standard output and its standard error and is no whole line.
     ///
     /// # Errors
-    /// If the shim cannot be told: the program is killed.
+    /// If the shim does not take the order: it kills the program then.
     pub async fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
         for (stream, bytes) in [StreamName::Stdout, StreamName::Stderr].into_iter().zip(unread) {
             self.0.tell(&ShimOrder::Unread { stream }, bytes)?;

@@ -3,8 +3,8 @@
 //!
 //! The shim opens the file of its server for writing, takes a shared lock on it, and lets exec keep it. The kernel frees the
 //! lock when the last descendant that inherited it has ended (flock(2)): a free lock proves that no process of the launch
-//! is left. The daemon opens the file for reading only, so that it is never taken for a holder. Neither is who has the file open
-//! without a shared lock on it: an editor, or a stranger that shuts others out.
+//! is left. The daemon opens the file for reading only, so that it is never taken for a holder. Nor is a process that has
+//! the file open without a shared lock: an editor, or a stranger that locks it exclusively.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -25,8 +25,8 @@ const OPEN_FOR_WRITING: u32 = 0o200;
 const SHARED: &str = "READ";
 const EXCLUSIVE: &str = "WRITE";
 
-/// The lock of one server. All its launches use the same file, because they never overlap. Whoever has it holds the file open, so
-/// that holders are found after the file was removed or replaced, too.
+/// The lock of one server. All its launches use the same file, because they never overlap. A value keeps the file open, so
+/// that holders are found even after the file was removed or replaced.
 #[derive(Debug, Clone)]
 pub struct InstanceLock {
     path: PathBuf,
