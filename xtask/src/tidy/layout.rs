@@ -22,7 +22,7 @@ const MAX_FUNCTION_LINES: usize = 100;
 /// Functions that may be longer: a single match or table, in which each entry stands for itself, and `relay`, which is still to be split.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[
     ("crates/components/router/src/service.rs", "relay"),
-    ("crates/components/telemetry/src/line.rs", "log"),
+    ("crates/components/telemetry/src/line.rs", "log_event"),
     ("crates/core/state/src/fold/server.rs", "apply"),
     (
         "tests/system/router_bad_input.rs",

@@ -33,7 +33,7 @@ impl Telemetry {
         }
         let Some(requests) = &mut self.requests else { return };
         if self.logs_requests {
-            access::log(request);
+            access::log_request(request);
         }
         let lost = requests.newly_lost();
         if lost > 0 {
@@ -44,7 +44,7 @@ impl Telemetry {
     fn on_delivery(&mut self, delivery: &Delivery) {
         match delivery {
             Delivery::Event(envelope) => {
-                line::log(envelope);
+                line::log_event(envelope);
                 if let Some(exports) = &mut self.exports {
                     exports.record(envelope);
                 }

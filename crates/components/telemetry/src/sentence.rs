@@ -50,7 +50,7 @@ thread_local! {
 }
 
 fn captured([dispatch, _]: &[Dispatch; 2], envelope: &Envelope) -> Option<Sentence> {
-    with_default(dispatch, || line::log(envelope));
+    with_default(dispatch, || line::log_event(envelope));
     CAPTURED.take()
 }
 
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(notable_sentence(&removed), Some(sentence(&removed)));
         assert_eq!((notable_sentence(&guardian), sentence(&guardian).level), (None, Level::DEBUG));
         tracing::info!("heard by the log alone");
-        line::log(&removed);
+        line::log_event(&removed);
         assert_eq!(recorded.take().len(), 2);
     }
 }
