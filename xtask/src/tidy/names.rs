@@ -7,9 +7,6 @@ use super::{Checkout, Violation};
 const UNIQUE: &str = "unique type names";
 const RETIRED: &str = "retired words";
 
-/// Type names that may be in several files, and why.
-const SHARED_NAMES: &[(&str, &str)] = &[];
-
 /// Words that no identifier may have as a part, with the words of the field.
 const RETIRED_WORDS: &[(&str, &str)] = &[
     ("desk", "worker or state"),
@@ -61,7 +58,7 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
             }
         }
     }
-    for (name, places) in places.iter().filter(|(name, _)| !SHARED_NAMES.iter().any(|(shared, _)| shared == *name)) {
+    for (name, places) in &places {
         // Two in one file are alternatives of one build option, or are in modules that no other file uses.
         for (path, line) in places {
             if let Some((other, _)) = places.iter().find(|(other, _)| other != path) {
