@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, server};
-use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
+use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, fleet, server};
+use llama_warden_config::Fleet;
 use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
 use llama_warden_hooks::Hooks;
 use llama_warden_processes::guardian;
@@ -76,10 +76,7 @@ impl HooksFixture {
 
 /// A fleet of `a`.
 fn configured(hooks: &str) -> Fleet {
-    let text = format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}");
-    let configuration =
-        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
-    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid")
+    fleet(&format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}"))
 }
 
 /// A hook that runs a script.
