@@ -77,6 +77,6 @@ async fn start_reload_and_stop_are_told_in_order() {
     bus.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger: "HUP".to_owned() })).await;
     manager.until("READY=1").await;
     bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "TERM".to_owned() })).await;
-    manager.until("STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000").await;
+    manager.until("STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000").await;
     component.end().await;
 }
