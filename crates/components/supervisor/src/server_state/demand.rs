@@ -127,11 +127,16 @@ impl ServerState {
         self.idle_since = self.idle_since.max(last_used.unwrap_or_default());
     }
 
-    /// It became ready after this many seconds.
-    pub(super) fn note_load(&mut self, seconds: f64, now: Uptime) {
-        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    /// A launch took this long to become ready.
+    pub(crate) fn note_load(&mut self, time: Duration) {
         self.load_times.truncate(LOAD_TIMES - 1);
         self.load_times.insert(0, time);
+    }
+
+    pub(super) fn note_ready(&mut self, load: Option<Duration>, now: Uptime) {
+        if let Some(load) = load {
+            self.note_load(load);
+        }
         (self.ready_at, self.idle_since, self.is_in_use) = (now, now, false);
         self.memory_retry = MemoryRetry::Unused;
     }

@@ -57,7 +57,7 @@ impl Admission {
         }
         let (state, requirement) = match self.records.get(server) {
             None => {
-                self.request_estimate(server, actions);
+                self.request_estimate(server, AdmissionState::Due, actions);
                 return self.wait_for_estimate(pass);
             }
             Some(AdmissionRecord { estimate: Estimate::Pending, .. }) => return self.wait_for_estimate(pass),
@@ -65,6 +65,9 @@ impl Admission {
                 (*state, requirement.clone())
             }
         };
+        if self.awaits_adopted() {
+            return self.wait_for_estimate(pass);
+        }
         let is_held = state == AdmissionState::Held;
         if pass.is_blocked {
             pass.any_held |= is_held;
@@ -124,7 +127,7 @@ impl Admission {
             return Some(MemoryFit::Now);
         }
         let Some(record) = self.records.get(server) else {
-            self.request_estimate(server, actions);
+            self.request_estimate(server, AdmissionState::Due, actions);
             self.wait_for_estimate(pass);
             return None;
         };
@@ -132,6 +135,10 @@ impl Admission {
             self.wait_for_estimate(pass);
             return None;
         };
+        if self.awaits_adopted() {
+            self.wait_for_estimate(pass);
+            return None;
+        }
         let Some(requirement) = requirement else { return Some(MemoryFit::Now) };
         let Some(reading) = pass.reading else {
             let is_held = record.state == AdmissionState::Held;
@@ -186,6 +193,14 @@ impl Admission {
         let reservations = self.reservations(pass, reading);
         let text = MemoryBudget::compute(reading, &reservations).describe(requirement);
         self.hold(server, format!("{text}; waits until others may be stopped for it"), pass, actions);
+    }
+
+    /// Whether it is not known yet what a process holds that was taken over: its end may make the room that is missing.
+    fn awaits_adopted(&self) -> bool {
+        let is_awaited = |record: &AdmissionRecord| {
+            record.state == AdmissionState::Granted && matches!(record.estimate, Estimate::Pending)
+        };
+        self.records.values().any(is_awaited)
     }
 
     fn requirement(&self, server: &ServerId) -> Option<&MemoryRequirement> {
