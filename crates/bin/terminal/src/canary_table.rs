@@ -16,10 +16,10 @@ pub fn text(report: &CanaryReport) -> String {
     };
     let rows = [
         row("executable", |build| build.binary.display().to_string()),
-        row("build", |build| known(build.version.as_deref())),
+        row("build", |build| build.version.as_deref().unwrap_or("its version names none").to_owned()),
         row("dialect", |build| known(build.dialect.as_deref())),
         row("detector", |build| known(build.detector.as_deref())),
-        row("time to ready", |build| build.startup_seconds.map_or_else(unknown, |seconds| format!("{seconds:.2} s"))),
+        row("time to ready", time_to_ready),
         row("memory", |build| build.memory_bytes.map_or_else(unknown, |bytes| Bytes(bytes).to_string())),
         row("completion", completion),
     ];
@@ -36,9 +36,19 @@ pub fn text(report: &CanaryReport) -> String {
     }
     if !report.warnings.is_empty() {
         let lines: String = report.warnings.iter().map(|line| format!("\n  | {line}")).collect();
-        parts.push(format!("new warnings:{lines}"));
+        let title = match old {
+            None => "warnings",
+            Some(old) if old.is_adopted => "warnings; those of the old build's start are not known, as it was adopted",
+            Some(_) => "new warnings",
+        };
+        parts.push(format!("{title}:{lines}"));
     }
     parts.join("\n\n")
+}
+
+fn time_to_ready(build: &BuildFigures) -> String {
+    let usually = if build.is_adopted { " usually" } else { "" };
+    build.startup_seconds.map_or_else(unknown, |seconds| format!("{seconds:.2} s{usually}"))
 }
 
 fn known(value: Option<&str>) -> String {
@@ -94,11 +104,18 @@ mod tests {
 
     #[test]
     fn a_comparison_says_what_each_build_is_and_does() {
-        let shown = text(&report());
+        let mut report = report();
+        let shown = text(&report);
         for part in
             ["not running", "b11669", "1.50 s", "320 MiB", "32.0 tokens/s", "mlock", "not passed", "W new habit"]
         {
             assert!(shown.contains(part), "{part} is not in\n{shown}");
         }
+        assert!(shown.contains("\n\nwarnings:"), "{shown}");
+        report.old = Some(report.new.clone());
+        assert!(text(&report).contains("new warnings:"), "{}", text(&report));
+        report.old = Some(BuildFigures { is_adopted: true, ..report.new.clone() });
+        let shown = text(&report);
+        assert!(shown.contains("1.50 s usually") && shown.contains("as it was adopted"), "{shown}");
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 use llama_warden_bus::OutputLane;
 use llama_warden_config::ServerSpec;
-use llama_warden_events::{BuildFigures, CompletionAnswer, FailureReason, OptionDifference};
+use llama_warden_events::{BuildFigures, CompletionAnswer, FailureReason, OptionDifference, ReadyVia};
 use llama_warden_memory::{MemoryProbe as _, SystemMemoryProbe};
 use llama_warden_probe::{Question, Reply, Target, ask};
 use llama_warden_state::ServerRecord;
@@ -111,9 +111,19 @@ pub(crate) fn known_figures(record: &ServerRecord, binary: &Path) -> BuildFigure
         version: record.llama_version.clone(),
         dialect: record.dialect.clone(),
         detector: record.detector.clone(),
-        startup_seconds: record.ready.as_ref().map(|ready| ready.startup_seconds),
+        is_adopted: is_adopted(record),
+        startup_seconds: startup_seconds(record),
         ..BuildFigures::default()
     }
+}
+
+/// From spawn to ready; `None` where no daemon has measured it.
+fn startup_seconds(record: &ServerRecord) -> Option<f64> {
+    if is_adopted(record) { record.ready_seconds.mean() } else { Some(record.ready?.startup_seconds) }
+}
+
+fn is_adopted(record: &ServerRecord) -> bool {
+    record.ready.is_some_and(|ready| ready.via == ReadyVia::Adopted)
 }
 
 /// Requests tokens; `None` from a server that speaks TLS, which we do not.
@@ -160,6 +170,8 @@ fn read(reply: &Reply, elapsed: Duration) -> CompletionAnswer {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_state::ReadyRecord;
+
     use super::*;
 
     fn answered(status: u16, body: &Value) -> CompletionAnswer {
@@ -176,6 +188,22 @@ mod tests {
             let expected = CompletionAnswer::Tokens { tokens: count, seconds: 2.0, tokens_per_second: rate };
             assert_eq!(answered(200, &body), expected);
         }
+    }
+
+    #[test]
+    fn a_process_that_was_adopted_has_the_load_time_of_its_server() {
+        let mut record = ServerRecord::default();
+        record.ready = Some(ReadyRecord { via: ReadyVia::Adopted, startup_seconds: 0.01 });
+        let figures = |record: &ServerRecord| {
+            let figures = known_figures(record, Path::new("llama-server"));
+            (figures.is_adopted, figures.startup_seconds)
+        };
+        assert_eq!(figures(&record), (true, None));
+        record.ready_seconds.observe(1.0);
+        record.ready_seconds.observe(2.0);
+        assert_eq!(figures(&record), (true, Some(1.5)));
+        record.ready = Some(ReadyRecord { via: ReadyVia::Stderr, startup_seconds: 3.0 });
+        assert_eq!(figures(&record), (false, Some(3.0)));
     }
 
     #[test]

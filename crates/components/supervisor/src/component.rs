@@ -154,6 +154,9 @@ impl Worker for SupervisorWorker {
                 .await?;
             // Before anything else about it, so that no counter is ever seen to go back.
             if let Some(totals) = totals.remove(&spec.id).map(Box::new) {
+                if let Some(load) = totals.usual_load() {
+                    self.machine.note_usual_load(&spec.id, load);
+                }
                 self.publish(EventDraft::server(spec.id.clone(), Event::TotalsRestored { totals })).await?;
             }
         }

@@ -86,8 +86,8 @@ pub struct SupervisorMachine {
     stopping_first: BTreeSet<ServerId>,
     /// Servers that left the configuration; they are dropped once they are down.
     removed: BTreeSet<ServerId>,
-    /// The latest launch of each server that was dropped. One that comes back goes on from there: two launches of one name
-    /// and number would be one launch for events, tags and whoever follows them.
+    /// The latest launch of each server that was dropped. One that comes back counts on from there: events, tags and
+    /// their readers could not distinguish two launches of one name and number.
     dropped: BTreeMap<ServerId, Incarnation>,
     /// Commands about the whole fleet, answered once every wanted server is ready or has failed.
     pending_switches: Vec<Seq>,
@@ -141,14 +141,22 @@ impl SupervisorMachine {
         });
     }
 
+    /// Notes how long a server usually loads, as earlier daemons have measured it.
+    pub fn note_usual_load(&mut self, server: &ServerId, load: Duration) {
+        if let Some(state) = self.servers.get_mut(server) {
+            state.note_load(load);
+        }
+    }
+
     /// Launches a server whose process an earlier daemon left, with the number that its launch has. It waits for no memory and no turn,
-    /// since it has what it needs.
+    /// since it has what it needs; its memory is reserved, as for any other launch.
     pub fn adopt(&mut self, server: &ServerId, incarnation: Incarnation) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         if let Some(state) = self.servers.get_mut(server) {
             state.continue_before(incarnation);
             state.start(None, &mut actions);
             let incarnation = state.launch(None);
+            self.admission.adopt(server, &mut actions);
             actions.push(SupervisorAction::Launch { server: server.clone(), incarnation });
         }
         actions

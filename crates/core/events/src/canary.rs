@@ -34,7 +34,7 @@ impl CommandSet for CanaryCommand {
     const NAME: &'static str = "canary";
 }
 
-/// What came of a canary.
+/// The outcome of a canary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CanaryReport {
     /// The server.
@@ -50,7 +50,7 @@ pub struct CanaryReport {
     /// one did not run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<OptionDifference>,
-    /// Warnings among the output of the new build that the old one did not print.
+    /// Warnings among the output of the new build that the old one did not print, as far as its output is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -96,7 +96,10 @@ pub struct BuildFigures {
     /// The pack that read its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detector: Option<Arc<str>>,
-    /// Seconds from spawn to ready.
+    /// An earlier daemon launched its process, so that what it printed while it loaded is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_adopted: bool,
+    /// Seconds from spawn to ready; the mean of the server's launches where the process was adopted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_seconds: Option<f64>,
     /// Bytes that its process has for itself: anonymous memory, without files that are mapped.

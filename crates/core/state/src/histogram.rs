@@ -70,6 +70,12 @@ impl Histogram {
         })
     }
 
+    /// The mean of all values; `None` before the first one.
+    pub fn mean(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "nothing is observed 2^52 times")]
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
     /// Sum of all values.
     pub const fn sum(&self) -> f64 {
         self.sum

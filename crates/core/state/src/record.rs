@@ -185,6 +185,16 @@ pub struct ReadyRecord {
     pub startup_seconds: f64,
 }
 
+impl ReadyRecord {
+    /// How long the server loaded; `None` where its process was taken over: an earlier daemon saw it load.
+    pub fn load_time(self) -> Option<Duration> {
+        if self.via == ReadyVia::Adopted {
+            return None;
+        }
+        Duration::try_from_secs_f64(self.startup_seconds).ok()
+    }
+}
+
 /// The use of a server by requests that came through the router.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct UseRecord {

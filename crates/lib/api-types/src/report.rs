@@ -336,9 +336,7 @@ impl FailureReport {
 
 /// The mean time from spawn to ready, to whole milliseconds.
 fn usual_startup(server: &ServerRecord) -> Option<f64> {
-    let count = server.ready_seconds.count();
-    #[expect(clippy::cast_precision_loss, reason = "nobody launches a server 2^52 times")]
-    (count > 0).then(|| (server.ready_seconds.sum() / count as f64 * 1e3).round() / 1e3)
+    server.ready_seconds.mean().map(|seconds| (seconds * 1e3).round() / 1e3)
 }
 
 /// What a server waits for, in words.

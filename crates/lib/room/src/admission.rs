@@ -137,6 +137,14 @@ impl Admission {
         }
     }
 
+    /// Grants a launch that needs no decision, since its process is there: it holds what it needs. The end of the process gives memory
+    /// back as that of any other, and until it is ready, what it has not allocated yet is reserved.
+    pub fn adopt<A: From<AdmissionAction>>(&mut self, server: &ServerId, actions: &mut Vec<A>) {
+        if self.policy != AdmissionPolicy::Off {
+            self.request_estimate(server, AdmissionState::Granted, actions);
+        }
+    }
+
     /// Notes the process of a launch that was granted.
     pub fn on_spawned(&mut self, server: &ServerId, pid: u32) {
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Granted) {
@@ -216,10 +224,14 @@ impl Admission {
         requirement.host.weights.saturating_add(requirement.gpus.weights)
     }
 
-    fn request_estimate<A: From<AdmissionAction>>(&mut self, server: &ServerId, actions: &mut Vec<A>) {
+    fn request_estimate<A: From<AdmissionAction>>(
+        &mut self,
+        server: &ServerId,
+        state: AdmissionState,
+        actions: &mut Vec<A>,
+    ) {
         self.last_estimate_id += 1;
-        let estimate_id = self.last_estimate_id;
-        let (estimate, state) = (Estimate::Pending, AdmissionState::Due);
+        let (estimate_id, estimate) = (self.last_estimate_id, Estimate::Pending);
         self.records.insert(server.clone(), AdmissionRecord { estimate_id, estimate, state, pid: None });
         actions.push(AdmissionAction::EstimateMemory { server: server.clone(), estimate_id }.into());
     }

@@ -2,7 +2,7 @@
 
 use llama_warden_events::{Envelope, Event, Incarnation, Refused, ServerId, Uptime};
 use llama_warden_memory::{MemoryRequirement, Reading};
-use llama_warden_state::Snapshot;
+use llama_warden_state::{ReadyRecord, Snapshot};
 
 use super::SupervisorMachine;
 use crate::action::SupervisorAction;
@@ -25,8 +25,9 @@ impl SupervisorMachine {
                     self.admission.on_spawned(server, *pid);
                     state.on_spawned();
                 }
-                Event::ReadyReached { startup_seconds, .. } => {
-                    state.on_ready(*startup_seconds, input.now, &mut actions);
+                Event::ReadyReached { via, startup_seconds } => {
+                    let ready = ReadyRecord { via: *via, startup_seconds: *startup_seconds };
+                    state.on_ready(ready.load_time(), input.now, &mut actions);
                 }
                 Event::UseBegan => state.on_use(None),
                 Event::UseEnded { last_used } => state.on_use(Some(*last_used)),

@@ -69,16 +69,17 @@ impl ServerState {
         }
     }
 
-    /// Why there was no room for it a moment ago.
+    /// Why there was no room for it a moment ago, whatever else would have been stopped.
     pub(crate) fn lacks_room(&self, now: Uptime) -> Option<&Refused> {
-        let (refused, at) = self.no_room.as_ref()?;
-        (self.is_down() && self.due_launch().is_none() && now.since(*at) < ROOM_LOOK).then_some(refused)
+        let no_room = self.no_room.as_ref().filter(|no_room| no_room.is_for_requests)?;
+        let is_left = self.is_down() && self.due_launch().is_none();
+        (is_left && now.since(no_room.at) < ROOM_LOOK).then_some(&no_room.refused)
     }
 
     /// When requests have the room for it looked at again, where nothing else does.
     pub(crate) fn room_look_at(&self) -> Option<Uptime> {
         let is_left = self.is_down() && self.due_launch().is_none() && self.restart_at.is_none();
-        self.no_room.as_ref().filter(|_| is_left && !self.stopped_by_user).map(|(_, at)| *at + ROOM_LOOK)
+        self.no_room.as_ref().filter(|_| is_left && !self.stopped_by_user).map(|no_room| no_room.at + ROOM_LOOK)
     }
 
     /// Leaves out a launch for which nobody waits.
@@ -127,11 +128,16 @@ impl ServerState {
         self.idle_since = self.idle_since.max(last_used.unwrap_or_default());
     }
 
-    /// It became ready after this many seconds.
-    pub(super) fn note_load(&mut self, seconds: f64, now: Uptime) {
-        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    /// A launch took this long to become ready.
+    pub(crate) fn note_load(&mut self, time: Duration) {
         self.load_times.truncate(LOAD_TIMES - 1);
         self.load_times.insert(0, time);
+    }
+
+    pub(super) fn note_ready(&mut self, load: Option<Duration>, now: Uptime) {
+        if let Some(load) = load {
+            self.note_load(load);
+        }
         (self.ready_at, self.idle_since, self.is_in_use) = (now, now, false);
         self.memory_retry = MemoryRetry::Unused;
     }

@@ -3,6 +3,8 @@
 //! The events of a launch come from three publishers (launcher, readiness or health, terminator), so that some of them
 //! cross: a failure may follow the exit that it explains, and an exit may precede the end of the stop that caused it.
 
+use std::time::Duration;
+
 use llama_warden_backoff::Decision;
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
@@ -66,12 +68,13 @@ impl ServerState {
         self.launch.has_process = true;
     }
 
-    pub(crate) fn on_ready(&mut self, startup_seconds: f64, now: Uptime, actions: &mut Actions) {
+    /// It is ready; `load` is the time that it took, where that is known.
+    pub(crate) fn on_ready(&mut self, load: Option<Duration>, now: Uptime, actions: &mut Actions) {
         // While it is stopping, readiness comes too late: the publisher had not seen the stop yet.
         if self.launch.state == LaunchState::Starting {
             self.launch.state = LaunchState::Ready;
             self.launch.was_ready = true;
-            self.note_load(startup_seconds, now);
+            self.note_ready(load, now);
             self.backoff.on_ready(now);
             self.answer_commands(actions);
         }
@@ -133,7 +136,8 @@ impl ServerState {
             // `on_ready` expects a launch that has begun; `on_launch_began` does nothing if that was seen.
             PhaseName::Ready | PhaseName::Unready => {
                 self.on_launch_began(actions);
-                self.on_ready(record.ready.map_or(0.0, |ready| ready.startup_seconds), input.now, actions);
+                let load = record.ready.and_then(|ready| ready.load_time());
+                self.on_ready(load, input.now, actions);
                 self.note_missed_use(record);
                 self.ask_again(input.now, actions);
             }

@@ -242,6 +242,20 @@ fn memory_of_gpus_that_is_freed_late_is_enough() {
 }
 
 #[test]
+fn memory_of_gpus_that_a_server_held_which_was_taken_over_is_awaited_too() {
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 0)]);
+    let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
+    simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
+    simulation.gpus = Some(2);
+    simulation.adopt("a", 0);
+    simulation.command(SuperviseCommand::RestartServer { server: id("a"), grace: None, force: false });
+    simulation.exit("a", 1);
+    assert_eq!(simulation.answer_all(), [""; 0], "the driver has not freed it yet");
+    simulation.gpus = Some(8);
+    assert_eq!(simulation.advance_to_deadline(), ["a#2"]);
+}
+
+#[test]
 fn a_switch_admits_what_it_starts_by_the_memory_that_it_has_freed() {
     let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 8), ("b", 8)]);
     simulation.start(&["a"]);

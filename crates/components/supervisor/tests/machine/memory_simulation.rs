@@ -127,6 +127,15 @@ impl MemorySimulation {
         self.answer_all()
     }
 
+    /// Takes over a process that an earlier daemon left, which is ready and holds this many units.
+    pub fn adopt(&mut self, name: &str, units: u64) {
+        let actions = self.machine.adopt(&id(name), Incarnation::new(1));
+        self.perform(actions);
+        self.spawn(name, 1, units);
+        self.publish(name, 1, [Event::ReadyReached { via: ReadyVia::Adopted, startup_seconds: 0.01 }]);
+        self.answer_all();
+    }
+
     pub fn command(&mut self, command: SuperviseCommand) -> Seq {
         self.seq += 1;
         let actions = self.machine.on_command(command, Seq::new(self.seq), self.elapsed());
