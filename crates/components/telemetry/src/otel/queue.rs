@@ -15,22 +15,22 @@ use super::wire::Wire;
 /// Takes records of one signal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct RecordQueue {
-    shared: Arc<Shared>,
+    shared: Arc<QueuedRecords>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct QueuedRecords {
     settings: BatchSettings,
     count: Arc<DeliveryCount>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingRecords>,
     /// The first record waits, a batch is full, or nothing follows.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    full: VecDeque<Batch>,
-    open: Batch,
+struct WaitingRecords {
+    full: VecDeque<RecordBatch>,
+    open: RecordBatch,
     /// In all batches.
     records: usize,
     is_closed: bool,
@@ -38,20 +38,20 @@ struct Waiting {
 
 /// Records that are sent at once.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct RecordBatch {
     pub(super) wire: Wire,
     pub(super) records: u64,
 }
 
 impl RecordQueue {
     pub(super) fn new(settings: BatchSettings, count: Arc<DeliveryCount>) -> Self {
-        let shared = Shared { settings, count, waiting: Mutex::default(), changed: Notify::new() };
+        let shared = QueuedRecords { settings, count, waiting: Mutex::default(), changed: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 
     /// Takes one record, which `write` appends. When the queue is full, the record is lost.
     pub(super) fn push(&self, write: impl FnOnce(&mut Wire)) {
-        let Shared { settings, count, waiting, changed } = &*self.shared;
+        let QueuedRecords { settings, count, waiting, changed } = &*self.shared;
         count.take(1);
         let mut waiting = lock(waiting);
         if waiting.is_closed || waiting.records >= settings.queue {
@@ -77,8 +77,8 @@ impl RecordQueue {
 
     /// The next batch: a full one at once, else what there is some time after its first record. `None` when nothing follows. Not safe to
     /// cancel.
-    pub(super) async fn next(&self) -> Option<Batch> {
-        let Shared { settings, waiting, changed, .. } = &*self.shared;
+    pub(super) async fn next(&self) -> Option<RecordBatch> {
+        let QueuedRecords { settings, waiting, changed, .. } = &*self.shared;
         let mut deadline = None;
         loop {
             let (is_empty, is_closed) = {
@@ -103,14 +103,14 @@ impl RecordQueue {
     }
 }
 
-impl Waiting {
-    fn take_full(&mut self) -> Option<Batch> {
+impl WaitingRecords {
+    fn take_full(&mut self) -> Option<RecordBatch> {
         let batch = self.full.pop_front()?;
         self.records -= batch.records as usize;
         Some(batch)
     }
 
-    fn take_open(&mut self) -> Batch {
+    fn take_open(&mut self) -> RecordBatch {
         let batch = std::mem::take(&mut self.open);
         self.records -= batch.records as usize;
         batch

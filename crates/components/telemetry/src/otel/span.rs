@@ -6,7 +6,7 @@ use llama_warden_events::TraceParent;
 
 use super::queue::RecordQueue;
 use super::sampler::Sampler;
-use super::wire::{Value, Wire};
+use super::wire::{AttributeValue, Wire};
 
 /// Most events and most links of a span, as OpenTelemetry's specification limits them; more are counted.
 const MOST: u32 = 128;
@@ -116,7 +116,7 @@ impl OpenSpan {
         self.context
     }
 
-    pub(super) fn describe<'a>(&mut self, key: &str, value: impl Into<Value<'a>>) {
+    pub(super) fn describe<'a>(&mut self, key: &str, value: impl Into<AttributeValue<'a>>) {
         if self.context.is_sampled() {
             self.wire.attribute(9, key, value);
         }

@@ -22,7 +22,7 @@ use llama_warden_traffic::FinishedRequest;
 use super::commands::{CommandAim, CommandSpans};
 use super::requests;
 use super::span::{OpenSpan, SpanContext, SpanKind, Tracer};
-use super::wire::Value;
+use super::wire::AttributeValue;
 
 /// The field of an attribute in a span's event.
 const ATTRIBUTE: u32 = 3;
@@ -269,7 +269,7 @@ impl LaunchSpans {
     }
 
     /// Describes the start while it lasts.
-    fn describe<'a>(&mut self, key: &str, value: impl Into<Value<'a>>) {
+    fn describe<'a>(&mut self, key: &str, value: impl Into<AttributeValue<'a>>) {
         if let Some(start) = &mut self.starting {
             start.describe(key, value);
         }

@@ -12,39 +12,39 @@ pub(super) struct Wire(Vec<u8>);
 
 /// The value of an attribute.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(super) enum AttributeValue<'a> {
     Text(&'a str),
     Number(i64),
     Real(f64),
     Truth(bool),
 }
 
-impl<'a> From<&'a str> for Value<'a> {
+impl<'a> From<&'a str> for AttributeValue<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<u64> for Value<'_> {
+impl From<u64> for AttributeValue<'_> {
     /// OpenTelemetry has no unsigned numbers.
     fn from(number: u64) -> Self {
         Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
-impl From<i64> for Value<'_> {
+impl From<i64> for AttributeValue<'_> {
     fn from(number: i64) -> Self {
         Self::Number(number)
     }
 }
 
-impl From<f64> for Value<'_> {
+impl From<f64> for AttributeValue<'_> {
     fn from(number: f64) -> Self {
         Self::Real(number)
     }
 }
 
-impl From<bool> for Value<'_> {
+impl From<bool> for AttributeValue<'_> {
     fn from(truth: bool) -> Self {
         Self::Truth(truth)
     }
@@ -150,7 +150,7 @@ impl Wire {
     }
 
     /// A `KeyValue`.
-    pub(super) fn attribute<'a>(&mut self, field: u32, key: &str, value: impl Into<Value<'a>>) {
+    pub(super) fn attribute<'a>(&mut self, field: u32, key: &str, value: impl Into<AttributeValue<'a>>) {
         let value = value.into();
         self.message(field, |attribute| {
             attribute.text(1, key);
@@ -169,12 +169,12 @@ impl Wire {
     }
 
     /// The content of an `AnyValue`.
-    fn value(&mut self, value: Value<'_>) {
+    fn value(&mut self, value: AttributeValue<'_>) {
         match value {
-            Value::Text(text) => self.text(1, text),
-            Value::Truth(truth) => self.varint(2, truth.into()),
-            Value::Number(number) => self.varint(3, number.cast_unsigned()),
-            Value::Real(number) => self.double(4, number),
+            AttributeValue::Text(text) => self.text(1, text),
+            AttributeValue::Truth(truth) => self.varint(2, truth.into()),
+            AttributeValue::Number(number) => self.varint(3, number.cast_unsigned()),
+            AttributeValue::Real(number) => self.double(4, number),
         }
     }
 
