@@ -166,6 +166,7 @@ impl Launcher {
         }
         let (mut held, mut totals) = (HeldLaunches::default(), EventTotals::default());
         if let Some(state_dir) = self.settings.state_dir.clone() {
+            leftovers::drop_common_names(&state_dir, Launch::shims(&state_dir)).await;
             held = HeldLaunches::find(&state_dir).await;
             if !held.launches().is_empty() {
                 fail_point("adopt-found");

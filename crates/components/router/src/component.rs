@@ -467,7 +467,8 @@ const fn evicted_for(because: EvictionCause) -> EvictedFor {
 }
 
 fn failed(server: &ServerId, because: &str) -> Fault {
-    Fault::new(RouteFaultCode::ServerFailed, format!("`{server}` cannot be started: {because}"))
+    let message = format!("`{server}` cannot be started: {because}; `llama-warden start {server}` tries it again");
+    Fault::new(RouteFaultCode::ServerFailed, message)
 }
 
 mod tasks;

@@ -20,7 +20,9 @@ use http::{HeaderMap, StatusCode, header};
 pub(crate) use body::read_empty_body;
 use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
-use llama_warden_http_server::{BoundTcp, Transport, has_foreign_origin, is_loopback, named_hosts, names_served_hosts};
+use llama_warden_http_server::{
+    BoundTcp, Transport, has_foreign_origin, is_loopback, named_hosts, names_served_hosts, repeats_host,
+};
 pub(crate) use local_user::check_local_user;
 pub use token::{InvalidToken, Token, TokenInForce};
 
@@ -75,6 +77,11 @@ impl RequestPolicy {
     /// # Errors
     /// The first check that fails, as a problem for the client.
     pub(crate) fn check(&self, transport: Transport, access: Access, request: &Parts) -> Result<(), ApiProblem> {
+        if repeats_host(request) {
+            let detail = "the request has more than one Host header";
+            return Err(ApiProblem::new(StatusCode::BAD_REQUEST, "repeated-host", "ambiguous host", detail)
+                .next_step("send one Host header, as every client does by itself"));
+        }
         let is_tcp = matches!(transport, Transport::Tcp(_));
         if is_tcp && self.reach == ListenerReach::Loopback {
             self.check_host(request)?;
