@@ -79,7 +79,7 @@ const TABLE: &str = "
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     dashboard: api-types
-    api: events state bus component support procfs memory api-types http-server peers + component-kit client
+    api: events state bus component config support procfs memory api-types http-server peers + component-kit client
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit

@@ -25,8 +25,8 @@ const FOLDER: &str = "locks";
 /// kernel shows in `/proc/PID/fdinfo`.
 pub(crate) const MARK: u64 = 0x6c6c_616d;
 
-/// The lock of one server. All its launches use the same file, because they never overlap. Whoever has it holds the file open, so
-/// that holders are found after the file was removed or replaced, too.
+/// The lock of one server. All its launches use the same file, because they never overlap. A value keeps the file open, so
+/// that holders are found even after the file was removed or replaced.
 #[derive(Debug, Clone)]
 pub struct InstanceLock {
     path: PathBuf,

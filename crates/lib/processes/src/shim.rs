@@ -144,7 +144,7 @@ struct Shim {
     /// Where the next daemon comes in; `None` while the program is not to outlive its daemon, or the disk has no room for it.
     doorway: Option<Doorway>,
     pipes: [KeptPipe; 2],
-    /// Where the daemon writes what the next one goes on with; `None` for what no next daemon gets.
+    /// Where the daemon writes the counts that the next one continues from; `None` for a program that no next daemon takes over.
     page: Option<KeptPage>,
     /// For the next daemon.
     note: Vec<u8>,
