@@ -24,7 +24,7 @@ use super::lock::InstanceLock;
 use super::runs_file::{DirectoryIdentity, RunsFile};
 use super::sweep::{ProcessSelector, Survivor, Sweep, sweep};
 
-/// Time for shims to see that their state directory is gone, after which they kill what is below them: twice what they need.
+/// Time for shims to see that their state directory is gone, and to kill what is below them. They look every second.
 const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Kills every process of earlier runs that used `state_dir`, except those of the `spared` launches, until `deadline`, and writes down that `boot` runs now.
