@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { FOREIGN_KEY, KEY, NARROW_KEY, PATIENCE, ROUTER, has, keep, noting, rejects, require, until, waitedAsTold } from "./promises.mjs";
 
-const OpenAI = require("openai").default;
+const { default: OpenAI, toFile } = require("openai");
 
 const messages = [{ role: "user", content: "once upon a time" }];
 
@@ -64,6 +64,14 @@ keep({
     const [decoded, numbers] = [await embed({}), await embed({ encoding_format: "float" })];
     assert.ok(decoded.length > 8 && decoded.length === numbers.length);
     assert.ok(decoded.every((value, at) => Math.abs(value - numbers[at]) < 1e-4));
+  },
+
+  async "audio reaches the model that its form names behind the file"() {
+    const transcribe = async (model) => client().audio.transcriptions.create({ file: await toFile(Buffer.from("RIFF"), "voice.wav"), model });
+    // The model takes text alone, which it says itself.
+    const error = await rejects(OpenAI.InternalServerError, () => transcribe("gpt-4o-mini"));
+    assert.deepEqual([error.status, error.headers.get("x-llama-warden-server")], [501, "a"]);
+    assert.equal((await rejects(OpenAI.NotFoundError, () => transcribe("whisper-1"))).code, "model_not_found");
   },
 
   async "errors have the class of their status, and those that stay are not tried again"() {

@@ -126,6 +126,17 @@ def embeddings_are_the_same_as_numbers_and_in_base64():
 
 
 @promise
+def audio_reaches_the_model_that_its_form_names():
+    def transcribe(model):
+        return client().audio.transcriptions.create(model=model, file=("voice.wav", b"RIFF"))
+
+    # The model takes text alone, which it says itself.
+    error = raises(openai.InternalServerError, lambda: transcribe("gpt-4o-mini"))
+    assert error.status_code == 501 and error.response.headers["x-llama-warden-server"] == "a", error.body
+    assert raises(openai.NotFoundError, lambda: transcribe("whisper-1")).code == "model_not_found"
+
+
+@promise
 def responses_come_whole_and_as_a_stream():
     answer = client().responses.create(model="a", input="once upon a time", max_output_tokens=8)
     assert answer.output_text and answer.usage.output_tokens == 8, answer

@@ -20,5 +20,6 @@ mod prometheus;
 mod readiness;
 mod requests;
 mod router;
+mod router_facts;
 mod scripts;
 mod stopping;

@@ -49,7 +49,8 @@ fn servers_outlive_a_killed_daemon_and_the_next_one_goes_on_with_them() {
         fleet.server_with("a", Script::default(), &hook).server("b", Script::default());
         let first = ready(sandbox, &fleet, &["a", "b"]).await;
         let pids = [pid(&first, "a").await, pid(&first, "b").await];
-        eventually("the hook has run", WAIT_LIMIT, async || mark.exists()).await;
+        let has_run = async || fs::read_to_string(&mark).is_ok_and(|text| text == "x\n");
+        eventually("the hook has run", WAIT_LIMIT, has_run).await;
         killed(&first).await;
         assert!(pids.into_iter().all(ProcessInfo::runs), "they run on");
         let server = Endpoint::Tcp(fleet.port("a"));

@@ -146,8 +146,7 @@ fn a_follower_ends_when_its_server_leaves_the_configuration() {
 }
 
 /// A connection in between that can be cut: a daemon cuts those that read nothing for long.
-async fn pass_on(between: &TcpListener, daemon: u16) -> JoinHandle<()> {
-    let (mut client, _) = between.accept().await.expect("a client");
+async fn pass_on(mut client: TcpStream, daemon: u16) -> JoinHandle<()> {
     let mut server = TcpStream::connect(("127.0.0.1", daemon)).await.expect("it listens");
     tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await.map_or((), |_| ()) })
 }
@@ -175,7 +174,7 @@ fn a_log_on_the_command_line_that_was_cut_off_goes_on_and_says_how_many_lines_ar
         let shown = async |logs: &mut Follower, passed: &mut Vec<JoinHandle<()>>, text: &str| loop {
             tokio::select! {
                 is_shown = logs.shows(text) => break assert!(is_shown, "{:#?}", logs.shown),
-                connection = pass_on(&between, fleet.listen()) => passed.push(connection),
+                Ok((client, _)) = between.accept() => passed.push(pass_on(client, fleet.listen()).await),
             }
         };
         shown(&mut logs, &mut passed, "before").await;
@@ -194,6 +193,33 @@ fn a_log_on_the_command_line_that_was_cut_off_goes_on_and_says_how_many_lines_ar
         assert_eq!(dropped, lost["lost"].as_f64(), "it is counted");
         assert!(lost["lost"].as_u64() > Some(10_000) && kept < 100, "{lost} {kept}");
         logs.kill().await;
+    });
+}
+
+/// What is kept is read before what happens next, and a daemon may end or fall silent meanwhile.
+#[test]
+fn events_on_the_command_line_go_on_after_what_is_kept_was_cut_off() {
+    sandbox(async |sandbox| {
+        let fleet = sandbox.fleet();
+        let daemon = sandbox.up(&fleet).await;
+        let between = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", between.local_addr().expect("it has one"));
+        let mut events = Follower::start(sandbox, &daemon, &["--address", &address, "events", "-f", "--json"]);
+        let (mut cuts, mut head) = (0, [0; 1024]);
+        let is_shown = loop {
+            tokio::select! {
+                is_shown = events.shows("\"DaemonStarted\"") => break is_shown,
+                Ok((client, _)) = between.accept() => {
+                    let length = client.peek(&mut head).await.expect("a request");
+                    match cuts == 0 && String::from_utf8_lossy(&head[..length]).contains("follow=0") {
+                        true => cuts += 1,
+                        false => drop(pass_on(client, fleet.listen()).await),
+                    }
+                }
+            }
+        };
+        assert!(is_shown && cuts == 1, "{cuts} cuts, {:#?}", events.shown);
+        events.kill().await;
     });
 }
 

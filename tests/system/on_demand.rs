@@ -24,14 +24,17 @@ async fn ask(router: &Endpoint, model: &str, tokens: u32) -> TestResponse {
     request.send(router).await.expect("the router answers")
 }
 
+/// What the router has of a server that runs, such as its requests `in_flight` or `waiting`.
+async fn standing(router: &Endpoint, model: &str, what: &str) -> u64 {
+    let running = TestRequest::get("/running").send(router).await.expect("the router answers").expect(200).json();
+    let of_model = running["running"].as_array().into_iter().flatten().find(|entry| entry["model"] == model);
+    of_model.and_then(|entry| entry[what].as_u64()).unwrap_or_default()
+}
+
 /// Waits until the router has this many requests of a server at work.
 async fn at_work(router: &Endpoint, model: &str, count: u64) {
-    eventually("requests are at work", WAIT_LIMIT, async || {
-        let running = TestRequest::get("/running").send(router).await.expect("the router answers").expect(200).json();
-        let running = running["running"].as_array().cloned().unwrap_or_default();
-        running.iter().any(|entry| entry["model"] == model && entry["in_flight"] == count)
-    })
-    .await;
+    let is_so = async || standing(router, model, "in_flight").await == count;
+    eventually("requests are at work", WAIT_LIMIT, is_so).await;
 }
 
 async fn phase(daemon: &TestDaemon, id: &str) -> PhaseName {
@@ -111,6 +114,33 @@ fn a_request_for_a_server_that_a_person_stopped_is_answered_at_once_and_starts_n
         daemon.command("a", "stop?wait=20s").await.expect(200);
         let refused = ask(&router, "a", 1).await.expect(503);
         assert_eq!(refused.json()["error"]["code"], "server_stopped");
+        assert_eq!(daemon.count("a", "LaunchBegan").await, 1);
+    });
+}
+
+#[test]
+fn a_stop_by_hand_tells_those_that_wait_and_leaves_the_one_at_work_its_answer() {
+    sandbox(async |sandbox| {
+        let script = Script { token_ms: 50, ..Script::default() };
+        let (fleet, router) = room_for_one(sandbox, "concurrency = 1", &script);
+        let daemon = sandbox.up(&fleet).await;
+        let (at_work_first, waiting, ()) = tokio::join!(
+            ask(&router, "a", 40),
+            async {
+                at_work(&router, "a", 1).await;
+                ask(&router, "a", 1).await
+            },
+            async {
+                at_work(&router, "a", 1).await;
+                eventually("the other one waits", WAIT_LIMIT, async || standing(&router, "a", "waiting").await == 1)
+                    .await;
+                daemon.command("a", "stop").await.expect(202);
+            }
+        );
+        at_work_first.expect(200);
+        let waiting = waiting.expect(503);
+        assert_eq!(waiting.json()["error"]["code"], "server_stopped");
+        assert_eq!(waiting.headers["x-should-retry"], "false");
         assert_eq!(daemon.count("a", "LaunchBegan").await, 1);
     });
 }

@@ -147,6 +147,20 @@ fn heads_before_the_answer_are_no_answer() {
 }
 
 #[test]
+fn trailers_of_an_answer_reach_a_client_that_takes_them() {
+    sandbox(async |sandbox| {
+        let head = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let answer = WireFault::Raw { text: format!("{head}3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n") };
+        let routed = with_faults(sandbox, "", vec![answer.clone(), answer]).await;
+        for (fields, end) in [("TE: trailers\r\n", "\r\n0\r\nx-sum: 1\r\n\r\n"), ("", "\r\n0\r\n\r\n")] {
+            let answer = exchange_bytes(routed.port(), &post_bytes(CHAT, fields, body("a", false))).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("abc{end}")), "{answer}");
+        }
+        nothing_is_left(&routed).await;
+    });
+}
+
+#[test]
 fn a_server_that_says_nothing_is_left_when_the_time_of_a_request_is_over() {
     sandbox(async |sandbox| {
         let routed = with_faults(sandbox, "request-timeout = \"500ms\"", vec![WireFault::Hang {}]).await;

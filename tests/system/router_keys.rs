@@ -45,6 +45,8 @@ fn keys_say_who_may_ask_for_what_and_a_key_that_is_taken_back_opens_nothing() {
         let single = new(&["single", "--max-in-flight", "1"]).await;
         let taken = sandbox.run(&config, ["key", "new", "single"]).await.expect(2);
         assert!(taken.stderr.contains("there is a key `single` already"), "{}", taken.stderr);
+        let nothing = sandbox.run(&config, ["key", "new", "old", "--existing"]).await.expect(2);
+        assert!(nothing.stderr.contains("standard input has no key in its first line"), "{}", nothing.stderr);
         let listed = sandbox.run(&config, ["key", "list"]).await.expect(0);
         assert!(listed.stdout.contains("narrow") && !listed.stdout.contains(&narrow), "{}", listed.stdout);
         sandbox.run(&config, ["check"]).await.expect(0);

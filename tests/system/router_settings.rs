@@ -1,7 +1,9 @@
 //! What the keys of `[router]`, and of the `router` table of a server, change for a request.
 
 use llama_warden_stand_in::{BodyDigest, Script};
-use llama_warden_tests::{RoutedDaemon, Sandbox, TestRequest, TestResponse, error_word, sandbox};
+use llama_warden_tests::{
+    RoutedDaemon, Sandbox, TestRequest, TestResponse, error_word, exchange_bytes, parsed_answer, post_bytes, sandbox,
+};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -91,6 +93,10 @@ fn an_address_that_other_machines_reach_answers_nobody_without_keys_unless_it_is
             let routed = RoutedDaemon::up_at(sandbox, "0.0.0.0", keys, &servers).await;
             routed.send(TestRequest::get("/health")).await.expect(200);
             let answer = routed.send(chat(r#"{"model":"a","messages":[]}"#)).await.expect(expected);
+            let twice =
+                exchange_bytes(routed.port(), &post_bytes(CHAT, "Host: elsewhere\r\n", r#"{"model":"a"}"#)).await;
+            let (status, body) = parsed_answer(&twice);
+            assert_eq!((status, error_word(&body)), (400, "repeated_host"), "whichever host a proxy goes by: {twice}");
             if expected == 403 {
                 assert_eq!(outcome(&answer).1, "keys_missing");
                 routed.send(TestRequest::get("/v1/models")).await.expect(403);

@@ -119,6 +119,7 @@ fn an_error_after_the_head_is_an_event_in_the_dialect_of_the_path_and_an_early_o
             (early.json()["error"]["code"].as_str(), &early.headers["x-should-retry"]),
             (Some("server_failed"), &"false".parse().unwrap())
         );
+        assert!(early.text().contains("`llama-warden start a` tries it again"), "{}", early.text());
         assert_eq!(daemon.count("a", "LaunchBegan").await, 1);
     });
 }

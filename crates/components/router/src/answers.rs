@@ -38,6 +38,7 @@ pub(crate) enum RouteFaultCode {
     StreamNotFound,
     ForeignOrigin,
     ForeignHost,
+    RepeatedHost,
     KeysMissing,
     Unauthorized,
     ModelNotAllowed,
@@ -75,6 +76,7 @@ impl RouteFaultCode {
             Self::PathNotFound => (StatusCode::NOT_FOUND, "path_not_found", INVALID, "not_found_error"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin", INVALID, "permission_error"),
             Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", INVALID, "permission_error"),
+            Self::RepeatedHost => (StatusCode::BAD_REQUEST, "repeated_host", INVALID, INVALID),
             Self::KeysMissing => (StatusCode::FORBIDDEN, "keys_missing", "authentication_error", "permission_error"),
             Self::Unauthorized => {
                 (StatusCode::UNAUTHORIZED, "unauthorized", "authentication_error", "authentication_error")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names_served_hosts};
+use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names_served_hosts, repeats_host};
 use llama_warden_keys::{ClientKey, KeyInUse};
 
 use crate::answers::{Fault, RouteFaultCode};
@@ -87,6 +87,9 @@ impl Caller {
 impl RouterService {
     /// Refuses what a page of a browser asks, unless the configuration allows its origin, and other machines where nothing does.
     pub(crate) fn check_origin(&self, request: &Parts) -> Result<(), Fault> {
+        if repeats_host(request) {
+            return Err(Fault::new(RouteFaultCode::RepeatedHost, "the request has more than one `Host`"));
+        }
         match &self.reach {
             // A page that has rebound its name has no key.
             Reach::Loopback { host } if !self.shared.needs_key() => {

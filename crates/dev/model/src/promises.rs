@@ -123,11 +123,10 @@ impl Promises {
         };
         self.restarts.remove(server);
         if let Some(intent) = self.intents.get_mut(server) {
-            *intent = Intent {
-                is_stopped_by_person: wanted == Wanted::Down,
-                is_asked: wanted == Wanted::Up,
-                ..Intent::new(wanted)
-            };
+            // What a person stopped is no less stopped when somebody unloads it.
+            let is_stopped_by_person = wanted == Wanted::Down || (wanted == Wanted::Any && intent.is_stopped_by_person);
+            let wanted = if is_stopped_by_person { Wanted::Down } else { wanted };
+            *intent = Intent { is_stopped_by_person, is_asked: wanted == Wanted::Up, ..Intent::new(wanted) };
         }
     }
 

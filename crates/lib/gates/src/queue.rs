@@ -63,9 +63,9 @@ impl WaitQueue {
 
     /// Since when the one waits that has waited longest.
     pub(crate) fn oldest(&self) -> Option<Uptime> {
-        let fronts = self.work.values().filter_map(VecDeque::front);
-        // A replay waits since its first arrival, and may have come after one that is younger.
-        self.light.iter().chain(&self.replays).chain(fronts).map(|waiter| waiter.since).min()
+        // Each of them in the order of arrival: a request that a crash has lost waits anew, since it had its turn.
+        let queues = [&self.light, &self.replays].into_iter().chain(self.work.values());
+        queues.filter_map(VecDeque::front).map(|waiter| waiter.since).min()
     }
 
     pub(crate) fn pop_light(&mut self) -> Option<Waiter> {

@@ -13,6 +13,11 @@ pub fn named_hosts(request: &Parts) -> impl Iterator<Item = Option<Authority>> {
     target.into_iter().chain(hosts.map(|host| host.to_str().ok().and_then(parse)))
 }
 
+/// Whether the request has several `Host` fields, also with one value (RFC 9112, 3.2): a proxy in front may go by another one than we do.
+pub fn repeats_host(request: &Parts) -> bool {
+    request.headers.get_all(header::HOST).iter().nth(1).is_some()
+}
+
 /// The host of an origin such as `http://localhost:9888`; `None` for the origin `null`.
 pub fn host_of_origin(origin: &str) -> Option<Authority> {
     origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).and_then(parse)

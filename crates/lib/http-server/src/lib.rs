@@ -11,6 +11,8 @@ mod listen;
 mod places;
 mod serve;
 
-pub use host::{bare_host, has_foreign_origin, host_of_origin, is_loopback, named_hosts, names_served_hosts};
+pub use host::{
+    bare_host, has_foreign_origin, host_of_origin, is_loopback, named_hosts, names_served_hosts, repeats_host,
+};
 pub use listen::{BindError, BoundTcp, BoundUnix, ControlRebinder, ControlSocket, Listeners, admits};
 pub use serve::{AnsweredBody, ConnectionListener, HttpService, ServeLimits, TcpEnds, Transport, serve};

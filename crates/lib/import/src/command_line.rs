@@ -113,6 +113,11 @@ impl ServerCommand {
         }
     }
 
+    /// An option that is on or off, however its build wants that.
+    pub(crate) fn switch(&mut self, option: &str, is_on: bool) {
+        self.flags.insert(option.to_owned(), is_on.into());
+    }
+
     /// Writes the keys of a server but its id.
     pub(crate) fn write(mut self, document: &mut DocumentWriter) {
         document.set("binary", self.binary);
@@ -135,6 +140,12 @@ impl ServerCommand {
             document.set("args", self.args);
         }
     }
+}
+
+/// The long spelling of an option without its dashes.
+pub(crate) fn long_name(option: &str) -> &str {
+    let long = LONG_NAMES.iter().find(|(short, _)| short.strip_prefix('-') == Some(option));
+    long.map_or(option, |(_, long)| long)
 }
 
 /// The long name of an option; `None` for a short one that not every build has, and for what is none.

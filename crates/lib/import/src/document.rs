@@ -39,6 +39,14 @@ impl DocumentWriter {
         let _ = writeln!(self.text, "\n{header}");
     }
 
+    /// Leaves these options of servers to the build: a command that was converted runs with its own options alone, and not with what a
+    /// configuration without `[flags]` adds.
+    pub(crate) fn leave_to_the_build(&mut self, options: &[String]) {
+        self.table("[flags]");
+        self.comment("What a server of this file does not set, its build decides, as before.");
+        options.iter().for_each(|option| self.set(&quoted_key(option), "default"));
+    }
+
     pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) {
         let _ = writeln!(self.text, "{key} = {}", value.into());
     }

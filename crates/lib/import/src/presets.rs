@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::command_line::ServerCommand;
+use crate::command_line::{ServerCommand, long_name};
 use crate::document::{DocumentWriter, ImportedConfig};
 use crate::identifiers::IdMaker;
 
@@ -32,11 +32,12 @@ struct PresetSection {
     options: BTreeMap<String, String>,
 }
 
-/// Converts the presets of llama-server. `binary` is the llama-server that runs them.
+/// Converts the presets of llama-server. `binary` is the llama-server that runs them; `defaults` are the options that a configuration
+/// sets by itself.
 ///
 /// # Errors
 /// The text is no file of presets.
-pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetError> {
+pub fn from_presets(text: &str, binary: &str, defaults: &[String]) -> Result<ImportedConfig, PresetError> {
     let mut sections = read(text)?;
     let shared = sections.iter().position(|section| section.name == SHARED).map(|at| sections.remove(at));
     let shared = shared.map(|section| section.options).unwrap_or_default();
@@ -48,6 +49,7 @@ pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetEr
         .comment("Converted from presets of llama-server. `llama-warden check` looks whether this machine can run it.");
     document.table("[router]");
     document.set("listen", "127.0.0.1:8080");
+    document.leave_to_the_build(defaults);
     let mut ids = IdMaker::default();
     for PresetSection { name, options } in sections {
         let place = format!("[{name}]");
@@ -55,19 +57,19 @@ pub fn from_presets(text: &str, binary: &str) -> Result<ImportedConfig, PresetEr
         all.extend(options);
         let starts = all.remove("load-on-startup").is_some_and(|value| is_on(&value));
         let grace = all.remove("stop-timeout");
-        let mut words = vec![binary.to_owned()];
+        let (mut words, mut switches) = (vec![binary.to_owned()], Vec::new());
         for (option, value) in all {
-            let option = option
-                .strip_prefix("LLAMA_ARG_")
-                .map_or_else(|| option.clone(), |variable| variable.to_ascii_lowercase().replace('_', "-"));
-            let dashes = if option.len() <= 3 && !option.contains('-') { "-" } else { "--" };
             match value.as_str() {
-                "true" | "on" | "enabled" | "" => words.push(format!("{dashes}{option}")),
-                "false" | "off" | "disabled" => words.push(format!("--no-{option}")),
-                value => words.extend([format!("{dashes}{option}"), value.to_owned()]),
+                "true" | "on" | "enabled" | "" => switches.push((option, true)),
+                "false" | "off" | "disabled" => switches.push((option, false)),
+                value => {
+                    let dashes = if option.len() <= 3 && !option.contains('-') { "-" } else { "--" };
+                    words.extend([format!("{dashes}{option}"), value.to_owned()]);
+                }
             }
         }
-        let command = ServerCommand::parse(&words, &place, &mut document);
+        let mut command = ServerCommand::parse(&words, &place, &mut document);
+        switches.iter().for_each(|(option, is_on)| command.switch(option, *is_on));
         let id = ids.id_for(&name);
         document.table("[[servers]]");
         document.set("id", id.as_str());
@@ -99,16 +101,26 @@ fn is_on(value: &str) -> bool {
     matches!(value, "true" | "on" | "enabled" | "1" | "yes")
 }
 
-/// The sections, each once. Options before the first one, such as `version`, are about the file itself.
+/// The name under which an option is kept, whichever of its spellings stands in the file.
+fn option_name(written: &str) -> String {
+    let plain = written.trim().trim_start_matches('-');
+    let of_variable = plain.strip_prefix("LLAMA_ARG_").map(|name| name.to_ascii_lowercase().replace('_', "-"));
+    of_variable.unwrap_or_else(|| long_name(plain).to_owned())
+}
+
+/// The sections, each once: the last one of a name counts. Options before the first one, such as `version`, are about the file itself.
 fn read(text: &str) -> Result<Vec<PresetSection>, PresetError> {
     let mut sections: Vec<PresetSection> = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', ';']) {
+        // A comment may follow anything, as llama-server reads it.
+        let line = line.split(['#', ';']).next().unwrap_or_default().trim();
+        if line.is_empty() {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            sections.push(PresetSection { name: name.trim().to_owned(), ..PresetSection::default() });
+            let name = name.trim().to_owned();
+            sections.retain(|section| section.name != name);
+            sections.push(PresetSection { name, ..PresetSection::default() });
             continue;
         }
         let wrong = || PresetError::Line { line: number + 1, text: line.to_owned() };
@@ -116,7 +128,7 @@ fn read(text: &str) -> Result<Vec<PresetSection>, PresetError> {
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
         if let Some(section) = sections.last_mut() {
-            section.options.insert(option.trim().trim_start_matches('-').to_owned(), value.to_owned());
+            section.options.insert(option_name(option), value.to_owned());
         }
     }
     Ok(sections)

@@ -13,8 +13,14 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
+/// What a configuration sets by itself.
+fn defaults() -> Vec<String> {
+    ["ctx-size", "mmap"].map(str::to_owned).to_vec()
+}
+
 fn swapped(yaml: &str) -> (Table, Vec<String>) {
-    let ImportedConfig { toml, left_out } = from_llama_swap(yaml, variable).unwrap_or_else(|error| panic!("{error}"));
+    let ImportedConfig { toml, left_out } =
+        from_llama_swap(yaml, &defaults(), variable).unwrap_or_else(|error| panic!("{error}"));
     let table = toml.parse().unwrap_or_else(|error| panic!("{error}\n{toml}"));
     (table, left_out.into_iter().map(|left| left.place).collect())
 }
@@ -127,8 +133,9 @@ fn what_has_no_counterpart_is_listed_and_no_secret_is_written() {
             "models.small: --api-key",
             "models.container",
             "apiKeys",
-            "models.org/coder:7b.cmdStop",
+            "models.org/coder:7b.metadata.port",
             "models.org/coder:7b.proxy",
+            "models.org/coder:7b.cmdStop",
             "logLevel",
             "peers",
             "somethingNew"
@@ -139,7 +146,8 @@ fn what_has_no_counterpart_is_listed_and_no_secret_is_written() {
 #[test]
 fn the_idle_time_of_a_preset_becomes_its_ttl() {
     let presets = "[a]\nmodel = a.gguf\nsleep-idle-seconds = 60\n[b]\nmodel = b.gguf\n";
-    let ImportedConfig { toml, .. } = from_presets(presets, "llama-server").unwrap_or_else(|error| panic!("{error}"));
+    let ImportedConfig { toml, .. } =
+        from_presets(presets, "llama-server", &defaults()).unwrap_or_else(|error| panic!("{error}"));
     let table: Table = toml.parse().unwrap_or_else(|error| panic!("{error}\n{toml}"));
     assert_eq!(server(&table, "a")["router"]["ttl"].as_str(), Some("60s"));
     assert!(server(&table, "b").get("router").is_none(), "{toml}");
@@ -169,9 +177,91 @@ fn groups_and_the_matrix_say_what_may_run_together() {
     assert_eq!(left_out, ["matrix.sets.wrong"]);
 }
 
+/// A command that worked gets no option that its author did not write.
+#[test]
+fn an_imported_server_runs_with_its_own_options_alone() {
+    let expected: Table = "ctx-size = 'default'\nmmap = 'default'".parse().expect("valid");
+    let (table, _) = swapped("models: { a: { cmd: llama-server -m a } }");
+    assert_eq!((&table["flags"], server(&table, "a").get("flags")), (&Value::Table(expected.clone()), None));
+    let presets = from_presets("[a]\nmodel = a.gguf\n", "llama-server", &defaults()).expect("presets");
+    let table: Table = presets.toml.parse().expect("valid");
+    assert_eq!(table["flags"], Value::Table(expected));
+}
+
+/// The file of every year.
+#[test]
+fn a_matrix_at_the_top_of_the_file_and_other_spellings_of_old_are_read() {
+    let (table, left_out) = swapped(
+        "models: { a: { cmd: llama-server -m a, filters: { strip_params: top_p } }, b: { cmd: llama-server -m b } }\n\
+         matrix: { vars: { x: a }, evict_costs: { x: 3 }, sets: { one: x & b } }\nlogRequests: true\n",
+    );
+    let both = Value::Array(vec![vec!["a", "b"].into()]);
+    assert_eq!((&table["router"]["combinations"], &table["router"]["access-log"]), (&both, &true.into()));
+    assert!(table["router"].get("groups").is_none(), "{table}");
+    let router = &server(&table, "a")["router"];
+    assert_eq!((&router["strip"], &router["evict-cost"]), (&vec!["top_p"].into(), &3.0.into()));
+    assert_eq!(left_out, [""; 0]);
+}
+
+#[test]
+fn a_selector_of_one_model_is_an_alias_and_a_plain_stop_command_a_hook() {
+    let (table, left_out) = swapped(
+        "models: { a: { cmd: llama-server -m a, cmdStop: \"/usr/bin/logger 'a ends'\" } }\n\
+         selectors: { one: { strategy: pin, targets: [a], name: One }, two: { strategy: pin, targets: [a, b] } }\n",
+    );
+    assert_eq!(server(&table, "a")["router"]["aliases"], vec!["one"].into());
+    assert_eq!(server(&table, "a")["hooks"]["pre-stop"], vec!["/usr/bin/logger", "a ends"].into());
+    assert_eq!(left_out, ["selectors.one.name", "selectors.two"]);
+}
+
+/// Also what llama-swap itself would refuse, or takes without a word.
+#[test]
+fn nothing_is_dropped_in_silence() {
+    let (table, left_out) = swapped(
+        "models:\n  a:\n    cmd: llama-server -m a --port=${PORT} --slot-save-path /slots/${PORT}\n    \
+         aliases: [x, { id: y }]\n    env: [NONE, \"P=${PORT}\"]\n    name: on ${PORT}\n    ttl: soon\n    \
+         metadata: { deep: { port: \"${PORT}\" } }\n    macros: 3\n\
+         hooks: { on_startup: { preload: [b, a], more: 1 } }\nupstream: { more: 1 }\n\
+         routing: { more: 1, router: { use: matrix, settings: { matrix: { sets: { s: a } }, groups: { g: { members: [a] } } } } }\n",
+    );
+    assert!(!table.to_string().contains('\0'), "{table}");
+    assert_eq!((&server(&table, "a")["enabled"], server(&table, "a").get("flags")), (&true.into(), None));
+    assert_eq!(server(&table, "a")["router"]["aliases"], vec!["x"].into());
+    assert_eq!(
+        left_out,
+        [
+            "models.a: --slot-save-path",
+            "models.a.name",
+            "hooks.on_startup.preload: b",
+            "hooks.on_startup.more",
+            "upstream.more",
+            "routing.more",
+            "routing.router.settings.groups",
+            "models.a.env: NONE",
+            "models.a.env: P",
+            "models.a.metadata.deep",
+            "models.a.ttl",
+            "models.a.macros",
+            "models.a.aliases",
+        ]
+    );
+}
+
+#[test]
+fn presets_are_read_as_llama_server_reads_them() {
+    let text = "[*]\nc = 8192\nflash-attn = off ; of every model\n[a]\nmodel = old.gguf\n[a]\nmodel = a.gguf # new\n\
+                ctx-size = 512\nLLAMA_ARG_JINJA = on\n";
+    let presets = from_presets(text, "llama-server", &[]).expect("presets");
+    let table: Table = presets.toml.parse().expect("valid");
+    let servers = table["servers"].as_array().expect("servers");
+    assert_eq!((servers.len(), &servers[0]["model"]), (1, &"a.gguf".into()), "the last section of a name counts");
+    let expected: Table = "ctx-size = 512\nflash-attn = false\njinja = true".parse().expect("valid");
+    assert_eq!(servers[0]["flags"], Value::Table(expected), "an option may have two spellings");
+}
+
 #[test]
 fn what_is_no_file_of_llama_swap_is_refused() {
-    let error = |yaml: &str| from_llama_swap(yaml, variable).expect_err("refused");
+    let error = |yaml: &str| from_llama_swap(yaml, &[], variable).expect_err("refused");
     assert!(matches!(error("models: [unclosed"), SwapError::Yaml(_)));
     for none in ["", "a: 1", "- a", "models: 3"] {
         assert!(matches!(error(none), SwapError::NoModels | SwapError::Yaml(_)), "{none}");
@@ -188,7 +278,7 @@ fn presets_of_llama_server_become_servers() {
     let text = "version = 1\n; a comment\n[*]\nc = 8192\njinja = true\n\n[org/one:Q4]\nhf-repo = org/one:Q4\n\
                 load-on-startup = true\nstop-timeout = 20\n\n[two]\nmodel = /m/two.gguf\nLLAMA_ARG_N_GPU_LAYERS = 12\nc = 4096\n\
                 mmap = false\napi-key = x\n";
-    let ImportedConfig { toml, left_out } = from_presets(text, "/opt/llama-server").expect("presets");
+    let ImportedConfig { toml, left_out } = from_presets(text, "/opt/llama-server", &defaults()).expect("presets");
     let table: Table = toml.parse().expect("valid");
     let one = server(&table, "org-one-Q4");
     assert_eq!((&one["model"], &one["enabled"]), (&"hf:org/one:Q4".into(), &true.into()));
@@ -196,8 +286,11 @@ fn presets_of_llama_server_become_servers() {
     assert_eq!(one["router"]["aliases"], Value::from(vec!["org/one:Q4"]));
     let two = server(&table, "two");
     assert_eq!((&two["flags"]["ctx-size"], &two["flags"]["n-gpu-layers"]), (&4096.into(), &12.into()));
-    assert_eq!((&two["flags"]["no-mmap"], &two["enabled"]), (&true.into(), &false.into()));
+    assert_eq!((&two["flags"]["mmap"], &two["enabled"]), (&false.into(), &false.into()));
     assert_eq!(left_out.iter().map(|left| left.place.as_str()).collect::<Vec<_>>(), ["[two]: --api-key"]);
-    assert_eq!(from_presets("version = 1\n", "x"), Err(PresetError::NoModels));
-    assert_eq!(from_presets("[a]\nnonsense\n", "x"), Err(PresetError::Line { line: 2, text: "nonsense".to_owned() }));
+    assert_eq!(from_presets("version = 1\n", "x", &[]), Err(PresetError::NoModels));
+    assert_eq!(
+        from_presets("[a]\nnonsense\n", "x", &[]),
+        Err(PresetError::Line { line: 2, text: "nonsense".to_owned() })
+    );
 }

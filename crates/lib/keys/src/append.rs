@@ -1,4 +1,4 @@
-//! New keys: 256 random bits, of which the file gets the hash.
+//! New keys: 256 random bits, or one that clients have already. The file gets the hash.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,6 +12,20 @@ use toml::Value;
 
 use crate::file::{KeysUnusable, parse_keys, read_keys};
 use crate::ring::KeyHash;
+
+/// The shortest key that is taken from elsewhere: its hash has no salt and is quickly made, so that shorter ones could be guessed.
+const SHORTEST: usize = 16;
+
+/// A text is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoKey {
+    /// It could be guessed.
+    #[error("a key of fewer than {SHORTEST} characters can be guessed")]
+    TooShort,
+    /// No client can send it.
+    #[error("a key has visible ASCII characters and no blanks")]
+    NotSendable,
+}
 
 /// A key that no file has yet.
 pub struct NewKey {
@@ -30,6 +44,18 @@ impl NewKey {
             filled += getrandom(&mut bits[filled..], GetRandomFlags::empty())?;
         }
         Ok(Self { text: format!("lw-{}", HEXLOWER.encode(&bits)) })
+    }
+
+    /// A key that clients have already.
+    ///
+    /// # Errors
+    /// It could be guessed, or no client can send it.
+    pub fn existing(text: &str) -> Result<Self, NoKey> {
+        if text.len() < SHORTEST {
+            return Err(NoKey::TooShort);
+        }
+        let is_sendable = text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_sendable.then(|| Self { text: text.to_owned() }).ok_or(NoKey::NotSendable)
     }
 
     /// The key, for its holder alone.
@@ -78,6 +104,9 @@ pub enum KeyNotAdded {
     /// The file has a key of this name.
     #[error("there is a key `{0}` already")]
     NameTaken(String),
+    /// The file has this key, under another name.
+    #[error("it is the key of `{0}` already")]
+    KeyTaken(String),
 }
 
 /// Appends the hash of a key to a file, which is made with mode 0600 if it is missing. A file that is not valid, or would not be with
@@ -96,6 +125,9 @@ pub fn append_key(path: &Path, grant: &KeyGrant, key: &NewKey) -> Result<(), Key
     let ring = read_keys(path)?;
     if ring.sorted().iter().any(|known| *known.name == grant.name) {
         return Err(KeyNotAdded::NameTaken(grant.name.clone()));
+    }
+    if let Some(known) = ring.sorted().into_iter().find(|known| known.hash == key.hash()) {
+        return Err(KeyNotAdded::KeyTaken(known.name.to_string()));
     }
     let separator = if file.metadata().map_err(unwritable)?.len() > 0 { "\n" } else { "" };
     // In one write, so that the daemon never reads half of it.
@@ -158,6 +190,24 @@ mod tests {
             (known.models().collect::<Vec<_>>(), known.max_in_flight, known.is_admin),
             (vec!["a*", "it's"], 2, true)
         );
+    }
+
+    #[test]
+    fn a_key_that_clients_have_already_is_taken_once_unless_it_can_be_guessed() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("keys.toml");
+        let key = NewKey::existing("sk-0123456789abcdef+/=").expect("a key");
+        append_key(&path, &grant("one"), &key).expect("the file is made");
+        assert!(matches!(append_key(&path, &grant("two"), &key), Err(KeyNotAdded::KeyTaken(name)) if name == "one"));
+        assert_eq!(read_keys(&path).expect("valid").len(), 1);
+        for (text, why) in [
+            ("sk-hunter2", NoKey::TooShort),
+            ("", NoKey::TooShort),
+            ("sk-with a blank in it", NoKey::NotSendable),
+            ("sk-ümlaut-0123456789", NoKey::NotSendable),
+        ] {
+            assert_eq!(NewKey::existing(text).err(), Some(why), "{text}");
+        }
     }
 
     #[test]

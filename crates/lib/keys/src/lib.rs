@@ -10,6 +10,6 @@ mod append;
 mod file;
 mod ring;
 
-pub use append::{KeyGrant, KeyNotAdded, NewKey, append_key};
+pub use append::{KeyGrant, KeyNotAdded, NewKey, NoKey, append_key};
 pub use file::{KeysUnusable, parse_keys, read_keys};
 pub use ring::{ClientKey, KeyHash, KeyInUse, KeyRing};

@@ -33,6 +33,9 @@ pub struct NewKeyArgs {
     /// It may also unload servers and change their properties, slots and adapters
     #[arg(long)]
     pub admin: bool,
+    /// Take the key from the first line of standard input: one that clients have already
+    #[arg(long)]
+    pub existing: bool,
     /// The file, instead of `router.keys-file`; it is made if it is missing
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub file: Option<PathBuf>,

@@ -33,20 +33,18 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     let shown = Shown { ids: &args.ids, from, json: global.json, colours: Screen::now().colours };
     let printed = async {
         let mut position = position;
-        shown.print(&client, EventRange::Kept(position), &mut position).await?.map_err(connect::request_failure)?;
-        if !args.follow {
-            return Ok(Exit::Done);
-        }
         let notice = EndNotice::default();
         loop {
-            let end = match shown.print(&client, EventRange::After(position), &mut position).await? {
-                Ok(()) => StreamEnd::Whole,
-                Err(error) => StreamEnd::of(error)?,
-            };
+            // What came before this command is connected, also again, in either run, comes as history.
+            let mut read = shown.print(&client, EventRange::Kept(position), &mut position).await?;
+            if !args.follow {
+                return read.map(|()| Exit::Done).map_err(connect::request_failure);
+            }
+            if read.is_ok() {
+                read = shown.print(&client, EventRange::After(position), &mut position).await?;
+            }
+            let end = read.map_or_else(StreamEnd::of, |()| Ok(StreamEnd::Whole))?;
             await_daemon(&client, position.boot.unwrap_or(status.boot), end, &notice).await?;
-            // What came before this command is connected again, in either run, comes as history.
-            let kept = shown.print(&client, EventRange::Kept(position), &mut position).await?;
-            kept.or_else(|error| StreamEnd::of(error).map(drop))?;
         }
     };
     tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llama_warden_config::{ConfigSource, Environment};
+use llama_warden_config::{ConfigSource, Environment, values_in_force};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
 use llama_warden_import::{ImportedConfig, LeftOut, from_llama_swap, from_presets};
@@ -17,13 +17,15 @@ use crate::args::ImportCommand;
 const LONGEST: u64 = 16 << 20;
 
 pub fn run(global: &GlobalArgs, command: &ImportCommand) -> CommandResult {
+    let defaults = own_options();
     let (file, imported) = match command {
         ImportCommand::LlamaSwap { file } => {
             let text = read(file)?;
-            (file, from_llama_swap(&text, |name| std::env::var(name).ok()).map_err(|error| with_source(&error)))
+            let variable = |name: &str| std::env::var(name).ok();
+            (file, from_llama_swap(&text, &defaults, variable).map_err(|error| with_source(&error)))
         }
         ImportCommand::RouterPresets { file, binary } => {
-            (file, from_presets(&read(file)?, binary).map_err(|error| with_source(&error)))
+            (file, from_presets(&read(file)?, binary, &defaults).map_err(|error| with_source(&error)))
         }
     };
     let imported = imported.map_err(|error| CommandFailure::usage(format!("{}: {error}", file.display())))?;
@@ -46,6 +48,12 @@ pub fn run(global: &GlobalArgs, command: &ImportCommand) -> CommandResult {
     }
     eprintln!("next: write it to llama-warden.toml; `llama-warden check` looks whether this machine can run it");
     Ok(Exit::Done)
+}
+
+/// The options that a configuration sets by itself, and another program does not.
+fn own_options() -> Vec<String> {
+    let values = values_in_force(&ConfigSource::none("/"), &Environment::default()).unwrap_or_default();
+    values.iter().filter_map(|value| value.key.strip_prefix("flags.").map(str::to_owned)).collect()
 }
 
 /// What this program refuses in the result, such as an alias that two models had.

@@ -1,5 +1,6 @@
 //! `key`: makes keys for clients of the router, and lists them. Needs no daemon; one that runs reads the file again by itself.
 
+use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
 use llama_warden_connect::GlobalArgs;
@@ -11,6 +12,9 @@ use llama_warden_terminal::table::{self, shrinks, whole};
 use serde_json::json;
 
 use crate::args::key::{KeyCommand, NewKeyArgs};
+
+/// Most bytes of a line with a key.
+const LONGEST_LINE: u64 = 4096;
 
 pub fn run(global: &GlobalArgs, command: &KeyCommand) -> CommandResult {
     match command {
@@ -27,7 +31,10 @@ fn make(global: &GlobalArgs, args: &NewKeyArgs) -> CommandResult {
         max_in_flight: args.max_in_flight,
         is_admin: args.admin,
     };
-    let key = NewKey::random().map_err(|error| CommandFailure::failed(format!("cannot make a key: {error}")))?;
+    let key = match args.existing {
+        true => existing()?,
+        false => NewKey::random().map_err(|error| CommandFailure::failed(format!("cannot make a key: {error}")))?,
+    };
     append_key(&path, &grant, &key).map_err(|error| {
         let step = match &error {
             KeyNotAdded::Unusable(unusable) => unusable.next_step(),
@@ -35,6 +42,9 @@ fn make(global: &GlobalArgs, args: &NewKeyArgs) -> CommandResult {
                 "take another name; `llama-warden key list --file {}` shows those that are taken",
                 path.display()
             ),
+            KeyNotAdded::KeyTaken(_) => {
+                format!("`llama-warden key list --file {}` shows what it may do", path.display())
+            }
             KeyNotAdded::Unwritable { .. } => {
                 "name a file in a folder that exists and can be written, with --file".to_owned()
             }
@@ -44,13 +54,27 @@ fn make(global: &GlobalArgs, args: &NewKeyArgs) -> CommandResult {
             _ => CommandFailure::usage(&error).next_step(step),
         }
     })?;
+    // Who has it already needs not see it.
+    let shown = (!args.existing).then(|| key.text());
     if global.json {
-        print_json(&json!({ "name": grant.name, "key": key.text(), "file": path }))?;
-    } else {
-        print_line(key.text())?;
+        print_json(&json!({ "name": grant.name, "key": shown, "file": path }))?;
+    } else if let Some(text) = shown {
+        print_line(text)?;
     }
-    print_note(format!("the key is shown this once; its hash is in {}", path.display()));
+    let once = if args.existing { "" } else { "the key is shown this once; " };
+    print_note(format!("{once}its hash is in {}", path.display()));
     Ok(Exit::Done)
+}
+
+/// The key in the first line of standard input. Not an argument, which others of the machine could read.
+fn existing() -> Result<NewKey, CommandFailure> {
+    let mut line = String::new();
+    let read = io::stdin().lock().take(LONGEST_LINE).read_line(&mut line);
+    read.map_err(|error| CommandFailure::usage(format!("cannot read a key from standard input: {error}")))?;
+    NewKey::existing(line.trim_end_matches(['\r', '\n'])).map_err(|error| {
+        CommandFailure::usage(format!("standard input has no key in its first line: {error}"))
+            .next_step("`llama-warden key new NAME` without --existing makes a key")
+    })
 }
 
 fn list(global: &GlobalArgs, named: Option<PathBuf>) -> CommandResult {

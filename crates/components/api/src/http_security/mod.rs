@@ -20,19 +20,21 @@ use http::{HeaderMap, StatusCode, header};
 pub(crate) use body::read_empty_body;
 use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
-use llama_warden_http_server::{BoundTcp, Transport, has_foreign_origin, is_loopback, named_hosts, names_served_hosts};
+use llama_warden_http_server::{
+    BoundTcp, Transport, has_foreign_origin, is_loopback, named_hosts, names_served_hosts, repeats_host,
+};
 pub(crate) use local_user::check_local_user;
 pub use token::{InvalidToken, Token, TokenInForce};
 
 /// Who is served over TCP. The control socket serves the daemon's user and root.
 #[derive(Debug, Clone, Default)]
-pub struct TcpAccess {
+pub(crate) struct TcpAccess {
     /// The token that clients must send; without one, clients off loopback are served open paths alone.
-    pub token: TokenInForce,
+    pub(crate) token: TokenInForce,
     /// Further names, without port, that requests on loopback may have in `Host`: those of a reverse proxy.
-    pub hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     /// The only user, beside root, who is served on loopback where there is no token; `None` serves every user of the machine.
-    pub user: Option<u32>,
+    pub(crate) user: Option<u32>,
 }
 
 /// The machines that can reach the TCP listener.
@@ -75,6 +77,11 @@ impl RequestPolicy {
     /// # Errors
     /// The first check that fails, as a problem for the client.
     pub(crate) fn check(&self, transport: Transport, access: Access, request: &Parts) -> Result<(), ApiProblem> {
+        if repeats_host(request) {
+            let detail = "the request has more than one Host header";
+            return Err(ApiProblem::new(StatusCode::BAD_REQUEST, "repeated-host", "ambiguous host", detail)
+                .next_step("send one Host header, as every client does by itself"));
+        }
         let is_tcp = matches!(transport, Transport::Tcp(_));
         if is_tcp && self.reach == ListenerReach::Loopback {
             self.check_host(request)?;

@@ -54,8 +54,19 @@ fn on_loopback_only_loopback_names_are_served() {
         assert_eq!(status(&loopback(), Access::Open, &head("GET", &[("host", host)])), 403, "{host}");
     }
     assert_eq!(status(&loopback(), Access::Open, &head("GET", &[])), 403, "no host at all");
-    let two = head("GET", &[("host", "localhost"), ("host", "evil.example")]);
-    assert_eq!(status(&loopback(), Access::Open, &two), 403, "two hosts");
+}
+
+/// Wherever the daemon listens, and whoever asks.
+#[test]
+fn a_request_with_two_hosts_is_no_request() {
+    let network = RequestPolicy::new(ListenerReach::Network, None, with_token());
+    for hosts in [["localhost", "evil.example"], ["localhost", "localhost"]] {
+        let two = head("GET", &hosts.map(|host| ("host", host)));
+        for policy in [&loopback(), &network] {
+            assert_eq!(status(policy, Access::Open, &two), 400, "{hosts:?}");
+        }
+        assert!(loopback().check(Transport::Unix, Access::Open, &two).is_err_and(|problem| problem.status == 400));
+    }
 }
 
 #[test]

@@ -11,13 +11,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER: HeaderName = HeaderName::from_static("x-llama-warden-server");
 const TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Headers that concern one connection (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
+/// Headers that concern one connection (RFC 9110, 7.6.1). `Trailer` is none: without it, the trailers that it names would not be sent.
+const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -73,6 +72,7 @@ fn is_kept_back(name: &HeaderName) -> bool {
             name.as_str(),
             "content-length"
                 | "keep-alive"
+                | "trailer"
                 | "expect"
                 | "origin"
                 | "cookie"
@@ -176,6 +176,7 @@ mod tests {
             ("connection", "keep-alive, x-secret"),
             ("x-secret", "1"),
             ("keep-alive", "timeout=5"),
+            ("trailer", "x-sum"),
             ("expect", "100-continue"),
             ("origin", "https://app.example"),
             ("cookie", "session=1"),

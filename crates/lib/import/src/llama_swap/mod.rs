@@ -16,11 +16,10 @@ use models::SwapModel;
 use node::{Node, NodeMap};
 
 /// Keys that need no counterpart, and why.
-const NOT_NEEDED: [(&str, &str); 9] = [
+const NOT_NEEDED: [(&str, &str); 8] = [
     ("logLevel", "set LLAMA_WARDEN_LOG; see `llama-warden up --help`"),
     ("logTimeFormat", "lines have RFC 3339 times"),
     ("logToStdout", "the output of servers is kept apart: `llama-warden logs -f`"),
-    ("logRequests", "`router.access-log = true` logs a line for each request"),
     ("metricsMaxInMemory", "metrics are at /metrics, and nothing of a request is kept"),
     ("captureBuffer", "bodies of requests are never kept"),
     ("store", "requests are not stored; Prometheus keeps metrics"),
@@ -29,12 +28,14 @@ const NOT_NEEDED: [(&str, &str); 9] = [
 ];
 
 /// Keys that have none yet.
-const NO_COUNTERPART: [(&str, &str); 4] = [
+const NO_COUNTERPART: [(&str, &str); 3] = [
     ("peers", "servers of other machines are not routed to"),
-    ("selectors", "there are no virtual models; an alias names one server"),
     ("profiles", "there are no pins of names; an alias names one server"),
     ("startPort", "written as `first-port`"),
 ];
+
+/// What is said of keys that llama-swap has learned since, and of values that it would refuse.
+const UNKNOWN: &str = "llama-warden knows no such setting";
 
 /// Why a file cannot be converted.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +48,16 @@ pub enum SwapError {
     NoModels,
 }
 
-/// Converts a configuration of llama-swap. `variable` gives the value of an environment variable.
+/// Converts a configuration of llama-swap. `defaults` are the options that a configuration sets by itself, and `variable` gives the value
+/// of an environment variable.
 ///
 /// # Errors
 /// The text is no configuration of llama-swap.
-pub fn from_llama_swap(yaml: &str, variable: impl Fn(&str) -> Option<String>) -> Result<ImportedConfig, SwapError> {
+pub fn from_llama_swap(
+    yaml: &str,
+    defaults: &[String],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<ImportedConfig, SwapError> {
     // As llama-swap reads it: `n`, `on` and the like are names, and no truth values.
     let options = serde_saphyr::options! { strict_booleans: true };
     let node: Node =
@@ -64,14 +70,17 @@ pub fn from_llama_swap(yaml: &str, variable: impl Fn(&str) -> Option<String>) ->
     document.comment(
         "Converted from a configuration of llama-swap. `llama-warden check` looks whether this machine can run it.",
     );
-    let mut file = SwapFile { document, preload: preloaded(&mut root, &macros), models: Vec::new() };
+    let mut file = SwapFile { document, preload: Vec::new(), models: Vec::new() };
     file.models = SwapModel::read_all(models, &macros, &mut file.document);
+    file.read_selectors(root.take_map("selectors"));
+    file.read_hooks(root.take_map("hooks"), &macros);
     file.router(&mut root, &macros);
     file.shared(&mut root);
+    file.document.leave_to_the_build(defaults);
     file.write_models();
     for key in root.0.into_iter().map(|(key, _)| key) {
         let known = NOT_NEEDED.iter().chain(&NO_COUNTERPART).find(|(name, _)| *name == key);
-        let because = known.map_or("llama-warden knows no such setting", |(_, because)| because);
+        let because = known.map_or(UNKNOWN, |(_, because)| because);
         file.document.leave_out(key, because);
     }
     Ok(file.document.finish())
@@ -99,15 +108,49 @@ impl<F: Fn(&str) -> Option<String>> VariableSource for FromFunction<F> {
     }
 }
 
-fn preloaded(root: &mut NodeMap, macros: &Macros<'_>) -> Vec<String> {
-    let mut hooks = root.take_map("hooks");
-    let mut on_startup = hooks.take_map("on_startup");
-    let names = on_startup.take("preload").unwrap_or(Node::Nothing);
-    let expanded = macros.expand(names, &mut Unexpanded::default());
-    NodeMap(vec![("preload".to_owned(), expanded)]).take_texts("preload")
-}
-
 impl SwapFile {
+    /// A virtual model that always means one model is another name of it.
+    fn read_selectors(&mut self, selectors: NodeMap) {
+        for (name, node) in selectors.0 {
+            let Node::Map(mut selector) = node else { continue };
+            let is_pin = selector.take_text("strategy").is_some_and(|strategy| strategy == "pin");
+            let targets = selector.take_texts("targets");
+            let target = targets.first().filter(|_| is_pin && targets.len() == 1);
+            match target.and_then(|target| self.models.iter_mut().find(|model| model.is_called(target))) {
+                Some(model) => {
+                    model.add_alias(name.clone());
+                    self.leave_rest(&format!("selectors.{name}"), selector);
+                }
+                None => self.document.leave_out(
+                    format!("selectors.{name}"),
+                    "a virtual model of several targets has no counterpart; an alias names one server",
+                ),
+            }
+        }
+    }
+
+    /// What is loaded at the start.
+    fn read_hooks(&mut self, hooks: NodeMap, macros: &Macros<'_>) {
+        let Node::Map(mut hooks) = macros.expand(Node::Map(hooks), &mut Unexpanded::default()) else { return };
+        let mut on_startup = hooks.take_map("on_startup");
+        for name in on_startup.take_texts("preload") {
+            if self.models.iter().any(|model| model.is_called(name.trim())) {
+                self.preload.push(name.trim().to_owned());
+            } else {
+                self.document.leave_out(format!("hooks.on_startup.preload: {name}"), "there is no such server");
+            }
+        }
+        self.leave_rest("hooks.on_startup", on_startup);
+        self.leave_rest("hooks", hooks);
+    }
+
+    /// Lists what nobody has taken from a part of the file.
+    fn leave_rest(&mut self, place: &str, rest: NodeMap) {
+        for (key, _) in rest.0.into_iter().filter(|(_, node)| *node != Node::Nothing) {
+            self.document.leave_out(format!("{place}.{key}"), UNKNOWN);
+        }
+    }
+
     /// The table of the router: where it listens, what may run together, and the groups.
     fn router(&mut self, root: &mut NodeMap, macros: &Macros<'_>) {
         self.document.table("[router]");
@@ -119,25 +162,28 @@ impl SwapFile {
         if root.take_switch("sendLoadingState") == Some(true) {
             self.document.set("progress", "comments");
         }
+        if root.take_switch("logRequests") == Some(true) {
+            self.document.set("access-log", true);
+        }
         if root.take_switch("includeAliasesInList") == Some(true) {
             self.document.leave_out("includeAliasesInList", "the list of models has aliases as a field of each entry");
         }
         if root.take("apiKeys").is_some() {
             self.document.leave_out(
                 "apiKeys",
-                "keys are not written into this file: `llama-warden key new NAME` makes one, and `router.keys-file` names \
-                 the file with their hashes",
+                "keys are not written into this file: `llama-warden key new NAME --existing` takes one that clients have from standard \
+                 input, and `router.keys-file` names the file with their hashes",
             );
         }
-        if root.take_map("upstream").take("ignorePaths").is_some() {
+        let mut upstream = root.take_map("upstream");
+        if upstream.take("ignorePaths").is_some() {
             self.document.leave_out("upstream.ignorePaths", "not needed: pages and their files never start a server");
         }
-        let mut routing = root.take_map("routing");
-        if let Some(groups) = root.take("groups") {
-            // Where older files have them.
-            routing.0.push(("groups".to_owned(), groups));
-        }
-        self.write_routing(routing, macros);
+        self.leave_rest("upstream", upstream);
+        let routing = root.take_map("routing");
+        // Where older files have them.
+        let older = ["groups", "matrix"].map(|key| root.take_map(key));
+        self.write_routing(routing, older, macros);
     }
 
     /// Times that every server shares.

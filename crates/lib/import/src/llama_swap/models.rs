@@ -69,8 +69,14 @@ impl SwapModel {
                 "its value is unknown or a secret, and stays as it is: write it, or pass the variable with `env-pass`",
             );
         }
-        let words: Vec<String> =
-            words.into_iter().filter(|word| !word.contains(PORT) || word.starts_with('-')).collect();
+        let words = without_port(words, &place, document);
+        keys.0.retain(|(key, node)| {
+            let is_kept = matches!(&**key, "env" | "metadata" | "proxy") || !node.has_text(PORT);
+            if !is_kept {
+                document.leave_out(format!("{place}.{key}"), PORT_IS_CHOSEN);
+            }
+            is_kept
+        });
         let mut command = ServerCommand::parse(&words, &place, document);
         let mut aliases = keys.take_texts("aliases");
         aliases.append(&mut command.aliases);
@@ -88,6 +94,13 @@ impl SwapModel {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
+    /// It has one more name.
+    pub(crate) fn add_alias(&mut self, name: String) {
+        if !self.is_called(&name) {
+            self.aliases.push(name);
+        }
+    }
+
     pub(crate) fn write(self, enabled: bool, document: &mut DocumentWriter) {
         let Self { name, id, command, mut aliases, mut keys, evict_cost, priority } = self;
         let place = format!("models.{name}");
@@ -99,7 +112,10 @@ impl SwapModel {
         document.set("enabled", enabled);
         let sleep_after = command.sleep_after.and_then(|seconds| i64::try_from(seconds).ok());
         command.write(document);
-        environment(keys.take_texts("env"), document);
+        environment(&place, keys.take_texts("env"), document);
+        if let Some(words) = keys.take_text("cmdStop").and_then(|text| stop_command(text, &mut keys)) {
+            document.set("hooks", Value::Table(toml::Table::from_iter([("pre-stop".to_owned(), Value::from(words))])));
+        }
         let ttl = keys.take_integer("ttl").filter(|seconds| *seconds >= 0).or(sleep_after);
         let concurrency = keys.take_integer("concurrencyLimit").filter(|limit| *limit > 0);
         let progress = keys.take_switch("sendLoadingState").map(|is_sent| if is_sent { "comments" } else { "off" });
@@ -119,7 +135,7 @@ impl SwapModel {
         }
         let mut filters = keys.take_map("filters");
         let (variants, own_parameters) = variants(&mut filters, &name, &mut aliases);
-        let strip = filters.take_text("stripParams").map(|names| {
+        let strip = filters.take_text("stripParams").or_else(|| filters.take_text("strip_params")).map(|names| {
             Value::Array(names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Value::from).collect())
         });
         let mut set = filters.take_map("setParams");
@@ -135,7 +151,7 @@ impl SwapModel {
         if !capabilities.0.is_empty() {
             metadata.0.push(("capabilities".to_owned(), Node::Map(capabilities)));
         }
-        let metadata = without_ports(metadata);
+        let metadata = without_ports(&place, metadata, document);
         let is_some = |node: NodeMap| (!node.0.is_empty()).then(|| Node::Map(node).into_toml()).flatten();
         let router = table(BTreeMap::from([
             ("aliases", (!aliases.is_empty()).then(|| Value::from(aliases))),
@@ -157,13 +173,55 @@ impl SwapModel {
     }
 }
 
+/// Why nothing but a command can have `${PORT}`.
+const PORT_IS_CHOSEN: &str = "the port is chosen when the server starts, and `--port` is added";
+
+/// The words of a command without those that have the port, and without the option of such a value.
+fn without_port(words: Vec<String>, place: &str, document: &mut DocumentWriter) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for word in words {
+        if !word.contains(PORT) {
+            kept.push(word);
+            continue;
+        }
+        let option = match word.split_once('=') {
+            Some((option, _)) if option.starts_with('-') => option.to_owned(),
+            _ => kept.pop_if(|word| word.starts_with('-')).unwrap_or_default(),
+        };
+        if option != "--port" {
+            document.leave_out(format!("{place}: {option}"), PORT_IS_CHOSEN);
+        }
+    }
+    kept
+}
+
 /// `NAME=value` lines.
-fn environment(lines: Vec<String>, document: &mut DocumentWriter) {
-    let pairs = lines.iter().filter_map(|line| line.split_once('='));
-    let table: toml::Table = pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+fn environment(place: &str, lines: Vec<String>, document: &mut DocumentWriter) {
+    let mut table = toml::Table::new();
+    for line in lines {
+        match line.split_once('=') {
+            Some((name, value)) if value.contains(PORT) => {
+                document.leave_out(format!("{place}.env: {name}"), PORT_IS_CHOSEN);
+            }
+            Some((name, value)) => drop(table.insert(name.to_owned(), value.into())),
+            None => {
+                document.leave_out(format!("{place}.env: {line}"), "it has no value; `env-pass` passes a variable on")
+            }
+        }
+    }
     if !table.is_empty() {
         document.set("env", Value::Table(table));
     }
+}
+
+/// The words of a command that stops a model, where it needs not know the process. It runs before TERM is sent here, and not in its
+/// place.
+fn stop_command(text: String, keys: &mut NodeMap) -> Option<Vec<String>> {
+    let found = words(&without_comments(&text)).filter(|words| !words.is_empty() && !text.contains("${"));
+    if found.is_none() {
+        keys.0.push(("cmdStop".to_owned(), Node::Text(text)));
+    }
+    found
 }
 
 /// Names that set parameters, and those that the model's own name sets. A name that sets none is an alias.
@@ -188,9 +246,12 @@ fn variants(filters: &mut NodeMap, own: &str, aliases: &mut Vec<String>) -> (Opt
 }
 
 /// The port is chosen at the start, so that no text can have it.
-fn without_ports(metadata: NodeMap) -> NodeMap {
-    let has_port = |node: &Node| matches!(node, Node::Text(text) if text.contains(PORT));
-    NodeMap(metadata.0.into_iter().filter(|(_, node)| !has_port(node)).collect())
+fn without_ports(place: &str, metadata: NodeMap, document: &mut DocumentWriter) -> NodeMap {
+    let (with_port, kept): (Vec<_>, Vec<_>) = metadata.0.into_iter().partition(|(_, node)| node.has_text(PORT));
+    for (key, _) in with_port {
+        document.leave_out(format!("{place}.metadata.{key}"), PORT_IS_CHOSEN);
+    }
+    NodeMap(kept)
 }
 
 /// What of a model has no counterpart.
@@ -198,7 +259,7 @@ fn left_out(place: &str, keys: NodeMap, filters: NodeMap, document: &mut Documen
     for (key, node) in keys.0 {
         let because = match key.as_str() {
             "cmdStop" => {
-                "servers are stopped by TERM, and by KILL after `stop.grace`; `hooks.pre-stop` runs a command before"
+                "servers are stopped by TERM, and by KILL after `stop.grace`; no command has to know their process"
             }
             "proxy" => "requests go to the port of the server itself",
             "useModelName" => "llama-server answers to any name; `router.set` changes other parameters",

@@ -27,38 +27,62 @@ impl NodeMap {
         Some(self.0.remove(at).1).filter(|node| *node != Node::Nothing)
     }
 
-    pub(crate) fn take_map(&mut self, key: &str) -> Self {
-        match self.take(key) {
-            Some(Node::Map(map)) => map,
-            _ => Self::default(),
+    /// Takes what can be read so. Anything else stays, and is listed with the rest.
+    fn take_as<T>(&mut self, key: &str, read: impl FnOnce(Node) -> Result<T, Node>) -> Option<T> {
+        let at = self.0.iter().position(|(name, _)| name == key)?;
+        let (name, node) = self.0.remove(at);
+        match read(node) {
+            Ok(read) => Some(read),
+            Err(Node::Nothing) => None,
+            Err(node) => {
+                self.0.insert(at, (name, node));
+                None
+            }
         }
+    }
+
+    pub(crate) fn take_map(&mut self, key: &str) -> Self {
+        let map = self.take_as(key, |node| match node {
+            Node::Map(map) => Ok(map),
+            other => Err(other),
+        });
+        map.unwrap_or_default()
     }
 
     pub(crate) fn take_text(&mut self, key: &str) -> Option<String> {
-        self.take(key).and_then(Node::into_text).filter(|text| !text.is_empty())
+        self.take_as(key, |node| node.clone().into_text().ok_or(node)).filter(|text| !text.is_empty())
     }
 
     pub(crate) fn take_integer(&mut self, key: &str) -> Option<i64> {
-        match self.take(key)? {
-            Node::Integer(number) => Some(number),
-            Node::Text(text) => text.parse().ok(),
-            _ => None,
-        }
+        self.take_as(key, |node| match node {
+            Node::Integer(number) => Ok(number),
+            Node::Text(text) => text.parse().map_err(|_| Node::Text(text)),
+            other => Err(other),
+        })
     }
 
     pub(crate) fn take_switch(&mut self, key: &str) -> Option<bool> {
-        match self.take(key)? {
-            Node::Switch(is_on) => Some(is_on),
-            Node::Text(text) => text.parse().ok(),
-            _ => None,
-        }
+        self.take_as(key, |node| match node {
+            Node::Switch(is_on) => Ok(is_on),
+            Node::Text(text) => text.parse().map_err(|_| Node::Text(text)),
+            other => Err(other),
+        })
     }
 
     pub(crate) fn take_texts(&mut self, key: &str) -> Vec<String> {
-        match self.take(key) {
-            Some(Node::List(nodes)) => nodes.into_iter().filter_map(Node::into_text).collect(),
-            _ => Vec::new(),
+        let nodes = match self.take(key) {
+            Some(Node::List(nodes)) => nodes,
+            other => {
+                self.0.extend(other.map(|node| (key.to_owned(), node)));
+                return Vec::new();
+            }
+        };
+        let (rest, texts): (Vec<Node>, Vec<Node>) =
+            nodes.into_iter().partition(|node| matches!(node, Node::List(_) | Node::Map(_)));
+        if !rest.is_empty() {
+            self.0.push((key.to_owned(), Node::List(rest)));
         }
+        texts.into_iter().filter_map(Node::into_text).collect()
     }
 }
 
@@ -72,6 +96,16 @@ impl Node {
             Self::Float(number) => number.to_string(),
             Self::Nothing | Self::List(_) | Self::Map(_) => return None,
         })
+    }
+
+    /// Whether it, or anything in it, has this text.
+    pub(crate) fn has_text(&self, part: &str) -> bool {
+        match self {
+            Self::Text(text) => text.contains(part),
+            Self::List(nodes) => nodes.iter().any(|node| node.has_text(part)),
+            Self::Map(map) => map.0.iter().any(|(_, node)| node.has_text(part)),
+            _ => false,
+        }
     }
 
     /// The same in TOML, which has no null: such entries are left out.

@@ -11,25 +11,54 @@ use super::{SwapFile, models::SwapModel};
 use crate::document::quoted_key;
 
 impl SwapFile {
-    /// Writes combinations into the table of the router, which is open, and groups behind it.
-    pub(super) fn write_routing(&mut self, routing: NodeMap, macros: &Macros<'_>) {
-        let Node::Map(mut routing) = macros.expand(Node::Map(routing), &mut Unexpanded::default()) else { return };
-        let mut scheduler = routing.take_map("scheduler").take_map("settings").take_map("fifo");
-        for (name, priority) in scheduler.take_map("priority").0 {
+    /// Writes combinations into the table of the router, which is open, and groups behind it. Older files have groups and matrix at their
+    /// top.
+    pub(super) fn write_routing(&mut self, routing: NodeMap, older: [NodeMap; 2], macros: &Macros<'_>) {
+        let expanded = |map| match macros.expand(Node::Map(map), &mut Unexpanded::default()) {
+            Node::Map(map) => map,
+            _ => NodeMap::default(),
+        };
+        let mut routing = expanded(routing);
+        let [mut groups, mut matrix] = older.map(expanded);
+        let mut scheduler = routing.take_map("scheduler");
+        if scheduler.take_text("use").is_some_and(|used| used != "fifo") {
+            self.document.leave_out("routing.scheduler.use", "requests are served in the order in which they came");
+        }
+        let mut settings = scheduler.take_map("settings");
+        let mut fifo = settings.take_map("fifo");
+        for (name, priority) in fifo.take_map("priority").0 {
             let at = self.models.iter_mut().find(|model| model.is_called(&name));
             match (at, priority) {
                 (Some(model), Node::Integer(priority)) => model.priority = Some(priority),
-                _ => self.document.leave_out(format!("routing.scheduler.….priority.{name}"), "there is no such model"),
+                _ => {
+                    let place = format!("routing.scheduler.settings.fifo.priority.{name}");
+                    self.document.leave_out(place, "there is no such model");
+                }
             }
         }
+        self.leave_rest("routing.scheduler.settings.fifo", fifo);
+        self.leave_rest("routing.scheduler.settings", settings);
+        self.leave_rest("routing.scheduler", scheduler);
         let mut router = routing.take_map("router");
-        let uses_matrix = router.take_text("use").is_some_and(|engine| engine == "matrix");
+        let used = router.take_text("use");
         let mut settings = router.take_map("settings");
-        let groups = match settings.take("groups").or_else(|| routing.take("groups")) {
-            Some(Node::Map(groups)) => groups,
-            _ => NodeMap::default(),
-        };
-        let matrix = settings.take_map("matrix");
+        if groups.0.is_empty() {
+            groups = settings.take_map("groups");
+        }
+        if matrix.0.is_empty() {
+            matrix = settings.take_map("matrix");
+        } else if used.is_none() {
+            return self.write_matrix(matrix);
+        }
+        self.leave_rest("routing.router.settings", settings);
+        self.leave_rest("routing.router", router);
+        self.leave_rest("routing", routing);
+        let uses_matrix = used.is_some_and(|engine| engine == "matrix");
+        let (unused, place) = if uses_matrix { (&groups, "groups") } else { (&matrix, "matrix") };
+        if !unused.0.is_empty() {
+            let place = format!("routing.router.settings.{place}");
+            self.document.leave_out(place, "it is not in use: `routing.router.use` names the other one");
+        }
         if uses_matrix {
             self.write_matrix(matrix);
         } else {
