@@ -219,15 +219,8 @@ impl Scanner {
         while let Some(byte) = text.get(at) {
             at += 1;
             expected = match Step::of(expected, *byte) {
-                Step::Blank => {
-                    at += blanks(&text[at..]);
-                    continue;
-                }
-                Step::Leads(next) => {
-                    // As most clients write it.
-                    at += usize::from(text.get(at) == Some(&b' '));
-                    next
-                }
+                Step::Blank => continue,
+                Step::Leads(next) => next,
                 step @ (Step::BeginsKey | Step::BeginsText) => {
                     self.string_begins(step == Step::BeginsKey, at - 1);
                     at = self.in_string(text, at, specials);
@@ -393,11 +386,6 @@ impl Scanner {
         }
         Expected::Colon
     }
-}
-
-/// How many blanks come next, as far as they come in eights: those that indent a line.
-fn blanks(text: &[u8]) -> usize {
-    8 * text.as_chunks::<8>().0.iter().take_while(|eight| *eight == b"        ").count()
 }
 
 #[cfg(test)]
