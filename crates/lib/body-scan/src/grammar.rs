@@ -20,7 +20,7 @@ pub(crate) enum Expected {
 
 /// What a byte does there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum JsonStep {
     /// Blanks mean nothing.
     Blank,
     /// A colon or a comma.
@@ -37,7 +37,7 @@ pub(crate) enum Step {
     IsWrong,
 }
 
-impl Step {
+impl JsonStep {
     /// That of a byte where this is expected.
     #[inline]
     pub(crate) fn of(expected: Expected, byte: u8) -> Self {
@@ -67,7 +67,7 @@ impl Step {
 }
 
 /// The steps of every byte in every place.
-static STEPS: [[Step; 256]; 8] = {
+static STEPS: [[JsonStep; 256]; 8] = {
     const PLACES: [Expected; 8] = [
         Expected::Value,
         Expected::ValueOrEnd,
@@ -78,11 +78,11 @@ static STEPS: [[Step; 256]; 8] = {
         Expected::AfterElement,
         Expected::Nothing,
     ];
-    let mut steps = [[Step::IsWrong; 256]; 8];
+    let mut steps = [[JsonStep::IsWrong; 256]; 8];
     let mut index = 0;
     while index < 8 * 256 {
         let (place, byte) = (PLACES[index / 256], index % 256);
-        steps[place as usize][byte] = Step::find(place, byte as u8);
+        steps[place as usize][byte] = JsonStep::find(place, byte as u8);
         index += 1;
     }
     steps

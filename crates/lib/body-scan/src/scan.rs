@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::BodyFault;
 use crate::blocks::Specials;
-use crate::grammar::{Expected, Nesting, NumberPart, Step, word};
+use crate::grammar::{Expected, JsonStep, Nesting, NumberPart, word};
 use crate::text::TextCheck;
 use crate::utf8::Utf8Check;
 
@@ -218,27 +218,27 @@ impl Scanner {
         let mut at = begin;
         while let Some(byte) = text.get(at) {
             at += 1;
-            expected = match Step::of(expected, *byte) {
-                Step::Blank => continue,
-                Step::Leads(next) => next,
-                step @ (Step::BeginsKey | Step::BeginsText) => {
-                    self.string_begins(step == Step::BeginsKey, at - 1);
+            expected = match JsonStep::of(expected, *byte) {
+                JsonStep::Blank => continue,
+                JsonStep::Leads(next) => next,
+                step @ (JsonStep::BeginsKey | JsonStep::BeginsText) => {
+                    self.string_begins(step == JsonStep::BeginsKey, at - 1);
                     at = self.in_string(text, at, specials);
                     let State::Between(next) = self.state else { return at };
                     next
                 }
-                Step::BeginsObject => {
+                JsonStep::BeginsObject => {
                     self.is_model = false;
                     self.is_object |= self.nesting.depth() == 0;
                     self.nesting.open(true);
                     Expected::KeyOrEnd
                 }
-                Step::BeginsArray => {
+                JsonStep::BeginsArray => {
                     self.is_model = false;
                     self.nesting.open(false);
                     Expected::ValueOrEnd
                 }
-                Step::BeginsNumber | Step::BeginsWord => {
+                JsonStep::BeginsNumber | JsonStep::BeginsWord => {
                     self.is_model = false;
                     at = match (NumberPart::begin(*byte), word(*byte)) {
                         (Some(part), _) => self.in_number(text, at, part),
@@ -247,18 +247,18 @@ impl Scanner {
                     let State::Between(next) = self.state else { return at };
                     next
                 }
-                Step::Ends => {
+                JsonStep::Ends => {
                     self.nesting.close();
                     if self.nesting.depth() == 0 {
                         self.end = self.offset + at - 1;
                     }
                     self.value_ends(at)
                 }
-                Step::EndsText => {
+                JsonStep::EndsText => {
                     self.state = State::Ignored;
                     return at;
                 }
-                Step::IsWrong => {
+                JsonStep::IsWrong => {
                     self.breaks(BodyFault::NotJson(self.offset + at - 1));
                     return at;
                 }
