@@ -64,3 +64,23 @@ fn marks(block: &[u8; BLOCK]) -> u64 {
         marks << 16 | u64::from(special.to_bitmask())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_plain_text_is_found_wherever_it_stands_and_nothing_else() {
+        for length in [0, 1, 15, 16, 63, 64, 65, 127, 128, 129, 200] {
+            for special in [b'"', b'\\', 0, b'\n', 0x1F] {
+                for place in 0..length {
+                    let mut text = [b'!', b' ', b'[', 0x7F, 0xC3, 0xFF].repeat(length)[..length].to_vec();
+                    text[place] = special;
+                    let mut specials = Specials::of(&text);
+                    assert_eq!(specials.next(place / 2), place, "{special} in {length}");
+                    assert_eq!(specials.next(place + 1), length, "{special} in {length}");
+                }
+            }
+        }
+    }
+}

@@ -64,3 +64,26 @@ pub fn is_loopback(host: &str) -> bool {
     };
     host.parse::<IpAddr>().map_or_else(|_| is_name(), |ip| ip.is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_and_what_is_below_it_is_loopback_in_any_case_of_letters() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LocalHost", true),
+            ("a.LOCALHOST", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("xlocalhost", false),
+            ("localhost.example", false),
+            ("10.0.0.1", false),
+            ("ü", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback(host), expected, "{host}");
+        }
+    }
+}
