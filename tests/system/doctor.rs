@@ -143,6 +143,12 @@ fn faults_of_the_state_directory_are_found() {
         expect(sandbox, &fleet, ("fault", "state-directory"), &["other users can write it"]).await;
         fs::set_permissions(fleet.state_dir(), Permissions::from_mode(0o700)).unwrap();
         let lock = File::create(fleet.state_dir().join("daemon.lock")).unwrap();
+        for kept in ["ports.json", "down.json", "failures.json", "totals.json"] {
+            let path = fleet.state_dir().join(kept);
+            fs::write(&path, "{").unwrap();
+            expect(sandbox, &fleet, ("warning", "state-directory"), &[kept, "cannot be read", "remove it"]).await;
+            fs::remove_file(&path).unwrap();
+        }
         lock.lock().unwrap();
         fs::write(fleet.state_dir().join("daemon.lock"), std::process::id().to_string()).unwrap();
         let holder = format!("process {}", std::process::id());

@@ -166,7 +166,8 @@ fn a_control_socket_that_answers_nonsense_gets_no_daemon_beside_it() {
             let socket = stranger(&fleet, answer);
             let ran = sandbox.run(&fleet.write(), ["up", "--take-over"]).await.expect(1);
             assert!(ran.stderr.contains("does not hand over"), "{}", ran.stderr);
-            assert!(ran.stderr.contains("llama-warden down"), "what to do next: {}", ran.stderr);
+            let next = format!("else remove {}", socket.display());
+            assert!(ran.stderr.contains("llama-warden down") && ran.stderr.contains(&next), "{}", ran.stderr);
             assert!(socket.exists(), "it is left alone");
             assert!(!fleet.state_dir().join("events.jsonl").exists(), "no daemon started");
         });

@@ -14,6 +14,7 @@ mod command_line;
 mod completion;
 mod configuration_files;
 mod control;
+mod copied_state;
 mod crash_moments;
 mod crossings;
 mod daemon_death;

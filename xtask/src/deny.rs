@@ -1,4 +1,4 @@
-//! `cargo xtask deny`: checks the crates of others by the rules in `deny.toml`, with cargo-deny.
+//! `cargo xtask deny`: checks third-party crates by the rules in `deny.toml`, with cargo-deny.
 
 use std::process::Command;
 

@@ -187,7 +187,7 @@ fn compiled_in(metadata: &Value) -> BTreeSet<&str> {
     found
 }
 
-/// The page about the crates of others: who they are, under which licences, and the texts of these, each once.
+/// The page about third-party crates: their names, under which licences, and the texts of these, each once.
 fn third_party(metadata: &Value) -> Result<String, Error> {
     let ids = compiled_in(metadata);
     let inside =

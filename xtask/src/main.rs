@@ -79,9 +79,9 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
-    /// Check licences, sources, versions and advisories of the crates of others
+    /// Check licences, sources, versions and advisories of third-party crates
     Deny(deny::DenyOptions),
-    /// Have inputs invented for whatever reads bytes of others, and find those that break a promise
+    /// Generate inputs for everything that reads untrusted bytes, and find those that break a promise
     Fuzz(fuzz::FuzzOptions),
     /// Pack the program, stripped, with licences, manual pages, completions, units and rules, and print the path of the archive
     Dist(dist::DistOptions),

@@ -43,7 +43,7 @@ pub enum PagerError {
 
 impl Pager {
     /// An error ends the start of the daemon. It is shown at its place in the configuration.
-    pub fn new(context: &Context) -> Result<Self, PagerError> {
+    pub fn build(context: &Context) -> Result<Self, PagerError> {
         let settings: Option<Settings> = context.config().extension_settings(Self::NAME)?;
         Ok(Self { file: context.state_dir().join(settings.ok_or(PagerError::NoTable)?.file) })
     }

@@ -1,5 +1,5 @@
 //! llama-warden with a pager: the same command line, the same configuration.
 
 fn main() -> std::process::ExitCode {
-    llama_warden::Program::new().with_component(custom_component::Pager::new).main()
+    llama_warden::Program::new().with_component(custom_component::Pager::build).main()
 }

@@ -17,8 +17,8 @@ use llama_warden_tests::{
     ExternalProgram, ProgramRun, Sandbox, daemon_program, external_program, sandbox, stand_in_program,
 };
 
-use page::{Need, PageStep, RunMode, checkout, steps_of_page};
-use session::Session;
+use page::{BlockNeed, PageStep, RunMode, checkout, steps_of_page};
+use session::ShellSession;
 use shape::has_shape;
 
 macro_rules! pages {
@@ -80,7 +80,7 @@ fn follow(path: &str, program: Option<ExternalProgram>) {
             .into_iter()
             .map(|path| if path.ends_with("prometheus") { path.with_file_name("promtool") } else { path })
             .collect();
-        let mut session = Session::open(sandbox, &llama_server, &programs).await;
+        let mut session = ShellSession::open(sandbox, &llama_server, &programs).await;
         for step in steps_of_page(path) {
             match step {
                 PageStep::Section => session.end_terminals().await,
@@ -105,7 +105,7 @@ fn follow(path: &str, program: Option<ExternalProgram>) {
     });
 }
 
-async fn expect(session: &mut Session, place: &str, script: &str, code: i32, shown: Option<&str>) {
+async fn expect(session: &mut ShellSession, place: &str, script: &str, code: i32, shown: Option<&str>) {
     let (output, failed) = session.run(script).await;
     let is_right = match failed.as_slice() {
         [] => code == 0,
@@ -126,7 +126,7 @@ fn commands(script: &str) -> Vec<String> {
 }
 
 /// Checks commands that are not run: that they need what they are marked with, and what they name.
-async fn check(sandbox: &Sandbox, session: &mut Session, place: &str, script: &str, need: Need) {
+async fn check(sandbox: &Sandbox, session: &mut ShellSession, place: &str, script: &str, need: BlockNeed) {
     for command in commands(script) {
         let has_need = need.programs().iter().any(|program| command.starts_with(program));
         assert!(has_need, "{place}: {command:?} is marked with {need:?}, which it does not need");
@@ -190,7 +190,7 @@ fn the_commands_of_the_runbooks_run_with_a_server_for_its_placeholder() {
     assert!(lines.len() > 10, "{lines:?}");
     let llama_server = stand_in_program();
     sandbox(async |sandbox| {
-        let mut session = Session::open(sandbox, &llama_server, &[]).await;
+        let mut session = ShellSession::open(sandbox, &llama_server, &[]).await;
         let server = "[[servers]]\nid = \"qwen3\"\nmodel = \"models/qwen3.gguf\"\n";
         session.write("llama-warden.toml", &format!("[models]\ndirs = [\"models\"]\n{server}"), false);
         expect(&mut session, "the set-up", "llama-warden up -d\nllama-warden wait qwen3", 0, None).await;

@@ -6,7 +6,7 @@
 //! | `sh eventually` | only reads; runs again until it succeeds, and its output is the one that is shown |
 //! | `sh exit=3` | its last command ends with 3 |
 //! | `sh terminal` | goes on until the next heading, as in a terminal of its own; then it gets INT |
-//! | `sh needs-docker` and the like | cannot run in a test, see [`Need`] |
+//! | `sh needs-docker` and the like | cannot run in a test, see [`BlockNeed`] |
 //! | `text` | the output of the command before it |
 //! | `toml`, `yaml` | a file, named in its first line: `# NAME`, or `# in NAME` for lines that are added to it |
 //!
@@ -52,12 +52,12 @@ pub enum RunMode {
     /// Until the next heading.
     Terminal,
     /// Not by a test.
-    Elsewhere(Need),
+    Elsewhere(BlockNeed),
 }
 
 /// What a command needs that no test has. Only programs of its list may stand in such a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum BlockNeed {
     /// The Rust compiler, for minutes.
     Build,
     /// A container engine.
@@ -70,7 +70,7 @@ pub enum Need {
     Network,
 }
 
-impl Need {
+impl BlockNeed {
     fn of(word: &str) -> Option<Self> {
         Some(match word {
             "needs-build" => Self::Build,
@@ -125,7 +125,7 @@ fn steps(path: &str, text: &str) -> Vec<PageStep> {
                     let code = word.strip_prefix("exit=").and_then(|code| code.parse().ok()).map(RunMode::ToEnd);
                     let terminal = (word == "terminal").then_some(RunMode::Terminal);
                     let eventually = (word == "eventually").then_some(RunMode::Eventually);
-                    let elsewhere = Need::of(word).map(RunMode::Elsewhere);
+                    let elsewhere = BlockNeed::of(word).map(RunMode::Elsewhere);
                     code.or(terminal)
                         .or(eventually)
                         .or(elsewhere)
@@ -165,7 +165,7 @@ fn a_page_is_taken_apart_into_what_its_reader_does() {
         PageStep::Commands {
             line: 17,
             script: "docker ps".to_owned(),
-            run: RunMode::Elsewhere(Need::Docker),
+            run: RunMode::Elsewhere(BlockNeed::Docker),
             shown: None,
         },
     ];

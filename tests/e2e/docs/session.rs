@@ -56,7 +56,7 @@ pub struct FailedCommand {
 }
 
 /// The shell of one page.
-pub struct Session {
+pub struct ShellSession {
     shell: Child,
     input: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
@@ -66,7 +66,7 @@ pub struct Session {
     count: usize,
 }
 
-impl Session {
+impl ShellSession {
     /// Opens it in a folder that looks like a checkout and has models. `llama_server` is the one on PATH; `more` are further
     /// programs on it.
     pub async fn open(sandbox: &Sandbox, llama_server: &Path, more: &[PathBuf]) -> Self {

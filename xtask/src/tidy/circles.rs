@@ -30,9 +30,8 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
         if path.last().is_some_and(|last| ["lib", "main", "mod"].contains(last)) {
             path.pop();
         }
-        let is_test = path.iter().any(|name| ["tests", "fixtures", "compliance"].contains(name));
-        if !is_test && !KNOWN.contains(&folder) {
-            let module = Module { file: &source.path, text: before_tests(&source.text) };
+        if !source.is_test() && !KNOWN.contains(&folder) {
+            let module = Module { file: &source.path, text: source.without_tests() };
             crates.entry(folder).or_default().insert(path, module);
         }
     }
@@ -166,11 +165,6 @@ fn words(text: &str) -> Vec<(&str, usize)> {
         }
     }
     words
-}
-
-/// The text up to a module of tests within the file.
-fn before_tests(text: &str) -> &str {
-    text.find("#[cfg(test)]\nmod tests {").map_or(text, |start| &text[..start])
 }
 
 #[cfg(test)]

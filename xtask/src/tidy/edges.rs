@@ -79,7 +79,7 @@ const TABLE: &str = "
     canary: events state bus component support config memory probe + component-kit
     hooks: events state bus component support processes config dialects + component-kit
     dashboard: api-types
-    api: events state bus component support procfs memory api-types http-server peers + component-kit client
+    api: events state bus component config support procfs memory api-types http-server peers + component-kit client
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic + component-kit
     event-log: events state bus component support + component-kit
@@ -100,7 +100,7 @@ const TABLE: &str = "
         readiness terminator + component-kit
     connect: exit inventory terminal daemon events config api-types client + state component-kit
     top: exit connect terminal events state support memory api-types client + component-kit
-    doctor: exit inventory connect builds terminal daemon dialects procfs memory config client
+    doctor: exit inventory connect builds terminal daemon dialects procfs state-files memory config client
     import:
     plugin-commands: exit inventory builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
     cli: exit inventory connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \

@@ -1,14 +1,12 @@
-//! Names: a type name exists once in the workspace, and retired words do not come back.
+//! Names: a type name exists once in the sources of the program, private ones included, and once in the workspace where others can use
+//! it; and retired words do not come back.
 
 use std::collections::BTreeMap;
 
-use super::{Checkout, Violation};
+use super::{Checkout, Source, Violation};
 
 const UNIQUE: &str = "unique type names";
 const RETIRED: &str = "retired words";
-
-/// Type names that may be in several files, and why.
-const SHARED_NAMES: &[(&str, &str)] = &[];
 
 /// Words that no identifier may have as a part, with the words of the field.
 const RETIRED_WORDS: &[(&str, &str)] = &[
@@ -48,8 +46,10 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut places: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
     for source in checkout.sources.iter().filter(|source| source.is_rust()) {
+        let program_lines = if is_of_program(source) { source.without_tests().lines().count() } else { 0 };
         for (index, line) in source.text.lines().enumerate() {
-            if let Some(name) = declared_type(line) {
+            let private = Some(line).filter(|_| index < program_lines).and_then(declared);
+            if let Some(name) = declared_type(line).or(private) {
                 places.entry(name).or_default().push((&source.path, index + 1));
             }
             if source.path == OWN_PATH {
@@ -61,7 +61,7 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
             }
         }
     }
-    for (name, places) in places.iter().filter(|(name, _)| !SHARED_NAMES.iter().any(|(shared, _)| shared == *name)) {
+    for (name, places) in &places {
         // Two in one file are alternatives of one build option, or are in modules that no other file uses.
         for (path, line) in places {
             if let Some((other, _)) = places.iter().find(|(other, _)| other != path) {
@@ -80,9 +80,21 @@ fn declared_type(line: &str) -> Option<&str> {
         Some(scope) => scope.split_once(')')?.1,
         None => rest,
     };
-    let (keyword, rest) = rest.strip_prefix(' ')?.trim_start_matches("unsafe ").split_once(' ')?;
+    declared(rest.strip_prefix(' ')?)
+}
+
+/// The type that a declaration without its visibility and its indentation declares.
+fn declared(line: &str) -> Option<&str> {
+    let (keyword, rest) = line.trim_start_matches("unsafe ").split_once(' ')?;
     let name = rest.split(|c: char| !is_word(c)).next().filter(|name| !name.is_empty())?;
     ["struct", "enum", "trait", "type", "union"].contains(&keyword).then_some(name)
+}
+
+/// Whether a file is part of what is shipped, not a test or a tool.
+fn is_of_program(source: &Source) -> bool {
+    let folders = ["core", "components", "plugins", "lib", "bin"].map(|kind| format!("crates/{kind}/"));
+    let is_there = folders.iter().any(|folder| source.path.starts_with(folder.as_str()));
+    is_there && source.path.contains("/src/") && !source.is_test()
 }
 
 /// The first retired word that `identifier` has as a part, with what to say instead.
@@ -132,6 +144,18 @@ mod tests {
         assert!(advice(&twice)[1].starts_with("b.rs:2: unique type names: `Twice` stands in a.rs too"));
         let once = [("a.rs", "pub struct A;\nstruct Twice;"), ("b.rs", "pub struct B;\nimpl X { type A = B; }")];
         assert_eq!(advice(&once), [""; 0]);
+    }
+
+    #[test]
+    fn a_private_type_of_the_program_is_declared_once() {
+        let declared =
+            |path: &str| advice(&[("crates/lib/a/src/a.rs", "struct Twice;"), (path, "enum Twice {}")]).len();
+        assert_eq!(declared("crates/core/b/src/b.rs"), 2);
+        for other in ["crates/core/b/tests/b.rs", "crates/core/b/src/b/tests.rs", "crates/dev/b/src/b.rs"] {
+            assert_eq!(declared(other), 0, "{other}");
+        }
+        let tests = "#[cfg(test)]\nmod tests {\nstruct Twice;\n}";
+        assert_eq!(advice(&[("crates/lib/a/src/a.rs", tests), ("crates/lib/b/src/b.rs", "struct Twice;")]), [""; 0]);
     }
 
     #[test]

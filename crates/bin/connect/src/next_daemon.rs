@@ -40,7 +40,7 @@ impl StreamEnd {
 pub struct EndNotice(AtomicBool);
 
 impl EndNotice {
-    /// Whether no other follower has told it yet.
+    /// Whether no other follower has printed it yet.
     fn is_first(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }

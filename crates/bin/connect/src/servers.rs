@@ -54,7 +54,7 @@ pub fn keep_named(report: StatusReport, selectors: &[ServerSelector]) -> Result<
 /// The same for the servers of all machines.
 ///
 /// # Errors
-/// A name means no server of any machine that has told its servers.
+/// A name means no server of this machine or of a peer that has answered.
 pub fn keep_named_of_all(
     mut report: AllStatusReport,
     selectors: &[ServerSelector],

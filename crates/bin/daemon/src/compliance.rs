@@ -6,7 +6,6 @@ use std::path::Path;
 
 use llama_warden_api::Listeners;
 use llama_warden_component_kit::compliance;
-use llama_warden_events::BootId;
 use llama_warden_keys::{KeyGrant, NewKey, append_key};
 
 use crate::config_watch::ConfigWatch;
@@ -57,12 +56,12 @@ async fn the_watch_of_the_configuration_complies() {
 async fn the_watch_of_the_state_directory_complies() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let mut count = 0;
-    compliance::check(|_| {
+    compliance::check(|bus| {
         count += 1;
         let path = folder.path().join(format!("state-{count}"));
         let state = StateDir::acquire(&path).expect("free");
         let listeners = Listeners::bind(None, &path.join("control.sock"), Vec::new()).expect("binds");
-        StateWatch::new(state, BootId::from_random(1), listeners.control_rebinder())
+        StateWatch::build(&bus.context(""), state, listeners.control_rebinder())
     })
     .await;
 }

@@ -1,11 +1,12 @@
 //! The composition: one line per component.
 //!
-//! Each component reads its own part of the configuration from the context, as one that is compiled in does; what it gets beside that
-//! is what it shares with others, or what was acquired before. A reload reaches components through the fleet of the context.
+//! Each component is built from the context, in which it finds its part of the configuration, as one that is compiled in is. Its other
+//! arguments are what it shares with another component, or what was acquired before because it may be refused. A reload reaches
+//! components through the fleet of the context.
 
 use std::sync::Arc;
 
-use llama_warden_api::{Api, Listeners};
+use llama_warden_api::{Api, ApiResources, Listeners};
 use llama_warden_canary::Canaries;
 use llama_warden_component::{Context, Host};
 use llama_warden_config::Fleet;
@@ -80,47 +81,37 @@ pub async fn compose(
     fail_point("start-reconciled");
     let (held, totals) = (launcher.held(), launcher.totals());
     let clients = RouterClients { keys: keys_file.as_ref().map(KeysFile::keys), traffic: traffic.unwrap_or_default() };
-    let state_watch = StateWatch::new(state, context.boot(), listeners.control_rebinder());
-    let systemd = settings::systemd(context, &listeners);
+    let slots = Some(slot_folders(context.state_dir()));
     let loaded = resolver.loaded();
-    let api = Api {
-        bus: context.bus().clone(),
-        lane: context.lane().clone(),
-        routes: settings::routes(configuration.daemon(), &metrics),
-        memory: memory.clone(),
-        peers: resolver.peers(),
-        configuration: loaded.place(),
-        description: documents::OPENAPI,
-        access: settings::tcp_access(configuration.daemon(), token_file.as_ref()),
-        listeners,
-        models: {
-            let resolver = resolver.clone();
-            Arc::new(move || resolver.models())
-        },
-    };
 
-    host.add(Telemetry::new(resources.recorder).with_requests(requests.flatten()))?;
+    host.add(Telemetry::build(context, resources.recorder, requests.flatten()))?;
     host.add_any(event_log)?;
     host.add(Readiness::build(context, extensions.matchers).map_err(settings::refused_pack)?)?;
     host.add(launcher)?;
-    host.add(Terminator::new(context.fleet()))?;
-    host.add(Health::new(context.fleet(), context.lane().clone()))?;
-    host.add(Hooks::new(context.fleet(), context.boot(), spawner))?;
-    host.add(Canaries::new(context.bus().clone(), context.fleet(), context.lane().clone()))?;
-    host.add(Supervisor::build(context, fleet, resolver.clone().source(), memory).adopting(held, totals))?;
-    host.add(
-        Router::new(configuration.router().clone(), route_listener, context.fleet(), context.bus().clone())
-            .keeping_slots_in(slot_folders(context.state_dir()))
-            .with_clients(clients),
-    )?;
+    host.add(Terminator::build(context))?;
+    host.add(Health::build(context))?;
+    host.add(Hooks::build(context, spawner))?;
+    host.add(Canaries::build(context))?;
+    host.add(Supervisor::build(context, fleet, resolver.clone().source(), memory.clone()).adopting(held, totals))?;
+    host.add(Router::build(context, route_listener, clients, slots))?;
+    host.add(StateWatch::build(context, state, listeners.control_rebinder()))?;
+    host.add_any(settings::systemd(context, &listeners))?;
+    let api = ApiResources {
+        token: token_file.as_ref().map(TokenFile::token).unwrap_or_default(),
+        routes: settings::routes(configuration.daemon(), &metrics),
+        peers: resolver.peers(),
+        configuration: loaded.place(),
+        description: documents::OPENAPI,
+        models: resolver.clone().models_source(),
+        memory,
+        listeners,
+    };
     host.add(metrics)?;
-    host.add(api)?;
+    host.add(Api::build(context, api))?;
     host.add(HeapTrimmer)?;
     host.add_any(token_file.map(FileReader))?;
     host.add_any(keys_file.map(FileReader))?;
     host.add_any(settings::watch_configuration(&loaded.source, resolver.latest_text()))?;
-    host.add(state_watch)?;
-    host.add_any(systemd)?;
     for extension in extensions.components {
         extension.add_to(host, context)?;
     }

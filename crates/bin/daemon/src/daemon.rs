@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_canary::BuildOverrides;
-use llama_warden_component::{Context, Host, HostSettings, RunningHost};
+use llama_warden_component::{Context, ContextParts, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_event_log::LogReopener;
 use llama_warden_events::{BootId, Event, RouterCard, ServerId, Signal};
@@ -119,7 +119,13 @@ impl PreparedDaemon {
             .telling(settings::peers(&configuration))
             .overriding(builds);
         let (fleet_sender, fleet) = watch::channel(fleet);
-        let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
+        let context = Context::from(ContextParts {
+            configuration: configuration.clone(),
+            fleet,
+            bus: host.bus().clone(),
+            lane: host.lane().clone(),
+            state_dir: state.path().to_owned(),
+        });
         let resources = Resources {
             state: state.clone(),
             token_file,

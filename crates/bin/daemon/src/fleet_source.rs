@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use llama_warden_api::ModelsSource;
 use llama_warden_canary::BuildOverrides;
 use llama_warden_config::{
     ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, SourceKind,
@@ -130,8 +131,13 @@ impl FleetResolver {
         Arc::new(move |change| self.resolve(change))
     }
 
+    /// The resolver as the API calls it.
+    pub fn models_source(self: Arc<Self>) -> ModelsSource {
+        Arc::new(move || self.models())
+    }
+
     /// The models that discovery found at the start or the latest reload, as JSON.
-    pub fn models(&self) -> Value {
+    fn models(&self) -> Value {
         let models = Arc::clone(&lock(&self.models));
         serde_json::to_value(&*models).unwrap_or_default()
     }

@@ -1,8 +1,8 @@
 //! The file of the keys of the router's clients, as it is now.
 //!
 //! It is read again when it changes and with each reload, so that keys can be given out and taken back while servers run. A file
-//! that is not valid changes nothing, and is told once. An editor writes in several steps, and half a file may be valid with half of
-//! its keys, so the file is read once it has come to rest.
+//! that is not valid changes nothing, and is logged once. An editor writes in several steps, and half a file may be valid with half of
+//! its keys, so the file is read [`RereadFile::REST`] after its last change.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ pub struct KeysFile(Arc<KeysFileState>);
 #[derive(Debug)]
 struct KeysFileState {
     file: WatchedFile<Arc<KeyRing>>,
-    /// What was wrong with the file when it was read last, so that it is told once.
+    /// What was wrong with the file when it was read last, so that it is logged once.
     told: Mutex<Option<String>>,
 }
 
@@ -43,7 +43,7 @@ impl KeysFile {
         Ok(Self(Arc::new(KeysFileState { file, told: Mutex::default() })))
     }
 
-    /// The keys in force, for whoever checks requests.
+    /// The keys in force, for the router, which checks requests.
     pub fn keys(&self) -> watch::Receiver<Arc<KeyRing>> {
         self.0.file.value.subscribe()
     }

@@ -13,10 +13,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::file_watch::FileWatch;
 
-/// Longest time from a notice to a look, in a folder that never comes to rest.
+/// Longest time from the first notice to the read, in a folder that changes all the time.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A file with what it says, for those who use it. As a component, it is read again when it changes.
+/// A file and its parsed content. [`FileReader`] is the component that reads it again when it changes.
 pub trait RereadFile: Clone + Send + Sync + 'static {
     /// The name of the component.
     const NAME: &'static str;
@@ -24,21 +24,21 @@ pub trait RereadFile: Clone + Send + Sync + 'static {
     /// Time without a notice before the file is read.
     const REST: Duration;
 
-    /// The file, and what is in force.
+    /// The parsed content.
     type Value: Send + Sync;
 
-    /// The file, and what is in force.
+    /// The file, with the content in force.
     fn watched(&self) -> &WatchedFile<Self::Value>;
 
     /// Reads the file again. Blocks on the file.
     fn reread(&self);
 }
 
-/// A file that is watched, and what it says.
+/// A file that is watched, and its parsed content.
 #[derive(Debug)]
 pub struct WatchedFile<T> {
     pub path: PathBuf,
-    /// What is in force.
+    /// The content in force.
     pub value: watch::Sender<T>,
     watch: Mutex<FileWatch>,
     /// Notified on each change.
@@ -46,14 +46,14 @@ pub struct WatchedFile<T> {
 }
 
 impl<T> WatchedFile<T> {
-    /// Watches the file from now on. `unwatched` is told where that cannot be.
+    /// Watches the file from now on. Calls `unwatched` if the kernel refuses to.
     pub fn new(path: &Path, value: T, unwatched: fn(&Path, &notify::Error)) -> Self {
         let watch = FileWatch::new(path.to_owned(), unwatched);
         let changes = watch.changes();
         Self { path: path.to_owned(), value: watch::Sender::new(value), watch: Mutex::new(watch), changes }
     }
 
-    /// Watches the file that has the name now. Before each look at it, so that no change is missed.
+    /// Watches the file that has the name now. Called before each read, so that no change is missed.
     pub fn arm(&self) {
         lock(&self.watch).arm();
     }
@@ -76,7 +76,7 @@ impl<F: RereadFile> Component for FileReader<F> {
 
 struct ReaderWorker<F> {
     file: F,
-    /// The first notice since the latest look.
+    /// When the first notice since the latest read came.
     changed_at: Option<Uptime>,
     look_at: Option<Uptime>,
 }

@@ -5,15 +5,12 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use llama_warden_api::{Listeners, TcpAccess};
+use llama_warden_api::Listeners;
 use llama_warden_api_types::{ExtraRoute, base_url};
 use llama_warden_bus::Bus;
 use llama_warden_component::Context;
-use llama_warden_config::{
-    ConfigSource, Configuration, DaemonSettings, LocalUsers, RouterAddress, RouterSettings, SourceKind,
-};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, RouterAddress, RouterSettings, SourceKind};
 use llama_warden_dashboard::dashboard_routes;
 use llama_warden_detectors::PackSet;
 use llama_warden_dialects::DialectSet;
@@ -25,19 +22,15 @@ use llama_warden_peers::Peers;
 use llama_warden_plugin_files::PluginSetError;
 use llama_warden_support::open_to_others;
 use llama_warden_systemd::{Systemd, SystemdEnvironment};
-use llama_warden_telemetry::{ExportSettings, ExportSource, Exports, RequestRecords};
-use llama_warden_traffic::RouterTraffic;
-use nix::unistd::geteuid;
+use llama_warden_telemetry::{ExportSettings, ExportSource, Exports};
+use llama_warden_traffic::{FinishedRequests, RouterTraffic};
 
 use crate::config_watch::ConfigWatch;
 use crate::fleet_source::LatestText;
 use crate::keys_file::{self, KeysFile};
 use crate::sockets;
 use crate::state_dir::StateDir;
-use crate::token_file::{TokenFile, read_token};
-
-/// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
-const STOP_MARGIN: Duration = Duration::from_secs(10);
+use crate::token_file::read_token;
 
 /// Fails for what would keep a daemon from starting in the place of the one that holds the state directory, as far as that can be
 /// seen beforehand.
@@ -59,7 +52,7 @@ pub fn rehearse(configuration: &Configuration, state_dir: &Path) -> Result<(), C
     }
 }
 
-/// What is told of the router, which listens at this host and port, or on the socket of this path.
+/// The description of the router for events and status; it listens at this host and port, or on the socket of this path.
 pub fn router_card(settings: &RouterSettings, place: Option<(String, Option<u16>)>) -> Option<RouterCard> {
     let (host, port) = place?;
     Some(RouterCard {
@@ -82,8 +75,7 @@ pub fn spawner() -> Result<Spawner, CommandFailure> {
     })
 }
 
-/// The launcher, once what an earlier run left behind is killed, and this run is written down, before anybody is told that the daemon
-/// is up.
+/// Builds the launcher, kills what an earlier run left behind, and writes down this run: all before the daemon says that it is up.
 pub async fn launcher(context: &Context, spawner: Spawner) -> Result<Launcher, CommandFailure> {
     let launcher = Launcher::build(context, spawner).map_err(refused_dialect)?;
     launcher.prepared().await.map_err(|error| {
@@ -109,9 +101,8 @@ pub fn metrics(
     traffic: Option<Arc<RouterTraffic>>,
 ) -> Result<Metrics, CommandFailure> {
     let exemplars = if exports.exports_traces() { Exemplars::TraceIds } else { Exemplars::None };
-    let metrics = Metrics::new(context, env!("CARGO_PKG_VERSION"), exemplars)
-        .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
-    Ok(metrics.with_traffic(traffic))
+    Metrics::build(context, env!("CARGO_PKG_VERSION"), exemplars, traffic)
+        .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))
 }
 
 /// The daemons of other machines.
@@ -133,7 +124,7 @@ pub fn keys_file(router: &RouterSettings) -> Result<Option<KeysFile>, CommandFai
 pub fn traffic(
     router: &RouterSettings,
     exports: &ExportSettings,
-) -> Option<(Arc<RouterTraffic>, Option<RequestRecords>)> {
+) -> Option<(Arc<RouterTraffic>, Option<FinishedRequests>)> {
     if router.listen == RouterAddress::Off {
         return None;
     }
@@ -141,7 +132,7 @@ pub fn traffic(
         return Some((Arc::default(), None));
     }
     let (traffic, finished) = RouterTraffic::logged();
-    Some((Arc::new(traffic), Some(RequestRecords { finished, logged: router.access_log })))
+    Some((Arc::new(traffic), Some(finished)))
 }
 
 /// Exports traces, metrics and log records if the environment names a collector; otherwise nothing is started. What is wrong with the
@@ -158,25 +149,12 @@ pub fn start_exports(settings: &ExportSettings, bus: Bus) -> Option<Exports> {
     Some(exports)
 }
 
-/// Who is served over TCP.
-pub fn tcp_access(daemon: &DaemonSettings, token_file: Option<&TokenFile>) -> TcpAccess {
-    TcpAccess {
-        token: token_file.map(TokenFile::token).unwrap_or_default(),
-        hosts: daemon.hosts.clone(),
-        user: match daemon.local_users {
-            LocalUsers::Same => Some(geteuid().as_raw()),
-            LocalUsers::Any => None,
-        },
-    }
-}
-
 /// Tells systemd about the daemon, if systemd started it. What systemd says wrongly costs its notices, not the servers.
 pub fn systemd(context: &Context, listeners: &Listeners) -> Option<Systemd> {
     let environment = SystemdEnvironment::read(|name| std::env::var_os(name))
         .inspect_err(|error| tracing::warn!(error = %with_source(error), "systemd is not told about the daemon"))
         .ok()??;
-    let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
-    Some(Systemd::new(environment, context.bus().clone(), stop_limit).storing(listeners.tcp_copy()))
+    Some(Systemd::build(context, environment, listeners.tcp_copy()))
 }
 
 /// Watches the file of a configuration, of which `latest` was read last.

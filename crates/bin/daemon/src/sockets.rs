@@ -38,8 +38,8 @@ pub fn bind(
     })
 }
 
-/// Fails where another process than the running daemon listens on the address, before that one gives way to a daemon that could not
-/// listen there.
+/// Fails if a process other than the running daemon listens on the address: the running daemon would be replaced by one that cannot
+/// listen.
 pub fn require_free_for_next(
     running: Option<u32>,
     TcpAddress { host, port }: &TcpAddress,

@@ -8,6 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_exit::{CommandFailure, Exit, next_step_for};
 use llama_warden_inventory::control_socket;
+use llama_warden_processes::leftovers::hand_down;
 use llama_warden_procfs::ProcessStat;
 use llama_warden_support::{is_disk_full, lock};
 use nix::errno::Errno;
@@ -53,6 +55,15 @@ struct HeldLock {
     lock: File,
     /// Device and inode number of the directory.
     folder: (u64, u64),
+}
+
+impl HeldLock {
+    /// Where the directory is now; `None` if it was removed.
+    fn moved_to(&self) -> Option<PathBuf> {
+        let lock = fs::read_link(format!("/proc/self/fd/{}", self.lock.as_raw_fd())).ok()?;
+        let is_it = id(&fs::symlink_metadata(&lock).ok()?) == id(&self.lock.metadata().ok()?);
+        lock.parent().filter(|_| is_it).map(Path::to_owned)
+    }
 }
 
 /// What a look at the state directory found.
@@ -118,8 +129,13 @@ impl StateDir {
             folder.check(user, None)?;
             return Ok(StateLook::Held);
         }
-        // The former lock is released only when the new one is held.
-        (_, *held) = acquire(&self.path, Some(held.folder))?;
+        let (_, new) = acquire(&self.path, Some(held.folder))?;
+        // Before its lock is released: the next daemon of a directory that was only renamed would take this one's servers for left
+        // behind.
+        if let Some(moved) = held.moved_to() {
+            hand_down(&moved, &self.path);
+        }
+        *held = new;
         Ok(StateLook::Regained)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use llama_warden_api::ControlRebinder;
 use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
-use llama_warden_component::{Component, Ports, Worker, next_task};
+use llama_warden_component::{Component, Context, Ports, Worker, next_task};
 use llama_warden_events::{BootId, NoCommand, Refused, SuperviseCommand, Uptime};
 use llama_warden_exit::{CommandFailure, Exit, FailureMessage};
 use llama_warden_processes::leftovers::write_down;
@@ -36,9 +36,9 @@ pub struct StateWatch {
 }
 
 impl StateWatch {
-    /// Watches the directory that `state` holds, in which run `boot` is written down and `control` binds its socket.
-    pub const fn new(state: StateDir, boot: BootId, control: ControlRebinder) -> Self {
-        Self { state, boot, control }
+    /// Watches the directory that `state` holds, in which this run is written down and `control` binds its socket.
+    pub fn build(context: &Context, state: StateDir, control: ControlRebinder) -> Self {
+        Self { state, boot: context.boot(), control }
     }
 }
 

@@ -51,7 +51,7 @@ impl TokenFile {
         Ok(Self(Arc::new(WatchedFile::new(path, Some(token), warn))))
     }
 
-    /// The token in force, for whoever checks requests.
+    /// The token in force, for the API, which checks requests.
     pub fn token(&self) -> TokenInForce {
         self.0.value.subscribe().into()
     }

@@ -16,7 +16,7 @@ pub fn text(report: &CanaryReport) -> String {
     };
     let rows = [
         row("executable", |build| build.binary.display().to_string()),
-        row("build", |build| known(build.version.as_deref())),
+        row("build", |build| build.version.as_deref().unwrap_or("its version names none").to_owned()),
         row("dialect", |build| known(build.dialect.as_deref())),
         row("detector", |build| known(build.detector.as_deref())),
         row("time to ready", time_to_ready),

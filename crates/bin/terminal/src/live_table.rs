@@ -48,7 +48,7 @@ pub struct LiveTable {
     told: BTreeSet<ServerId>,
     /// Added to the line of totals.
     pub notice: Option<&'static str>,
-    /// The command tells of failed servers by itself at its end: elsewhere than on a terminal they get no line before.
+    /// The command reports failed servers itself when it ends, so that without a terminal they get no line before.
     pub omits_failed: bool,
 }
 

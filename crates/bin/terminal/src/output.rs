@@ -1,4 +1,5 @@
-//! Prints data to standard output, and everything else to standard error. A terminal gets no control characters of others.
+//! Prints data to standard output, and everything else to standard error. Control characters in the
+//! texts of servers and files are escaped on a terminal.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -30,7 +31,7 @@ pub fn write_failure(error: std::io::Error) -> CommandFailure {
     }
 }
 
-/// Waits until nobody reads standard output any more, as after `| head -3`; for ever if it is a file or a terminal that stays.
+/// Waits until the reader of standard output is gone, as after `| head -3`; for ever if it is a file or a terminal that stays.
 pub async fn reader_gone() {
     let (gone, is_gone) = oneshot::channel();
     // A thread of its own, which ends with the process: it waits for nothing but an error or a hang-up.
@@ -49,7 +50,8 @@ pub async fn reader_gone() {
     std::future::pending().await
 }
 
-/// Prints a line to standard error, with the commands in it as [`with_options`] completes them. It is lost if nobody reads it, which is no failure of a command.
+/// Prints a line to standard error, with the commands in it as [`with_options`] completes them. A closed standard error is no failure
+/// of the command.
 pub fn print_note(line: impl Display) {
     let line = with_options(&line.to_string());
     let mut stderr = std::io::stderr().lock();

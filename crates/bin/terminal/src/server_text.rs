@@ -1,4 +1,4 @@
-//! What is said of one server in words, in tables and in lines.
+//! The state of one server in words, for tables and lines.
 
 use llama_warden_api_types::ServerReport;
 use llama_warden_events::RouterCard;

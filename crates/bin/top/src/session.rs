@@ -21,10 +21,10 @@ use crate::screen::WholeScreen;
 use crate::state::{Request, TopState};
 use crate::view;
 
-/// Shortest time between two reports: of 50 changes in a second, the eye sees few.
+/// Shortest time between two reports: nobody can follow 50 changes in a second.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Longest time between two reports. No event says that time passes, or how many requests run, or what happens elsewhere.
+/// Longest time between two reports: ages, running requests and the servers of peers change without an event.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Time between two readings of the memory that servers hold, for which the daemon reads all processes.
@@ -66,14 +66,14 @@ struct Session<'a> {
     fetched: Instant,
     /// Whether a report is under way.
     is_asking: bool,
-    /// Whether something has changed since the latest report was asked for, which it need not tell.
+    /// Whether an event came after the latest report was requested, so that the report may not show it.
     has_changed: bool,
     /// When the peers are asked again; `None` while they are asked, and if they are not shown.
     peers_due: Option<Instant>,
     /// When the memory is read again; `None` while it is read.
     memory_due: Option<Instant>,
     /// The questions that are under way. Keys are answered meanwhile, also where a daemon hangs.
-    answers: JoinSet<Answer>,
+    answers: JoinSet<DaemonAnswer>,
 }
 
 /// What woke the session.
@@ -83,14 +83,14 @@ enum Woken {
     NoKeys,
     Change(Result<Option<EventRecord>, ClientError>),
     Line(Result<Option<LogRecord>, ClientError>),
-    Answer(Answer),
+    Answer(DaemonAnswer),
     Due,
     PeersDue,
     MemoryDue,
 }
 
 /// What a question to the daemon led to.
-enum Answer {
+enum DaemonAnswer {
     /// The report, and the changes after it if they were asked for.
     Report(Result<(Box<StatusReport>, Option<Records<EventRecord>>), ClientError>),
     Peers(Result<Vec<PeerReport>, ClientError>),
@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
             biased;
             key = self.keys.next() => key.map_or(Woken::NoKeys, Woken::Key),
             Some(answer) = self.answers.join_next() => {
-                Woken::Answer(answer.unwrap_or_else(|error| Answer::Told(error.to_string())))
+                Woken::Answer(answer.unwrap_or_else(|error| DaemonAnswer::Told(error.to_string())))
             }
             () = sleep_until(self.due) => Woken::Due,
             () = reached(self.peers_due) => Woken::PeersDue,
@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
         let (client, is_back) = (self.client.clone(), self.changes.is_none());
         self.answers.spawn(async move {
             let report = client.status().await;
-            Answer::Report(match report {
+            DaemonAnswer::Report(match report {
                 Ok(report) if is_back => {
                     let changes = client.events(EventRange::After(report.seq.into())).await.ok();
                     Ok((Box::new(report), changes))
@@ -229,13 +229,13 @@ impl<'a> Session<'a> {
     fn ask_peers(&mut self) {
         self.peers_due = None;
         let client = self.client.clone();
-        self.answers.spawn(async move { Answer::Peers(client.peers().await) });
+        self.answers.spawn(async move { DaemonAnswer::Peers(client.peers().await) });
     }
 
     fn ask_memory(&mut self) {
         self.memory_due = None;
         let client = self.client.clone();
-        self.answers.spawn(async move { Answer::Memory(client.memory().await) });
+        self.answers.spawn(async move { DaemonAnswer::Memory(client.memory().await) });
     }
 
     /// Asks for the log of a server, in place of the one that is shown.
@@ -245,7 +245,7 @@ impl<'a> Session<'a> {
         self.answers.spawn(async move {
             let options = LogOptions { tail: Some(LINES_BEFORE), follow: true, ..LogOptions::default() };
             let log = client.logs(&server, options).await;
-            Answer::Log(server, log)
+            DaemonAnswer::Log(server, log)
         });
     }
 
@@ -255,39 +255,39 @@ impl<'a> Session<'a> {
         self.answers.spawn(async move {
             let answer = client.command(action, &server, CommandOptions::default()).await;
             let text = answer.map_or_else(|error| error.to_string(), |_| "accepted".to_owned());
-            Answer::Told(format!("{} {server}: {text}", action.as_str()))
+            DaemonAnswer::Told(format!("{} {server}: {text}", action.as_str()))
         });
     }
 
     /// Shows what a question led to.
-    fn take(&mut self, answer: Answer) -> Option<Request> {
+    fn take(&mut self, answer: DaemonAnswer) -> Option<Request> {
         match answer {
-            Answer::Report(Ok((report, changes))) => self.take_report(*report, changes),
-            Answer::Report(Err(error)) => {
+            DaemonAnswer::Report(Ok((report, changes))) => self.take_report(*report, changes),
+            DaemonAnswer::Report(Err(error)) => {
                 self.has_asked();
                 (self.changes, self.log) = (None, None);
                 self.state.message = format!("{NO_DAEMON}: {error}");
                 None
             }
-            Answer::Peers(peers) => {
+            DaemonAnswer::Peers(peers) => {
                 self.peers_due = Some(Instant::now() + LONGEST_INTERVAL);
                 let mut peers = peers.ok()?;
                 retain_named_of_peers(&mut peers, self.ids);
                 self.state.update_peers(peers)
             }
-            Answer::Memory(memory) => {
+            DaemonAnswer::Memory(memory) => {
                 self.memory_due = Some(Instant::now() + MEMORY_INTERVAL);
                 self.state.update_held(memory.map(|memory| memory.servers).unwrap_or_default());
                 None
             }
             // Another one may be chosen by now.
-            Answer::Log(server, log) if self.state.own_chosen() == Some(&server) => {
+            DaemonAnswer::Log(server, log) if self.state.own_chosen() == Some(&server) => {
                 self.state.log = Default::default();
                 self.log = log.ok();
                 None
             }
-            Answer::Log(..) => None,
-            Answer::Told(text) => {
+            DaemonAnswer::Log(..) => None,
+            DaemonAnswer::Told(text) => {
                 self.state.message = text;
                 None
             }

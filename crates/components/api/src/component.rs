@@ -7,27 +7,35 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
-use llama_warden_component::{Component, Ports};
+use llama_warden_component::{Component, Context, Ports};
+use llama_warden_config::LocalUsers;
 use llama_warden_events::{CanaryCommand, NoCommand, SuperviseCommand};
 use llama_warden_http_server::{ControlSocket, Listeners, serve};
 use llama_warden_memory::MemoryProbe;
 use llama_warden_peers::Peers;
+use nix::unistd::geteuid;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{AppState, ModelsSource};
-use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
+use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess, TokenInForce};
 use crate::router::{UnusablePath, router};
 use crate::serve::{ApiService, LIMITS};
 
 /// Serves status and control over HTTP.
 pub struct Api {
+    bus: Bus,
+    lane: OutputLane,
+    access: TcpAccess,
+    resources: ApiResources,
+}
+
+/// What the API shares with other parts of the daemon, or what was acquired before it is built.
+pub struct ApiResources {
     /// The addresses to serve.
     pub listeners: Listeners,
-    /// Source of snapshots and of the event stream.
-    pub bus: Bus,
-    /// Source of the servers' output.
-    pub lane: OutputLane,
+    /// The token that clients must send over TCP, where there is one.
+    pub token: TokenInForce,
     /// Routes of other components, such as `/metrics`.
     pub routes: Vec<ExtraRoute>,
     /// Answers `/api/v1/models`.
@@ -40,13 +48,27 @@ pub struct Api {
     pub configuration: ConfigurationPlace,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
-    /// Who is served over TCP.
-    pub access: TcpAccess,
+}
+
+impl Api {
+    /// Serves the listeners of `resources`, by the rules of `[daemon]`.
+    pub fn build(context: &Context, mut resources: ApiResources) -> Self {
+        let daemon = context.config().daemon();
+        let access = TcpAccess {
+            token: std::mem::take(&mut resources.token),
+            hosts: daemon.hosts.clone(),
+            user: match daemon.local_users {
+                LocalUsers::Same => Some(geteuid().as_raw()),
+                LocalUsers::Any => None,
+            },
+        };
+        Self { bus: context.bus().clone(), lane: context.lane().clone(), access, resources }
+    }
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("listeners", &self.listeners).finish_non_exhaustive()
+        f.debug_struct("Api").field("listeners", &self.resources.listeners).finish_non_exhaustive()
     }
 }
 
@@ -75,7 +97,8 @@ impl Component for Api {
     type Error = UnusablePath;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), UnusablePath> {
-        let Self { listeners, bus, lane, routes, models, peers, memory, configuration, description, access } = self;
+        let Self { bus, lane, access, resources } = self;
+        let ApiResources { listeners, routes, models, peers, memory, configuration, description, .. } = resources;
         let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, ListenerReach::from);
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());

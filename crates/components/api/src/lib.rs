@@ -20,7 +20,7 @@
 //! 3. `cargo xtask schema`, which regenerates `docs/schema/openapi.json`.
 //!
 //! A component that answers a path of its own, as metrics does, depends on `llama-warden-api-types` alone: it implements
-//! `RouteHandler`, and the composition puts its `ExtraRoute` into [`Api::routes`].
+//! `RouteHandler`, and the composition puts its `ExtraRoute` into [`ApiResources::routes`].
 
 mod app;
 mod command;
@@ -37,8 +37,8 @@ mod serve;
 mod stream;
 
 pub use app::ModelsSource;
-pub use component::Api;
-pub use http_security::{InvalidToken, TcpAccess, Token, TokenInForce};
+pub use component::{Api, ApiResources};
+pub use http_security::{InvalidToken, Token, TokenInForce};
 pub use llama_warden_http_server::{BindError, ControlRebinder, Listeners};
 pub use openapi::openapi_document;
 pub use router::UnusablePath;

@@ -8,7 +8,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::endpoints::ROUTES;
-use crate::route::{Content, Route, RouteAnswer};
+use crate::route::{BodyForm, Route, RouteAnswer};
 
 /// Generates the document of this crate's routes and of `extra` ones.
 pub fn openapi_document(extra: &[&ExtraRouteSpec]) -> Value {
@@ -86,7 +86,7 @@ fn operation(
 }
 
 fn response(answer: &RouteAnswer, generator: &mut SchemaGenerator) -> Value {
-    let content = answer.content.iter().map(|Content { media_type, schema }| {
+    let content = answer.content.iter().map(|BodyForm { media_type, schema }| {
         let content = schema.map_or_else(text_content, |schema| json!({ "schema": schema(generator) }));
         ((*media_type).to_owned(), content)
     });

@@ -75,32 +75,32 @@ pub(crate) struct RouteAnswer {
     pub(crate) status: u16,
     pub(crate) about: &'static str,
     /// The forms of the body; the client chooses one of them with `Accept`.
-    pub(crate) content: &'static [Content],
+    pub(crate) content: &'static [BodyForm],
 }
 
 /// One form of a body.
-pub(crate) struct Content {
+pub(crate) struct BodyForm {
     pub(crate) media_type: &'static str,
     /// The schema of the body, or of one record of a stream; `None` is text.
     pub(crate) schema: Option<fn(&mut SchemaGenerator) -> Schema>,
 }
 
-pub(crate) const fn answer(status: u16, about: &'static str, content: &'static [Content]) -> RouteAnswer {
+pub(crate) const fn answer(status: u16, about: &'static str, content: &'static [BodyForm]) -> RouteAnswer {
     RouteAnswer { status, about, content }
 }
 
 /// A body of this media type that consists of values of type `T`.
-pub(crate) const fn body<T: JsonSchema>(media_type: &'static str) -> Content {
-    Content { media_type, schema: Some(SchemaGenerator::subschema_for::<T>) }
+pub(crate) const fn body<T: JsonSchema>(media_type: &'static str) -> BodyForm {
+    BodyForm { media_type, schema: Some(SchemaGenerator::subschema_for::<T>) }
 }
 
 /// A `T` as JSON.
-pub(crate) const fn json_body<T: JsonSchema>() -> Content {
+pub(crate) const fn json_body<T: JsonSchema>() -> BodyForm {
     body::<T>("application/json")
 }
 
-pub(crate) const TEXT_BODY: Content = Content { media_type: "text/plain", schema: None };
-pub(crate) const PROBLEM_BODY: Content = body::<ApiProblem>(PROBLEM_JSON);
+pub(crate) const TEXT_BODY: BodyForm = BodyForm { media_type: "text/plain", schema: None };
+pub(crate) const PROBLEM_BODY: BodyForm = body::<ApiProblem>(PROBLEM_JSON);
 
 pub(crate) const UNKNOWN_SERVER: RouteAnswer = answer(404, "No such server.", &[PROBLEM_BODY]);
 pub(crate) const UNKNOWN_PROFILE: RouteAnswer = answer(404, "No such profile.", &[PROBLEM_BODY]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llama_warden_api::{Api, Listeners, TcpAccess};
+use llama_warden_api::{Api, ApiResources, Listeners};
 use llama_warden_component_kit::compliance;
 
 #[tokio::test(start_paused = true)]
@@ -12,18 +12,17 @@ async fn the_api_complies() {
     compliance::check(|bus| {
         count += 1;
         let control = folder.path().join(format!("{count}.sock"));
-        Api {
+        let resources = ApiResources {
             listeners: Listeners::bind(None, &control, Vec::new()).expect("binds"),
-            bus: bus.bus().clone(),
-            lane: bus.lane().clone(),
+            token: Default::default(),
             routes: Vec::new(),
             peers: Default::default(),
             models: Arc::new(|| serde_json::Value::Null),
             memory: Arc::new(llama_warden_memory::SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: "",
-            access: TcpAccess::default(),
-        }
+        };
+        Api::build(&bus.context(""), resources)
     })
     .await;
 }

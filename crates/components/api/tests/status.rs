@@ -5,7 +5,7 @@
 mod common;
 
 use common::{ApiFixture, id};
-use llama_warden_api::{Api, Listeners, TcpAccess};
+use llama_warden_api::{Api, ApiResources, Listeners};
 use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::ClientError;
@@ -199,19 +199,17 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
         let control = directory.path().join("control.sock");
         let mut bus = TestBus::new();
         let spec = Box::leak(Box::new(ExtraRouteSpec { path, ..common::METRICS }));
-        let api = Api {
+        let resources = ApiResources {
             listeners: Listeners::bind(None, &control, Vec::new()).expect("binds"),
-            bus: bus.bus().clone(),
-            lane: bus.lane().clone(),
+            token: Default::default(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
             peers: Default::default(),
             models: std::sync::Arc::new(common::one_model),
             memory: std::sync::Arc::new(llama_warden_memory::SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: "",
-            access: TcpAccess::default(),
         };
-        let error = api.run(bus.ports(Api::NAME)).await.expect_err("refused");
+        let error = Api::build(&bus.context(""), resources).run(bus.ports(Api::NAME)).await.expect_err("refused");
         assert!(error.to_string().contains(path), "{error}");
     }
 }

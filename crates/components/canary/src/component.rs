@@ -6,7 +6,7 @@ use llama_warden_bus::{
     Accepted, Bus, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, OutputLane, Publisher,
     ReceivedCommand,
 };
-use llama_warden_component::{Component, Ports, Worker, next_task};
+use llama_warden_component::{Component, Context, Ports, Worker, next_task};
 use llama_warden_config::{Fleet, RestartPolicy};
 use llama_warden_events::{
     BuildChange, BuildFigures, CanaryCommand, Event, RefusalReason, Refused, Seq, ServerId, SuperviseCommand, Uptime,
@@ -31,9 +31,9 @@ pub struct Canaries {
 pub struct CanaryError(#[from] BusClosed);
 
 impl Canaries {
-    /// Canaries of the servers in `fleet`, whose output is read from `lane`, and their state from `bus`.
-    pub const fn new(bus: Bus, fleet: watch::Receiver<Fleet>, lane: OutputLane) -> Self {
-        Self { bus, fleet, lane }
+    /// Canaries of the servers in force.
+    pub fn build(context: &Context) -> Self {
+        Self { bus: context.bus().clone(), fleet: context.fleet(), lane: context.lane().clone() }
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! The configuration file is the user's and is never written. Invariants:
 //!
-//! * An override lasts for as long as the configuration names the executable that it replaces: whoever writes another one there
-//!   has decided.
+//! * An override lasts as long as the configuration names the executable that it replaces. Naming another one there ends it.
 //! * A trial is in memory only: a daemon that ends in the middle of one begins with what ran before.
 //! * There is at most one canary.
 

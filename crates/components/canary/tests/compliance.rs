@@ -1,12 +1,9 @@
 //! The compliance suite.
 
 use llama_warden_canary::Canaries;
-use llama_warden_component_kit::{compliance, fleet};
-use tokio::sync::watch;
+use llama_warden_component_kit::compliance;
 
 #[tokio::test(start_paused = true)]
 async fn the_canaries_comply() {
-    let fleet = fleet("[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"");
-    compliance::check(|bus| Canaries::new(bus.bus().clone(), watch::channel(fleet.clone()).1, bus.lane().clone()))
-        .await;
+    compliance::check(|bus| Canaries::build(&bus.context("[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\""))).await;
 }

@@ -36,7 +36,7 @@ pub struct EventLog {
     reopener: LogReopener,
 }
 
-/// Makes the event log close its file and open the one under its name, for whoever rotates logs. Cheap to clone.
+/// Makes the event log close its file and open the one under its name, for programs that rotate logs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct LogReopener {
     /// It keeps one permit, so that no request is lost, and many requests are one.

@@ -1,7 +1,7 @@
 //! The file: appended in whole lines, rotated once, by its size alone.
 //!
-//! Invariants: the file under the name is written, whoever moved the one before away. It consists of whole lines: what a
-//! write that failed left behind is cut off at once, and what a crash left behind when the file is opened.
+//! Invariants: the file that has the name now is the one that is written, even after another program has moved the former one away. The
+//! file consists of whole lines: the rest of a failed write is cut off at once, and the rest of a crash when the file is opened.
 
 use std::fs;
 use std::fs::{File, Metadata, OpenOptions};
@@ -35,7 +35,7 @@ pub(super) struct RotatedFile {
 }
 
 impl RotatedFile {
-    /// A log in `directory`, which goes on behind what earlier runs left there.
+    /// A log in `directory`, appended to what earlier runs have left there.
     pub(super) fn new(directory: &Path, limit: u64) -> Self {
         Self {
             path: directory.join("events.jsonl"),

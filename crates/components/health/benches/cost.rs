@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llama_warden_bus::EventDraft;
-use llama_warden_component_kit::{TestBus, card, server};
-use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
+use llama_warden_component_kit::{TestBus, card, fleet, server};
+use llama_warden_config::Fleet;
 use llama_warden_events::{Event, Incarnation, ReadyVia};
 use llama_warden_health::Health;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,9 +61,9 @@ async fn measure() {
     let lines = BufReader::new(servers.stdout.take().expect("is piped")).lines();
     let ports: Vec<u16> = lines.take(SERVERS).map(|line| line.expect("reads").parse().expect("a port")).collect();
 
-    let fleet = watch::Sender::new(fleet());
+    let fleet = watch::Sender::new(checked_servers());
     let mut bus = TestBus::new();
-    let health = bus.run(Health::new(fleet.subscribe(), bus.lane().clone()));
+    let health = bus.run(Health::build(&bus.context_of(fleet.subscribe())));
     for (number, port) in ports.into_iter().enumerate() {
         let id = server(&format!("s{number}"));
         bus.publish(EventDraft::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;
@@ -90,13 +90,10 @@ async fn measure() {
     servers.wait().expect("reaps");
 }
 
-fn fleet() -> Fleet {
+fn checked_servers() -> Fleet {
     let servers: String =
         (0..SERVERS).map(|number| format!("[[servers]]\nid = \"s{number}\"\nmodel = \"m{number}.gguf\"\n")).collect();
-    let text = format!("[health]\ninterval = \"{}s\"\n{servers}", INTERVAL.as_secs());
-    let configuration =
-        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
-    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid")
+    fleet(&format!("[health]\ninterval = \"{}s\"\n{servers}", INTERVAL.as_secs()))
 }
 
 /// Time on a processor of this thread, to the nanosecond.

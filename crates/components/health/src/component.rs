@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use llama_warden_bus::{Accepted, BusClosed, Clock, Delivery, EventDraft, OutputLane, Publisher, ReceivedCommand};
 use llama_warden_component::{
-    Component, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports, Transition, Worker, next_task,
+    Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports, Transition, Worker,
+    next_task,
 };
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
@@ -33,9 +34,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// The component. Of the lane it reads the last lines of a server that failed.
-    pub const fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane) -> Self {
-        Self { fleet, lane }
+    /// Watches the servers in force, by their specifications. Of the lane it reads the last lines of one that failed.
+    pub fn build(context: &Context) -> Self {
+        Self { fleet: context.fleet(), lane: context.lane().clone() }
     }
 }
 

@@ -6,11 +6,11 @@ use std::future::pending;
 use std::time::Duration;
 
 use llama_warden_bus::{Accepted, BusClosed, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand};
-use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker};
+use llama_warden_component::{Component, Context, LaunchChange, LaunchTracker, Ports, Transition, Worker};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    BootId, Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia,
-    RefusalReason, Refused, ServerId, StopReason, Uptime,
+    Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, RefusalReason,
+    Refused, ServerId, StopReason, Uptime,
 };
 use llama_warden_processes::spawner::Spawner;
 use llama_warden_state::Snapshot;
@@ -34,9 +34,9 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// The component. The command of a server is what `fleet` says when it is due; `spawner` runs it, marked as of run `boot`.
-    pub const fn new(fleet: watch::Receiver<Fleet>, boot: BootId, spawner: Spawner) -> Self {
-        Self { fleet, runner: HookRunner { boot, spawner } }
+    /// The command of a server is what the fleet says when it is due; `spawner` runs it, marked as of this run of the daemon.
+    pub fn build(context: &Context, spawner: Spawner) -> Self {
+        Self { fleet: context.fleet(), runner: HookRunner { boot: context.boot(), spawner } }
     }
 }
 

@@ -166,6 +166,7 @@ impl Launcher {
         }
         let (mut held, mut totals) = (HeldLaunches::default(), EventTotals::default());
         if let Some(state_dir) = self.settings.state_dir.clone() {
+            leftovers::drop_common_names(&state_dir, Launch::shims(&state_dir)).await;
             held = HeldLaunches::find(&state_dir).await;
             if !held.launches().is_empty() {
                 fail_point("adopt-found");
@@ -186,8 +187,8 @@ impl Launcher {
         Ok((self, Acquired { held, totals, orphans }))
     }
 
-    /// Goes on with what was counted: of servers that run, as it was when the last daemon ended, however it did; of others, as it was
-    /// when that one handed over.
+    /// Restores the totals of earlier daemons: those of running servers as they were when the last daemon ended, even in a crash; those
+    /// of other servers as they were when the last daemon handed over.
     async fn restore_totals(&self, state_dir: &Path, held: &HeldLaunches) -> EventTotals {
         let file = TotalsFile::new(state_dir);
         let mut totals = file.loaded().await;

@@ -18,22 +18,21 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The component, for this version of llama-warden.
+    /// Exports with what the router counts, where it is on, for this version of llama-warden.
     ///
     /// # Errors
     /// Only if [`catalogue()`](crate::catalogue()) and the `prometheus` crate disagree on what a valid family is.
-    pub fn new(context: &Context, version: &str, exemplars: Exemplars) -> Result<Self, prometheus::Error> {
-        let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?.with_exemplars(exemplars);
+    pub fn build(
+        context: &Context,
+        version: &str,
+        exemplars: Exemplars,
+        traffic: Option<Arc<RouterTraffic>>,
+    ) -> Result<Self, prometheus::Error> {
+        let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?;
+        let exporter = exporter.with_exemplars(exemplars).with_traffic(traffic);
         let scraper = ServerScraper::new(context.bus().clone(), context.fleet());
         let servers_by_default = context.config().metrics().servers;
         Ok(Self { handler: MetricsHandler { exporter, scraper, servers_by_default } })
-    }
-
-    /// Adds what the router counts, where it is on.
-    #[must_use]
-    pub fn with_traffic(mut self, traffic: Option<Arc<RouterTraffic>>) -> Self {
-        self.handler.exporter = self.handler.exporter.with_traffic(traffic);
-        self
     }
 
     /// The route `/metrics`, for the component that serves HTTP.

@@ -90,7 +90,7 @@ impl Component for Readiness {
 }
 
 /// The launch that a task worked for, and the input for its machine, if there is one.
-type TaskResult = (LaunchKey, Option<ReadinessInput>);
+type FinishedTask = (LaunchKey, Option<ReadinessInput>);
 
 struct ReadinessWorker {
     readiness: Readiness,
@@ -98,7 +98,7 @@ struct ReadinessWorker {
     commands: CommandSender,
     clock: Clock,
     launches: LaunchTracker<LaunchReading>,
-    tasks: JoinSet<TaskResult>,
+    tasks: JoinSet<FinishedTask>,
 }
 
 /// The state of readiness for the latest launch of a server.
@@ -119,7 +119,7 @@ enum Wake {
     /// The directory of packs was read again; the event says what changed.
     PacksReloaded(Option<Event>),
     /// A probe, an identity check or a request ended.
-    TaskDone(Result<TaskResult, JoinError>),
+    TaskDone(Result<FinishedTask, JoinError>),
 }
 
 struct WatchedLaunch {

@@ -2,7 +2,7 @@
 
 use llama_warden_events::Incarnation;
 use llama_warden_gates::Arrival;
-use llama_warden_targets::{Burden, Named};
+use llama_warden_targets::{Named, RequestClass};
 use tokio::time::Instant;
 
 use crate::answers::{Fault, RouteFaultCode};
@@ -26,13 +26,13 @@ impl RouterService {
         &self,
         asked: &Asked,
         named: &Named,
-        burden: Burden,
+        class: RequestClass,
         turn: Turn,
     ) -> Result<Admitted, Fault> {
         let (spec, settings) = (&named.spec, &self.shared.settings);
         let router = &spec.router;
         let arrival = Arrival {
-            works: burden == Burden::Work,
+            works: class == RequestClass::Inference,
             concurrency: router.concurrency,
             // One that was admitted before has its place already.
             queue: if let Turn::First = turn { router.queue } else { u32::MAX },
@@ -41,7 +41,7 @@ impl RouterService {
             client: asked.client,
             lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
         };
-        let refused = listing::not_waited_for(&self.shared, named, burden);
+        let refused = listing::not_waited_for(&self.shared, named, class);
         // The restart after a crash is waited for, whether or not requests start servers.
         let is_first = matches!(turn, Turn::First);
         if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {

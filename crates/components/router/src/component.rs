@@ -9,7 +9,7 @@ use std::time::Duration;
 use llama_warden_bus::{
     Bus, BusClosed, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
+use llama_warden_component::{Component, Context, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
     Event, EvictionCause, HealthCommand, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId, StopReason,
@@ -76,23 +76,21 @@ pub enum RouterFailed {
 }
 
 impl Router {
-    /// A router of the servers of `fleet`, which listens where `listener` does.
-    pub fn new(settings: RouterSettings, listener: RouterListener, fleet: watch::Receiver<Fleet>, bus: Bus) -> Self {
-        Self { settings, listener, fleet, bus, clients: RouterClients::default(), slot_folders: None }
-    }
-
-    /// With keys of clients, and with counters that others read.
-    #[must_use]
-    pub fn with_clients(self, clients: RouterClients) -> Self {
-        Self { clients, ..self }
-    }
-
-    /// With a folder that has one for the slots of each server, for those whose cache is kept. What an earlier run has left there is
-    /// deleted, whether or not it is kept from now on: the files are conversations.
-    #[must_use]
-    pub fn keeping_slots_in(self, slot_folders: PathBuf) -> Self {
-        clear(&slot_folders, &[]);
-        Self { slot_folders: Some(slot_folders), ..self }
+    /// Routes to the servers in force, by the rules of `[router]`, from where `listener` listens.
+    ///
+    /// Caches are kept in `slot_folders`, in a folder for each server; `None` keeps none. Files that an earlier run has left there are
+    /// deleted, whether or not caches are kept from now on: the files are conversations.
+    pub fn build(
+        context: &Context,
+        listener: RouterListener,
+        clients: RouterClients,
+        slot_folders: Option<PathBuf>,
+    ) -> Self {
+        if let Some(folders) = &slot_folders {
+            clear(folders, &[]);
+        }
+        let (settings, fleet, bus) = (context.config().router().clone(), context.fleet(), context.bus().clone());
+        Self { settings, listener, fleet, bus, clients, slot_folders }
     }
 
     /// Follows the bus and serves requests in this runtime, at the place where its listener is.

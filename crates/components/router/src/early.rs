@@ -23,7 +23,7 @@ use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stre
 use crate::service::{Asked, RouterAnswer, RouterService};
 use crate::shared::Shared;
 use llama_warden_held_body::{BodyFacts, HeldBody};
-use llama_warden_targets::{Burden, Named};
+use llama_warden_targets::{Named, RequestClass};
 
 /// How often the progress is looked at. A request that is refused before the first look has a status of its own.
 const LOOK: Duration = Duration::from_secs(1);
@@ -75,8 +75,8 @@ struct Comments {
 
 impl Comments {
     /// `None` where the client is told nothing.
-    fn new(shared: &Arc<Shared>, asked: &Arc<Asked>, named: &Named, burden: Burden) -> Option<Self> {
-        let is_told = burden == Burden::Work && asked.may_be_told();
+    fn new(shared: &Arc<Shared>, asked: &Arc<Asked>, named: &Named, class: RequestClass) -> Option<Self> {
+        let is_told = class == RequestClass::Inference && asked.may_be_told();
         let tells_progress = named.spec.router.progress == Progress::Comments;
         let ping_after = shared.settings.ping_after;
         (is_told && (tells_progress || ping_after.is_some())).then(|| Self {
@@ -141,15 +141,15 @@ impl RouterService {
         &self,
         asked: &Arc<Asked>,
         named: Named,
-        (burden, target): (Burden, &str),
+        (class, target): (RequestClass, &str),
         held: (HeldBody, BodyFacts),
     ) -> Result<RouterAnswer, Fault> {
-        let Some(mut comments) = Comments::new(&self.shared, asked, &named, burden) else {
-            return Box::pin(self.relay(asked, &named, (burden, target), held)).await;
+        let Some(mut comments) = Comments::new(&self.shared, asked, &named, class) else {
+            return Box::pin(self.relay(asked, &named, (class, target), held)).await;
         };
         let server = named.spec.id.clone();
         let (service, owned, target) = (self.clone(), asked.clone(), target.to_owned());
-        let mut relaying = Box::pin(async move { service.relay(&owned, &named, (burden, &target), held).await });
+        let mut relaying = Box::pin(async move { service.relay(&owned, &named, (class, &target), held).await });
         let first = loop {
             match tokio::time::timeout(comments.every(), &mut relaying).await {
                 Ok(answered) => return answered,

@@ -13,7 +13,7 @@ use crate::caller::Caller;
 use crate::models;
 use crate::relay::AnswerBody;
 use crate::shared::Shared;
-use llama_warden_targets::{Burden, Named, OwnPath};
+use llama_warden_targets::{Named, OwnPath, RequestClass};
 
 /// The answer of `/health`: the router listens.
 pub(crate) fn health() -> Response<AnswerBody> {
@@ -116,21 +116,21 @@ fn running_entry(shared: &Shared, spec: Option<&ServerSpec>, (id, record): (&Ser
 }
 
 /// Why a request does not wait for a server that is not ready; `None` where it does.
-pub(crate) fn not_waited_for(shared: &Shared, named: &Named, burden: Burden) -> Option<Fault> {
+pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass) -> Option<Fault> {
     let snapshot = shared.bus.snapshot();
     let id = &named.spec.id;
     let record = snapshot.servers.get(id)?;
     match record.phase {
         Phase::Ready { .. } | Phase::Unready { .. } => return None,
-        Phase::Launching | Phase::Starting | Phase::Loading { .. } if burden != Burden::Glance => return None,
+        Phase::Launching | Phase::Starting | Phase::Loading { .. } if class != RequestClass::Inspection => return None,
         // One that is stopped and started again is waited for.
-        Phase::Stopping { .. } if burden != Burden::Glance && shared.settings.on_demand => return None,
+        Phase::Stopping { .. } if class != RequestClass::Inspection && shared.settings.on_demand => return None,
         _ => {}
     }
     if record.stopped_on_request {
         return Some(stopped(id));
     }
-    if burden == Burden::Glance || !shared.settings.on_demand {
+    if class == RequestClass::Inspection || !shared.settings.on_demand {
         let message = match &record.last_failure {
             Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
             None if shared.settings.on_demand => {

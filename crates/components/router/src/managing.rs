@@ -17,8 +17,8 @@ use crate::models::{self, ModelNotice};
 use crate::relay::AnswerBody;
 use crate::service::RouterService;
 use crate::shared::GateEntry;
-use llama_warden_targets::Burden;
 use llama_warden_targets::Named;
+use llama_warden_targets::RequestClass;
 
 /// Events that wait for a client that reads slowly; the router goes on without one whose connection takes no more.
 const WAITING_EVENTS: usize = 64;
@@ -36,7 +36,7 @@ impl RouterService {
             let message = format!("model is already running: `{}`", spec.id);
             return Err(Fault::new(RouteFaultCode::ModelRunning, message));
         }
-        if let Some(fault) = listing::not_waited_for(&shared, named, Burden::Light) {
+        if let Some(fault) = listing::not_waited_for(&shared, named, RequestClass::Auxiliary) {
             return Err(fault);
         }
         let router = &spec.router;

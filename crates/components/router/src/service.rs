@@ -29,7 +29,7 @@ use crate::shared::{Admitted, Shared};
 use llama_warden_gates::QueueClient;
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use llama_warden_targets::{
-    Burden, ErrorDialect, ModelChange, Named, NoServer, OwnPath, PathMeaning, changes_servers, query_value,
+    ErrorDialect, ModelChange, Named, NoServer, OwnPath, PathMeaning, RequestClass, changes_servers, query_value,
     traffic_route,
 };
 
@@ -165,12 +165,12 @@ impl RouterService {
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         match route {
             PathMeaning::Health => Ok(listing::health()),
-            PathMeaning::Body(burden) => {
-                let mut reader = self.reader(asked, body, burden)?;
+            PathMeaning::Body(class) => {
+                let mut reader = self.reader(asked, body, class)?;
                 read(asked, &mut reader, ReadUntil::Named).await?;
                 let named = self.named(asked, reader.model())?;
                 let held = held(asked, &named, reader).await?;
-                self.respond(asked, named, (burden, asked.target()), held).await
+                self.respond(asked, named, (class, asked.target()), held).await
             }
             // Futures in boxes are those of rare requests, so that the others need less memory.
             PathMeaning::ModelEvents => Ok(self.model_events(&asked.caller)),
@@ -182,19 +182,19 @@ impl RouterService {
             PathMeaning::Query => {
                 let query = asked.parts.uri.query().unwrap_or_default();
                 let named = self.named(asked, query_value(query, "model").as_deref())?;
-                let reader = self.reader(asked, body, Burden::Glance)?;
+                let reader = self.reader(asked, body, RequestClass::Inspection)?;
                 let held = held(asked, &named, reader).await?;
-                Box::pin(self.relay(asked, &named, (Burden::Glance, asked.target()), held)).await
+                Box::pin(self.relay(asked, &named, (RequestClass::Inspection, asked.target()), held)).await
             }
-            PathMeaning::Upstream { model, rest, burden } => {
+            PathMeaning::Upstream { model, rest, class } => {
                 let named = self.named(asked, Some(&model))?;
-                let reader = self.reader(asked, body, burden)?;
+                let reader = self.reader(asked, body, class)?;
                 let target = match asked.parts.uri.query() {
                     None | Some("") => rest,
                     Some(query) => format!("{rest}?{query}"),
                 };
                 let held = held(asked, &named, reader).await?;
-                Box::pin(self.respond(asked, named, (burden, &target), held)).await
+                Box::pin(self.respond(asked, named, (class, &target), held)).await
             }
             PathMeaning::Streams(question) => Box::pin(self.answer_stream(asked, question, body)).await,
             PathMeaning::Manage(ModelChange::UnloadAll) => Box::pin(self.unload_all(&asked.caller)).await,
@@ -241,10 +241,10 @@ impl RouterService {
         Ok(reader.finish())
     }
 
-    fn reader(&self, asked: &Asked, body: Incoming, burden: Burden) -> Result<BodyReader, Fault> {
+    fn reader(&self, asked: &Asked, body: Incoming, class: RequestClass) -> Result<BodyReader, Fault> {
         let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         // What only looks at a server wakes none, so that the server may say what it thinks of a body.
-        Ok(if burden == Burden::Glance { reader } else { reader.strict() })
+        Ok(if class == RequestClass::Inspection { reader } else { reader.strict() })
     }
 
     fn named(&self, asked: &Asked, name: Option<&str>) -> Result<Named, Fault> {
@@ -273,21 +273,21 @@ impl RouterService {
         &self,
         asked: &Asked,
         named: &Named,
-        (burden, target): (Burden, &str),
+        (class, target): (RequestClass, &str),
         (mut body, facts): (HeldBody, BodyFacts),
     ) -> Result<RouterAnswer, Fault> {
-        if burden != Burden::Glance {
+        if class != RequestClass::Inspection {
             asked.tracked.hold(asked.caller.enter()?);
         }
         if named.edits() && facts.is_json {
             body = body.edited(&named.spec.router.strip, &named.set());
         }
         asked.keep(&body);
-        let mut admitted = self.admit(asked, named, burden, Turn::First).await?;
+        let mut admitted = self.admit(asked, named, class, Turn::First).await?;
         // After the wait: what was restored meanwhile may be what it continues.
         if let Some(keeper) = &self.shared.keeper
             && named.spec.router.keeps_cache
-            && burden == Burden::Work
+            && class == RequestClass::Inference
             && facts.is_json
             && body.is_whole()
         {
@@ -295,7 +295,7 @@ impl RouterService {
         }
         let for_launch = matches!(admitted.waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
         let loaded = for_launch.then(|| asked.wait.total());
-        let may_replay = burden != Burden::Glance && body.is_whole();
+        let may_replay = class != RequestClass::Inspection && body.is_whole();
         let (mut was_repeated, mut taken_by, mut crashes, mut untaken, mut unready) = (false, None, 0, 0, 0);
         let mut queued = None;
         loop {
@@ -333,7 +333,7 @@ impl RouterService {
                                 tracing::debug!(%server, unready, "a ready server answered that it loads its model");
                                 unready += 1;
                                 self.shared.act(|gates, now| gates.doubt(&server, incarnation, now));
-                                admitted = self.admit(asked, named, burden, Turn::Again).await?;
+                                admitted = self.admit(asked, named, class, Turn::Again).await?;
                                 continue;
                             }
                         }
@@ -385,7 +385,7 @@ impl RouterService {
             }
             asked.tracked.retried(RetryCause::Crash);
             let turn = if was_at_work { Turn::AfterLoss(incarnation) } else { Turn::Again };
-            admitted = self.admit(asked, named, burden, turn).await?;
+            admitted = self.admit(asked, named, class, turn).await?;
         }
     }
 }

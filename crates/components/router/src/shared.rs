@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     /// What the followers of models are told. One that reads too slowly is told to read the list again.
     pub(crate) models: broadcast::Sender<ModelNotice>,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<RouterState>,
     /// Where slots can be kept.
     pub(crate) keeper: Option<Arc<CacheKeeper>>,
     /// What the component has to tell others. Few: edges, not requests.
@@ -48,9 +48,9 @@ pub(crate) struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct RouterState {
     gates: Gates,
-    waiters: BTreeMap<Ticket, Waiter>,
+    waiters: BTreeMap<Ticket, PendingRequest>,
     launches: BTreeMap<ServerId, Arc<Upstream>>,
     /// What the latest launch of each server said of its model.
     facts: BTreeMap<ServerId, Arc<ModelFacts>>,
@@ -59,7 +59,7 @@ struct State {
     armed: Option<Uptime>,
 }
 
-struct Waiter {
+struct PendingRequest {
     server: ServerId,
     admitted_as: AdmittedAs,
     answer: oneshot::Sender<Result<Admitted, Fault>>,
@@ -176,7 +176,7 @@ impl Shared {
         let RouterClients { keys, traffic } = clients;
         let limits = BodyLimits::new(settings.max_body, settings.body_memory, traffic.clone());
         let gates = Gates::new(settings.evict_busy_after);
-        let (clock, state) = (bus.clock(), Mutex::new(State { gates, ..State::default() }));
+        let (clock, state) = (bus.clock(), Mutex::new(RouterState { gates, ..RouterState::default() }));
         let models = broadcast::Sender::new(MODEL_NOTICES);
         Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, keeper, notices })
     }
@@ -286,7 +286,7 @@ impl Shared {
         let mut state = lock(&self.state);
         let (tickets, actions) = dismiss(&mut state.gates, self.clock.now());
         actions.into_iter().for_each(|action| drop(self.notices.send(action)));
-        let waiters: Vec<Waiter> = tickets.iter().filter_map(|ticket| state.waiters.remove(ticket)).collect();
+        let waiters: Vec<PendingRequest> = tickets.iter().filter_map(|ticket| state.waiters.remove(ticket)).collect();
         drop(state);
         for waiter in waiters {
             // One that has left meanwhile needs no answer.
@@ -304,7 +304,9 @@ impl Shared {
         for action in actions {
             match action {
                 GateAction::Admit(ticket, incarnation) => {
-                    let Some(Waiter { server, admitted_as, answer }) = state.waiters.remove(&ticket) else { continue };
+                    let Some(PendingRequest { server, admitted_as, answer }) = state.waiters.remove(&ticket) else {
+                        continue;
+                    };
                     let upstream =
                         state.launches.get(&server).filter(|upstream| upstream.incarnation == incarnation).cloned();
                     admitted.push((answer, server, incarnation, admitted_as, upstream));
@@ -324,7 +326,7 @@ impl Shared {
     }
 
     /// Wakes the component where something is due before the deadline that it waits for.
-    fn rearm(&self, state: &mut State) {
+    fn rearm(&self, state: &mut RouterState) {
         if let Some(next) = state.gates.next_deadline().filter(|next| state.armed.is_none_or(|armed| *next < armed)) {
             state.armed = Some(next);
             let _ = self.notices.send(GateAction::Rearm);
@@ -341,7 +343,7 @@ impl Shared {
             Arrived::Waits(ticket) => {
                 let (answer, granted) = oneshot::channel();
                 let admitted_as = arrival.admitted_as();
-                state.waiters.insert(ticket, Waiter { server: server.clone(), admitted_as, answer });
+                state.waiters.insert(ticket, PendingRequest { server: server.clone(), admitted_as, answer });
                 Some(AwaitedTurn { ticket, granted, is_open: state.gates.is_open(server) })
             }
             Arrived::Admitted(_) | Arrived::QueueFull => None,

@@ -7,8 +7,8 @@
 //! * One change is resolved at a time, on top of the configuration that the one before left.
 //! * Reloads that wait next to each other are resolved together, since they read the same files. None joins a reload under
 //!   way, which may have read the files before they changed.
-//! * A reload that finds a doubtful configuration looks a second time, [`SECOND_LOOK`] later: whoever writes the file may
-//!   not be done. It holds up no other change meanwhile, and the next reload that succeeds answers it.
+//! * A reload that finds a doubtful configuration looks a second time, [`SECOND_LOOK`] later: its writer may
+//!   not have finished. It holds up no other change meanwhile, and the next reload that succeeds answers it.
 //! * A shutdown cancels all of them and waits for none.
 
 use std::collections::VecDeque;

@@ -86,8 +86,8 @@ pub struct SupervisorMachine {
     stopping_first: BTreeSet<ServerId>,
     /// Servers that left the configuration; they are dropped once they are down.
     removed: BTreeSet<ServerId>,
-    /// The latest launch of each server that was dropped. One that comes back goes on from there: two launches of one name
-    /// and number would be one launch for events, tags and whoever follows them.
+    /// The latest launch of each server that was dropped. One that comes back counts on from there: events, tags and
+    /// their readers could not distinguish two launches of one name and number.
     dropped: BTreeMap<ServerId, Incarnation>,
     /// Commands about the whole fleet, answered once every wanted server is ready or has failed.
     pending_switches: Vec<Seq>,

@@ -135,6 +135,15 @@ impl LatestLaunch {
     }
 }
 
+/// The answer to a launch for which there was no room.
+#[derive(Debug)]
+struct NoRoom {
+    refused: Refused,
+    at: Uptime,
+    /// Requests wanted the launch, so that others were looked at which may be stopped for it. Others are stopped for requests alone.
+    is_for_requests: bool,
+}
+
 /// One server: what it should do, and its latest launch.
 #[derive(Debug)]
 pub(crate) struct ServerState {
@@ -162,8 +171,8 @@ pub(crate) struct ServerState {
     /// The latest first.
     load_times: Vec<Duration>,
     memory_retry: MemoryRetry,
-    /// Why its latest launch was not sent, and when that was decided: there was no room for it.
-    no_room: Option<(Refused, Uptime)>,
+    /// Its latest launch was not sent: there was no room for it.
+    no_room: Option<NoRoom>,
     /// Nothing but requests wants it to run.
     is_for_requests_alone: bool,
     pending_commands: Vec<PendingCommand>,
@@ -332,8 +341,9 @@ impl ServerState {
     /// Fails the launch that is due for want of room. It uses up a launch number, so that the failure has a launch to
     /// be about and the restart policy counts it.
     pub(crate) fn refuse(&mut self, refused: Refused, input: BackoffInput, actions: &mut Actions) {
+        let is_for_requests = self.start_reason == StartReason::Demand;
         self.launch(None);
-        self.no_room = Some((refused.clone(), input.now));
+        self.no_room = Some(NoRoom { refused: refused.clone(), at: input.now, is_for_requests });
         self.on_launch_refused(refused.detail, input, actions);
     }
 

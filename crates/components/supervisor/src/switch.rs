@@ -157,7 +157,7 @@ pub fn difference(activity: &FleetActivity, next: &Resolved, kind: SwitchKind) -
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_config::{ConfigSource, Configuration, Environment, HostEnvironment};
+    use llama_warden_component_kit as component_kit;
 
     use super::*;
 
@@ -171,9 +171,7 @@ mod tests {
             format!("[[servers]]\nid = '{id}'\nmodel = '/m.gguf'\nport = {}\n{keys}\n", 8001 + index)
         };
         let text: String = servers.iter().enumerate().map(table).collect();
-        let source = ConfigSource::text("/", text);
-        let configuration = Configuration::parse(&source, &Environment::default()).expect("valid");
-        configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile")
+        component_kit::fleet(&text)
     }
 
     fn activity(servers: &[(&str, &str)], up: &[&str]) -> FleetActivity {

@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use llama_warden_bus::{CommandReceiver, EventDraft};
-use llama_warden_component_kit::{RunningComponent, TestBus, next_command, server};
-use llama_warden_config::{
-    AdmissionPolicy, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, ServerSpec,
-};
+use llama_warden_component_kit::{self as component_kit, RunningComponent, TestBus, next_command, server};
+use llama_warden_config::{AdmissionPolicy, Fleet, ServerSpec};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, Refused, StopReason,
     SuperviseCommand, TerminateCommand,
@@ -54,10 +52,8 @@ impl MemoryProbe for TestMemoryProbe {
 
 fn fleet(servers: &[(&str, u16)]) -> Fleet {
     let table = |(id, port): &(&str, u16)| format!("[[servers]]\nid = \"{id}\"\nmodel = \"/m.gguf\"\nport = {port}\n");
-    let text =
-        ["[restart]\npolicy = \"never\"\n".to_owned()].into_iter().chain(servers.iter().map(table)).collect::<String>();
-    let configuration = Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("valid");
-    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile")
+    let tables: String = servers.iter().map(table).collect();
+    component_kit::fleet(&format!("[restart]\npolicy = \"never\"\n{tables}"))
 }
 
 /// A running supervisor. The test owns the commands of the launcher and the terminator.

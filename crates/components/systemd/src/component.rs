@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use llama_warden_bus::{Bus, BusClosed, Delivery};
-use llama_warden_component::{Component, Ports, Worker};
+use llama_warden_component::{Component, Context, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
 use llama_warden_state::Snapshot;
 use nix::time::{ClockId, clock_gettime};
@@ -26,26 +26,24 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Most messages that wait for systemd. If more do, it has not read for several reloads, and the oldest says nothing any more.
 const UNSENT: usize = 16;
 
+/// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
 /// Tells systemd about the daemon.
 #[derive(Debug)]
 pub struct Systemd {
     environment: SystemdEnvironment,
     bus: Bus,
+    /// Longest time that the daemon's stop may take.
     stop_limit: Duration,
     stored: Option<OwnedFd>,
 }
 
 impl Systemd {
-    /// The component. `stop_limit` is the longest time that the daemon's stop may take.
-    pub const fn new(environment: SystemdEnvironment, bus: Bus, stop_limit: Duration) -> Self {
-        Self { environment, bus, stop_limit, stored: None }
-    }
-
-    /// Gives systemd a copy of a listening socket to keep for the daemon's next start.
-    #[must_use]
-    pub fn storing(mut self, socket: Option<OwnedFd>) -> Self {
-        self.stored = socket;
-        self
+    /// Talks to the systemd of `environment`, and gives it `stored`, a copy of a listening socket, to keep for the daemon's next start.
+    pub fn build(context: &Context, environment: SystemdEnvironment, stored: Option<OwnedFd>) -> Self {
+        let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
+        Self { environment, bus: context.bus().clone(), stop_limit, stored }
     }
 }
 

@@ -2,8 +2,6 @@
 
 #![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 
-use std::time::Duration;
-
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{PATIENCE, TestBus, compliance, server};
 use llama_warden_events::{CommandSummary, Event};
@@ -27,7 +25,7 @@ impl Manager {
     fn component(&self, bus: &TestBus) -> Systemd {
         let path = self.root.path().join("notify");
         let environment = SystemdEnvironment::read(|name| (name == "NOTIFY_SOCKET").then(|| path.clone().into()));
-        Systemd::new(environment.expect("read").expect("a socket"), bus.bus().clone(), Duration::from_secs(35))
+        Systemd::build(&bus.context(""), environment.expect("read").expect("a socket"), None)
     }
 
     async fn next(&self) -> String {
@@ -79,6 +77,6 @@ async fn start_reload_and_stop_are_told_in_order() {
     bus.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger: "HUP".to_owned() })).await;
     manager.until("READY=1").await;
     bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "TERM".to_owned() })).await;
-    manager.until("STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000").await;
+    manager.until("STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000").await;
     component.end().await;
 }

@@ -8,7 +8,7 @@ use llama_warden_events::ServerId;
 use llama_warden_traffic::FinishedRequest;
 
 /// Logs a finished request.
-pub(crate) fn log(request: &FinishedRequest) {
+pub(crate) fn log_request(request: &FinishedRequest) {
     let tokens = request.tokens;
     tracing::info!(
         target: "llama_warden::access",

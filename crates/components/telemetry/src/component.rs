@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use llama_warden_bus::Delivery;
-use llama_warden_component::{Component, Ports};
+use llama_warden_component::{Component, Context, Ports};
 use llama_warden_events::NoCommand;
 use llama_warden_traffic::{FinishedRequest, FinishedRequests};
 
@@ -14,28 +14,17 @@ use crate::{access, line};
 #[derive(Debug)]
 pub struct Telemetry {
     exports: Option<ExportRecorder>,
-    requests: Option<RequestRecords>,
-}
-
-/// The finished requests of the router, for spans and for the log.
-#[derive(Debug)]
-pub struct RequestRecords {
-    /// The queue of them.
-    pub finished: FinishedRequests,
-    /// Whether each is a line of the log.
-    pub logged: bool,
+    /// The finished requests of the router.
+    requests: Option<FinishedRequests>,
+    /// Whether each of them is a line of the log.
+    logs_requests: bool,
 }
 
 impl Telemetry {
-    /// A component that logs, and exports what it is given a recorder for.
-    pub const fn new(exports: Option<ExportRecorder>) -> Self {
-        Self { exports, requests: None }
-    }
-
-    /// Also with the requests of the router.
-    #[must_use]
-    pub fn with_requests(self, requests: Option<RequestRecords>) -> Self {
-        Self { requests, ..self }
+    /// Logs every event, and with `router.access-log` every finished request of the router; records both for `exports`, where there
+    /// is a collector.
+    pub fn build(context: &Context, exports: Option<ExportRecorder>, requests: Option<FinishedRequests>) -> Self {
+        Self { exports, requests, logs_requests: context.config().router().access_log }
     }
 
     fn on_request(&mut self, request: &FinishedRequest) {
@@ -43,10 +32,10 @@ impl Telemetry {
             exports.record_request(request);
         }
         let Some(requests) = &mut self.requests else { return };
-        if requests.logged {
-            access::log(request);
+        if self.logs_requests {
+            access::log_request(request);
         }
-        let lost = requests.finished.newly_lost();
+        let lost = requests.newly_lost();
         if lost > 0 {
             tracing::warn!(lost, "requests ended too fast; some are in no line of the log and no span");
         }
@@ -55,7 +44,7 @@ impl Telemetry {
     fn on_delivery(&mut self, delivery: &Delivery) {
         match delivery {
             Delivery::Event(envelope) => {
-                line::log(envelope);
+                line::log_event(envelope);
                 if let Some(exports) = &mut self.exports {
                     exports.record(envelope);
                 }
@@ -94,7 +83,7 @@ impl Component for Telemetry {
         while let Some(delivery) = subscription.try_next() {
             self.on_delivery(&delivery);
         }
-        while let Some(request) = self.requests.as_mut().and_then(|requests| requests.finished.try_next()) {
+        while let Some(request) = self.requests.as_mut().and_then(FinishedRequests::try_next) {
             self.on_request(&request);
         }
         Ok(())
@@ -102,9 +91,9 @@ impl Component for Telemetry {
 }
 
 /// The next request; never where there will be none.
-async fn next_request(requests: &mut Option<RequestRecords>) -> FinishedRequest {
+async fn next_request(requests: &mut Option<FinishedRequests>) -> FinishedRequest {
     let next = match requests {
-        Some(requests) => requests.finished.next().await,
+        Some(requests) => requests.next().await,
         None => None,
     };
     match next {
@@ -132,7 +121,7 @@ mod tests {
         let recorded = RecordedLog::default();
         let _subscriber = tracing::subscriber::set_default(recorded.subscriber());
         let mut bus = TestBus::new();
-        let component = bus.run(Telemetry::new(None));
+        let component = bus.run(Telemetry::build(&bus.context(""), None, None));
         bus.publish(stopping("first")).await;
         bus.publish(stopping("last")).await;
         component.end().await;
@@ -151,7 +140,7 @@ mod tests {
             bus.publish(stopping("many")).await;
         }
         ports.cancel.cancel();
-        Telemetry::new(None).run(ports).await.expect("cannot fail");
+        Telemetry::build(&bus.context(""), None, None).run(ports).await.expect("cannot fail");
         let events = recorded.take();
         let warned = events.iter().any(|(level, fields)| *level == Level::WARN && fields.contains("missed=3"));
         assert!(warned, "{events:?}");
@@ -160,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_recorder_no_thread_of_the_exporter_exists() {
         let mut bus = TestBus::new();
-        let component = bus.run(Telemetry::new(None));
+        let component = bus.run(Telemetry::build(&bus.context(""), None, None));
         bus.publish(stopping("now")).await;
         let threads = std::fs::read_dir("/proc/self/task").expect("readable");
         let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());

@@ -28,7 +28,7 @@ macro_rules! log {
 }
 
 /// Logs an event.
-pub(crate) fn log(envelope: &Envelope) {
+pub(crate) fn log_event(envelope: &Envelope) {
     match &envelope.event {
         Event::DaemonStarted { version, pid, profile, router } => {
             let router = router.as_ref().map(|router| &*router.base_url);
@@ -278,7 +278,7 @@ mod tests {
             event,
         };
         let recorded = RecordedLog::default();
-        tracing::subscriber::with_default(recorded.subscriber(), || log(&envelope));
+        tracing::subscriber::with_default(recorded.subscriber(), || log_event(&envelope));
         let mut events = recorded.take();
         assert_eq!(events.len(), 1, "one event is one line");
         events.remove(0)

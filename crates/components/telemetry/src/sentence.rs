@@ -25,39 +25,39 @@ pub struct Sentence {
 
 /// What the log says about an event.
 pub fn sentence(envelope: &Envelope) -> Sentence {
-    static ALL: Listeners = Listeners::new(|| listeners(LevelFilter::DEBUG));
+    static ALL: CapturingDispatch = CapturingDispatch::new(|| capturing_dispatch(LevelFilter::DEBUG));
     // Each event is one line.
-    heard(&ALL, envelope).unwrap_or_else(|| Sentence { level: Level::DEBUG, text: envelope.event.kind().to_owned() })
+    captured(&ALL, envelope).unwrap_or_else(|| Sentence { level: Level::DEBUG, text: envelope.event.kind().to_owned() })
 }
 
 /// What the log says about an event of level info or above; `None` for one that is less.
 pub(crate) fn notable_sentence(envelope: &Envelope) -> Option<Sentence> {
-    static NOTABLE: Listeners = Listeners::new(|| listeners(LevelFilter::INFO));
-    heard(&NOTABLE, envelope)
+    static NOTABLE: CapturingDispatch = CapturingDispatch::new(|| capturing_dispatch(LevelFilter::INFO));
+    captured(&NOTABLE, envelope)
 }
 
 /// Subscribers that stay: each new one makes `tracing` ask all of them about every place that logs. They are two, since `tracing` takes
 /// what a thread without a subscriber wants for what the only one wants.
-type Listeners = LazyLock<[Dispatch; 2]>;
+type CapturingDispatch = LazyLock<[Dispatch; 2]>;
 
-fn listeners(level: LevelFilter) -> [Dispatch; 2] {
-    [level; 2].map(|level| Dispatch::new(Listener(level)))
+fn capturing_dispatch(level: LevelFilter) -> [Dispatch; 2] {
+    [level; 2].map(|level| Dispatch::new(SentenceSubscriber(level)))
 }
 
 thread_local! {
-    /// What a listener has heard on this thread.
-    static HEARD: Cell<Option<Sentence>> = const { Cell::new(None) };
+    /// The line that was logged last on this thread.
+    static CAPTURED: Cell<Option<Sentence>> = const { Cell::new(None) };
 }
 
-fn heard([listener, _]: &[Dispatch; 2], envelope: &Envelope) -> Option<Sentence> {
-    with_default(listener, || line::log(envelope));
-    HEARD.take()
+fn captured([dispatch, _]: &[Dispatch; 2], envelope: &Envelope) -> Option<Sentence> {
+    with_default(dispatch, || line::log_event(envelope));
+    CAPTURED.take()
 }
 
 /// Keeps the latest line of this level or above. Without a level, every place that logs less would be asked about each time.
-struct Listener(LevelFilter);
+struct SentenceSubscriber(LevelFilter);
 
-impl Subscriber for Listener {
+impl Subscriber for SentenceSubscriber {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.enabled(metadata) { Interest::always() } else { Interest::never() }
     }
@@ -71,7 +71,7 @@ impl Subscriber for Listener {
     }
 
     fn event(&self, event: &Event<'_>) {
-        HEARD.set(Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() }));
+        CAPTURED.set(Some(Sentence { level: *event.metadata().level(), text: Words::of(event).text() }));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -160,7 +160,7 @@ fn next_of(list: &mut String) -> &mut String {
     list
 }
 
-/// Appends a value: one line, and no control character of others.
+/// Appends a value as one line, with its control characters escaped.
 fn escape(text: &mut String, value: Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = Escaped(text).write_fmt(value);
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(notable_sentence(&removed), Some(sentence(&removed)));
         assert_eq!((notable_sentence(&guardian), sentence(&guardian).level), (None, Level::DEBUG));
         tracing::info!("heard by the log alone");
-        line::log(&removed);
+        line::log_event(&removed);
         assert_eq!(recorded.take().len(), 2);
     }
 }

@@ -5,5 +5,5 @@ use llama_warden_telemetry::Telemetry;
 
 #[tokio::test(start_paused = true)]
 async fn telemetry_complies() {
-    compliance::check(|_| Telemetry::new(None)).await;
+    compliance::check(|bus| Telemetry::build(&bus.context(""), None, None)).await;
 }

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use llama_warden_component_kit::{RecordedLog, TestBus, server};
 use llama_warden_events::{Event, Incarnation, ReadyVia};
-use llama_warden_telemetry::{RequestRecords, Telemetry};
+use llama_warden_telemetry::Telemetry;
 use llama_warden_traffic::{RouterTraffic, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor};
 
 use common::{AMPLE, Collector, Run, attribute, failed};
@@ -49,11 +49,6 @@ async fn ask(traffic: &Arc<RouterTraffic>) {
     drop(refused.answer(Response::builder().status(404).body(Full::from("{}")).expect("valid")));
 }
 
-fn records(logged: bool) -> (Arc<RouterTraffic>, RequestRecords) {
-    let (traffic, finished) = RouterTraffic::logged();
-    (Arc::new(traffic), RequestRecords { finished, logged })
-}
-
 #[tokio::test]
 async fn a_request_is_a_span_of_the_router_with_one_of_the_server_below() {
     let collector = Collector::start(StatusCode::OK).await;
@@ -62,8 +57,8 @@ async fn a_request_is_a_span_of_the_router_with_one_of_the_server_below() {
         Event::LaunchBegan { binary: PathBuf::from("/bin/llama-server") },
         Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 1.0 },
     ];
-    let (traffic, records) = records(false);
-    let errors = run.play_with(events, Some(records), ask(&traffic), AMPLE).await;
+    let (traffic, finished) = RouterTraffic::logged();
+    let errors = run.play_with(events, Some(finished), ask(&Arc::new(traffic)), AMPLE).await;
     assert!(errors.is_empty(), "{errors:?}");
     let spans = collector.spans();
     let names: BTreeSet<&str> = spans.keys().map(String::as_str).collect();
@@ -103,9 +98,10 @@ async fn a_request_is_a_line_of_the_log_without_its_body() {
     let recorded = RecordedLog::default();
     let _subscriber = tracing::subscriber::set_default(recorded.subscriber());
     let mut bus = TestBus::new();
-    let (traffic, records) = records(true);
-    let component = bus.run(Telemetry::new(None).with_requests(Some(records)));
-    ask(&traffic).await;
+    let (traffic, finished) = RouterTraffic::logged();
+    let telemetry = Telemetry::build(&bus.context("[router]\naccess-log = true"), None, Some(finished));
+    let component = bus.run(telemetry);
+    ask(&Arc::new(traffic)).await;
     component.end().await;
     let lines = recorded.take().into_iter().map(|(_, fields)| fields);
     let lines: Vec<String> = lines.filter(|fields| fields.contains("request finished")).collect();

@@ -3,7 +3,7 @@
 use llama_warden_bus::{
     Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, Ports, Worker, next_task};
+use llama_warden_component::{Component, Context, Ports, Worker, next_task};
 use llama_warden_config::Fleet;
 use llama_warden_events::{HookCommand, Incarnation, LaunchCommand, Refused, ServerId, TerminateCommand, Uptime};
 use llama_warden_state::Snapshot;
@@ -20,9 +20,9 @@ pub struct Terminator {
 }
 
 impl Terminator {
-    /// A terminator that takes grace and ladder of each server from `fleet`.
-    pub const fn new(fleet: watch::Receiver<Fleet>) -> Self {
-        Self { fleet }
+    /// Takes grace and ladder of each server from the fleet in force.
+    pub fn build(context: &Context) -> Self {
+        Self { fleet: context.fleet() }
     }
 }
 

@@ -1,32 +1,27 @@
 //! The terminator on a test bus, with the time paused.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use std::time::Duration;
 
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, compliance, next_command, server};
-use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_events::{
     Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, ProcessEnd, ReadyVia,
     RefusalReason, Refused, Signal, StopReason, TerminateCommand, Warning,
 };
 use llama_warden_terminator::Terminator;
-use tokio::sync::watch;
 
 const FIRST: Incarnation = Incarnation::new(1);
 
-fn terminator() -> Terminator {
-    Terminator::new(watch::channel(Fleet::default()).1)
+fn terminator(bus: &TestBus) -> Terminator {
+    Terminator::build(&bus.context(""))
 }
 
 /// Of a server with a `pre-stop` command.
-fn draining_terminator() -> Terminator {
-    let text = "[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"\nhooks = { pre-stop = [\"drain\"], timeout = \"1m\" }";
-    let configuration =
-        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
-    let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid");
-    Terminator::new(watch::channel(fleet).1)
+fn draining_terminator(bus: &TestBus) -> Terminator {
+    let hooks = "hooks = { pre-stop = [\"drain\"], timeout = \"1m\" }";
+    Terminator::build(&bus.context(&format!("[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"\n{hooks}")))
 }
 
 fn terminate(grace: Option<u64>) -> TerminateCommand {
@@ -59,7 +54,7 @@ async fn a_stop_is_term_then_kill_then_told() {
     let mut bus = TestBus::new();
     let mut launcher = bus.own::<LaunchCommand>();
     running(&bus).await;
-    let component = bus.run(terminator());
+    let component = bus.run(terminator(&bus));
     bus.commands().send(terminate(Some(4))).await.expect("accepted");
 
     let request = next_command(&mut launcher).await;
@@ -86,7 +81,7 @@ async fn a_process_that_outlives_kill_is_reported() {
     let mut bus = TestBus::new();
     let mut launcher = bus.own::<LaunchCommand>();
     running(&bus).await;
-    let component = bus.run(terminator());
+    let component = bus.run(terminator(&bus));
     bus.commands().send(terminate(Some(0))).await.expect("accepted");
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::KILL);
     let failed = bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await;
@@ -100,7 +95,7 @@ async fn a_stop_of_a_launch_that_is_over_is_refused() {
     let _launcher = bus.own::<LaunchCommand>();
     running(&bus).await;
     bus.publish(exited()).await;
-    let component = bus.run(terminator());
+    let component = bus.run(terminator(&bus));
     let refused = bus.commands().send(terminate(None)).await.expect_err("over");
     assert_eq!(refused.reason, RefusalReason::StaleIncarnation);
     component.end().await;
@@ -112,7 +107,7 @@ async fn a_launch_that_fails_before_it_has_a_process_ends_its_stop() {
     let mut launcher = bus.own::<LaunchCommand>();
     bus.configure(&server("a")).await;
     bus.publish(EventDraft::incarnation(server("a"), FIRST, Event::LaunchBegan { binary: "x".into() })).await;
-    let component = bus.run(terminator());
+    let component = bus.run(terminator(&bus));
     bus.commands().send(terminate(None)).await.expect("accepted");
     next_command(&mut launcher).await.accept(None);
     let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
@@ -126,7 +121,7 @@ async fn a_gap_that_swallowed_the_exit_still_ends_the_stop() {
     let mut bus = TestBus::keeping(2);
     let mut launcher = bus.own::<LaunchCommand>();
     running(&bus).await;
-    let component = bus.run(terminator());
+    let component = bus.run(terminator(&bus));
     bus.commands().send(terminate(None)).await.expect("accepted");
     next_command(&mut launcher).await.accept(None);
     bus.publisher().publish(exited()).await.expect("open");
@@ -156,7 +151,7 @@ async fn the_first_signal_waits_for_the_pre_stop_command() {
     let mut bus = TestBus::new();
     let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
     ready(&bus).await;
-    let component = bus.run(draining_terminator());
+    let component = bus.run(draining_terminator(&bus));
     bus.commands().send(terminate(Some(8))).await.expect("accepted");
     let request = next_command(&mut hooks).await;
     let (reason, limit) = (StopReason::Requested, Duration::from_secs(4));
@@ -184,7 +179,7 @@ async fn a_stop_goes_on_without_a_pre_stop_command_that_does_not_end_or_is_not_r
         let mut bus = TestBus::new();
         let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
         ready(&bus).await;
-        let component = bus.run(draining_terminator());
+        let component = bus.run(draining_terminator(&bus));
         bus.commands().send(terminate(Some(8))).await.expect("accepted");
         let request = next_command(&mut hooks).await;
         let before = tokio::time::Instant::now();
@@ -208,7 +203,7 @@ async fn a_dead_owner_of_commands_holds_up_no_stop() {
     let mut launcher = bus.own::<LaunchCommand>();
     drop(bus.own::<HookCommand>());
     ready(&bus).await;
-    let component = bus.run(draining_terminator());
+    let component = bus.run(draining_terminator(&bus));
     bus.commands().send(terminate(None)).await.expect("accepted");
     let before = tokio::time::Instant::now();
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
@@ -221,7 +216,7 @@ async fn a_server_that_was_never_ready_gets_its_first_signal_at_once() {
     let mut bus = TestBus::new();
     let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
     running(&bus).await;
-    let component = bus.run(draining_terminator());
+    let component = bus.run(draining_terminator(&bus));
     bus.commands().send(terminate(None)).await.expect("accepted");
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
     let asked = tokio::time::timeout(Duration::from_secs(1), hooks.recv()).await;
@@ -234,7 +229,7 @@ async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_o
     let mut bus = TestBus::keeping(2);
     let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
     ready(&bus).await;
-    let component = bus.run(draining_terminator());
+    let component = bus.run(draining_terminator(&bus));
     bus.commands().send(terminate(Some(1000))).await.expect("accepted");
     next_command(&mut hooks).await.accept(None);
     let before = tokio::time::Instant::now();
@@ -252,5 +247,5 @@ async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_o
 
 #[tokio::test(start_paused = true)]
 async fn the_terminator_complies() {
-    compliance::check(|_| terminator()).await;
+    compliance::check(terminator).await;
 }

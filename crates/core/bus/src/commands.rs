@@ -1,7 +1,7 @@
 //! The lane of commands: one owner for each set, known before anything runs.
 //!
-//! A set is a type ([`CommandSet`]), so that a component of others brings sets of its own. Each command carries the number of the
-//! last event that its sender could have seen; an [`Inbox`](crate::Inbox) delivers it behind that event.
+//! A set is a type ([`CommandSet`]), so that a component in another crate can bring sets of its own. Each command carries the number of
+//! the last event that its sender could have seen; an [`Inbox`](crate::Inbox) delivers it behind that event.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;

@@ -140,11 +140,6 @@ impl Host {
         }
     }
 
-    /// The id of this run.
-    pub const fn boot(&self) -> BootId {
-        self.settings.boot
-    }
-
     /// Events and snapshots.
     pub const fn bus(&self) -> &Bus {
         &self.bus
@@ -198,7 +193,7 @@ impl Host {
         component.map_or(Ok(()), |component| self.add(component))
     }
 
-    /// Builds a component of others and adds it.
+    /// Builds a component that is compiled in, and adds it.
     ///
     /// # Errors
     /// If `build` fails or panics, and as [`Self::add`].

@@ -54,7 +54,7 @@ mod tracker;
 mod worker;
 
 pub use component::{Component, Ports};
-pub use context::Context;
+pub use context::{Context, ContextParts};
 pub use host::{Built, CompositionError, Host, HostError, HostSettings, RunningHost};
 pub use tracker::{LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, TrackedLaunch, Transition};
 pub use worker::{Worker, next_task};

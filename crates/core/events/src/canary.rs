@@ -34,7 +34,7 @@ impl CommandSet for CanaryCommand {
     const NAME: &'static str = "canary";
 }
 
-/// What came of a canary.
+/// The outcome of a canary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CanaryReport {
     /// The server.

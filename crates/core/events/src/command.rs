@@ -212,7 +212,7 @@ impl Refused {
 
 /// A set of commands. One component owns it; anybody may send it.
 ///
-/// A component of others brings a set of its own: an enum with this trait.
+/// A component that is compiled in brings its own set: an enum that implements this trait.
 pub trait CommandSet: Send + 'static {
     /// Its name in errors at start, one word: `launch`.
     const NAME: &'static str;

@@ -1,4 +1,4 @@
-//! What is counted of a server over all its launches, as one daemon tells it to the next.
+//! The counts of a server over all its launches, in the form in which one daemon hands them to the next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -96,7 +96,7 @@ impl RequestLog {
         self.servers().get(server).map_or(0, |requests| requests.revision)
     }
 
-    /// What the next daemon is told; `None` where nothing is known.
+    /// The text for the next daemon; `None` where nothing is known.
     pub fn totals(&self, server: &ServerId) -> Option<RequestTotals> {
         let servers = self.servers();
         let requests = servers.get(server)?;

@@ -17,7 +17,7 @@ const TOKEN_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.
 
 /// Slots from this number on do not exist: a line that names one was made by a client.
 const SLOT_LIMIT: u32 = 256;
-/// Most busy slots that the next daemon is told of, so that the text stays short.
+/// Most busy slots that the text for the next daemon lists, so that it stays short.
 const TOLD_SLOTS: usize = 256;
 /// Most busy slots that are kept, of all children of a router together.
 const BUSY_LIMIT: usize = 1024;
@@ -101,7 +101,7 @@ impl RequestRecord {
         }
     }
 
-    /// What is told to the next daemon, `prints` aside. Of busy slots the first [`TOLD_SLOTS`].
+    /// The text for the next daemon, without `prints`. It lists the first [`TOLD_SLOTS`] busy slots.
     pub(crate) fn totals(&self) -> RequestTotals {
         RequestTotals {
             prints: false,

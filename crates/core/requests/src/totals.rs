@@ -1,4 +1,4 @@
-//! What is known of the requests of a server, as one daemon tells it to the next.
+//! The requests of a server, in the form in which one daemon hands them to the next.
 
 use llama_warden_events::{HistogramTotals, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 //! ```ignore
 //! #[tokio::test(start_paused = true)]
 //! async fn the_pager_is_a_good_component() {
-//!     compliance::check(|bus| Pager::new(bus)).await;
+//!     compliance::check(|bus| Pager::build(&bus.context("")).expect("its table")).await;
 //! }
 //! ```
 //!

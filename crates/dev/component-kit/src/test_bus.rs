@@ -3,6 +3,7 @@
 //! The test publishes events, owns the commands that the component sends, and awaits what the component publishes. Every
 //! wait has a deadline; when it passes, the panic shows every event so far.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,21 @@ use llama_warden_bus::{
     Bus, Clock, CommandReceiver, CommandRouter, CommandSender, Delivery, EventDraft, Inbox, OutputLane, Publisher,
     ReceivedCommand, Subscription,
 };
-use llama_warden_component::{Component, Ports};
+use llama_warden_component::{Component, Context, ContextParts, Ports};
+use llama_warden_config::Fleet;
 use llama_warden_events::{BootId, CommandSet, Envelope, Event, Seq, ServerId};
 use llama_warden_state::Snapshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::card;
+use crate::{card, configuration, fleet};
 
 /// Longest wait of a test for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The state directory of a component that is to have none: nothing can be written there.
+const NO_FOLDER: &str = "/dev/null/state";
 
 /// A bus with room for one component and a test around it.
 #[derive(Debug)]
@@ -70,6 +76,29 @@ impl TestBus {
     /// The output lane.
     pub const fn lane(&self) -> &OutputLane {
         &self.lane
+    }
+
+    /// What a component is built from: the configuration that a file with this text has, and its servers.
+    ///
+    /// # Panics
+    /// If the text is not a valid configuration.
+    pub fn context(&self, text: &str) -> Context {
+        Context::from(ContextParts { configuration: Arc::new(configuration(text)), ..self.parts(fleet(text)) })
+    }
+
+    /// The same without a configuration, for servers that the test changes.
+    pub fn context_of(&self, fleet: watch::Receiver<Fleet>) -> Context {
+        Context::from(ContextParts { fleet, ..self.parts(Fleet::default()) })
+    }
+
+    fn parts(&self, fleet: Fleet) -> ContextParts {
+        ContextParts {
+            configuration: Arc::new(configuration("")),
+            fleet: watch::channel(fleet).1,
+            bus: self.bus.clone(),
+            lane: self.lane.clone(),
+            state_dir: PathBuf::from(NO_FOLDER),
+        }
     }
 
     /// The time base.

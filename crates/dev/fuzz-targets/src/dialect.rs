@@ -25,7 +25,11 @@ pub(crate) static SERVER: LazyLock<Arc<ServerSpec>> = LazyLock::new(|| {
 static BUILD: LazyLock<BinaryProfile> = LazyLock::new(|| {
     let help = "-m, --model FNAME    model\n--host HOST    address\n--port PORT    port\n--api-key KEY    key\n\
                 -fa, --flash-attn [on|off|auto]    attention\n-lm, --load-mode MODE    how\n-c, --ctx-size N    context\n";
-    BinaryProfile::new("/opt/llama-server".into(), BuildVersion { build: Some(9000) }, Some(OptionList::parse(help)))
+    BinaryProfile::new(
+        "/opt/llama-server".into(),
+        BuildVersion { build: Some(9000), commit: None },
+        Some(OptionList::parse(help)),
+    )
 });
 
 /// Reads the input as a flag dialect.

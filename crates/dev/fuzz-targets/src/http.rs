@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use llama_warden_api::{Api, Listeners, TcpAccess, Token};
+use llama_warden_api::{Api, ApiResources, Listeners, Token};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, wall_time};
 use llama_warden_component::Component;
 use llama_warden_component_kit::{TestBus, card, server};
@@ -118,18 +118,17 @@ impl RunningApi {
             let tcp = listeners.tcp_address().expect("is bound");
             let mut bus = TestBus::keeping(256);
             tokio::spawn(own(bus.own::<SuperviseCommand>(), bus.publisher().clone(), Arc::clone(&commands)));
-            let api = Api {
+            let resources = ApiResources {
                 listeners,
-                bus: bus.bus().clone(),
-                lane: bus.lane().clone(),
+                token: Token::new(TOKEN).expect("is one").into(),
                 routes: Vec::new(),
                 peers: Default::default(),
                 models: Arc::new(|| serde_json::json!({ "models": [] })),
                 memory: Arc::new(SystemMemoryProbe::new()),
                 configuration: Default::default(),
                 description: "{}",
-                access: TcpAccess { token: Token::new(TOKEN).expect("is one").into(), ..TcpAccess::default() },
             };
+            let api = Api::build(&bus.context(""), resources);
             let ports = bus.ports(Api::NAME);
             tokio::spawn(api.run(ports));
             for id in ["good", "other"] {

@@ -2,7 +2,7 @@
 
 use llama_warden_events::{BootId, Incarnation};
 use llama_warden_processes::launch_tag::LaunchTag;
-use llama_warden_processes::leftovers::run_ids;
+use llama_warden_processes::runs_file::RunsFile;
 use llama_warden_state_files::{DownFile, FailureFile, PortFile, TotalsFile};
 
 /// Reads the input as each of the files.
@@ -30,9 +30,9 @@ pub(crate) fn check(input: &[u8]) {
         totals
     );
 
-    let runs = run_ids(input);
-    assert_eq!(run_ids((runs.join("\n") + "\n").as_bytes()), runs);
-    for run in &runs {
+    let file = RunsFile::parse(input);
+    assert_eq!(RunsFile::parse(file.text().as_bytes()), file);
+    for run in &file.runs {
         // A tag that is a part of another run's, or of none, would kill a bystander.
         assert_eq!(run.len(), 16, "{run:?} is no id");
         let tag = LaunchTag::of_run(run);

@@ -1,10 +1,10 @@
-//! The alerts: when each fires, how long that has to hold, and the page for whoever is woken by it.
+//! The alerts: when each fires, how long that has to hold, and the runbook for the person whom it wakes.
 
 use crate::expression::{JOB, SERVER, counted};
 use crate::recordings::{DECODE_SPEED_1W, DECODE_SPEED_10M, READY_SECONDS_1H, READY_SECONDS_1W};
 
-/// Where the runbooks are, in the checkout and in the archive. Whoever publishes them has the alerts link to them: `_config.runbooks` of
-/// the mixin does that, and `docs/how-to/prometheus.md` for the files.
+/// Where the runbooks are, in the checkout and in the archive. To have the alerts link to a published copy, set
+/// `_config.runbooks` of the mixin; `docs/how-to/prometheus.md` says how to change the files.
 pub(crate) const RUNBOOKS: &str = "docs/runbooks";
 
 /// An alert.

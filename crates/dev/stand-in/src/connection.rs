@@ -68,12 +68,12 @@ impl HttpRequest {
 pub(crate) struct Connection {
     stream: File,
     ahead: Vec<u8>,
-    sending: Sending,
+    sending: SendMode,
 }
 
 /// How the bytes of answers are sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sending {
+pub(crate) enum SendMode {
     #[default]
     AsEver,
     /// So many more, then the connection ends.
@@ -84,7 +84,7 @@ pub(crate) enum Sending {
 
 impl Connection {
     pub(crate) fn new(stream: File) -> Self {
-        Self { stream, ahead: Vec::new(), sending: Sending::default() }
+        Self { stream, ahead: Vec::new(), sending: SendMode::default() }
     }
 
     /// Reads the head of the next request; `None` at the end of the connection, and for a head that is invalid or too large.
@@ -187,15 +187,15 @@ impl Connection {
     /// Sends bytes unchanged.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.sending {
-            Sending::AsEver => self.stream.write_all(bytes),
-            Sending::Slow(pause) => bytes.iter().try_for_each(|byte| {
+            SendMode::AsEver => self.stream.write_all(bytes),
+            SendMode::Slow(pause) => bytes.iter().try_for_each(|byte| {
                 thread::sleep(pause);
                 self.stream.write_all(&[*byte])
             }),
-            Sending::Cut { left, reset } => {
+            SendMode::Cut { left, reset } => {
                 let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 self.stream.write_all(&bytes[..count])?;
-                self.sending = Sending::Cut { left: left - count as u64, reset };
+                self.sending = SendMode::Cut { left: left - count as u64, reset };
                 if count == bytes.len() {
                     return Ok(());
                 }
@@ -208,7 +208,7 @@ impl Connection {
     }
 
     /// Changes how the bytes of the next answers are sent.
-    pub(crate) fn send_as(&mut self, sending: Sending) {
+    pub(crate) fn send_as(&mut self, sending: SendMode) {
         self.sending = sending;
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::connection::{Connection, HttpRequest, HttpResponse, Sending};
+use crate::connection::{Connection, HttpRequest, HttpResponse, SendMode};
 use crate::output::{self, Stream};
 use crate::script::WireFault;
 use crate::state::Server;
@@ -26,8 +26,8 @@ pub(crate) fn meet(server: &Server, request: &mut HttpRequest, connection: &mut 
             connection.respond(&HttpResponse::error(status, "answered early", "invalid_request_error"))?;
             return Ok(false);
         }
-        WireFault::CutAnswer { after, reset } => connection.send_as(Sending::Cut { left: after, reset }),
-        WireFault::Trickle { pause_us } => connection.send_as(Sending::Slow(Duration::from_micros(pause_us))),
+        WireFault::CutAnswer { after, reset } => connection.send_as(SendMode::Cut { left: after, reset }),
+        WireFault::Trickle { pause_us } => connection.send_as(SendMode::Slow(Duration::from_micros(pause_us))),
         WireFault::HalfClose {} => {
             connection.stop_sending()?;
             connection.await_hang_up();

@@ -1,4 +1,4 @@
-//! Shared by chores, tests and benchmarks: the paths of the checkout, and the programs of others that the tests need: a real
+//! Shared by chores, tests and benchmarks: the paths of the checkout, and the third-party programs that the tests need: a real
 //! llama-server of any year, Prometheus, a browser, and those that judge what `config` ships.
 
 pub mod api_clients;

@@ -26,7 +26,7 @@ pub(crate) struct FormScanner {
     /// A line's end and the boundary behind it.
     delimiter: memmem::Finder<'static>,
     wanted: &'static str,
-    state: State,
+    state: FormState,
     /// Bytes that cannot be told yet: shorter than the delimiter, or a head.
     rest: Vec<u8>,
     /// The bytes of the wanted field, as far as they may be its value.
@@ -38,7 +38,7 @@ pub(crate) struct FormScanner {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FormState {
     /// Before the first boundary.
     Preamble,
     /// Right behind a boundary.
@@ -58,7 +58,7 @@ impl FormScanner {
         Self {
             delimiter: memmem::Finder::new(&delimiter).into_owned(),
             wanted,
-            state: State::Preamble,
+            state: FormState::Preamble,
             // The first boundary needs no line before it.
             rest: b"\r\n".to_vec(),
             text: Vec::new(),
@@ -78,11 +78,11 @@ impl FormScanner {
     }
 
     pub(crate) fn fault(&self) -> Option<BodyFault> {
-        self.broken.or_else(|| (self.state != State::Over).then_some(BodyFault::CutForm))
+        self.broken.or_else(|| (self.state != FormState::Over).then_some(BodyFault::CutForm))
     }
 
     pub(crate) fn feed(&mut self, chunk: &[u8]) {
-        if self.state == State::Over || self.broken.is_some() {
+        if self.state == FormState::Over || self.broken.is_some() {
             return;
         }
         let mut bytes = std::mem::take(&mut self.rest);
@@ -97,7 +97,7 @@ impl FormScanner {
     /// Takes bytes from the beginning, and gives their number; `None` where more have to come first.
     fn step(&mut self, bytes: &[u8]) -> Option<usize> {
         match self.state {
-            State::Preamble | State::Content { .. } => {
+            FormState::Preamble | FormState::Content { .. } => {
                 let needle = self.delimiter.needle().len();
                 let Some(end) = self.delimiter.find(bytes) else {
                     let sure = bytes.len().saturating_sub(needle - 1);
@@ -106,19 +106,19 @@ impl FormScanner {
                 };
                 self.content(&bytes[..end]);
                 self.content_ends();
-                self.state = State::Boundary;
+                self.state = FormState::Boundary;
                 Some(end + needle)
             }
-            State::Boundary => {
+            FormState::Boundary => {
                 match bytes.get(..2)? {
-                    b"--" if self.parts > 0 => self.state = State::Over,
-                    b"\r\n" => (self.state, self.parts) = (State::Head, self.parts + 1),
+                    b"--" if self.parts > 0 => self.state = FormState::Over,
+                    b"\r\n" => (self.state, self.parts) = (FormState::Head, self.parts + 1),
                     _ => self.broken = Some(BodyFault::BadPart(self.parts + 1)),
                 }
                 // The line's end is the first of the two that end an empty head.
-                Some(0).filter(|_| self.state == State::Head)
+                Some(0).filter(|_| self.state == FormState::Head)
             }
-            State::Head => {
+            FormState::Head => {
                 let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
                     if bytes.len() > LONGEST_HEAD {
                         self.broken = Some(BodyFault::BadPart(self.parts));
@@ -126,23 +126,23 @@ impl FormScanner {
                     return None;
                 };
                 let is_wanted = self.value.is_none() && names(&bytes[..end], self.wanted);
-                self.state = State::Content { is_wanted };
+                self.state = FormState::Content { is_wanted };
                 self.text.clear();
                 Some(end + 4)
             }
-            State::Over => None,
+            FormState::Over => None,
         }
     }
 
     fn content(&mut self, bytes: &[u8]) {
-        if self.state == (State::Content { is_wanted: true }) {
+        if self.state == (FormState::Content { is_wanted: true }) {
             let room = (LONGEST + 1).saturating_sub(self.text.len());
             self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
 
     fn content_ends(&mut self) {
-        if self.state == (State::Content { is_wanted: true }) && self.text.len() <= LONGEST {
+        if self.state == (FormState::Content { is_wanted: true }) && self.text.len() <= LONGEST {
             let text = std::str::from_utf8(&self.text).map(str::trim).unwrap_or_default();
             self.value = Some(text.to_owned()).filter(|text| !text.is_empty());
         }

@@ -256,8 +256,8 @@ impl Client {
         self.while_alive(limit, answer).await
     }
 
-    /// Waits for an answer, but neither longer than `limit` nor for a daemon that shows no sign of life: a frozen one is told
-    /// from one that loads a model in seconds.
+    /// Waits for an answer, but neither longer than `limit` nor for a daemon that shows no sign of life: within
+    /// seconds, a frozen daemon is distinguished from one whose server loads a model.
     async fn while_alive<T>(
         &self,
         limit: Duration,

@@ -40,7 +40,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether no daemon can be talked to: nobody listens, or who listens says nothing.
+    /// Whether there is no daemon to talk to: the connection is refused, or nothing answers.
     pub const fn is_without_daemon(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. })
     }

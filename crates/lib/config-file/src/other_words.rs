@@ -1,9 +1,9 @@
-//! What people write who come from docker compose, systemd, supervisord, Kubernetes, llama-swap or Ollama, and options of llama-server
-//! that stand beside the keys of a server and not in its flags.
+//! The keys of docker compose, systemd, supervisord, Kubernetes, llama-swap and Ollama that people write by habit, and options of
+//! llama-server that stand beside the keys of a server instead of in its flags.
 
 use crate::toml_tree::{TomlData, TomlNode, TomlTable};
 
-/// Our keys, and the words of others for each, in lower case and without hyphens and underscores. A key within a table is written
+/// Our keys, and the words of other tools for each, in lower case and without hyphens and underscores. A key within a table is written
 /// with a full stop.
 const KEYS: [(&str, &[&str]); 28] = [
     ("enabled", &["autostart", "autoload", "autorun", "preload", "startonboot", "disabled"]),
@@ -56,7 +56,7 @@ const FLAGS: [(&str, &[&str]); 16] = [
     ("metrics", &["metrics"]),
 ];
 
-/// What a table that other tools have becomes here; for each, the words of others.
+/// The counterparts of tables that other tools have, and the names of these tables.
 const TABLES: [(&[&str], &str); 5] = [
     (
         &["defaults", "default", "global", "globals", "common", "shared", "settings"],

@@ -107,7 +107,7 @@ impl ValueReader {
     }
 }
 
-/// `upper` where it is written, merged with what lies below it.
+/// `upper` where it is written, merged over `lower`.
 pub fn overlay<T: ConfigValue>(lower: Option<Located<T>>, upper: Option<Located<T>>) -> Option<Located<T>> {
     match (lower, upper) {
         (Some(lower), Some(upper)) => {

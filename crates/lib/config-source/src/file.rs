@@ -128,7 +128,7 @@ pub fn search_places(environment: &Environment, directory: &Path) -> Vec<PathBuf
     places.into_iter().flatten().collect()
 }
 
-/// Reads the regular file of a configuration, and waits for nobody: what has become a FIFO or a device is an error.
+/// Reads the regular file of a configuration without waiting: a path that has become a FIFO or a device is an error.
 ///
 /// # Errors
 /// Those of [`read_regular`].

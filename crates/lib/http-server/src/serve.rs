@@ -205,7 +205,7 @@ pub async fn serve<L: ConnectionListener, S: HttpService>(
                         tracing::debug!("a connection was closed: every place is busy");
                         continue;
                     };
-                    let client = Client { transport, place: place.clone(), serves };
+                    let client = ServedClient { transport, place: place.clone(), serves };
                     // In a box, since a future that a task moves into its `select!` takes its memory twice.
                     let serving =
                         Box::pin(serve_connection(stream, client, service.clone(), limits, cancel.clone()));
@@ -260,20 +260,25 @@ enum Serves {
 }
 
 /// The other end of a connection, and what it is served.
-struct Client {
+struct ServedClient {
     transport: Transport,
     place: Arc<ConnectionPlace>,
     serves: Serves,
 }
 
-async fn serve_connection<C, S>(stream: C, client: Client, service: S, limits: ServeLimits, cancel: CancellationToken)
-where
+async fn serve_connection<C, S>(
+    stream: C,
+    client: ServedClient,
+    service: S,
+    limits: ServeLimits,
+    cancel: CancellationToken,
+) where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: HttpService,
 {
     let _connected = service.connected();
     let asked = AtomicBool::new(false);
-    let Client { transport, place, serves } = client;
+    let ServedClient { transport, place, serves } = client;
     let answer = service_fn(|request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         let refused = serves == Serves::OneProbe && !service.is_probe(request.uri().path());

@@ -194,7 +194,8 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
     }
 }
 
-/// Prints problems to standard error, in colour on a terminal. They are lost if nobody reads them: the exit code tells of them, too.
+/// Prints problems to standard error, in colour on a terminal. A closed standard error loses them; the exit code
+/// remains.
 pub fn print_problems(problems: &ConfigProblems) {
     let text = problems.render(style());
     let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };

@@ -104,7 +104,7 @@ impl Inventory {
         if problems.is_empty() { Ok(inventory) } else { Err(ConfigProblems::sorted(problems).into()) }
     }
 
-    /// Finds, parses and scans, and goes on after a problem, so that all can be told at once.
+    /// Finds, parses and scans, and goes on after a problem, so that all are reported at once.
     ///
     /// # Errors
     /// Nothing of the configuration can be read, or there are fewer free ports than servers.

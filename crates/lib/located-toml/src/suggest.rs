@@ -8,7 +8,7 @@ const LISTED: usize = 12;
 /// The advice for an unknown name: the nearest known one, or the known ones if none is near.
 pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut known: Vec<&str> = known.into_iter().collect();
-    // An id that two servers have is told once.
+    // An id that two servers have is suggested once.
     let mut seen = HashSet::new();
     known.retain(|name| seen.insert(*name));
     match nearest(unknown, &known) {

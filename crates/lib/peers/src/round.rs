@@ -61,7 +61,7 @@ impl<T: Clone + Send + Sync + 'static> Round<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let questions = future::join_all(peers.into_iter().map(ask));
-        // A task of its own: whoever waits may leave, and its end is as sure as that of each question.
+        // A task of its own: the requests that wait for it may leave, and each question has a deadline, so the task ends.
         let asking = tokio::spawn(questions.map(Arc::from));
         let answers = asking.map(|answers| answers.unwrap_or_else(|_| Arc::from([]))).boxed().shared();
         Self { began: Instant::now(), answers }

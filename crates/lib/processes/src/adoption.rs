@@ -1,8 +1,8 @@
 //! Finds the programs that have outlived an earlier daemon, and takes them over from their shims.
 //!
-//! A shim is believed because the kernel says who it is: its socket lies in the state directory, it runs as this user, and it is the
-//! parent of the process that it names. A socket at which nobody answers is that of a killed shim and is removed; what such a shim has
-//! left is found by tag and lock.
+//! A shim is trusted because the kernel identifies it: its socket lies in the state directory, it runs as this user, and it is the
+//! parent of the process that it names. A socket that refuses connections belongs to a killed shim and is removed; what such a shim
+//! has left is found by tag and lock.
 
 use std::fs::{self, File};
 use std::future::poll_fn;
@@ -33,7 +33,7 @@ pub struct HeldProgram {
     pub stdout: OwnedFd,
     /// The read end of its standard error.
     pub stderr: OwnedFd,
-    /// What the earlier daemon told about it.
+    /// The note of the earlier daemon about it.
     pub note: Vec<u8>,
     /// What it wrote meanwhile: standard output, then standard error.
     pub output: [MissedOutput; 2],

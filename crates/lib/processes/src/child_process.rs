@@ -56,7 +56,7 @@ pub struct ProcessOutcome {
     pub survivors: Vec<Survivor>,
     /// The control groups that it was in at its end, as `/proc/PID/cgroup` shows them.
     pub control_groups: String,
-    /// The shim ended first: nobody knows what is left.
+    /// The shim ended first, so that it is not known which processes are left.
     pub is_lost: bool,
 }
 
@@ -80,16 +80,16 @@ pub enum SignalError {
 
 /// What a shim says to the order to run a program.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ShimAnswer {
     Runs(Spawned),
     Refused(io::Error),
-    /// It has ended without a word.
+    /// It has ended without an answer.
     Lost,
 }
 
 impl ChildProcess {
     /// Has a shim run a program; `rest` is what it has not taken of its order yet.
-    pub(crate) async fn run(mut shim: UnixStream, rest: &[u8]) -> io::Result<Answer> {
+    pub(crate) async fn run(mut shim: UnixStream, rest: &[u8]) -> io::Result<ShimAnswer> {
         match shim.write_all(rest).await {
             // It has ended, and may have said why: the guardian answers for a shim that it cannot fork.
             Err(error) if is_end(&error) => {}
@@ -102,7 +102,7 @@ impl ChildProcess {
                 None => match poll_fn(|context| poll_receive(&shim, &mut frames, context)).await {
                     Ok(true) => {}
                     Err(error) if !is_end(&error) => return Err(error),
-                    _ => return Ok(Answer::Lost),
+                    _ => return Ok(ShimAnswer::Lost),
                 },
             }
         };
@@ -110,13 +110,13 @@ impl ChildProcess {
         Ok(match (frame.message, descriptors.next(), descriptors.next()) {
             (ShimReport::Spawned(identity), Some(stdout), Some(stderr)) => {
                 let process = Self::attended(shim, frames, identity, descriptors.next());
-                Answer::Runs(Spawned { process, stdout, stderr })
+                ShimAnswer::Runs(Spawned { process, stdout, stderr })
             }
-            (ShimReport::Refused { errno }, ..) => Answer::Refused(io::Error::from_raw_os_error(errno)),
+            (ShimReport::Refused { errno }, ..) => ShimAnswer::Refused(io::Error::from_raw_os_error(errno)),
             // Without its pipes, because this process has no descriptors left, it is killed as the socket is dropped.
-            (ShimReport::Spawned(_), ..) => Answer::Refused(Errno::EMFILE.into()),
+            (ShimReport::Spawned(_), ..) => ShimAnswer::Refused(Errno::EMFILE.into()),
             (other, ..) => {
-                Answer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}")))
+                ShimAnswer::Refused(io::Error::other(format!("a shim that was to run a program said {other:?}")))
             }
         })
     }
@@ -132,12 +132,13 @@ impl ChildProcess {
         Self(Box::new(Attended { shim, frames, identity, page, end: None, is_left: false }))
     }
 
-    /// Where to write what the next daemon goes on with; `None` for a program that is not kept, and where the kernel gives none.
+    /// Where to write the counts that the next daemon continues from; `None` for a program that no daemon takes over, and where the
+    /// kernel gives no page.
     pub fn page(&self) -> Option<&Arc<KeptPage>> {
         self.0.page.as_ref()
     }
 
-    /// Adds to what the next daemon is told about the program.
+    /// Adds to the note about the program that the next daemon reads.
     pub fn note(&self, note: &[u8]) {
         // An error means that the shim has ended, which is seen elsewhere.
         let _ = self.0.tell(&ShimOrder::Note, note);
@@ -153,7 +154,7 @@ impl ChildProcess {
     /// `unread` is what was read from its standard output and its standard error and is no whole line.
     ///
     /// # Errors
-    /// If the shim cannot be told: the program is killed.
+    /// If the shim does not take the order: it kills the program then.
     pub async fn leave(mut self, unread: [&[u8]; 2]) -> io::Result<()> {
         for (stream, bytes) in [StreamName::Stdout, StreamName::Stderr].into_iter().zip(unread) {
             self.0.tell(&ShimOrder::Unread { stream }, bytes)?;

@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use llama_warden_procfs::ProcessStat;
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::signalfd::SignalFd;
@@ -45,6 +46,17 @@ pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option
     }
     // Nobody reads an error: the daemon sees the end of the socket.
     Some(if run().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a guardian or a shim, of whichever daemon, is above a process. Those are told by their arguments, which they have in common
+/// and which nothing else has.
+pub(crate) fn is_above(pid: u32) -> bool {
+    let is_one = |pid: u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).next() == Some(NAME.as_bytes())
+    };
+    let above = std::iter::successors(ProcessStat::of(pid), |below| ProcessStat::of(below.parent));
+    above.map(|below| below.parent).any(is_one)
 }
 
 fn run() -> io::Result<()> {

@@ -1,31 +1,35 @@
 //! Kills the processes that an earlier run of the daemon left behind.
 //!
 //! Every process of a launch carries a tag that begins with the id of the run. One file of the state directory holds the ids of
-//! the runs whose processes may still exist. It is written before anything is launched, so that a crash at any moment finds it
-//! complete. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
+//! the runs whose processes may still exist ([`crate::runs_file`]). It is complete before anything is launched, so that a crash at any
+//! moment finds it so. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
 //! of its server.
+//!
+//! A state directory can be copied while its daemon runs. In the copy, a process is left behind only if no shim and no guardian that
+//! lives is above it: those have a daemon, or wait for the one of the original, or are about to kill it.
 
-use std::fs::OpenOptions;
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use llama_warden_events::{BootId, ServerId};
-use llama_warden_support::{Durability, blocking, is_disk_full, read_regular, replace_file};
+use llama_warden_support::{Durability, blocking, is_disk_full, replace_file};
 use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
+use super::runs_file::{Place, RunsFile};
 use super::sweep::{ProcessSelector, Survivor, Sweep, sweep};
 
-/// The name of the file in the state directory.
-const FILE: &str = "boots";
-
-/// Longest file in bytes: room for the ids of many thousand runs that left processes behind.
-const MAX_BYTES: u64 = 1 << 20;
+/// Time for shims to see that their state directory is gone, after which they kill what is below them: twice what they need.
+const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Kills every process of earlier runs that used `state_dir`, except those of the `spared` launches, until `deadline`, and writes down that `boot` runs now.
 ///
-/// Lines that are not an id are ignored, such as those of a file that was cut off.
+/// In a copy of a state directory, it tells of the processes that are somebody's, and leaves them alone.
 ///
 /// On a full disk, the daemon runs on: what is written is what fits into the old file.
 ///
@@ -37,20 +41,33 @@ pub async fn reconcile(
     spared: &[(ServerId, LaunchTag)],
     deadline: Instant,
 ) -> io::Result<Sweep> {
-    let (path, boot) = (state_dir.join(FILE), boot.to_string());
-    let (file, folder) = (path.clone(), state_dir.to_owned());
-    let found = blocking(move || (read(&file), InstanceLock::all(&folder))).await;
-    let (earlier, locks) = found.map_err(io::Error::other)?;
-    write(&path, earlier.iter().map(String::as_str).chain([boot.as_str()])).await?;
+    let folder = state_dir.to_owned();
+    let look = move || {
+        let file = RunsFile::read(&folder);
+        let original = file.original(&folder).map(|place| (place.clone(), place.is_there()));
+        (file.runs, original, InstanceLock::all(&folder))
+    };
+    let (earlier, original, locks) = blocking(look).await.map_err(io::Error::other)?;
+    let boot = boot.to_string();
+    // What a copy names is not this directory's, as long as anything of it may be somebody's.
+    if original.is_none() {
+        write(state_dir, earlier.iter().map(String::as_str).chain([boot.as_str()])).await?;
+    }
+    let orphans_only = original.as_ref().map(|(_, is_there)| {
+        let patience = if *is_there { Duration::ZERO } else { GIVE_UP };
+        deadline.min(Instant::now() + patience)
+    });
     let mut total = Sweep::default();
     let mut unfinished = Vec::new();
+    let mut attended = BTreeSet::new();
     for run in &earlier {
         let tag = LaunchTag::of_run(run);
         let spared: Vec<_> =
             spared.iter().map(|(_, spared)| spared).filter(|spared| tag.includes(spared)).cloned().collect();
         let has_spared = !spared.is_empty();
-        let tagged = ProcessSelector { tag: Some(tag), spared, ..ProcessSelector::default() };
-        let swept = sweep(&tagged, deadline).await;
+        let tagged = ProcessSelector { tag: Some(tag), spared, orphans_only, ..ProcessSelector::default() };
+        let mut swept = sweep(&tagged, deadline).await;
+        attended.extend(taken_attended(&mut swept));
         total.killed += swept.killed;
         if !swept.survivors.is_empty() || has_spared {
             unfinished.push(run.as_str());
@@ -60,14 +77,73 @@ pub async fn reconcile(
     // Processes that cleared their environment still hold the lock of their server, whichever run they are of.
     let is_spared = |lock: &InstanceLock| spared.iter().any(|(server, _)| lock.path().ends_with(server.as_str()));
     for lock in locks.into_iter().filter(|lock| !is_spared(lock)) {
-        let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
-        let swept = sweep(&holding, deadline).await;
+        let holding = ProcessSelector { lock: Some(lock.clone()), orphans_only, ..ProcessSelector::default() };
+        let mut swept = sweep(&holding, deadline).await;
+        let holders = taken_attended(&mut swept);
+        if !holders.is_empty() {
+            // The lock of the original, by another name: launches make one of their own.
+            blocking(move || remove(lock.path())).await.map_err(io::Error::other)?;
+        }
+        attended.extend(holders);
         total.killed += swept.killed;
         // A stranger was left by no run; the launch of that server tells of it.
         total.survivors.extend(swept.survivors.into_iter().filter(|left| !matches!(left, Survivor::Stranger(_))));
     }
-    write(&path, unfinished.into_iter().chain([boot.as_str()])).await?;
+    if let Some((original, _)) = original.filter(|_| !attended.is_empty()) {
+        tell_of_attended(state_dir, &original, &attended);
+    }
+    write(state_dir, unfinished.into_iter().chain([boot.as_str()])).await?;
     Ok(total)
+}
+
+/// Takes the processes out of a result that are somebody's.
+fn taken_attended(swept: &mut Sweep) -> Vec<u32> {
+    let attended = |left: &mut Survivor| matches!(left, Survivor::Attended(_));
+    let pid = |left| match left {
+        Survivor::Attended(pid) | Survivor::Process(pid) | Survivor::Stranger(pid) => Some(pid),
+        Survivor::Hidden => None,
+    };
+    swept.survivors.extract_if(.., attended).filter_map(pid).collect()
+}
+
+fn tell_of_attended(state_dir: &Path, original: &Place, attended: &BTreeSet<u32>) {
+    let processes = attended.iter().map(u32::to_string).collect::<Vec<_>>();
+    let next = format!(
+        "to end them: llama-warden down --address unix:{}/control.sock, or kill {}",
+        original.path.display(),
+        processes.join(" ")
+    );
+    tracing::warn!(
+        path = %state_dir.display(),
+        original = %original.path.display(),
+        processes = processes.join(", "),
+        next,
+        "the state directory is a copy; the processes of its original run on and are left alone"
+    );
+}
+
+/// Removes the names from `folder` that a copy of a state directory, made with hard links, has in common with its original: what listens
+/// there is the original's. Does nothing in a directory that is no copy.
+pub async fn drop_common_names(state_dir: &Path, folder: PathBuf) {
+    let state_dir = state_dir.to_owned();
+    let drop_them = move || {
+        if RunsFile::read(&state_dir).original(&state_dir).is_none() {
+            return;
+        }
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.metadata().is_ok_and(|found| found.nlink() > 1) {
+                remove(&entry.path());
+            }
+        }
+    };
+    // An error means that the runtime shuts down.
+    let _ = blocking(drop_them).await;
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "a file that belongs to another state directory cannot be removed");
+    }
 }
 
 /// Writes down that `boot` runs, beside the runs that are written down: for a state directory that was made anew under it.
@@ -75,47 +151,46 @@ pub async fn reconcile(
 /// # Errors
 /// As [`reconcile`].
 pub async fn write_down(state_dir: &Path, boot: &BootId) -> io::Result<()> {
-    let (path, boot) = (state_dir.join(FILE), boot.to_string());
-    let file = path.clone();
-    let others = blocking(move || read(&file)).await.map_err(io::Error::other)?;
+    let (folder, boot) = (state_dir.to_owned(), boot.to_string());
+    let read = move || {
+        let file = RunsFile::read(&folder);
+        // Those of a copy are written down in its original.
+        if file.original(&folder).is_some() { Vec::new() } else { file.runs }
+    };
+    let others = blocking(read).await.map_err(io::Error::other)?;
     let others = others.iter().map(String::as_str).filter(|other| *other != boot);
-    write(&path, others.chain([boot.as_str()])).await
+    write(state_dir, others.chain([boot.as_str()])).await
 }
 
-fn read(path: &Path) -> Vec<String> {
-    let text = read_regular(path, MAX_BYTES).unwrap_or_else(|error| {
-        if error.kind() != io::ErrorKind::NotFound {
-            let path = path.display();
-            tracing::warn!(%path, %error, "earlier runs are not known; what they left behind may not be found");
-        }
-        Vec::new()
-    });
-    run_ids(&text)
-}
-
-/// The ids of runs that the content of the file names.
-pub fn run_ids(text: &[u8]) -> Vec<String> {
-    let is_id = |line: &&str| line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    String::from_utf8_lossy(text).lines().filter(is_id).map(str::to_owned).collect()
+/// Makes a state directory a copy of `state_dir`: a daemon has lost it, goes on in the other one, and is still the daemon of what the
+/// file names. May block.
+pub fn hand_down(lost: &Path, state_dir: &Path) {
+    let file = RunsFile { place: Place::of(state_dir), ..RunsFile::read(lost) };
+    if let Err(error) = replace_file(&RunsFile::path(lost), file.text().as_bytes(), Durability::PowerCut) {
+        let path = lost.display();
+        tracing::warn!(%path, %error, "the former state directory still names the servers of this daemon; start no other one on it");
+    }
 }
 
 /// Replaces the file in one step: after a crash it is the old one or the new one.
-async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
-    let text: String = runs.flat_map(|run| [run, "\n"]).collect();
-    let path = path.to_owned();
-    let replace = move || match replace_file(&path, text.as_bytes(), Durability::PowerCut) {
-        Err(error) if is_disk_full(&error) => {
-            // The block of the old file has room for some hundred ids.
-            let overwritten = OpenOptions::new().write(true).open(&path).and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                file.set_len(text.len() as u64)
-            });
-            if overwritten.is_err() {
-                tracing::warn!(%error, "this run is not written down: after a crash, the next one may not find its processes");
+async fn write<'a>(state_dir: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let (state_dir, runs) = (state_dir.to_owned(), runs.map(str::to_owned).collect());
+    let replace = move || {
+        let (path, text) = (RunsFile::path(&state_dir), RunsFile { runs, place: Place::of(&state_dir) }.text());
+        match replace_file(&path, text.as_bytes(), Durability::PowerCut) {
+            Err(error) if is_disk_full(&error) => {
+                // The block of the old file has room for some hundred ids.
+                let overwritten = OpenOptions::new().write(true).open(&path).and_then(|mut file| {
+                    file.write_all(text.as_bytes())?;
+                    file.set_len(text.len() as u64)
+                });
+                if overwritten.is_err() {
+                    tracing::warn!(%error, "this run is not written down: after a crash, the next one may not find its processes");
+                }
+                Ok(())
             }
-            Ok(())
+            replaced => replaced,
         }
-        replaced => replaced,
     };
     blocking(replace).await.map_err(io::Error::other)?
 }
@@ -147,7 +222,8 @@ mod tests {
         assert_eq!(swept, Sweep { killed: 1, survivors: Vec::new() });
         assert_eq!(leftover.wait().expect("ended").signal(), Some(9));
         assert_eq!(bystander.try_wait().expect("readable"), None, "the bystander lives");
-        assert_eq!(read(&state_dir.path().join(FILE)), [now.to_string()]);
+        let file = RunsFile::read(state_dir.path());
+        assert_eq!((&file.runs, file.original(state_dir.path())), (&vec![now.to_string()], None));
         bystander.kill().expect("ours");
         bystander.wait().expect("ended");
     }
@@ -158,7 +234,7 @@ mod tests {
         let mut bystander = tagged("/a/1");
         let boot = BootId::from_random(0xdead_0004);
         for garbage in [&b""[..], b"\n\n\n", b"\xff\xfe", b"0000", b"../../etc/passwd\n", b"{\"boot\": 1}\n"] {
-            fs::write(state_dir.path().join(FILE), garbage).expect("write");
+            fs::write(RunsFile::path(state_dir.path()), garbage).expect("write");
             let swept = reconcile(state_dir.path(), &boot, &[], Instant::now()).await.expect("works");
             assert_eq!(swept, Sweep::default(), "{garbage:?}");
         }

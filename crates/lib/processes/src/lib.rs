@@ -18,6 +18,7 @@ pub mod lock;
 pub mod process_handle;
 mod program;
 pub mod reaper;
+pub mod runs_file;
 pub mod server_address;
 mod shim;
 pub mod spawn_request;

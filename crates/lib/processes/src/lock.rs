@@ -3,8 +3,11 @@
 //!
 //! The shim opens the file of its server for writing, takes a shared lock on it, and lets exec keep it. The kernel frees the
 //! lock when the last descendant that inherited it has ended (flock(2)): a free lock proves that no process of the launch
-//! is left. The daemon opens the file for reading only, so that it is never taken for a holder. Neither is who has the file open
-//! without a shared lock on it: an editor, or a stranger that shuts others out.
+//! is left.
+//!
+//! A holder is told from a stranger that has locked the file, too, by the descriptor itself: the shim moves it to a position in the
+//! file that nobody comes to by chance ([`MARK`]). The position is one for all that have inherited the descriptor, and nobody else has it,
+//! so that it survives an environment that was cleared, another session and another user.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -18,15 +21,12 @@ use llama_warden_support::open_regular;
 /// The name of the folder in the state directory.
 const FOLDER: &str = "locks";
 
-/// Permission bit of an entry of `/proc/PID/fd` whose file is open for writing.
-const OPEN_FOR_WRITING: u32 = 0o200;
+/// The position of a descriptor that a shim has made: `llam` as a number, which every file system knows as a position, and which the
+/// kernel shows in `/proc/PID/fdinfo`.
+pub(crate) const MARK: u64 = 0x6c6c_616d;
 
-/// How the kernel calls a shared lock in `/proc/PID/fdinfo`, and one that excludes others.
-const SHARED: &str = "READ";
-const EXCLUSIVE: &str = "WRITE";
-
-/// The lock of one server. All its launches use the same file, because they never overlap. Whoever has it holds the file open, so
-/// that holders are found after the file was removed or replaced, too.
+/// The lock of one server. All its launches use the same file, because they never overlap. A value keeps the file open, so
+/// that holders are found even after the file was removed or replaced.
 #[derive(Debug, Clone)]
 pub struct InstanceLock {
     path: PathBuf,
@@ -96,39 +96,50 @@ impl InstanceLock {
 
     /// Whether process `pid` holds it as a process of a launch does. `false` if its open files cannot be read.
     pub fn is_held_by(&self, pid: u32) -> bool {
-        self.descriptors(pid).any(|entry| {
-            let is_writing = entry.metadata().is_ok_and(|link| link.mode() & OPEN_FOR_WRITING != 0);
-            is_writing && has_lock(pid, &entry, SHARED)
-        })
+        self.descriptors(pid).any(|held| held.has_mark && held.is_locked)
     }
 
-    /// Whether process `pid` has locked the file for itself alone, as no process of a launch does.
+    /// Whether process `pid` has locked the file in a way in which no process of a launch does.
     pub fn is_kept_by(&self, pid: u32) -> bool {
-        self.descriptors(pid).any(|entry| has_lock(pid, &entry, EXCLUSIVE))
+        self.descriptors(pid).any(|held| !held.has_mark && held.is_locked)
     }
 
     /// The descriptors of a process that have the file open.
-    fn descriptors(&self, pid: u32) -> impl Iterator<Item = fs::DirEntry> {
+    fn descriptors(&self, pid: u32) -> impl Iterator<Item = HeldDescriptor> {
         let id = |found: fs::Metadata| (found.dev(), found.ino());
         let lock = self.file.metadata().ok().map(id);
         let is_it = move |entry: &fs::DirEntry| lock.is_some() && fs::metadata(entry.path()).ok().map(id) == lock;
-        fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().filter(is_it)
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().filter(is_it);
+        entries.map(move |entry| {
+            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display()));
+            HeldDescriptor::parse(&info.unwrap_or_default())
+        })
     }
 }
 
-/// Whether the file behind a descriptor is locked through it, or through the one that it was inherited from.
-fn has_lock(pid: u32, descriptor: &fs::DirEntry, kind: &str) -> bool {
-    let number = descriptor.file_name();
-    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.display())).unwrap_or_default();
-    let locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
-    locks.map(|lock| lock.split_whitespace()).any(|mut words| {
-        // Number, kind of call, whether it binds others, and how it is held.
-        words.nth(1) == Some("FLOCK") && words.nth(1) == Some(kind)
-    })
+/// What the kernel tells of an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HeldDescriptor {
+    has_mark: bool,
+    /// Through it, or through the one that it was inherited from.
+    is_locked: bool,
+}
+
+impl HeldDescriptor {
+    fn parse(info: &str) -> Self {
+        let fields = || info.lines().filter_map(|line| line.split_once(':'));
+        let has_mark = fields().any(|(name, value)| name == "pos" && value.trim().parse() == Ok(MARK));
+        // Number of the lock, kind of call, whether it binds others, and how it is held.
+        let is_locked =
+            fields().any(|(name, value)| name == "lock" && value.split_whitespace().nth(1) == Some("FLOCK"));
+        Self { has_mark, is_locked }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, SeekFrom};
+
     use super::*;
 
     #[test]
@@ -137,22 +148,24 @@ mod tests {
         let server = ServerId::new("a").expect("valid");
         let lock = InstanceLock::create(state_dir.path(), &server).expect("is made");
         assert!(!lock.is_held());
-        let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
+        let own = std::process::id();
+        let mut holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
         holder.lock_shared().expect("is free");
-        assert!(lock.is_held() && lock.is_held_by(std::process::id()));
+        assert!(
+            lock.is_held() && lock.is_kept_by(own) && !lock.is_held_by(own),
+            "who locks it as shims do is a stranger"
+        );
+        holder.seek(SeekFrom::Start(MARK)).expect("every file system can");
+        assert!(lock.is_held() && lock.is_held_by(own) && !lock.is_kept_by(own));
         // Explicitly: a process that another test just makes has a copy of the descriptor.
         holder.unlock().expect("is held");
-        drop(holder);
-        let reader = File::open(lock.path()).expect("opens");
-        assert!(!lock.is_held() && !lock.is_held_by(std::process::id()), "who only reads is no holder");
-        drop(reader);
+        assert!(!lock.is_held_by(own), "who has it open and no lock on it is no holder");
         let stranger = OpenOptions::new().write(true).open(lock.path()).expect("opens");
-        assert!(!lock.is_held_by(std::process::id()), "who has it open and no lock on it is no holder");
-        stranger.lock().expect("is free");
-        let own = std::process::id();
-        assert!(lock.is_held() && lock.is_kept_by(own) && !lock.is_held_by(own), "who shuts others out is no holder");
-        stranger.unlock().expect("is held");
-        drop(stranger);
+        for lock_it in [File::lock, File::lock_shared] {
+            lock_it(&stranger).expect("is free");
+            assert!(lock.is_held() && lock.is_kept_by(own) && !lock.is_held_by(own));
+            stranger.unlock().expect("is held");
+        }
         let all = InstanceLock::all(state_dir.path());
         assert!(matches!(&all[..], [one] if one.path() == lock.path()), "{all:?}");
     }
@@ -162,8 +175,9 @@ mod tests {
         let state_dir = tempfile::tempdir().expect("tempdir");
         let server = ServerId::new("a").expect("valid");
         let lock = InstanceLock::create(state_dir.path(), &server).expect("is made");
-        let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
+        let mut holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
         holder.lock_shared().expect("is free");
+        holder.seek(SeekFrom::Start(MARK)).expect("every file system can");
         fs::remove_dir_all(state_dir.path()).expect("is ours");
         let missing = InstanceLock::create(state_dir.path(), &server).expect_err("nobody has made it anew");
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);

@@ -10,7 +10,7 @@
 //! | the daemon is gone | kills everything, and ends; or keeps everything for the next daemon ([`crate::keeper`]) |
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -29,13 +29,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::descent::{self, ChildNews};
 use crate::keeper::{Doorway, KeptPipe};
 use crate::kept_page::KeptPage;
+use crate::lock::MARK;
 use crate::program::ProgramBlock;
 use crate::wire::{self, EndReport, Frame, FrameReader, Keeping, ProgramIdentity, ShimOrder, ShimReport, SpawnOrder};
 
 /// Time for the descendants to end after KILL. One that is still there waits in the kernel, or may not be killed by us.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two looks whether the next daemon could still find the socket.
-const DOORWAY_LOOK: Duration = Duration::from_secs(5);
+const DOORWAY_LOOK: Duration = Duration::from_secs(1);
 /// Time for the next daemon to read what it takes over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two rounds of KILL. The end of a killed process starts the next round at once; this is for one that is born in the
@@ -107,10 +108,11 @@ fn start(order: &SpawnOrder, block: &[u8]) -> io::Result<(u32, [PipeReader; 2])>
     Ok((program.run(&stdout_writer, &stderr_writer)?, [stdout, stderr]))
 }
 
-/// Takes a share of a lock, on a descriptor that the next program inherits.
+/// Takes a share of a lock, on a descriptor that the next program inherits. The position in the file marks it as one of a shim.
 fn hold(path: &Path) -> io::Result<File> {
-    let file = open_regular(path, OpenOptions::new().write(true))?;
+    let mut file = open_regular(path, OpenOptions::new().write(true))?;
     file.lock_shared()?;
+    file.seek(SeekFrom::Start(MARK))?;
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(file)
 }
@@ -142,7 +144,7 @@ struct Shim {
     /// Where the next daemon comes in; `None` while the program is not to outlive its daemon, or the disk has no room for it.
     doorway: Option<Doorway>,
     pipes: [KeptPipe; 2],
-    /// Where the daemon writes what the next one goes on with; `None` for what no next daemon gets.
+    /// Where the daemon writes the counts that the next one continues from; `None` for a program that no next daemon takes over.
     page: Option<KeptPage>,
     /// For the next daemon.
     note: Vec<u8>,

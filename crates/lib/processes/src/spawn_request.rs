@@ -43,7 +43,7 @@ pub struct KeptProgram {
     pub folder: PathBuf,
     /// The name of its socket, before the process id of its shim.
     pub name: String,
-    /// What the next daemon is told about it.
+    /// The note about it that the next daemon reads.
     pub note: String,
     /// Whether it does so however the daemon ends. Otherwise only when it is [left](crate::child_process::ChildProcess::leave).
     pub outlives: bool,

@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::child_process::{Answer, ChildProcess, Spawned, is_end};
+use super::child_process::{ChildProcess, ShimAnswer, Spawned, is_end};
 use super::guardian;
 use super::spawn_request::{GuardianProgram, SpawnRequest};
 use super::wire::{self, ShimOrder};
@@ -197,9 +197,9 @@ impl Spawner {
             () = guardian.stopped() => return Err(SpawnFailure::Silent),
         };
         match answer {
-            Ok(Answer::Runs(spawned)) => Ok(spawned),
-            Ok(Answer::Refused(error)) | Err(error) => Err(refused(error)),
-            Ok(Answer::Lost) => Err(SpawnFailure::Lost),
+            Ok(ShimAnswer::Runs(spawned)) => Ok(spawned),
+            Ok(ShimAnswer::Refused(error)) | Err(error) => Err(refused(error)),
+            Ok(ShimAnswer::Lost) => Err(SpawnFailure::Lost),
         }
     }
 }

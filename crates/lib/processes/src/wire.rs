@@ -44,7 +44,7 @@ pub(crate) enum ShimOrder {
     Release,
     /// Outlive the daemon from now on, or do not.
     Outlive(bool),
-    /// Add the body to what the next daemon is told about the program.
+    /// Add the body to the note about the program that the next daemon reads.
     Note,
     /// The body was read from a pipe and is no whole line: the next daemon gets it before the rest.
     Unread {
@@ -73,7 +73,7 @@ pub(crate) struct SpawnOrder {
     pub(crate) arguments: usize,
     /// Whether processes that outlive the program may run on while the daemon lives.
     pub(crate) may_leave_descendants: bool,
-    /// What the next daemon is told about the program.
+    /// The note about the program that the next daemon reads.
     pub(crate) note: String,
     /// Where to wait for the next daemon, if the program is to outlive this one.
     pub(crate) keeping: Option<Keeping>,

@@ -46,7 +46,7 @@ pub struct LaunchFingerprint {
     files: BTreeSet<FileStamp>,
 }
 
-/// A file as it is now. The time of its last change cannot be set, so that one that was written over is told from what it was.
+/// A file as it is now. The time of its last change (ctime) cannot be set, so that an overwritten file differs from what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct FileStamp {
     path: PathBuf,
@@ -58,7 +58,7 @@ struct FileStamp {
     head: u32,
 }
 
-/// A launch cannot be told from others.
+/// A launch has no fingerprint, since something of it cannot be read.
 #[derive(Debug)]
 pub struct FingerprintError {
     path: PathBuf,

@@ -103,7 +103,7 @@ impl SavedSlot {
         if checksum == self.checksum { Ok(()) } else { Err(FileFault::Content) }
     }
 
-    /// The name of the file in its folder, as a server is told it.
+    /// The name of the file in its folder, as it is sent to the server.
     pub fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }

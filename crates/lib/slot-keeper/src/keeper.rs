@@ -111,7 +111,7 @@ pub struct Restored {
     pub(crate) tokens: u64,
 }
 
-/// What came of a save.
+/// The outcome of a save.
 #[derive(Debug)]
 pub(crate) enum SaveOutcome {
     /// The files are whole as far as their lengths tell.

@@ -1,7 +1,7 @@
-//! When the slots of launches are saved and restored, and what is told of it.
+//! Decides when the slots of launches are saved and restored, and publishes the outcome.
 //!
 //! Invariants: a launch is saved only behind a closed gate with nothing in flight, and never for a stop or a restart by hand, nor for the
-//! end of the daemon; whoever waits for a save gets an answer whatever comes of it.
+//! end of the daemon; every request for a save is answered, whatever its outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct SlotKeeping {
     events: Publisher,
     kept: BTreeMap<ServerId, (Incarnation, KeptLaunch)>,
     saving: BTreeMap<ServerId, (Incarnation, AbortHandle)>,
-    /// Stopped or restarted by hand: whoever does that may want to be rid of what the server holds, and does not want to wait.
+    /// Stopped or restarted by hand: a person who does that may want to discard what the server holds, and does not want to wait.
     by_hand: BTreeSet<ServerId>,
     is_ending: bool,
 }
@@ -174,7 +174,7 @@ impl SlotKeeping {
         let (keeper, bus, events) = (self.keeper.clone(), self.bus.clone(), self.events.clone());
         let launch = match launch {
             Some((_, launch)) if !is_saving && !self.is_ending && !self.by_hand.contains(server) => launch.clone(),
-            // The save that is under way tells it.
+            // The save that is under way publishes it.
             _ if is_saving && matches!(then, AfterSave::Tell(_)) => return Ok(None),
             _ => return then.go_on(&events).await.map(|()| None),
         };
@@ -291,7 +291,7 @@ impl SlotKeeping {
         }
     }
 
-    /// The same reason is not told with each launch.
+    /// The same reason is not published again with each launch.
     async fn lost(&self, launch: (&ServerId, Incarnation), because: String, off: bool) -> Result<(), BusClosed> {
         let snapshot = self.bus.snapshot();
         let told = snapshot.servers.get(launch.0).and_then(|record| record.slots.as_deref());

@@ -1,7 +1,7 @@
 //! Saves the slots of launches before they are stopped, and restores them before the first request.
 //!
-//! * [`SlotKeeping`]: the launches: when they are saved and restored, and what is told of it. Its owner spawns what takes a while.
-//! * [`CacheKeeper`]: asks the servers, and has the files.
+//! * [`SlotKeeping`] decides when launches are saved and restored, and publishes the outcome. Its owner spawns the slow work.
+//! * [`CacheKeeper`] asks the servers, and owns the files.
 
 mod keeper;
 mod launches;

@@ -43,18 +43,25 @@ impl<T: KeptState> KeptFile<T> {
 
     /// Reads what an earlier run saved.
     fn load(&self) -> T {
+        self.try_load().unwrap_or_else(|error| {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "what the run before has kept does not count");
+            T::default()
+        })
+    }
+
+    /// As [`Self::load`], with the reason why the file is invalid.
+    pub(crate) fn try_load(&self) -> io::Result<T> {
         let modified = fs::metadata(&self.path).and_then(|metadata| metadata.modified());
-        let Ok(modified) = modified else { return T::default() };
+        let Ok(modified) = modified else { return Ok(T::default()) };
         // Nobody knows how old a file of the future is: the clock of a machine without a battery was set back by a boot.
         let age = modified.elapsed().unwrap_or(Duration::MAX);
-        match read_regular(&self.path, MAX_BYTES).and_then(|bytes| Self::parse(&bytes)) {
-            Ok(value) => value.after(age),
-            Err(error) => {
-                let path = self.path.display();
-                tracing::warn!(%path, %error, "what the run before has kept does not count");
-                T::default()
-            }
-        }
+        Ok(read_regular(&self.path, MAX_BYTES).and_then(|bytes| Self::parse(&bytes))?.after(age))
+    }
+
+    /// The path of the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads what an earlier run saved, off the runtime's thread. A disk that does not answer has kept nothing.

@@ -7,9 +7,11 @@ mod failures;
 mod kept_file;
 mod ports;
 mod totals;
+mod unreadable;
 
 pub use down::{DownFile, DownServer, DownServers};
 pub use failures::{FailureCounts, FailureFile};
 pub use kept_file::{KeptFile, KeptState};
 pub use ports::{KeptServer, KeptServers, PortFile};
 pub use totals::{KeptTotals, LineTotals, TotalsByServer, TotalsFile};
+pub use unreadable::{UnreadableFile, unreadable};

@@ -82,16 +82,24 @@ impl PortFile {
 
     /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> KeptServers {
-        match read_regular(&self.path, MAX_BYTES).and_then(|bytes| Self::parse(&bytes)) {
-            Ok(kept) => kept,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    let path = self.path.display();
-                    tracing::warn!(%path, %error, "servers that name no port may get others than before");
-                }
-                KeptServers::new()
-            }
+        self.try_read().unwrap_or_else(|error| {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "servers that name no port may get others than before");
+            KeptServers::new()
+        })
+    }
+
+    /// As [`Self::read`], with the reason why the file is invalid.
+    pub(crate) fn try_read(&self) -> io::Result<KeptServers> {
+        match read_regular(&self.path, MAX_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(KeptServers::new()),
+            read => Self::parse(&read?),
         }
+    }
+
+    /// The path of the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What the content of a file stores.

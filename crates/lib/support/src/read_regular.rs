@@ -16,7 +16,7 @@ const ENXIO: i32 = 6;
 /// Keeps a terminal from becoming the controlling one; the value is the same on x86-64 and aarch64.
 const O_NOCTTY: i32 = 0o400;
 
-/// Opens a regular file, and waits for nobody: a FIFO or a device is an error, whatever `options` ask for.
+/// Opens a regular file without waiting: a FIFO or a device is an error, whatever `options` ask for.
 ///
 /// # Errors
 /// The file cannot be opened, or is no regular file.
@@ -50,7 +50,7 @@ pub fn open_if_regular(path: &Path) -> io::Result<Option<File>> {
     if path.metadata()?.is_file() { open_regular(path, OpenOptions::new().read(true)).map(Some) } else { Ok(None) }
 }
 
-/// Reads a regular file, and waits for nobody: a FIFO or a device is an error.
+/// Reads a regular file without waiting for a writer: a FIFO or a device is an error.
 ///
 /// # Errors
 /// Those of [`open_regular`]; the file cannot be read, or is longer than `most` bytes.

@@ -1,4 +1,4 @@
-//! Makes the text of others safe for a terminal.
+//! Escapes control characters in texts of servers and files, before a terminal obeys them.
 //!
 //! A line of a server, a path or an error message may contain control characters. A terminal obeys them: they move the
 //! cursor, set the clipboard (OSC 52), or make text look like another text.

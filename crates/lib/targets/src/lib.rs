@@ -8,6 +8,6 @@ mod paths;
 
 pub use names::{Directory, Named, NoServer};
 pub use paths::{
-    Burden, ErrorDialect, ModelChange, OwnPath, PathMeaning, StreamQuestion, changes_servers, find, query_value,
+    ErrorDialect, ModelChange, OwnPath, PathMeaning, RequestClass, StreamQuestion, changes_servers, find, query_value,
     traffic_route,
 };

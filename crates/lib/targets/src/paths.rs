@@ -16,7 +16,7 @@ pub enum ErrorDialect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathMeaning {
     /// Relayed to the server that the body names.
-    Body(Burden),
+    Body(RequestClass),
     /// Relayed to the server that the query names in `model`; starts nothing and is no use.
     Query,
     /// Relayed to the server that the path names, with the rest of the path.
@@ -25,8 +25,8 @@ pub enum PathMeaning {
         model: String,
         /// The path for the server.
         rest: String,
-        /// What it is to the server.
-        burden: Burden,
+        /// How the request is treated.
+        class: RequestClass,
     },
     /// About streams that can be resumed; starts nothing and is no use.
     Streams(StreamQuestion),
@@ -68,15 +68,15 @@ pub enum ModelChange {
     Misasked,
 }
 
-/// What a request is to its server.
+/// How a request is treated on its way to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Burden {
+pub enum RequestClass {
     /// It takes a slot, starts the server, and counts as its use.
-    Work,
-    /// It passes the queue. It starts the server where a client asks for an answer of the model.
-    Light,
-    /// It passes the queue and never starts anything.
-    Glance,
+    Inference,
+    /// It bypasses the queue. It starts the server where a client asks for an answer of the model.
+    Auxiliary,
+    /// It bypasses the queue and never starts anything.
+    Inspection,
 }
 
 /// A path of the router's own.
@@ -92,7 +92,7 @@ pub enum OwnPath {
     Props,
 }
 
-const WORK: &[&str] = &[
+const INFERENCE: &[&str] = &[
     "/v1/chat/completions",
     "/chat/completions",
     "/v1/completions",
@@ -113,7 +113,7 @@ const WORK: &[&str] = &[
     "/audio/transcriptions",
 ];
 
-const LIGHT: &[&str] = &[
+const AUXILIARY: &[&str] = &[
     "/v1/messages/count_tokens",
     "/messages/count_tokens",
     "/v1/chat/completions/input_tokens",
@@ -168,18 +168,18 @@ pub fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
     if let Some(rest) = path.strip_prefix("/upstream/") {
         return upstream(method, rest);
     }
-    if *method == Method::POST && WORK.contains(&path) {
-        return PathMeaning::Body(Burden::Work);
+    if *method == Method::POST && INFERENCE.contains(&path) {
+        return PathMeaning::Body(RequestClass::Inference);
     }
-    if *method == Method::POST && LIGHT.contains(&path) {
-        return PathMeaning::Body(Burden::Light);
+    if *method == Method::POST && AUXILIARY.contains(&path) {
+        return PathMeaning::Body(RequestClass::Auxiliary);
     }
     let is_slot = path.strip_prefix("/slots/").is_some_and(|slot| slot.bytes().all(|byte| byte.is_ascii_digit()));
     if BY_QUERY.contains(&path) || is_slot {
         return PathMeaning::Query;
     }
     if *method == Method::POST && path.starts_with("/v1/") {
-        PathMeaning::Body(Burden::Work)
+        PathMeaning::Body(RequestClass::Inference)
     } else {
         PathMeaning::Unknown
     }
@@ -197,8 +197,8 @@ pub fn changes_servers(method: &Method, path: &str) -> bool {
 /// What a request is counted as.
 pub fn traffic_route(meaning: &PathMeaning, path: &str) -> TrafficRoute {
     let path = match meaning {
-        PathMeaning::Body(Burden::Work) => path,
-        PathMeaning::Upstream { rest, burden: Burden::Work, .. } => rest,
+        PathMeaning::Body(RequestClass::Inference) => path,
+        PathMeaning::Upstream { rest, class: RequestClass::Inference, .. } => rest,
         PathMeaning::Body(_) | PathMeaning::Query | PathMeaning::Streams(_) | PathMeaning::Upstream { .. } => {
             return TrafficRoute::Light;
         }
@@ -226,13 +226,13 @@ fn upstream(method: &Method, rest: &str) -> PathMeaning {
     let rest = format!("/{rest}");
     // llama-server decodes the path before it looks for the route.
     let Some(meant) = decoded(&rest) else { return PathMeaning::Unknown };
-    let burden = match find(method, &meant, "") {
-        PathMeaning::Body(burden) => burden,
+    let class = match find(method, &meant, "") {
+        PathMeaning::Body(class) => class,
         PathMeaning::Refused => return PathMeaning::Refused,
         // Assets of a user interface, and what only looks at the server.
-        _ => Burden::Glance,
+        _ => RequestClass::Inspection,
     };
-    PathMeaning::Upstream { model, rest, burden }
+    PathMeaning::Upstream { model, rest, class }
 }
 
 fn names_model(query: &str) -> bool {
@@ -272,11 +272,11 @@ mod tests {
     #[test]
     fn a_path_says_what_a_request_is_to_its_server() {
         for (method, path, query, expected) in [
-            ("POST", "/v1/chat/completions", "", PathMeaning::Body(Burden::Work)),
-            ("POST", "/v1/messages", "", PathMeaning::Body(Burden::Work)),
-            ("POST", "/v1/messages/count_tokens", "", PathMeaning::Body(Burden::Light)),
-            ("POST", "/tokenize", "", PathMeaning::Body(Burden::Light)),
-            ("POST", "/v1/something/new", "", PathMeaning::Body(Burden::Work)),
+            ("POST", "/v1/chat/completions", "", PathMeaning::Body(RequestClass::Inference)),
+            ("POST", "/v1/messages", "", PathMeaning::Body(RequestClass::Inference)),
+            ("POST", "/v1/messages/count_tokens", "", PathMeaning::Body(RequestClass::Auxiliary)),
+            ("POST", "/tokenize", "", PathMeaning::Body(RequestClass::Auxiliary)),
+            ("POST", "/v1/something/new", "", PathMeaning::Body(RequestClass::Inference)),
             ("GET", "/v1/something/new", "", PathMeaning::Unknown),
             ("GET", "/slots", "model=a", PathMeaning::Query),
             ("POST", "/slots/3", "model=a", PathMeaning::Query),
@@ -304,11 +304,17 @@ mod tests {
             assert_eq!(find(&method.parse().expect("method"), path, query), expected, "{method} {path}?{query}");
         }
         let upstream = |path: &str, method: Method| match find(&method, path, "") {
-            PathMeaning::Upstream { model, rest, burden } => (model, rest, burden),
-            other => (format!("{other:?}"), String::new(), Burden::Work),
+            PathMeaning::Upstream { model, rest, class } => (model, rest, class),
+            other => (format!("{other:?}"), String::new(), RequestClass::Inference),
         };
-        assert_eq!(upstream("/upstream/a%2Fb/x.css", Method::GET), ("a/b".into(), "/x.css".into(), Burden::Glance));
-        assert_eq!(upstream("/upstream/a/completion", Method::POST), ("a".into(), "/completion".into(), Burden::Work));
+        assert_eq!(
+            upstream("/upstream/a%2Fb/x.css", Method::GET),
+            ("a/b".into(), "/x.css".into(), RequestClass::Inspection)
+        );
+        assert_eq!(
+            upstream("/upstream/a/completion", Method::POST),
+            ("a".into(), "/completion".into(), RequestClass::Inference)
+        );
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Default for ServerTraffic {
 }
 
 impl RouterTraffic {
-    /// Counters, and the queue of finished requests for whoever logs them.
+    /// Counters, and the queue of finished requests for logs and spans.
     pub fn logged() -> (Self, FinishedRequests) {
         let (sender, receiver) = FinishedRequests::queue();
         (Self { finished: Some(sender), ..Self::default() }, receiver)

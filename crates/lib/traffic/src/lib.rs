@@ -1,4 +1,4 @@
-//! The requests through the router: their counters, and the finished ones for whoever logs them.
+//! Counts the requests through the router, and queues the finished ones for logs and spans.
 //!
 //! A request is no event: a thousand a second would push everything else out of the ring of events. It is counted in atomics, which
 //! the metrics page reads, and a finished one goes into a bounded queue, which telemetry reads. What does not fit there is counted as

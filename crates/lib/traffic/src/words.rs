@@ -1,4 +1,4 @@
-//! The closed sets by which requests are told apart.
+//! The closed sets by which requests are classified.
 
 /// Makes an enum whose values have a word each and a place in an array.
 macro_rules! words {

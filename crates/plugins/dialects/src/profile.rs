@@ -47,6 +47,8 @@ impl BinaryProfile {
 pub struct BuildVersion {
     /// The build number. Every llama-server inside llama-cpp-python prints 1, whatever its age.
     pub build: Option<u64>,
+    /// The beginning of the commit that it was made of.
+    pub commit: Option<String>,
 }
 
 impl BuildVersion {
@@ -55,12 +57,22 @@ impl BuildVersion {
     pub fn parse(text: &str) -> Self {
         let line = text.lines().find_map(|line| line.trim().strip_prefix("version: "));
         let build = line.and_then(|line| leading_number(line.split_once("(build ").map_or(line, |(_, after)| after)));
-        Self { build }
+        let words = line.unwrap_or_default().split(|c: char| c.is_whitespace() || "(),".contains(c));
+        let is_commit =
+            |word: &&str| (7..=40).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // A number of seven digits is a commit only behind the build's own number.
+        let commit = words.skip(1).find(is_commit).map(str::to_owned);
+        Self { build, commit }
     }
 
-    /// The build in short form, `b11669`; `None` if there is no number, or one that names no build (0 and 1).
+    /// The build in short form, `b11669`; with its commit, as llama.cpp calls itself, where the number names no build (0 and 1):
+    /// `b1-4227c9b`. `None` if there is neither.
     pub fn short_name(&self) -> Option<String> {
-        self.build.filter(|build| *build > 1).map(|build| format!("b{build}"))
+        let build = self.build?;
+        match &self.commit {
+            _ if build > 1 => Some(format!("b{build}")),
+            commit => commit.as_ref().map(|commit| format!("b{build}-{commit}")),
+        }
     }
 }
 
@@ -81,7 +93,9 @@ mod tests {
             ("version: 0.7.0 (build 11669, commit Debian)\nbuilt with GNU 16.2.0", Some(11669), Some("b11669")),
             ("version: 0.6.0-dev (build 11434, commit unknown)", Some(11434), Some("b11434")),
             ("ggml_cuda_init: found 1 device\nversion: 9093 (unknown)\n", Some(9093), Some("b9093")),
-            ("version: 1 (4227c9b)", Some(1), None),
+            ("version: 1 (4227c9b)", Some(1), Some("b1-4227c9b")),
+            ("version: 1 (unknown)", Some(1), None),
+            ("version: 0 (unknown)", Some(0), None),
             ("version: 0.7.0", None, None),
             ("error: unknown argument: --version", None, None),
             ("version: 99999999999999999999999", None, None),

@@ -1,4 +1,4 @@
-//! `check`: validates the configuration, its plug-in files, command lines, models and memory, and tells everything at once.
+//! `check`: validates the configuration, its plug-in files, command lines, models and memory, and prints every problem at once.
 //! Needs no daemon.
 
 use llama_warden_config::{
@@ -22,7 +22,7 @@ use llama_warden_builds::plugin_files;
 use llama_warden_keys::read_keys;
 use llama_warden_terminal::output::{print_json, print_line};
 
-/// Most files, and most servers without enough memory, that are told.
+/// Most files, and most servers without enough memory, that are listed.
 const MOST_FILES: usize = 20;
 
 /// Everything that was found.

@@ -126,7 +126,7 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
 }
 
 /// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them, and
-/// returns the table that has shown them. The caller tells which have failed.
+/// returns the table that has shown them. The caller reports which have failed.
 pub async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,

@@ -32,7 +32,7 @@ pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<bool, CommandFa
     rehearse(&loaded.configuration, &state)?;
     // A socket for each server, and the control socket.
     require_room(&state, fleet.iter().len() + 1)?;
-    let daemon = Client::new(DaemonAddress::Unix(control), None);
+    let daemon = Client::new(DaemonAddress::Unix(control.clone()), None);
     if daemon.reach().await.is_ok() {
         // A server whose options its build refuses would be ended for its new options, and not start with them.
         refuse(option_check::examine(inventory).await?.problems)?;
@@ -56,8 +56,15 @@ pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<bool, CommandFa
                 sleep(ATTEMPT_INTERVAL * 20).await;
             }
             Err(error) => {
-                return Err(CommandFailure::failed(format!("the daemon does not hand over: {error}"))
-                    .next_step("it goes on; `llama-warden down` and `up` restart it with its servers"));
+                let next = match &error {
+                    // It may be no daemon at all.
+                    ClientError::Protocol { .. } => format!(
+                        "nothing was changed; if a daemon runs, `llama-warden down` and `up` restart it with its servers, else remove {}",
+                        control.display()
+                    ),
+                    _ => "it goes on; `llama-warden down` and `up` restart it with its servers".to_owned(),
+                };
+                return Err(CommandFailure::failed(format!("the daemon does not hand over: {error}")).next_step(next));
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::fleet_source::LatestText;
 /// Time without a notice before the file is read: a writer may need several writes.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// Longest time from a notice to a read, in a folder that never comes to rest.
+/// Longest time from the first notice to the read, in a folder that changes all the time.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Time from a look to the next one without a notice. Network and FUSE file systems give none for what others write, and the

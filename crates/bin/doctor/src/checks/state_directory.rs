@@ -4,6 +4,7 @@ use std::path::Path;
 
 use llama_warden_daemon::StateDir;
 use llama_warden_inventory::LoadedConfig;
+use llama_warden_state_files::{UnreadableFile, unreadable};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
@@ -28,6 +29,12 @@ pub(crate) fn look(loaded: &LoadedConfig) -> Vec<Finding> {
         )];
     }
     let mut findings: Vec<Finding> = little_space(&path, present).into_iter().collect();
+    findings.extend(unreadable(&path).into_iter().map(|UnreadableFile { path, error }| {
+        Area::StateDirectory.warning(
+            format!("{} cannot be read, and what it keeps does not count: {error}", path.display()),
+            "put it back from a copy before the next start, or remove it; the daemon makes it anew",
+        )
+    }));
     if findings.is_empty() {
         findings.push(Area::StateDirectory.good(format!("{} can be used", path.display())));
     }

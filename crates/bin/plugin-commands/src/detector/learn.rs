@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_component::{Host, HostSettings};
-use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_component::{ContextParts, Host, HostSettings};
+use llama_warden_config::{ConfigSource, Environment, Fleet, ServerSpec};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::build_runtime;
 use llama_warden_detectors::{LearnError, LearnSubject, LearnedPack, PackSet, learn};
@@ -16,6 +16,7 @@ use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_hooks::Hooks;
+use llama_warden_inventory::LoadedConfig;
 use llama_warden_launcher::{GuardianProgram, Launcher, LauncherSettings, Spawner};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_support::{Durability, replace_file};
@@ -125,10 +126,15 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     let (report, outcome) = oneshot::channel();
     let starts = RepeatedStarts { spec: Arc::new(spec), starts: args.starts, timeout: args.timeout, recorder, report };
     let lane = host.lane().clone();
-    host.add(Launcher::new(fleet.clone(), lane, launcher))?;
-    host.add(Terminator::new(fleet.clone()))?;
+    let configuration = LoadedConfig::parse(&ConfigSource::text("/", ""), Environment::default())?.configuration;
+    let bus = host.bus().clone();
+    // None of these components keeps files.
+    let state_dir = PathBuf::new();
+    let context = ContextParts { configuration, fleet: fleet.clone(), bus, lane: lane.clone(), state_dir }.into();
+    host.add(Launcher::new(fleet, lane, launcher))?;
+    host.add(Terminator::build(&context))?;
     // The server has no hooks. This component owns the hook commands, which launcher and terminator send anyway.
-    host.add(Hooks::new(fleet, boot, spawner))?;
+    host.add(Hooks::build(&context, spawner))?;
     host.add(starts)?;
 
     // A signal ends the starts in order, with a killed server, instead of this process at once.

@@ -7,14 +7,14 @@ use http::StatusCode;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::app::{App, json};
-use crate::route::{Content, Route, answer};
+use crate::route::{BodyForm, Route, answer};
 
 pub(super) const MODELS: Route = Route {
     summary: "The models that discovery found, files that are not models, and files with problems",
     answers: &[answer(
         200,
         "As of the start or the latest reload.",
-        &[Content { media_type: "application/json", schema: Some(schema) }],
+        &[BodyForm { media_type: "application/json", schema: Some(schema) }],
     )],
     ..Route::get("listModels", "/api/v1/models", |method| on(method, models))
 };

@@ -28,13 +28,13 @@ pub use token::{InvalidToken, Token, TokenInForce};
 
 /// Who is served over TCP. The control socket serves the daemon's user and root.
 #[derive(Debug, Clone, Default)]
-pub struct TcpAccess {
+pub(crate) struct TcpAccess {
     /// The token that clients must send; without one, clients off loopback are served open paths alone.
-    pub token: TokenInForce,
+    pub(crate) token: TokenInForce,
     /// Further names, without port, that requests on loopback may have in `Host`: those of a reverse proxy.
-    pub hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     /// The only user, beside root, who is served on loopback where there is no token; `None` serves every user of the machine.
-    pub user: Option<u32>,
+    pub(crate) user: Option<u32>,
 }
 
 /// The machines that can reach the TCP listener.

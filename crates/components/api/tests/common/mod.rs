@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use llama_warden_api::{Api, Listeners, TcpAccess, Token, UnusablePath, openapi_document};
+use llama_warden_api::{Api, ApiResources, Listeners, Token, UnusablePath, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand, wall_time};
 use llama_warden_client::{Client, DaemonAddress};
@@ -100,22 +100,17 @@ impl ApiFixture {
         let mut bus = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
         let inbox = bus.own::<SuperviseCommand>();
-        let api = Api {
+        let resources = ApiResources {
             listeners,
-            bus: bus.bus().clone(),
-            lane: bus.lane().clone(),
+            token: if setup.token { Token::new(TOKEN).expect("valid").into() } else { Default::default() },
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
             peers: Default::default(),
             models: Arc::new(one_model),
             memory: Arc::new(SystemMemoryProbe::new()),
             configuration: Default::default(),
             description: &DESCRIPTION,
-            access: TcpAccess {
-                token: if setup.token { Token::new(TOKEN).expect("valid").into() } else { Default::default() },
-                user: Some(own_user()),
-                ..TcpAccess::default()
-            },
         };
+        let api = Api::build(&bus.context(""), resources);
         let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();
         tokio::spawn(run_owner(inbox, bus.publisher().clone(), seen, cancel.clone()));

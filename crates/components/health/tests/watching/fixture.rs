@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_component_kit::{RunningComponent, TestBus, card};
-use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HealthSpec, HostEnvironment, ServerSpec};
+use llama_warden_component_kit::{self as component_kit, RunningComponent, TestBus, card};
+use llama_warden_config::{Fleet, HealthSpec, ServerSpec};
 use llama_warden_events::{Event, Incarnation, ReadyVia, ServerId};
 use llama_warden_health::Health;
 use tokio::sync::watch;
@@ -20,12 +20,8 @@ pub fn terms() -> HealthSpec {
 }
 
 pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
-    let text = format!("[[servers]]\nid = \"{id}\"\nmodel = \"tiny.gguf\"");
-    let configuration =
-        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
-    let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid");
-    let spec = fleet.get(id.as_str()).expect("is configured").as_ref().clone();
-    ServerSpec { health: health.into(), ..spec }
+    let spec = component_kit::spec(id.as_str(), "");
+    ServerSpec { health: health.into(), ..ServerSpec::clone(&spec) }
 }
 
 /// See the module.
@@ -53,7 +49,7 @@ impl HealthFixture {
     }
 
     pub fn raise(&mut self) {
-        let component = Health::new(self.fleet.subscribe(), self.bus.lane().clone());
+        let component = Health::build(&self.bus.context_of(self.fleet.subscribe()));
         self.running = Some(self.bus.run(component));
     }
 

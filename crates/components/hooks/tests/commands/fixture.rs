@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, server};
-use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
-use llama_warden_events::{BootId, Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
+use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, fleet, server};
+use llama_warden_config::Fleet;
+use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
 use llama_warden_hooks::Hooks;
 use llama_warden_processes::guardian;
 use llama_warden_processes::spawn_request::GuardianProgram;
@@ -40,7 +40,7 @@ impl HooksFixture {
         bus.publish(EventDraft::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
         let (fleet, seen) = watch::channel(configured(hooks));
         let spawner = Spawner::start(GuardianProgram::OwnExecutable).expect("starts");
-        let running = bus.run(Hooks::new(seen, BootId::from_random(1), spawner));
+        let running = bus.run(Hooks::build(&bus.context_of(seen), spawner));
         Self { bus, running, fleet }
     }
 
@@ -76,10 +76,7 @@ impl HooksFixture {
 
 /// A fleet of `a`.
 fn configured(hooks: &str) -> Fleet {
-    let text = format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}");
-    let configuration =
-        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
-    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid")
+    fleet(&format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}"))
 }
 
 /// A hook that runs a script.

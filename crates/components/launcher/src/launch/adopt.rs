@@ -22,7 +22,7 @@ impl Launch {
         state_dir.join(FOLDER)
     }
 
-    /// What the next daemon is told about this launch.
+    /// The note about this launch that the next daemon reads.
     pub(crate) fn note(&self, prepared: &PreparedLaunch) -> String {
         let note = LaunchNote {
             tag: self.tag().value().to_owned(),

@@ -136,7 +136,7 @@ impl Launch {
 
     /// Selects the launch's processes by tag and lock.
     pub(crate) fn selector(&self) -> ProcessSelector {
-        ProcessSelector { tag: Some(self.tag()), lock: self.lock.clone(), spared: Vec::new() }
+        ProcessSelector { tag: Some(self.tag()), lock: self.lock.clone(), ..ProcessSelector::default() }
     }
 }
 

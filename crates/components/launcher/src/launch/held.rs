@@ -1,4 +1,4 @@
-//! The processes that an earlier daemon has left, and what it has told the next one about their launches.
+//! The processes that an earlier daemon has left, and its notes about their launches.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::{kill, totals};
 /// The folder of the state directory with the sockets of shims.
 pub(crate) const FOLDER: &str = "shims";
 
-/// What a daemon tells the next one about a launch: one line of JSON, and [`READY`] behind it once the server is ready.
+/// The note of a daemon about a launch, for the next one: one line of JSON, and [`READY`] behind it once the server is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LaunchNote {
     /// The value of the launch tag that its processes carry.

@@ -87,7 +87,7 @@ impl LaunchHandle {
         })
     }
 
-    /// Has the next daemon told that the server was ready.
+    /// Notes for the next daemon that the server was ready.
     pub(crate) fn note_ready(&self) {
         // A closed channel is a launch that has ended already.
         let _ = self.0.update(|queued| queued.is_ready_noted = true);

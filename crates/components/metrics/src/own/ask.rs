@@ -1,4 +1,4 @@
-//! One look at one server: which requests are sent, in which order, and what the answers mean.
+//! Asks one server once: which requests are sent, in which order, and what the answers mean.
 //!
 //! 1. `GET /props`, which neither wakes a server nor keeps it awake, says whether it sleeps.
 //! 2. `GET /metrics`. It wakes a sleeping server and restarts its idle time on builds before [`HARMLESS_SINCE`].

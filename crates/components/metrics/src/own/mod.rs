@@ -1,10 +1,10 @@
 //! The metrics that llama-servers expose themselves: `?servers=1`.
 //!
-//! Every ready server is asked at once, each within the same deadline, so servers that hang hold nobody up. Scrapes share a round: one
-//! that comes while servers are asked, or within [`FRESH`] of the last round's begin, gets that round's answers. llama-server would be
-//! disturbed by more: it does not notice clients that left while it is asked more than once a second.
+//! All ready servers are asked at once, each within the same deadline, so a server that hangs delays no other. Scrapes share a round: a
+//! scrape that comes while servers are asked, or within [`FRESH`] of the start of the last round, gets the answers of that round. More
+//! requests would disturb llama-server, which does not notice that clients have left while it is asked more than once a second.
 //!
-//! Counted here, not in the snapshot: what came of each look at a server. Requests to servers are no events.
+//! The outcomes are counted here, not in the snapshot, since a request to a server is no event.
 
 mod ask;
 mod exposition;
@@ -37,7 +37,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Servers that are asked at a time. Each may answer with 1 MiB at most, which bounds the memory of a round.
 const AT_A_TIME: usize = 256;
 
-/// What came of a look at a server for its own metrics.
+/// The outcome of asking one server for its own metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum ScrapeOutcome {
@@ -84,7 +84,7 @@ pub struct OwnAnswers {
 }
 
 impl OwnAnswers {
-    /// What came of the look at a server; `None` for one that was not ready when the round began.
+    /// The outcome of a server in this round; `None` for one that was not ready when the round began.
     pub fn outcome(&self, server: &str) -> Option<ScrapeOutcome> {
         self.asked.binary_search_by(|asked| asked.as_str().cmp(server)).ok()?;
         Some(lock(&self.answers).get(server).map_or(ScrapeOutcome::TimedOut, |answer| answer.outcome))
@@ -118,7 +118,7 @@ impl fmt::Debug for ServerScraper {
 struct ScrapeRound {
     began: Instant,
     answers: OwnAnswers,
-    /// Driven by whoever waits for it.
+    /// Polled by the scrapes that wait for it.
     done: Shared<BoxFuture<'static, ()>>,
 }
 

@@ -1,7 +1,6 @@
 //! The compliance suite for a router that listens, in the runtime of the test, so that time can be paused.
 
-use llama_warden_component_kit::{compliance, fleet};
-use llama_warden_config::{ConfigSource, Configuration, Environment};
+use llama_warden_component_kit::compliance;
 
 use super::*;
 
@@ -23,12 +22,11 @@ impl Component for RouterInPlace {
 
 #[tokio::test(start_paused = true)]
 async fn a_router_that_listens_complies() {
-    let source = ConfigSource::text("/", "[router]\nlisten = \"127.0.0.1:0\"");
-    let settings = Configuration::parse(&source, &Environment::default()).expect("valid").router().clone();
     compliance::check(|bus| {
-        let listener = RouterListener::bind(&settings).expect("a free port");
-        let servers = fleet("[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"");
-        RouterInPlace(Router::new(settings.clone(), listener, watch::channel(servers).1, bus.bus().clone()))
+        let router = "[router]\nlisten = \"127.0.0.1:0\"";
+        let context = bus.context(&format!("[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"\n{router}"));
+        let listener = RouterListener::bind(context.config().router()).expect("a free port");
+        RouterInPlace(Router::build(&context, listener, RouterClients::default(), None))
     })
     .await;
 }

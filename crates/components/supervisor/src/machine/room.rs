@@ -346,7 +346,7 @@ impl SupervisorMachine {
         for (target, mut eviction) in std::mem::take(&mut self.evictions) {
             let is_due = self.servers.get(&target).is_some_and(|state| state.due_launch().is_some());
             if eviction.is_decided {
-                // Whoever waits behind it finds the room once they are gone.
+                // The launches that wait behind it find the room once the victims are gone.
                 eviction.victims.retain(|victim| self.servers.get(victim).is_some_and(|state| !state.is_down()));
                 if is_due && !eviction.victims.is_empty() {
                     self.evictions.insert(target, eviction);

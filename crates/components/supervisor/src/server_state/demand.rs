@@ -69,16 +69,17 @@ impl ServerState {
         }
     }
 
-    /// Why there was no room for it a moment ago.
+    /// Why there was no room for it a moment ago, whatever else would have been stopped.
     pub(crate) fn lacks_room(&self, now: Uptime) -> Option<&Refused> {
-        let (refused, at) = self.no_room.as_ref()?;
-        (self.is_down() && self.due_launch().is_none() && now.since(*at) < ROOM_LOOK).then_some(refused)
+        let no_room = self.no_room.as_ref().filter(|no_room| no_room.is_for_requests)?;
+        let is_left = self.is_down() && self.due_launch().is_none();
+        (is_left && now.since(no_room.at) < ROOM_LOOK).then_some(&no_room.refused)
     }
 
     /// When requests have the room for it looked at again, where nothing else does.
     pub(crate) fn room_look_at(&self) -> Option<Uptime> {
         let is_left = self.is_down() && self.due_launch().is_none() && self.restart_at.is_none();
-        self.no_room.as_ref().filter(|_| is_left && !self.stopped_by_user).map(|(_, at)| *at + ROOM_LOOK)
+        self.no_room.as_ref().filter(|_| is_left && !self.stopped_by_user).map(|no_room| no_room.at + ROOM_LOOK)
     }
 
     /// Leaves out a launch for which nobody waits.

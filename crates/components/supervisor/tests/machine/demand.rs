@@ -358,6 +358,20 @@ fn an_unload_waits_for_requests_and_leaves_the_server_to_others() {
 }
 
 #[test]
+fn an_unload_does_not_leave_to_requests_what_a_person_has_stopped() {
+    let mut fleet = RoutedFleet::new(&["a"], unlimited());
+    fleet.command(SuperviseCommand::StartServer { server: id("a") });
+    fleet.pass(LOAD + 1.0);
+    fleet.command(stop("a"));
+    fleet.command(SuperviseCommand::UnloadServer { server: id("a") });
+    fleet.pass(20.0);
+    assert!(fleet.machine.stopped_by_user().eq([&id("a")]) && fleet.machine.unloaded().next().is_none());
+    fleet.take_log();
+    assert_eq!(fleet.request("a"), Some(RefusalReason::StoppedByHand));
+    assert_eq!(fleet.take_log(), [""; 0]);
+}
+
+#[test]
 fn a_launch_that_ran_out_of_memory_is_tried_once_more_without_the_idle_servers() {
     let mut fleet = RoutedFleet::new(&["a", "b", "c"], unlimited());
     fleet.request("a");

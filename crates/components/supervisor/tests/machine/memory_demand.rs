@@ -7,6 +7,7 @@ use llama_warden_events::{Event, EvictionCause, Incarnation, ReadyVia, RefusalRe
 
 use crate::fixtures::id;
 use crate::memory_simulation::MemorySimulation;
+use crate::routed::at_most;
 
 impl MemorySimulation {
     /// Requests wait for a server since this moment. Returns what is launched.
@@ -152,6 +153,26 @@ fn a_later_request_does_not_take_the_memory_that_an_earlier_one_waits_for() {
 }
 
 #[test]
+fn what_waits_for_memory_and_then_for_a_rule_is_not_forgotten() {
+    let servers = [("a", 1), ("b", 4), ("c", 8)];
+    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Warn, &servers);
+    simulation.machine.set_routing(at_most(2));
+    simulation.start(&["b"]);
+    simulation.become_ready("b", 1, 4);
+    simulation.want("c");
+    assert!(simulation.published("c").contains(&"LaunchHeld"), "b has just become ready");
+    simulation.command(SuperviseCommand::StartServer { server: id("a") });
+    simulation.answer_all();
+    simulation.become_ready("a", 1, 1);
+    for _ in 0..20 {
+        simulation.advance_to_deadline();
+        // Whatever happens to others, what is due is looked at, without a reading of memory.
+        simulation.command(SuperviseCommand::UnwantServer { server: id("a") });
+    }
+    assert!(simulation.published("c").contains(&"EvictionPlanned"), "{:?}", simulation.events);
+}
+
+#[test]
 fn a_person_who_starts_a_server_evicts_nobody_for_memory() {
     let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 6), ("b", 6)]);
     simulation.run(&[("a", 6)]);
@@ -201,4 +222,20 @@ fn the_time_in_which_a_server_is_adopted_is_not_its_load_time() {
     simulation.now += 100.0;
     simulation.want("b");
     assert_eq!(simulation.evictions(), ["b: c"], "a takes longer to load");
+}
+
+#[test]
+fn a_request_makes_room_for_a_server_that_was_refused_when_it_was_started() {
+    let servers = [("a", 6), ("b", 6)];
+    let mut simulation =
+        MemorySimulation::with_policy(10, AdmissionPolicy::Enforce, RestartPolicy::OnFailure, &servers);
+    simulation.run(&servers[..1]);
+    simulation.start(&["b"]);
+    assert_eq!(simulation.published("b"), ["MemoryEstimated", "ServerFailed", "RestartScheduled"]);
+    let wanted = SuperviseCommand::WantServer { server: id("b"), oldest: simulation.elapsed(), priority: 0 };
+    assert_eq!(simulation.machine.refusal(&wanted, simulation.elapsed()), None, "a may be stopped for it");
+    assert_eq!(simulation.want("b"), [""; 0]);
+    assert_eq!(simulation.evictions(), ["b: a"]);
+    simulation.exit("a", 1);
+    assert_eq!(simulation.answer_all(), ["b#2"]);
 }

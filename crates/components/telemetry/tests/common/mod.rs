@@ -15,7 +15,8 @@ use axum::routing::post;
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, server};
 use llama_warden_events::{Event, Incarnation, Seq};
-use llama_warden_telemetry::{ExportError, ExportSettings, ExportSource, Exports, RequestRecords, Telemetry};
+use llama_warden_telemetry::{ExportError, ExportSettings, ExportSource, Exports, Telemetry};
+use llama_warden_traffic::FinishedRequests;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -130,11 +131,12 @@ impl Run {
     pub async fn play_with(
         mut self,
         events: impl IntoIterator<Item = Event>,
-        requests: Option<RequestRecords>,
+        requests: Option<FinishedRequests>,
         ask: impl Future<Output = ()>,
         bound: Duration,
     ) -> Vec<ExportError> {
-        let component = self.bus.run(Telemetry::new(Some(self.exports.recorder())).with_requests(requests));
+        let telemetry = Telemetry::build(&self.bus.context(""), Some(self.exports.recorder()), requests);
+        let component = self.bus.run(telemetry);
         let server = server("a");
         self.bus.configure(&server).await;
         let mut command = None::<Seq>;

@@ -153,7 +153,7 @@ pub struct Document {
     pub text: Arc<str>,
     /// Its origin.
     pub layer: Layer,
-    /// Where each line begins; made when a place is first told.
+    /// Where each line begins; made when a place is first needed.
     line_starts: OnceLock<Box<[usize]>>,
 }
 
@@ -223,7 +223,7 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // It is compiled in: whoever reads this has no such file.
+            // It is compiled in: the reader has no such file.
             Self::Text { .. } if self.is_built_in() => f.write_str("the built-in defaults"),
             Self::Text { document, .. } => {
                 let (line, column) = self.line_and_column().unwrap_or((1, 1));

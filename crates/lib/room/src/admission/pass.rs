@@ -23,7 +23,6 @@ pub struct AdmissionPass<'r> {
     queued_before: MemoryAmount,
     /// Whether a launch cannot be decided without a reading.
     needs_reading: bool,
-    any_held: bool,
     /// Whether an earlier launch still waits for its estimate.
     is_blocked: bool,
 }
@@ -70,7 +69,6 @@ impl Admission {
         }
         let is_held = state == AdmissionState::Held;
         if pass.is_blocked {
-            pass.any_held |= is_held;
             return AdmissionDecision::Waiting;
         }
         // Without an estimate the model's file cannot be read, and the failure of the launch explains that better than a
@@ -79,7 +77,6 @@ impl Admission {
         let Some(reading) = pass.reading else {
             // A held launch was decided by an earlier reading; only a change since then deserves another.
             pass.needs_reading |= self.is_dirty || !is_held;
-            pass.any_held |= is_held;
             return AdmissionDecision::Waiting;
         };
         let reservations = self.reservations(pass, reading);
@@ -95,12 +92,12 @@ impl Admission {
             _ if awaits_driver => {
                 let because = format!("{text}; a driver may still be freeing what a server had");
                 pass.queued_before = queued;
-                self.hold(server, because, pass, actions)
+                self.hold(server, because, actions)
             }
             (MemoryFit::Later, policy) if waits || policy == AdmissionPolicy::Enforce => {
                 let because = format!("{text}; {}", pass.waits_for());
                 pass.queued_before = queued;
-                self.hold(server, because, pass, actions)
+                self.hold(server, because, actions)
             }
             (MemoryFit::Never, AdmissionPolicy::Enforce) => {
                 self.records.remove(server);
@@ -141,9 +138,7 @@ impl Admission {
         }
         let Some(requirement) = requirement else { return Some(MemoryFit::Now) };
         let Some(reading) = pass.reading else {
-            let is_held = record.state == AdmissionState::Held;
-            pass.needs_reading |= self.is_dirty || !is_held;
-            pass.any_held |= is_held;
+            pass.needs_reading |= self.is_dirty || record.state != AdmissionState::Held;
             return None;
         };
         let reservations = self.reservations(pass, reading);
@@ -174,8 +169,6 @@ impl Admission {
 
     /// Keeps the memory for which others are being evicted from the launches behind.
     pub fn wait_behind(&mut self, server: &ServerId, pass: &mut AdmissionPass<'_>) {
-        let is_held = self.records.get(server).is_some_and(|record| record.state == AdmissionState::Held);
-        pass.any_held |= is_held;
         let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
         let reservations = self.reservations(pass, reading);
         pass.queued_before =
@@ -192,7 +185,7 @@ impl Admission {
         let (Some(reading), Some(requirement)) = (pass.reading, self.requirement(server)) else { return };
         let reservations = self.reservations(pass, reading);
         let text = MemoryBudget::compute(reading, &reservations).describe(requirement);
-        self.hold(server, format!("{text}; waits until others may be stopped for it"), pass, actions);
+        self.hold(server, format!("{text}; waits until others may be stopped for it"), actions);
     }
 
     /// Whether it is not known yet what a process holds that was taken over: its end may make the room that is missing.
@@ -219,9 +212,10 @@ impl Admission {
             let pids = self.records.values().filter_map(|record| record.pid).collect();
             actions.push(AdmissionAction::ReadMemory { pids }.into());
         }
-        if !pass.any_held {
+        // Also one to which this pass did not come, because it waits for others by a rule: no event may tell when that is over.
+        if !self.records.values().any(|record| record.state == AdmissionState::Held) {
             self.recheck_at = None;
-        } else if pass.reading.is_some() {
+        } else if pass.reading.is_some() || self.recheck_at.is_none() {
             self.recheck_at = Some(pass.now + RECHECK);
         }
     }
@@ -265,10 +259,8 @@ impl Admission {
         &mut self,
         server: &ServerId,
         because: String,
-        pass: &mut AdmissionPass<'_>,
         actions: &mut Vec<A>,
     ) -> AdmissionDecision {
-        pass.any_held = true;
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Due) {
             record.state = AdmissionState::Held;
             actions
