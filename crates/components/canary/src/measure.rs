@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn a_process_that_was_adopted_has_the_load_time_of_its_server() {
-        let mut record = ServerRecord::default();
-        record.ready = Some(ReadyRecord { via: ReadyVia::Adopted, startup_seconds: 0.01 });
+        let ready = |via, startup_seconds| Some(ReadyRecord { via, startup_seconds });
+        let mut record = ServerRecord { ready: ready(ReadyVia::Adopted, 0.01), ..ServerRecord::default() };
         let figures = |record: &ServerRecord| {
             let figures = known_figures(record, Path::new("llama-server"));
             (figures.is_adopted, figures.startup_seconds)
@@ -202,7 +202,7 @@ mod tests {
         record.ready_seconds.observe(1.0);
         record.ready_seconds.observe(2.0);
         assert_eq!(figures(&record), (true, Some(1.5)));
-        record.ready = Some(ReadyRecord { via: ReadyVia::Stderr, startup_seconds: 3.0 });
+        record.ready = ready(ReadyVia::Stderr, 3.0);
         assert_eq!(figures(&record), (false, Some(3.0)));
     }
 
