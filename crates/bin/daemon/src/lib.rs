@@ -19,6 +19,7 @@ mod settings;
 mod signals;
 mod sockets;
 mod state_dir;
+mod state_folder;
 mod state_watch;
 mod token_file;
 
@@ -30,5 +31,6 @@ pub use llama_warden_support::open_to_others;
 pub use runtime::{build_runtime, on_runtime};
 pub use settings::rehearse;
 pub use sockets::inherited_sockets;
-pub use state_dir::{BACKGROUND_LOG, LOCK, StateDir};
+pub use state_dir::StateDir;
+pub use state_folder::{BACKGROUND_LOG, LOCK};
 pub use token_file::read_token;

@@ -19,7 +19,7 @@ use llama_warden_targets::Named;
 #[derive(Debug, Clone)]
 pub(crate) enum Reach {
     /// This machine alone: `Host` must name loopback, or the host that the configuration names.
-    Loopback { host: String },
+    Loopback { host: Arc<str> },
     /// Other machines too, and none of them has a key.
     Closed,
     /// Other machines too.

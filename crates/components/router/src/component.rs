@@ -120,7 +120,7 @@ impl Router {
             match started {
                 StartedListener::Tcp(tcp) => {
                     let reach = match (tcp.address.ip().is_loopback(), open) {
-                        (true, _) => Reach::Loopback { host: tcp.host },
+                        (true, _) => Reach::Loopback { host: tcp.host.into() },
                         (false, true) => Reach::Open,
                         (false, false) => Reach::Closed,
                     };

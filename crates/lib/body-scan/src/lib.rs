@@ -4,6 +4,7 @@
 //! * [`BodyScanner`] finds the model in a JSON text or a form, and the first place at which llama-server would refuse it.
 //! * [`edited`] removes and sets members of the top level; the rest stays byte for byte.
 
+mod blocks;
 mod edit;
 mod form;
 mod grammar;

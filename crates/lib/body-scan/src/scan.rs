@@ -3,14 +3,15 @@
 //! What is taken for JSON is what llama-server takes (nlohmann's parser): a byte order mark is skipped, a NUL ends the text, whatever
 //! follows it, no depth is too deep. An escaped key is decoded; of two members of one name, the first counts.
 //!
-//! A chunk is looked through twice, each time many bytes at once: whether it is UTF-8, and then for its JSON. Both together are several
-//! times faster than one pass that calls the one for each string of the other.
+//! A chunk is looked through twice, each time many bytes at once: whether it is UTF-8, and then for its JSON. In strings, only the bytes
+//! that end plain text are gone to; between them, each byte is a step of a table.
 
 use std::ops::Range;
 
 use crate::BodyFault;
-use crate::grammar::{Nesting, NumberPart, word};
-use crate::text::{TextCheck, is_short_escape, plain_length};
+use crate::blocks::Specials;
+use crate::grammar::{Expected, JsonStep, Nesting, NumberPart, word};
+use crate::text::TextCheck;
 use crate::utf8::Utf8Check;
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -81,23 +82,13 @@ enum State {
     Start,
     /// So many bytes of the byte order mark were seen.
     Mark(u8),
-    Value,
-    /// A value, or the end of the array that has just begun.
-    ValueOrEnd,
-    Key,
-    /// A key, or the end of the object that has just begun.
-    KeyOrEnd,
-    Colon,
-    /// A comma, or the end of what is open.
-    AfterValue,
+    Between(Expected),
     InString,
     Escape,
     Digits,
     InNumber(NumberPart),
     /// The rest of a word, its next byte in the lowest place.
     InWord(u32),
-    /// Behind the value.
-    Over,
     /// Behind a NUL there, or behind what is no JSON.
     Ignored,
 }
@@ -132,7 +123,7 @@ impl Scanner {
     /// What is wrong with the body if it ends here.
     pub(crate) fn fault(&self) -> Option<BodyFault> {
         let cut = match self.state {
-            State::Over | State::Ignored => None,
+            State::Between(Expected::Nothing) | State::Ignored => None,
             State::InNumber(part) if part.is_whole() && self.nesting.depth() == 0 => None,
             _ if self.offset == 0 => Some(BodyFault::Empty),
             _ => Some(BodyFault::CutJson(self.offset)),
@@ -157,24 +148,19 @@ impl Scanner {
 
     /// Takes bytes that are UTF-8, but for a character that their end cuts.
     fn read(&mut self, text: &[u8]) {
+        let mut specials = Specials::of(text);
         let mut at = 0;
         while at < text.len() {
             at = match self.state {
-                State::InString => self.in_string(text, at),
+                State::Between(expected) => self.between(text, at, expected, &mut specials),
+                State::InString => self.in_string(text, at, &mut specials),
                 State::InNumber(part) => self.in_number(text, at, part),
-                State::Start if text[at] == BOM[0] => {
-                    self.state = State::Mark(1);
-                    at + 1
-                }
-                State::Start => {
-                    self.state = State::Value;
-                    at
-                }
+                State::InWord(rest) => self.in_word(text, at, rest),
                 State::Ignored => break,
-                state => match self.step(state, text[at], at) {
-                    Some(next) => {
+                state => match self.step(state, text[at]) {
+                    Some((next, length)) => {
                         self.state = next;
-                        at + 1
+                        at + length
                     }
                     // What begins like a mark and is none is a character that may not stand there.
                     None if matches!(state, State::Mark(_)) => return self.breaks(BodyFault::NotJson(0)),
@@ -197,111 +183,133 @@ impl Scanner {
         (self.broken, self.state) = (Some(fault), State::Ignored);
     }
 
-    /// What a byte leads to that is in no string and no number; `None` where it is not allowed.
-    fn step(&mut self, state: State, byte: u8, at: usize) -> Option<State> {
-        Some(match (state, byte) {
-            (
-                State::Value
-                | State::ValueOrEnd
-                | State::Key
-                | State::KeyOrEnd
-                | State::Colon
-                | State::AfterValue
-                | State::Over,
-                b' ' | b'\t' | b'\n' | b'\r',
-            ) => state,
-            (State::Key | State::KeyOrEnd, b'"') => {
-                self.is_key = true;
-                let is_top = self.nesting.depth() == 1;
-                self.text.begin(is_top);
-                if is_top {
-                    self.started = self.offset + at;
-                }
-                State::InString
-            }
-            (State::Colon, b':') => State::Value,
-            (State::AfterValue, b',') if self.nesting.is_object() => State::Key,
-            (State::AfterValue, b',') => State::Value,
-            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.closes(at),
-            (State::AfterValue, b'}') if self.nesting.is_object() => self.closes(at),
-            (State::AfterValue, b']') if !self.nesting.is_object() => self.closes(at),
-            (State::Value | State::ValueOrEnd, byte) => self.value_begins(byte)?,
-            (State::InWord(rest), byte) if rest & 0xff == u32::from(byte) => match rest >> 8 {
-                0 => self.value_ends(at + 1),
-                rest => State::InWord(rest),
-            },
-            (State::Escape, byte) => {
+    /// What a byte leads to at the beginning of the body and in an escape that a chunk cuts, and whether it is taken; `None` where it is not
+    /// allowed.
+    fn step(&mut self, state: State, byte: u8) -> Option<(State, usize)> {
+        let next = match state {
+            State::Start if byte == BOM[0] => State::Mark(1),
+            State::Start => return Some((State::Between(Expected::Value), 0)),
+            State::Mark(1) if byte == BOM[1] => State::Mark(2),
+            State::Mark(2) if byte == BOM[2] => State::Between(Expected::Value),
+            State::Escape => {
                 if self.text.escape(byte)? {
                     State::Digits
                 } else {
                     State::InString
                 }
             }
-            (State::Digits, byte) => {
+            State::Digits => {
                 if self.text.digit(byte)? {
                     State::InString
                 } else {
                     State::Digits
                 }
             }
-            (State::Mark(2), byte) if byte == BOM[2] => State::Value,
-            (State::Mark(1), byte) if byte == BOM[1] => State::Mark(2),
-            (State::Over, 0) => State::Ignored,
             _ => return None,
-        })
-    }
-
-    fn value_begins(&mut self, byte: u8) -> Option<State> {
-        let is_model = std::mem::take(&mut self.is_model);
-        Some(match byte {
-            b'"' => {
-                (self.is_key, self.is_model) = (false, is_model);
-                self.text.begin(is_model);
-                State::InString
-            }
-            b'{' => {
-                self.is_object |= self.nesting.depth() == 0;
-                self.nesting.open(true);
-                State::KeyOrEnd
-            }
-            b'[' => {
-                self.nesting.open(false);
-                State::ValueOrEnd
-            }
-            byte => match NumberPart::begin(byte) {
-                Some(part) => State::InNumber(part),
-                None => State::InWord(word(byte)?),
-            },
-        })
-    }
-
-    /// A brace or a bracket at `at` ends what is open.
-    fn closes(&mut self, at: usize) -> State {
-        self.nesting.close();
-        if self.nesting.depth() == 0 {
-            self.end = self.offset + at;
+        };
+        if matches!(state, State::Escape | State::Digits) {
+            self.text.keep(&[byte]);
         }
-        self.value_ends(at + 1)
+        Some((next, 1))
+    }
+
+    /// What comes between strings, up to the end of the chunk or what it cuts; the place behind it.
+    fn between(&mut self, text: &[u8], begin: usize, mut expected: Expected, specials: &mut Specials<'_>) -> usize {
+        let mut at = begin;
+        while let Some(byte) = text.get(at) {
+            at += 1;
+            expected = match JsonStep::of(expected, *byte) {
+                JsonStep::Blank => continue,
+                JsonStep::Leads(next) => next,
+                step @ (JsonStep::BeginsKey | JsonStep::BeginsText) => {
+                    self.string_begins(step == JsonStep::BeginsKey, at - 1);
+                    at = self.in_string(text, at, specials);
+                    let State::Between(next) = self.state else { return at };
+                    next
+                }
+                JsonStep::BeginsObject => {
+                    self.is_model = false;
+                    self.is_object |= self.nesting.depth() == 0;
+                    self.nesting.open(true);
+                    Expected::KeyOrEnd
+                }
+                JsonStep::BeginsArray => {
+                    self.is_model = false;
+                    self.nesting.open(false);
+                    Expected::ValueOrEnd
+                }
+                JsonStep::BeginsNumber | JsonStep::BeginsWord => {
+                    self.is_model = false;
+                    at = match (NumberPart::begin(*byte), word(*byte)) {
+                        (Some(part), _) => self.in_number(text, at, part),
+                        (None, rest) => self.in_word(text, at, rest.unwrap_or_default()),
+                    };
+                    let State::Between(next) = self.state else { return at };
+                    next
+                }
+                JsonStep::Ends => {
+                    self.nesting.close();
+                    if self.nesting.depth() == 0 {
+                        self.end = self.offset + at - 1;
+                    }
+                    self.value_ends(at)
+                }
+                JsonStep::EndsText => {
+                    self.state = State::Ignored;
+                    return at;
+                }
+                JsonStep::IsWrong => {
+                    self.breaks(BodyFault::NotJson(self.offset + at - 1));
+                    return at;
+                }
+            };
+        }
+        self.state = State::Between(expected);
+        at
+    }
+
+    /// Its quote is at this place.
+    fn string_begins(&mut self, is_key: bool, at: usize) {
+        self.is_key = is_key;
+        if !is_key {
+            return self.text.begin(self.is_model);
+        }
+        let is_top = self.nesting.depth() == 1;
+        self.text.begin(is_top);
+        if is_top {
+            self.started = self.offset + at;
+        }
     }
 
     /// A value ends before `end`.
-    fn value_ends(&mut self, end: usize) -> State {
+    fn value_ends(&mut self, end: usize) -> Expected {
         let depth = self.nesting.depth();
         if let Some(members) = self.members.as_mut().filter(|_| self.is_object && depth == 1) {
             members.add(&self.key, self.started..self.offset + end);
         }
-        if depth == 0 { State::Over } else { State::AfterValue }
+        match depth {
+            0 => Expected::Nothing,
+            _ if self.nesting.is_object() => Expected::AfterMember,
+            _ => Expected::AfterElement,
+        }
     }
 
     /// The rest of a number; the place behind it.
     fn in_number(&mut self, text: &[u8], begin: usize, mut part: NumberPart) -> usize {
         let mut at = begin;
-        while let Some(byte) = text.get(at) {
+        loop {
+            if part.goes_on() {
+                at += text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            }
+            let Some(byte) = text.get(at) else {
+                self.state = State::InNumber(part);
+                return at;
+            };
             match part.next(*byte) {
                 Some(next) => part = next,
                 None => {
                     match part.is_whole() {
-                        true => self.state = self.value_ends(at),
+                        true => self.state = State::Between(self.value_ends(at)),
                         false => self.breaks(BodyFault::NotJson(self.offset + at)),
                     }
                     return at;
@@ -309,44 +317,62 @@ impl Scanner {
             }
             at += 1;
         }
-        self.state = State::InNumber(part);
+    }
+
+    /// The rest of a word; the place behind it.
+    fn in_word(&mut self, text: &[u8], begin: usize, mut rest: u32) -> usize {
+        let mut at = begin;
+        while let Some(byte) = text.get(at) {
+            if rest & 0xff != u32::from(*byte) {
+                self.breaks(BodyFault::NotJson(self.offset + at));
+                return at;
+            }
+            (at, rest) = (at + 1, rest >> 8);
+            if rest == 0 {
+                self.state = State::Between(self.value_ends(at));
+                return at;
+            }
+        }
+        self.state = State::InWord(rest);
         at
     }
 
     /// The rest of a string up to its end, an escape that the chunk cuts, or the end of the chunk; the place behind it.
-    fn in_string(&mut self, chunk: &[u8], mut at: usize) -> usize {
+    #[inline]
+    fn in_string(&mut self, text: &[u8], begin: usize, specials: &mut Specials<'_>) -> usize {
+        let mut at = begin;
         loop {
-            let stop = at + plain_length(&chunk[at..]);
-            if self.text.plain(&chunk[at..stop]).is_none() {
+            let stop = specials.next(at);
+            if self.text.is_paired() && stop > at {
                 self.breaks(BodyFault::NotJson(self.offset + at));
                 return at;
             }
-            let Some(byte) = chunk.get(stop) else { return stop };
-            if *byte == b'\\'
-                && let Some(length) = self.escape(&chunk[stop + 1..])
-            {
-                at = stop + 1 + length;
-                continue;
-            }
-            match byte {
-                b'\\' => self.state = State::Escape,
-                b'"' if !self.text.is_paired() => self.state = self.string_ends(stop + 1),
-                _ => self.breaks(BodyFault::NotJson(self.offset + stop)),
+            match text.get(stop) {
+                None => {
+                    self.text.keep(&text[begin..]);
+                    self.state = State::InString;
+                    return stop;
+                }
+                Some(b'\\') => {
+                    if let Some(length) = self.text.whole_escape(&text[stop + 1..]) {
+                        at = stop + 1 + length;
+                        continue;
+                    }
+                    // What is wrong with it is found byte by byte.
+                    self.text.keep(&text[begin..=stop]);
+                    self.state = State::Escape;
+                }
+                Some(b'"') if !self.text.is_paired() => {
+                    self.text.keep(&text[begin..stop]);
+                    self.state = State::Between(self.string_ends(stop + 1));
+                }
+                Some(_) => self.breaks(BodyFault::NotJson(self.offset + stop)),
             }
             return stop + 1;
         }
     }
 
-    /// Takes what is behind a backslash where all of it is there, and gives its length. What is wrong is found byte by byte.
-    fn escape(&mut self, rest: &[u8]) -> Option<usize> {
-        match rest.first()? {
-            b'u' => self.text.escaped_code(*rest[1..].first_chunk()?).map(|()| 5),
-            byte if is_short_escape(*byte) => self.text.escape(*byte).map(|_| 1),
-            _ => None,
-        }
-    }
-
-    fn string_ends(&mut self, end: usize) -> State {
+    fn string_ends(&mut self, end: usize) -> Expected {
         if !self.is_key {
             if std::mem::take(&mut self.is_model) {
                 self.model = self.text.decoded();
@@ -358,7 +384,7 @@ impl Scanner {
         if self.members.is_some() && self.nesting.depth() == 1 {
             self.key = self.text.decoded().unwrap_or_default();
         }
-        State::Colon
+        Expected::Colon
     }
 }
 

@@ -2,50 +2,6 @@
 
 use crate::LONGEST;
 
-/// Bytes that are looked at in one step: enough for a few vector instructions.
-const BLOCK: usize = 32;
-
-/// How many bytes come before the next one that is no plain text: a quote, a backslash or a control character.
-///
-/// A conversation has one of them every few words, a picture none: the first bytes are looked at in numbers of eight, which costs little
-/// to begin, those behind them in blocks, which the compiler makes vectors of.
-pub(crate) fn plain_length(text: &[u8]) -> usize {
-    let (mut rest, mut eights) = (text, 0);
-    loop {
-        if eights == BLOCK / 8 {
-            while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>()
-                && block.iter().fold(0, |found, byte| found | u8::from(is_special(*byte))) == 0
-            {
-                rest = behind;
-            }
-        }
-        let Some((eight, behind)) = rest.split_first_chunk::<8>() else { break };
-        let found = specials(u64::from_le_bytes(*eight));
-        if found != 0 {
-            return text.len() - rest.len() + found.trailing_zeros() as usize / 8;
-        }
-        (rest, eights) = (behind, eights + 1);
-    }
-    text.len() - rest.len() + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
-}
-
-const fn is_special(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
-}
-
-/// The highest bit of the first of eight bytes that is no plain text; those of bytes behind it may be wrong. A byte below another one
-/// borrows from its own highest bit, which it has not.
-const fn specials(eight: u64) -> u64 {
-    const fn all(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
-    const fn below(eight: u64, limit: u8) -> u64 {
-        eight.wrapping_sub(all(limit)) & !eight
-    }
-    let (quotes, backslashes) = (eight ^ all(b'"'), eight ^ all(b'\\'));
-    (below(eight, b' ') | below(quotes, 1) | below(backslashes, 1)) & all(0x80)
-}
-
 /// The values of hexadecimal digits; of any other byte, one that no digit has.
 const HEXADECIMAL: [u8; 256] = {
     let mut values = [u8::MAX; 256];
@@ -59,7 +15,7 @@ const HEXADECIMAL: [u8; 256] = {
 };
 
 /// Whether the byte behind a backslash is all that follows it.
-pub(crate) const fn is_short_escape(byte: u8) -> bool {
+const fn is_short_escape(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
 }
 
@@ -89,15 +45,6 @@ impl TextCheck {
         self.is_paired
     }
 
-    /// Takes plain text; `None` where there may be none.
-    pub(crate) fn plain(&mut self, text: &[u8]) -> Option<()> {
-        if self.is_paired && !text.is_empty() {
-            return None;
-        }
-        self.keep(text);
-        Some(())
-    }
-
     /// The byte behind a backslash; whether digits follow. `None` of no escape.
     pub(crate) fn escape(&mut self, byte: u8) -> Option<bool> {
         match byte {
@@ -105,14 +52,12 @@ impl TextCheck {
             byte if is_short_escape(byte) && !self.is_paired => {}
             _ => return None,
         }
-        self.keep(&[b'\\', byte]);
         Some(byte == b'u')
     }
 
     /// A digit of an escape; whether it was the last one. `None` of no digit, or of half a pair.
     pub(crate) fn digit(&mut self, byte: u8) -> Option<bool> {
         let digit = char::from(byte).to_digit(16)?;
-        self.keep(&[byte]);
         self.code = self.code << 4 | u16::try_from(digit).unwrap_or_default();
         self.digits -= 1;
         if self.digits > 0 {
@@ -122,16 +67,23 @@ impl TextCheck {
         Some(true)
     }
 
-    /// Takes a whole escape of digits, which are `written` behind its backslash and its letter; `None`, and takes nothing, where they are
-    /// none.
-    pub(crate) fn escaped_code(&mut self, written: [u8; 4]) -> Option<()> {
+    /// Takes a whole escape, of which this is what follows its backslash, and gives the length of that; `None`, and takes nothing, where it is
+    /// none or is cut.
+    #[inline]
+    pub(crate) fn whole_escape(&mut self, rest: &[u8]) -> Option<usize> {
+        match rest.first()? {
+            b'u' => self.escaped_code(*rest[1..].first_chunk()?).map(|()| 5),
+            byte if is_short_escape(*byte) && !self.is_paired => Some(1),
+            _ => None,
+        }
+    }
+
+    fn escaped_code(&mut self, written: [u8; 4]) -> Option<()> {
         let digit = |code: Option<u16>, byte: u8| {
             let digit = HEXADECIMAL[usize::from(byte)];
             (digit < 16).then_some(code? << 4 | u16::from(digit))
         };
         self.is_paired = self.pairs_with(written.into_iter().fold(Some(0), digit)?)?;
-        self.keep(b"\\u");
-        self.keep(&written);
         Some(())
     }
 
@@ -164,7 +116,9 @@ impl TextCheck {
         serde_json::from_slice(&[b"\"", &*self.kept, b"\""].concat()).ok()
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Takes what is written in the string, escapes and all.
+    #[inline]
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
         if !self.keeps || self.is_too_long {
             return;
         }

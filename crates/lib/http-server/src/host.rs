@@ -7,10 +7,10 @@ use http::request::Parts;
 use http::uri::Authority;
 
 /// Every host that the request names; `None` for one that cannot be parsed. A proper request names exactly one.
-pub fn named_hosts(request: &Parts) -> Vec<Option<Authority>> {
+pub fn named_hosts(request: &Parts) -> impl Iterator<Item = Option<Authority>> {
     let target = request.uri.authority().map(|authority| parse(authority.as_str()));
     let hosts = request.headers.get_all(header::HOST).iter();
-    target.into_iter().chain(hosts.map(|host| host.to_str().ok().and_then(parse))).collect()
+    target.into_iter().chain(hosts.map(|host| host.to_str().ok().and_then(parse)))
 }
 
 /// Whether the request has several `Host` fields, also with one value (RFC 9112, 3.2): a proxy in front may go by another one than we do.
@@ -27,8 +27,8 @@ pub fn host_of_origin(origin: &str) -> Option<Authority> {
 ///
 /// A page can rebind its name to a loopback address, and then it asks as "same origin"; its name in `Host` gives it away.
 pub fn names_served_hosts(request: &Parts, is_served: impl Fn(&str) -> bool) -> bool {
-    let hosts = named_hosts(request);
-    !hosts.is_empty() && hosts.iter().all(|host| host.as_ref().is_some_and(|host| is_served(bare_host(host))))
+    let mut hosts = named_hosts(request).peekable();
+    hosts.peek().is_some() && hosts.all(|host| host.is_some_and(|host| is_served(bare_host(&host))))
 }
 
 /// Whether the origin in `Origin` is another than the host that the request names. Browsers send the origin of the page.
@@ -37,7 +37,7 @@ pub fn has_foreign_origin(request: &Parts) -> bool {
     if origins.peek().is_none() {
         return false;
     }
-    let own = named_hosts(request);
+    let own: Vec<_> = named_hosts(request).collect();
     origins.any(|origin| {
         let origin = origin.to_str().ok().and_then(host_of_origin);
         origin.is_none() || !own.contains(&origin)
@@ -56,6 +56,34 @@ pub fn bare_host(authority: &Authority) -> &str {
 
 /// Whether `host` is a loopback address, or `localhost` or below it, which browsers never resolve elsewhere.
 pub fn is_loopback(host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    host.parse::<IpAddr>().map_or(host == "localhost" || host.ends_with(".localhost"), |ip| ip.is_loopback())
+    let is_name = || {
+        let above = host.len().checked_sub("localhost".len()).and_then(|begin| host.split_at_checked(begin));
+        above.is_some_and(|(above, last)| {
+            last.eq_ignore_ascii_case("localhost") && (above.is_empty() || above.ends_with('.'))
+        })
+    };
+    host.parse::<IpAddr>().map_or_else(|_| is_name(), |ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_and_what_is_below_it_is_loopback_in_any_case_of_letters() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LocalHost", true),
+            ("a.LOCALHOST", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("xlocalhost", false),
+            ("localhost.example", false),
+            ("10.0.0.1", false),
+            ("ü", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback(host), expected, "{host}");
+        }
+    }
 }

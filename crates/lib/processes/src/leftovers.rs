@@ -21,10 +21,10 @@ use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
-use super::runs_file::{Place, RunsFile};
+use super::runs_file::{DirectoryIdentity, RunsFile};
 use super::sweep::{ProcessSelector, Survivor, Sweep, sweep};
 
-/// Time for shims to see that their state directory is gone, after which they kill what is below them: twice what they need.
+/// Time for shims to see that their state directory is gone, and to kill what is below them. They look every second.
 const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Kills every process of earlier runs that used `state_dir`, except those of the `spared` launches, until `deadline`, and writes down that `boot` runs now.
@@ -106,7 +106,7 @@ fn taken_attended(swept: &mut Sweep) -> Vec<u32> {
     swept.survivors.extract_if(.., attended).filter_map(pid).collect()
 }
 
-fn tell_of_attended(state_dir: &Path, original: &Place, attended: &BTreeSet<u32>) {
+fn tell_of_attended(state_dir: &Path, original: &DirectoryIdentity, attended: &BTreeSet<u32>) {
     let processes = attended.iter().map(u32::to_string).collect::<Vec<_>>();
     let next = format!(
         "to end them: llama-warden down --address unix:{}/control.sock, or kill {}",
@@ -165,7 +165,7 @@ pub async fn write_down(state_dir: &Path, boot: &BootId) -> io::Result<()> {
 /// Makes a state directory a copy of `state_dir`: a daemon has lost it, goes on in the other one, and is still the daemon of what the
 /// file names. May block.
 pub fn hand_down(lost: &Path, state_dir: &Path) {
-    let file = RunsFile { place: Place::of(state_dir), ..RunsFile::read(lost) };
+    let file = RunsFile { place: DirectoryIdentity::of(state_dir), ..RunsFile::read(lost) };
     if let Err(error) = replace_file(&RunsFile::path(lost), file.text().as_bytes(), Durability::PowerCut) {
         let path = lost.display();
         tracing::warn!(%path, %error, "the former state directory still names the servers of this daemon; start no other one on it");
@@ -176,7 +176,8 @@ pub fn hand_down(lost: &Path, state_dir: &Path) {
 async fn write<'a>(state_dir: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let (state_dir, runs) = (state_dir.to_owned(), runs.map(str::to_owned).collect());
     let replace = move || {
-        let (path, text) = (RunsFile::path(&state_dir), RunsFile { runs, place: Place::of(&state_dir) }.text());
+        let (path, text) =
+            (RunsFile::path(&state_dir), RunsFile { runs, place: DirectoryIdentity::of(&state_dir) }.text());
         match replace_file(&path, text.as_bytes(), Durability::PowerCut) {
             Err(error) if is_disk_full(&error) => {
                 // The block of the old file has room for some hundred ids.

@@ -27,12 +27,12 @@ pub struct RunsFile {
     /// The ids of the runs.
     pub runs: Vec<String>,
     /// The directory in which they ran; `None` where an older version wrote the file.
-    pub place: Option<Place>,
+    pub place: Option<DirectoryIdentity>,
 }
 
 /// A directory, wherever it is moved to on its file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DirectoryIdentity {
     /// Device, inode, and time of creation, since an inode is used again.
     id: String,
     /// Where it was.
@@ -65,14 +65,14 @@ impl RunsFile {
         let place = text.lines().find_map(|line| line.strip_prefix(PLACE)?.split_once(' '));
         Self {
             runs: text.lines().filter(is_id).map(str::to_owned).collect(),
-            place: place.map(|(id, path)| Place { id: id.to_owned(), path: path.into() }),
+            place: place.map(|(id, path)| DirectoryIdentity { id: id.to_owned(), path: path.into() }),
         }
     }
 
     /// What the file is to contain.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        if let Some(Place { id, path }) = &self.place {
+        if let Some(DirectoryIdentity { id, path }) = &self.place {
             // A path of two lines is shown, and found by nobody.
             let path = path.to_string_lossy().replace('\n', " ");
             // Writing into a text cannot fail.
@@ -83,13 +83,13 @@ impl RunsFile {
     }
 
     /// The directory whose runs these are, if that is another one than `state_dir`.
-    pub(crate) fn original(&self, state_dir: &Path) -> Option<&Place> {
-        let here = Place::of(state_dir)?;
+    pub(crate) fn original(&self, state_dir: &Path) -> Option<&DirectoryIdentity> {
+        let here = DirectoryIdentity::of(state_dir)?;
         self.place.as_ref().filter(|place| place.id != here.id)
     }
 }
 
-impl Place {
+impl DirectoryIdentity {
     /// The directory at a path; `None` if it cannot be seen.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
@@ -115,14 +115,14 @@ mod tests {
         let [original, moved, copy] = ["original", "moved", "copy"].map(|name| parent.path().join(name));
         fs::create_dir(&original).expect("ours");
         fs::create_dir(&copy).expect("ours");
-        let written = RunsFile { runs: vec!["0123456789abcdef".to_owned()], place: Place::of(&original) };
+        let written = RunsFile { runs: vec!["0123456789abcdef".to_owned()], place: DirectoryIdentity::of(&original) };
         let read = RunsFile::parse(written.text().as_bytes());
         assert_eq!(read, written);
         assert_eq!((read.original(&original), read.original(&copy)), (None, read.place.as_ref()));
-        assert!(read.place.as_ref().is_some_and(Place::is_there));
+        assert!(read.place.as_ref().is_some_and(DirectoryIdentity::is_there));
         fs::rename(&original, &moved).expect("ours");
         assert_eq!(read.original(&moved), None);
-        assert!(!read.place.as_ref().is_some_and(Place::is_there));
+        assert!(!read.place.as_ref().is_some_and(DirectoryIdentity::is_there));
         // A file of an older version is taken for one of its directory.
         assert_eq!(RunsFile::parse(b"0123456789abcdef\n").original(&copy), None);
         assert_eq!(RunsFile::parse(b"in 7\nin \n0123\n"), RunsFile::default());

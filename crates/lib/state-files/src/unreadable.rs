@@ -10,7 +10,7 @@ use crate::{DownServers, FailureCounts, KeptFile, KeptState, PortFile, TotalsByS
 pub struct UnreadableFile {
     /// Its path.
     pub path: PathBuf,
-    /// Why.
+    /// Why it cannot be read, or what in it is invalid.
     pub error: io::Error,
 }
 

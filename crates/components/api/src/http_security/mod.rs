@@ -102,7 +102,7 @@ impl RequestPolicy {
         if names_served_hosts(request, is_served) {
             return Ok(());
         }
-        let hosts = named_hosts(request);
+        let hosts: Vec<_> = named_hosts(request).collect();
         let asked: Vec<_> =
             hosts.iter().map(|host| host.as_ref().map_or("one that cannot be read", Authority::as_str)).collect();
         let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(", ") };

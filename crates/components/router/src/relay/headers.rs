@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Uri};
 
 use super::Upstream;
 
@@ -41,7 +41,7 @@ pub(super) fn write_head(
     head.extend_from_slice(upstream.prefix.as_bytes());
     head.extend_from_slice(target.as_bytes());
     // A path comes from a request that was read, or from a configuration: nothing in it may end the line.
-    if Uri::try_from(head.get(begin..).unwrap_or_default()).is_err() {
+    if head[begin..].iter().any(|byte| *byte <= b' ' || *byte == 0x7F) {
         head.truncate(begin);
         head.push(b'/');
     }

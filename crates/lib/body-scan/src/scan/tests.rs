@@ -140,3 +140,17 @@ fn a_name_that_is_too_long_is_none_and_no_part_of_one_is_taken_for_it() {
     let key = format!("{{\"mo{}\\u0064el\":\"x\"}}", "y".repeat(LONGEST));
     assert_eq!(scan([key.as_bytes()]), (None, None));
 }
+
+#[test]
+fn objects_and_arrays_end_as_they_began_at_any_depth() {
+    for depth in [1, 31, 32, 33, 64, 65, 200] {
+        let (begin, end) = ("{\"a\":[".repeat(depth), "]}".repeat(depth));
+        assert_eq!(scan([format!("{begin}{end}").as_bytes()]), (None, None), "{depth}");
+        for place in 0..end.len() {
+            let mut wrong = format!("{begin}{end}").into_bytes();
+            let at = begin.len() + place;
+            wrong[at] ^= b']' ^ b'}';
+            assert_eq!(scan([&*wrong]).1, Some(BodyFault::NotJson(at)), "{depth}");
+        }
+    }
+}
