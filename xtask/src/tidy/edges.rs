@@ -69,6 +69,7 @@ const TABLE: &str = "
     memory: events procfs config catalog + tiny-gguf
     probe: support config
     backoff: events config
+    otlp-wire:
     room: events config memory
     component-kit: events state bus component config support
     launcher: events state bus component support procfs processes state-files config plugin-files detectors dialects + component-kit
@@ -81,7 +82,7 @@ const TABLE: &str = "
     dashboard: api-types
     api: events state bus component config support procfs memory api-types http-server peers + component-kit client
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
-    telemetry: events state bus component support traffic + component-kit
+    telemetry: events state bus component support traffic otlp-wire + component-kit
     event-log: events state bus component support + component-kit
     router: events state bus component support config probe http-server body-scan held-body server-link gates keys slot-keeper traffic targets + component-kit
     systemd: events state bus component + component-kit

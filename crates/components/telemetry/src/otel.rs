@@ -6,6 +6,7 @@
 
 mod collector;
 mod commands;
+mod context;
 mod logs;
 mod metrics;
 mod queue;
@@ -15,13 +16,13 @@ mod sampler;
 mod settings;
 mod span;
 mod spans;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::Bus;
+use llama_warden_otlp_wire::Wire;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -32,7 +33,6 @@ use queue::RecordQueue;
 use settings::{BatchSettings, SignalSettings};
 use span::Tracer;
 use spans::SpanRecorder;
-use wire::Wire;
 
 pub use collector::Exported;
 pub use recorder::ExportRecorder;
@@ -104,7 +104,7 @@ impl Exports {
         let records = |signal, exported, batches: BatchSettings| {
             let (sender, count) = sender(signal, exported);
             let queue = RecordQueue::new(batches, count.clone());
-            Export { count, task: tokio::spawn(sender.send_all(queue.clone())), end: queue }
+            Export { count, task: tokio::spawn(send_all(sender, queue.clone())), end: queue }
         };
         let numbers = |signal| {
             let (sender, count) = sender(signal, Exported::Metrics);
@@ -141,6 +141,13 @@ impl Exports {
             end(Exported::Logs, logs, bound, |queue| queue.close()),
         );
         [ends.0, ends.1, ends.2].into_iter().flatten().collect()
+    }
+}
+
+/// Sends what the queue holds until it is closed and empty.
+async fn send_all(sender: SignalSender, queue: RecordQueue) {
+    while let Some(batch) = queue.next().await {
+        sender.send(&batch.wire, batch.records).await;
     }
 }
 

@@ -13,10 +13,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use llama_warden_otlp_wire::Wire;
 
-use super::queue::RecordQueue;
 use super::settings::SignalSettings;
-use super::wire::Wire;
 
 /// Longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -173,13 +172,6 @@ impl SignalSender {
         source: EncodedSource,
     ) -> Self {
         Self { client, settings, count, source }
-    }
-
-    /// Sends what the queue holds until it is closed and empty.
-    pub(super) async fn send_all(self, queue: RecordQueue) {
-        while let Some(batch) = queue.next().await {
-            self.send(&batch.wire, batch.records).await;
-        }
     }
 
     /// Sends one request, and counts what has become of it.

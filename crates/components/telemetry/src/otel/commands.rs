@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use llama_warden_events::{CommandOutcome, CommandSummary, Envelope, Event, Seq, ServerId, TraceParent, Uptime};
+use opentelemetry::trace::SpanKind;
 
-use super::span::{OpenSpan, SpanContext, SpanKind, Tracer};
-use super::spans::INCOMPLETE;
+use super::context::SpanContext;
+use super::span::{INCOMPLETE, OpenSpan, Tracer};
 
 /// The open spans of commands.
 #[derive(Debug, Default)]

@@ -5,10 +5,11 @@
 use std::time::SystemTime;
 
 use llama_warden_events::{Envelope, ServerId};
+use opentelemetry::logs::Severity;
 use tracing::Level;
 
+use super::context::SpanContext;
 use super::queue::RecordQueue;
-use super::span::SpanContext;
 use crate::sentence::{Sentence, notable_sentence};
 
 /// The field of a record in `ScopeLogs`.
@@ -24,17 +25,17 @@ pub(super) struct LogRecorder {
 impl LogRecorder {
     pub(super) fn record(&self, envelope: &Envelope, context: Option<SpanContext>) {
         let Some(Sentence { level, text }) = notable_sentence(envelope) else { return };
-        let (severity, name) = match level {
-            Level::ERROR => (17, "ERROR"),
-            Level::WARN => (13, "WARN"),
-            _ => (9, "INFO"),
+        let severity = match level {
+            Level::ERROR => Severity::Error,
+            Level::WARN => Severity::Warn,
+            _ => Severity::Info,
         };
         let at = SystemTime::from(envelope.at);
         self.queue.push(|batch| {
             batch.message(RECORD, |record| {
                 record.time(1, at);
-                record.varint(2, severity);
-                record.text(3, name);
+                record.varint(2, severity as u64);
+                record.text(3, severity.name());
                 record.message(5, |body| body.text(1, &text));
                 record.attribute(ATTRIBUTES, "llama_warden.seq", envelope.seq.get());
                 if let Some(server) = &envelope.server {
@@ -44,9 +45,9 @@ impl LogRecorder {
                     record.attribute(ATTRIBUTES, "llama_warden.server.incarnation", incarnation.get());
                 }
                 if let Some(context) = context {
-                    record.fixed_32(8, context.flags.into());
-                    record.bytes(9, &context.trace.to_be_bytes());
-                    record.bytes(10, &context.span.to_be_bytes());
+                    record.fixed_32(8, context.flags.to_u8().into());
+                    record.bytes(9, &context.trace.to_bytes());
+                    record.bytes(10, &context.span.to_bytes());
                 }
                 // The event is seen where it happens.
                 record.time(11, at);

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use llama_warden_bus::Bus;
 use llama_warden_events::ServerId;
+use llama_warden_otlp_wire::Wire;
 use llama_warden_state::{Histogram, ServerRecord, Snapshot};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::collector::{DeliveryCount, SignalSender};
-use super::wire::Wire;
 
 /// The field of a metric in `ScopeMetrics`.
 const METRIC: u32 = 2;

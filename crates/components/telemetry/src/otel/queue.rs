@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use llama_warden_otlp_wire::Wire;
 use llama_warden_support::lock;
 use tokio::sync::Notify;
 
 use super::collector::DeliveryCount;
 use super::settings::BatchSettings;
-use super::wire::Wire;
 
 /// Takes records of one signal. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -6,8 +6,10 @@ use std::time::SystemTime;
 
 use llama_warden_events::ServerId;
 use llama_warden_traffic::{FinishedRequest, RequestOutcome, TrafficRoute};
+use opentelemetry::trace::{SpanKind, TraceId};
 
-use super::span::{SpanContext, SpanKind, Tracer};
+use super::context::SpanContext;
+use super::span::Tracer;
 
 /// Makes the spans of a request. `launch` is the start that it waited for.
 pub(super) fn record(tracer: &Tracer, request: &FinishedRequest, launch: Option<SpanContext>) {
@@ -16,7 +18,7 @@ pub(super) fn record(tracer: &Tracer, request: &FinishedRequest, launch: Option<
     let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
     let mut span = match request.parent {
         Some(parent) => tracer.child(parent.into(), &name, SpanKind::Server, request.at),
-        None => tracer.root(fastrand::u128(1..), &name, SpanKind::Server, request.at),
+        None => tracer.root(TraceId::from(fastrand::u128(1..)), &name, SpanKind::Server, request.at),
     };
     span.describe("http.request.method", method);
     span.describe("url.path", &*request.path);

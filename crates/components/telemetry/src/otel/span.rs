@@ -1,12 +1,13 @@
-//! A span while it is open, and who it is.
+//! A span while it is open.
 
 use std::time::SystemTime;
 
-use llama_warden_events::TraceParent;
+use llama_warden_otlp_wire::{AttributeValue, Wire};
+use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
 
+use super::context::SpanContext;
 use super::queue::RecordQueue;
 use super::sampler::Sampler;
-use super::wire::{AttributeValue, Wire};
 
 /// Most events and most links of a span, as OpenTelemetry's specification limits them; more are counted.
 const MOST: u32 = 128;
@@ -18,36 +19,8 @@ const IS_REMOTE: u32 = 0x200;
 /// The field of a span in `ScopeSpans`.
 const SPAN: u32 = 2;
 
-/// Who a span is, for what belongs to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SpanContext {
-    pub(super) trace: u128,
-    pub(super) span: u64,
-    pub(super) flags: u8,
-    /// Whether it is a span of another process.
-    pub(super) is_remote: bool,
-}
-
-impl SpanContext {
-    /// Whether the span is recorded.
-    pub(super) const fn is_sampled(self) -> bool {
-        self.flags & 1 == 1
-    }
-}
-
-impl From<TraceParent> for SpanContext {
-    fn from(parent: TraceParent) -> Self {
-        Self { trace: parent.trace_id(), span: parent.span_id(), flags: parent.flags(), is_remote: true }
-    }
-}
-
-/// Which side of a request a span is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SpanKind {
-    Internal = 1,
-    Server = 2,
-    Client = 3,
-}
+/// The attribute of a span whose end was not seen.
+pub(super) const INCOMPLETE: &str = "llama_warden.incomplete";
 
 /// Begins and ends spans.
 #[derive(Debug, Clone)]
@@ -58,7 +31,7 @@ pub(super) struct Tracer {
 
 impl Tracer {
     /// Begins a trace of this id.
-    pub(super) fn root(&self, trace: u128, name: &str, kind: SpanKind, at: SystemTime) -> OpenSpan {
+    pub(super) fn root(&self, trace: TraceId, name: &str, kind: SpanKind, at: SystemTime) -> OpenSpan {
         let sampled = self.sampler.samples(trace, None);
         OpenSpan::begin(trace, sampled, None, name, kind, at)
     }
@@ -71,7 +44,7 @@ impl Tracer {
 
     /// Ends a span, which is sent if its trace is recorded.
     pub(super) fn end(&self, span: OpenSpan, at: SystemTime) {
-        if span.context.is_sampled() {
+        if span.context.flags.is_sampled() {
             self.queue.push(|batch| batch.message(SPAN, |wire| span.write(wire, at)));
         }
     }
@@ -89,25 +62,26 @@ pub(super) struct OpenSpan {
 
 impl OpenSpan {
     fn begin(
-        trace: u128,
+        trace: TraceId,
         is_sampled: bool,
         parent: Option<SpanContext>,
         name: &str,
         kind: SpanKind,
         at: SystemTime,
     ) -> Self {
-        let context = SpanContext { trace, span: fastrand::u64(1..), flags: is_sampled.into(), is_remote: false };
+        let (span, flags) = (SpanId::from(fastrand::u64(1..)), TraceFlags::default().with_sampled(is_sampled));
+        let context = SpanContext { trace, span, flags, is_remote: false };
         let mut wire = Wire::default();
         if is_sampled {
-            wire.bytes(1, &trace.to_be_bytes());
-            wire.bytes(2, &context.span.to_be_bytes());
+            wire.bytes(1, &trace.to_bytes());
+            wire.bytes(2, &context.span.to_bytes());
             if let Some(parent) = parent {
-                wire.bytes(4, &parent.span.to_be_bytes());
+                wire.bytes(4, &parent.span.to_bytes());
             }
             wire.text(5, name);
-            wire.varint(6, kind as u64);
+            wire.varint(6, number(&kind));
             wire.time(7, at);
-            wire.fixed_32(16, flags(context, parent.is_some_and(|parent| parent.is_remote)));
+            wire.fixed_32(16, wire_flags(context, parent.is_some_and(|parent| parent.is_remote)));
         }
         Self { context, wire, error: None, events: 0, links: 0 }
     }
@@ -117,13 +91,13 @@ impl OpenSpan {
     }
 
     pub(super) fn describe<'a>(&mut self, key: &str, value: impl Into<AttributeValue<'a>>) {
-        if self.context.is_sampled() {
+        if self.context.flags.is_sampled() {
             self.wire.attribute(9, key, value);
         }
     }
 
     pub(super) fn describe_by_texts<'a>(&mut self, key: &str, texts: impl Iterator<Item = &'a str>) {
-        if self.context.is_sampled() {
+        if self.context.flags.is_sampled() {
             self.wire.texts(9, key, texts);
         }
     }
@@ -131,7 +105,7 @@ impl OpenSpan {
     /// Adds an event; `describe` writes its attributes, in field 3.
     pub(super) fn event(&mut self, name: &str, at: SystemTime, describe: impl FnOnce(&mut Wire)) {
         self.events += 1;
-        if self.context.is_sampled() && self.events <= MOST {
+        if self.context.flags.is_sampled() && self.events <= MOST {
             self.wire.message(11, |event| {
                 event.time(1, at);
                 event.text(2, name);
@@ -142,11 +116,11 @@ impl OpenSpan {
 
     pub(super) fn link(&mut self, to: SpanContext) {
         self.links += 1;
-        if self.context.is_sampled() && self.links <= MOST {
+        if self.context.flags.is_sampled() && self.links <= MOST {
             self.wire.message(13, |link| {
-                link.bytes(1, &to.trace.to_be_bytes());
-                link.bytes(2, &to.span.to_be_bytes());
-                link.fixed_32(6, flags(to, to.is_remote));
+                link.bytes(1, &to.trace.to_bytes());
+                link.bytes(2, &to.span.to_bytes());
+                link.fixed_32(6, wire_flags(to, to.is_remote));
             });
         }
     }
@@ -173,6 +147,17 @@ impl OpenSpan {
     }
 }
 
-const fn flags(context: SpanContext, is_remote: bool) -> u32 {
-    context.flags as u32 | KNOWS_REMOTE | if is_remote { IS_REMOTE } else { 0 }
+fn wire_flags(context: SpanContext, is_remote: bool) -> u32 {
+    u32::from(context.flags.to_u8()) | KNOWS_REMOTE | if is_remote { IS_REMOTE } else { 0 }
+}
+
+/// The kind as the protocol numbers it.
+const fn number(kind: &SpanKind) -> u64 {
+    match kind {
+        SpanKind::Internal => 1,
+        SpanKind::Server => 2,
+        SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+        SpanKind::Consumer => 5,
+    }
 }

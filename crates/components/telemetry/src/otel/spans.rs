@@ -17,18 +17,19 @@ use llama_warden_events::{
     ArgumentList, Envelope, Event, FailureReason, Incarnation, LaunchTraceId, ProcessEnd, Rung, ServerId, Signal,
     Uptime,
 };
+use llama_warden_otlp_wire::AttributeValue;
 use llama_warden_traffic::FinishedRequest;
+use opentelemetry::trace::{SpanKind, TraceId};
 
 use super::commands::{CommandAim, CommandSpans};
+use super::context::SpanContext;
 use super::requests;
-use super::span::{OpenSpan, SpanContext, SpanKind, Tracer};
-use super::wire::AttributeValue;
+use super::span::{INCOMPLETE, OpenSpan, Tracer};
 
 /// The field of an attribute in a span's event.
 const ATTRIBUTE: u32 = 3;
 
 const ERROR_TYPE: &str = "error.type";
-pub(super) const INCOMPLETE: &str = "llama_warden.incomplete";
 
 /// Builds spans from events.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl SpanRecorder {
 impl LaunchSpans {
     fn begin(tracer: &Tracer, envelope: &Envelope, server: &ServerId, incarnation: Incarnation) -> Self {
         let at = SystemTime::from(envelope.at);
-        let trace = LaunchTraceId::of(&envelope.boot, server, incarnation).as_number();
+        let trace = TraceId::from(LaunchTraceId::of(&envelope.boot, server, incarnation).as_number());
         let mut start = tracer.root(trace, "server start", SpanKind::Internal, at);
         start.describe("llama_warden.server.id", server.as_str());
         start.describe("llama_warden.server.incarnation", incarnation.get());

@@ -3,19 +3,31 @@
 //! By hand and not by a library: a start of many servers makes some ten records for each, and what it takes to build a tree of values for
 //! each record and to write that out and drop it is more than the export may cost. Fields of a message may come in any order, so a message
 //! is written while it is learned. Field numbers are those of opentelemetry-proto 1.x; tests read everything back with its generated types.
+//!
+//! ```
+//! use llama_warden_otlp_wire::Wire;
+//!
+//! let mut resource = Wire::default();
+//! resource.attribute(1, "service.name", "llama-warden");
+//! assert!(!resource.is_empty());
+//! ```
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Messages, one field behind the other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wire(Vec<u8>);
+pub struct Wire(Vec<u8>);
 
 /// The value of an attribute.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum AttributeValue<'a> {
+pub enum AttributeValue<'a> {
+    /// A text.
     Text(&'a str),
+    /// A whole number.
     Number(i64),
+    /// A real number.
     Real(f64),
+    /// Yes or no.
     Truth(bool),
 }
 
@@ -56,31 +68,35 @@ const BYTES: u32 = 2;
 const FIXED_32: u32 = 5;
 
 impl Wire {
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// What is written.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    /// What is written.
+    pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    /// Whether nothing is written.
+    pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn with_capacity(bytes: usize) -> Self {
+    /// An empty one with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
 
     /// The bytes that stand before so many bytes in a field.
-    pub(super) fn length_of_bytes(field: u32, bytes: usize) -> usize {
+    pub fn length_of_bytes(field: u32, bytes: usize) -> usize {
         let mut before = Self::default();
         before.begin_bytes(field, bytes);
         before.0.len()
     }
 
     /// What stands before so many bytes in a field, which the caller appends.
-    pub(super) fn begin_bytes(&mut self, field: u32, bytes: usize) {
+    pub fn begin_bytes(&mut self, field: u32, bytes: usize) {
         self.key(field, BYTES);
         self.raw_varint(bytes as u64);
     }
@@ -97,41 +113,47 @@ impl Wire {
         self.raw_varint(u64::from(field << 3 | wire_type));
     }
 
-    pub(super) fn varint(&mut self, field: u32, number: u64) {
+    /// A whole number without a sign, or one of an enumeration.
+    pub fn varint(&mut self, field: u32, number: u64) {
         self.key(field, VARINT);
         self.raw_varint(number);
     }
 
-    pub(super) fn fixed_64(&mut self, field: u32, number: u64) {
+    /// A number of eight bytes.
+    pub fn fixed_64(&mut self, field: u32, number: u64) {
         self.key(field, FIXED_64);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    pub(super) fn fixed_32(&mut self, field: u32, number: u32) {
+    /// A number of four bytes.
+    pub fn fixed_32(&mut self, field: u32, number: u32) {
         self.key(field, FIXED_32);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    pub(super) fn double(&mut self, field: u32, number: f64) {
+    /// A real number.
+    pub fn double(&mut self, field: u32, number: f64) {
         self.fixed_64(field, number.to_bits());
     }
 
-    pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
+    /// A field of bytes as they are.
+    pub fn bytes(&mut self, field: u32, bytes: &[u8]) {
         self.begin_bytes(field, bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn text(&mut self, field: u32, text: &str) {
+    /// A text.
+    pub fn text(&mut self, field: u32, text: &str) {
         self.bytes(field, text.as_bytes());
     }
 
     /// Fields that are written already.
-    pub(super) fn append(&mut self, fields: &Self) {
+    pub fn append(&mut self, fields: &Self) {
         self.0.extend_from_slice(&fields.0);
     }
 
     /// A message in a field.
-    pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+    pub fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.key(field, BYTES);
         let start = self.0.len();
         // Most are shorter than 128 bytes, whose length is one byte.
@@ -150,7 +172,7 @@ impl Wire {
     }
 
     /// A `KeyValue`.
-    pub(super) fn attribute<'a>(&mut self, field: u32, key: &str, value: impl Into<AttributeValue<'a>>) {
+    pub fn attribute<'a>(&mut self, field: u32, key: &str, value: impl Into<AttributeValue<'a>>) {
         let value = value.into();
         self.message(field, |attribute| {
             attribute.text(1, key);
@@ -159,7 +181,7 @@ impl Wire {
     }
 
     /// A `KeyValue` of many texts.
-    pub(super) fn texts<'a>(&mut self, field: u32, key: &str, texts: impl Iterator<Item = &'a str>) {
+    pub fn texts<'a>(&mut self, field: u32, key: &str, texts: impl Iterator<Item = &'a str>) {
         self.message(field, |attribute| {
             attribute.text(1, key);
             attribute.message(2, |any| {
@@ -179,7 +201,7 @@ impl Wire {
     }
 
     /// A time, as all messages have it.
-    pub(super) fn time(&mut self, field: u32, time: SystemTime) {
+    pub fn time(&mut self, field: u32, time: SystemTime) {
         // In 2554 the number is full.
         let nanoseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         self.fixed_64(field, nanoseconds);
