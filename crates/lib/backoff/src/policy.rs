@@ -5,12 +5,18 @@
 //! servers which failed together do not load together again.
 //!
 //! What is missing and may appear (the model, the executable, an address, memory) is no failure to count: the launch looks
-//! for it again, for as long as the policy is not `never`.
+//! for it again, for as long as the policy is not `never`. A port that is in use is a failure, which is not given up before
+//! [`PORT_RELEASE`].
 
 use std::time::Duration;
 
 use llama_warden_config::{RestartPolicy, RestartSpec};
 use llama_warden_events::{FailureReason, Uptime};
+
+/// How long a launch is tried again at least while its port is in use. Linux keeps the port of a connection for a minute after the
+/// server has closed it (`TIME_WAIT`), and builds of llama-server that bind with `SO_REUSEPORT`, those before 2025-08, do not get one where a
+/// build that binds in another way has served before: after a change to an older build, and when such a change is undone.
+const PORT_RELEASE: Duration = Duration::from_secs(90);
 
 /// The file that is at fault where a launch fails until the file changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub struct Backoff {
     failures: u32,
     /// Consecutive launches that found missing what they need. They cost nothing, so that `max-attempts` does not apply.
     looks: u32,
+    /// When the first of the latest consecutive launches found its port in use.
+    port_in_use_since: Option<Uptime>,
     /// When the launch under way became ready.
     ready_since: Option<Uptime>,
 }
@@ -68,7 +76,7 @@ pub struct Backoff {
 impl Backoff {
     /// Continues with the failures of an earlier run of the daemon.
     pub const fn resumed(failures: u32) -> Self {
-        Self { failures, looks: 0, ready_since: None }
+        Self { failures, looks: 0, port_in_use_since: None, ready_since: None }
     }
 
     /// Consecutive failures.
@@ -84,7 +92,7 @@ impl Backoff {
     /// The launch became ready.
     pub fn on_ready(&mut self, now: Uptime) {
         self.ready_since = Some(now);
-        self.looks = 0;
+        (self.looks, self.port_in_use_since) = (0, None);
     }
 
     /// Counts a failure and decides about it. `jitter` is a random number from 0 to 1.
@@ -92,6 +100,8 @@ impl Backoff {
         if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
             self.failures = 0;
         }
+        let port_in_use_since = self.port_in_use_since.take().unwrap_or(now);
+        self.port_in_use_since = (reason == FailureReason::PortInUse).then_some(port_in_use_since);
         let is_look = reason.awaited().is_some();
         if is_look {
             self.looks = self.looks.saturating_add(1);
@@ -116,6 +126,11 @@ impl Backoff {
                 None => format!("{reason} does not go away by itself; fix it, then start the server"),
             };
             return Decision::Abandon { attempts, because };
+        }
+        let may_be_released =
+            spec.max_attempts > 0 && self.port_in_use_since.is_some_and(|since| now.since(since) < PORT_RELEASE);
+        if attempts > spec.max_attempts && may_be_released {
+            return Decision::Restart { attempt: attempts, max_attempts: None, delay: delay(attempts) };
         }
         if attempts > spec.max_attempts {
             let because = format!("{attempts} consecutive failures, restart.max-attempts is {}", spec.max_attempts);
@@ -162,6 +177,24 @@ mod tests {
         }
         let because = "6 consecutive failures, restart.max-attempts is 5".to_owned();
         assert_eq!(decide(1.0), Decision::Abandon { attempts: 6, because });
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_given_up_before_the_kernel_has_released_it() {
+        let spec = spec(RestartPolicy::OnFailure);
+        let mut backoff = Backoff::default();
+        let mut decide = |reason, seconds| match backoff.on_failure(&spec, reason, at(seconds), 1.0) {
+            Decision::Restart { attempt, max_attempts, .. } => Some((attempt, max_attempts)),
+            _ => None,
+        };
+        for attempt in 1..=5 {
+            assert_eq!(decide(FailureReason::PortInUse, 10), Some((attempt, Some(5))));
+        }
+        assert_eq!(decide(FailureReason::PortInUse, 11), Some((6, None)));
+        assert_eq!(decide(FailureReason::PortInUse, 99), Some((7, None)));
+        assert_eq!(decide(FailureReason::PortInUse, 100), None);
+        assert_eq!(decide(FailureReason::Crashed, 101), None);
+        assert_eq!(decide(FailureReason::PortInUse, 102), Some((10, None)), "the time begins anew");
     }
 
     #[test]

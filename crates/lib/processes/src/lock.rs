@@ -6,7 +6,7 @@
 //! is left.
 //!
 //! A holder is told from a stranger that has locked the file, too, by the descriptor itself: the shim moves it to a position in the
-//! file that nobody comes to by chance ([`MARK`]). The position is one for all that have inherited the descriptor, and nobody else has it,
+//! file that nobody comes to by chance (`MARK`). The position is one for all that have inherited the descriptor, and nobody else has it,
 //! so that it survives an environment that was cleared, another session and another user.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -126,6 +126,10 @@ impl RoutedFleet {
                 SupervisorAction::Publish { server: Some(server), event: Event::LaunchSkipped { .. }, .. } => {
                     self.log.push(format!("skip {server}"));
                 }
+                // Who waits is refused, as nobody launches it any more.
+                SupervisorAction::Publish { server: Some(server), event: Event::RestartAbandoned { .. }, .. } => {
+                    self.leave(server.as_str());
+                }
                 _ => {}
             }
         }
