@@ -62,7 +62,8 @@ impl RunsFile {
     pub fn parse(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let is_id = |line: &&str| line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let place = text.lines().find_map(|line| line.strip_prefix(PLACE)?.split_once(' '));
+        // Not `lines`, which takes a carriage return at the end of a path for a part of the line's end.
+        let place = text.split('\n').find_map(|line| line.strip_prefix(PLACE)?.split_once(' '));
         Self {
             runs: text.lines().filter(is_id).map(str::to_owned).collect(),
             place: place.map(|(id, path)| DirectoryIdentity { id: id.to_owned(), path: path.into() }),
@@ -126,5 +127,8 @@ mod tests {
         // A file of an older version is taken for one of its directory.
         assert_eq!(RunsFile::parse(b"0123456789abcdef\n").original(&copy), None);
         assert_eq!(RunsFile::parse(b"in 7\nin \n0123\n"), RunsFile::default());
+        let odd = RunsFile::parse(b"in 1:2:3 /a path\r\n");
+        assert_eq!(RunsFile::parse(odd.text().as_bytes()), odd);
+        assert_eq!(odd.place.map(|place| place.path), Some("/a path\r".into()));
     }
 }
