@@ -54,19 +54,9 @@ impl Admission {
         if self.policy == AdmissionPolicy::Off {
             return AdmissionDecision::Granted { warning: None };
         }
-        let (state, requirement) = match self.records.get(server) {
-            None => {
-                self.request_estimate(server, AdmissionState::Due, actions);
-                return self.wait_for_estimate(pass);
-            }
-            Some(AdmissionRecord { estimate: Estimate::Pending, .. }) => return self.wait_for_estimate(pass),
-            Some(AdmissionRecord { estimate: Estimate::Known(requirement), state, .. }) => {
-                (*state, requirement.clone())
-            }
+        let Some((state, requirement)) = self.estimated(server, pass, actions) else {
+            return AdmissionDecision::Waiting;
         };
-        if self.awaits_adopted() {
-            return self.wait_for_estimate(pass);
-        }
         let is_held = state == AdmissionState::Held;
         if pass.is_blocked {
             return AdmissionDecision::Waiting;
@@ -123,29 +113,17 @@ impl Admission {
         if self.policy == AdmissionPolicy::Off {
             return Some(MemoryFit::Now);
         }
-        let Some(record) = self.records.get(server) else {
-            self.request_estimate(server, AdmissionState::Due, actions);
-            self.wait_for_estimate(pass);
-            return None;
-        };
-        let Estimate::Known(requirement) = &record.estimate else {
-            self.wait_for_estimate(pass);
-            return None;
-        };
-        if self.awaits_adopted() {
-            self.wait_for_estimate(pass);
-            return None;
-        }
+        let (state, requirement) = self.estimated(server, pass, actions)?;
         let Some(requirement) = requirement else { return Some(MemoryFit::Now) };
         let Some(reading) = pass.reading else {
-            pass.needs_reading |= self.is_dirty || record.state != AdmissionState::Held;
+            pass.needs_reading |= self.is_dirty || state != AdmissionState::Held;
             return None;
         };
         let reservations = self.reservations(pass, reading);
         let budget = MemoryBudget::compute(reading, &reservations);
-        let fit = budget.fit(requirement, pass.queued_before);
+        let fit = budget.fit(&requirement, pass.queued_before);
         let frees_gpus = self.gpus_freed_at.is_some_and(|at| pass.now.since(at) < GPU_RELEASE);
-        if fit == MemoryFit::Never && frees_gpus && budget.gpus_are_short(requirement) {
+        if fit == MemoryFit::Never && frees_gpus && budget.gpus_are_short(&requirement) {
             return Some(MemoryFit::Later);
         }
         Some(fit)
@@ -188,6 +166,31 @@ impl Admission {
         self.hold(server, format!("{text}; waits until others may be stopped for it"), actions);
     }
 
+    /// The state of a launch, and what it needs as far as that can be known; `None` while an estimate is awaited, which is requested where
+    /// nobody has done so.
+    ///
+    /// Blocks later launches too, where memory is enforced: which launch gets the memory must not depend on whose file is
+    /// read first. With the policy `warn` every launch is granted, so that none waits for another.
+    fn estimated<A: From<AdmissionAction>>(
+        &mut self,
+        server: &ServerId,
+        pass: &mut AdmissionPass<'_>,
+        actions: &mut Vec<A>,
+    ) -> Option<(AdmissionState, Option<MemoryRequirement>)> {
+        let known = match self.records.get(server) {
+            None => {
+                self.request_estimate(server, AdmissionState::Due, actions);
+                None
+            }
+            Some(AdmissionRecord { estimate: Estimate::Known(requirement), state, .. }) if !self.awaits_adopted() => {
+                Some((*state, requirement.clone()))
+            }
+            Some(_) => None,
+        };
+        pass.is_blocked |= known.is_none() && self.policy == AdmissionPolicy::Enforce;
+        known
+    }
+
     /// Whether it is not known yet what a process holds that was taken over: its end may make the room that is missing.
     fn awaits_adopted(&self) -> bool {
         let is_awaited = |record: &AdmissionRecord| {
@@ -223,13 +226,6 @@ impl Admission {
     /// A canary that may not fit is not started beside servers that people use, also where other servers would only be warned of.
     fn policy_for(&self, server: &ServerId) -> AdmissionPolicy {
         if server.is_canary() { AdmissionPolicy::Enforce } else { self.policy }
-    }
-
-    /// Blocks later launches too, where memory is enforced: which launch gets the memory must not depend on whose file is
-    /// read first. With the policy `warn` every launch is granted, so that none waits for another.
-    fn wait_for_estimate(&self, pass: &mut AdmissionPass<'_>) -> AdmissionDecision {
-        pass.is_blocked |= self.policy == AdmissionPolicy::Enforce;
-        AdmissionDecision::Waiting
     }
 
     fn grant<A: From<AdmissionAction>>(
