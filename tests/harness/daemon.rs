@@ -289,6 +289,18 @@ impl TestDaemon {
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
     }
 
+    /// Kills it, and waits for its end.
+    pub async fn killed(&self) {
+        self.signal(Signal::SIGKILL);
+        assert_eq!(self.exit_code().await, 128 + 9);
+    }
+
+    /// Ends it in order, and waits for its end.
+    pub async fn ended(&self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.exit_code().await, 0, "{}", self.log());
+    }
+
     /// Its exit status; `None` while it runs.
     pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
         *self.0.exit.borrow()

@@ -114,11 +114,17 @@ impl Sandbox {
         for id in ids {
             fleet.server(id, Script::default());
         }
-        let daemon = self.up(&fleet).await;
+        let daemon = self.up_until_ready(&fleet, ids).await;
+        (fleet, daemon)
+    }
+
+    /// As [`Self::up`], and waits until these servers are ready.
+    pub async fn up_until_ready(&self, fleet: &TestFleet, ids: &[&str]) -> TestDaemon {
+        let daemon = self.up(fleet).await;
         for id in ids {
             daemon.ready(id).await;
         }
-        (fleet, daemon)
+        daemon
     }
 
     /// As [`Self::up`], with options.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use llama_warden_events::{Event, ProcessEnd, ReadyVia};
 use llama_warden_stand_in::Script;
 use llama_warden_tests::{
-    DaemonOptions, Endpoint, ProcessInfo, Sandbox, TestDaemon, TestFleet, TestRequest, WAIT_LIMIT, eventually,
-    measured, processes_with, sandbox,
+    DaemonOptions, Endpoint, ProcessInfo, TestDaemon, TestRequest, WAIT_LIMIT, eventually, measured, processes_with,
+    sandbox,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -25,19 +25,6 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// Kills a daemon with SIGKILL, and waits until it is gone.
-async fn killed(daemon: &TestDaemon) {
-    daemon.signal(Signal::SIGKILL);
-    assert_eq!(daemon.exit_code().await, 128 + 9);
-}
-
-async fn ready(sandbox: &Sandbox, fleet: &TestFleet, ids: &[&str]) -> TestDaemon {
-    let daemon = sandbox.up(fleet).await;
-    for id in ids {
-        daemon.ready(id).await;
-    }
-    daemon
-}
-
 /// Fault S2.
 #[test]
 fn servers_outlive_a_killed_daemon_and_the_next_one_goes_on_with_them() {
@@ -47,16 +34,16 @@ fn servers_outlive_a_killed_daemon_and_the_next_one_goes_on_with_them() {
         let mark = sandbox.file("hooked");
         let hook = format!("hooks = {{ post-ready = [\"/bin/sh\", \"-c\", \"echo x >> {}\"] }}", mark.display());
         fleet.server_with("a", Script::default(), &hook).server("b", Script::default());
-        let first = ready(sandbox, &fleet, &["a", "b"]).await;
+        let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let pids = [pid(&first, "a").await, pid(&first, "b").await];
         let has_run = async || fs::read_to_string(&mark).is_ok_and(|text| text == "x\n");
         eventually("the hook has run", WAIT_LIMIT, has_run).await;
-        killed(&first).await;
+        first.killed().await;
         assert!(pids.into_iter().all(ProcessInfo::runs), "they run on");
         let server = Endpoint::Tcp(fleet.port("a"));
         TestRequest::get("/health").send(&server).await.expect("it answers").expect(200);
 
-        let next = ready(sandbox, &fleet, &["a", "b"]).await;
+        let next = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         assert_eq!([pid(&next, "a").await, pid(&next, "b").await], pids);
         let report = next.report("a").await;
         assert_eq!(report.ready_via, Some(ReadyVia::Adopted));
@@ -83,12 +70,12 @@ fn the_next_daemon_keeps_what_it_would_launch_and_ends_the_rest() {
         fleet.server("kept", Script::default()).server("ended", Script::default());
         fleet.server("changed", Script::default()).server("removed", Script::default());
         let ids = ["kept", "ended", "changed", "removed"];
-        let first = ready(sandbox, &fleet, &ids).await;
+        let first = sandbox.up_until_ready(&fleet, &ids).await;
         let mut pids = Vec::new();
         for id in ids {
             pids.push(pid(&first, id).await);
         }
-        killed(&first).await;
+        first.killed().await;
         signal(pids[1], Signal::SIGKILL);
         eventually("it has ended", WAIT_LIMIT, async || !ProcessInfo::runs(pids[1])).await;
 
@@ -116,10 +103,10 @@ fn what_is_no_shim_is_not_taken_over_and_not_touched() {
         let mut fleet = sandbox.fleet();
         fleet.daemon(ADOPT);
         fleet.server("a", Script::default());
-        let first = ready(sandbox, &fleet, &["a"]).await;
+        let first = sandbox.up_until_ready(&fleet, &["a"]).await;
         let server = pid(&first, "a").await;
         let shim = ProcessInfo::of(server).expect("it runs").parent;
-        killed(&first).await;
+        first.killed().await;
         // The server dies with its shim, whose socket stays.
         signal(shim, Signal::SIGKILL);
         eventually("it is gone", WAIT_LIMIT, async || !ProcessInfo::runs(server)).await;
@@ -132,7 +119,7 @@ fn what_is_no_shim_is_not_taken_over_and_not_touched() {
             stream.write_all(&[0xff; 64]).expect("sent");
         });
         fs::write(folder.join("text"), "no socket").expect("ours");
-        let next = ready(sandbox, &fleet, &["a"]).await;
+        let next = sandbox.up_until_ready(&fleet, &["a"]).await;
         assert_ne!(pid(&next, "a").await, server);
         assert!(next.log().contains("nothing is taken over"), "{}", next.log());
         talk.join().expect("no panic");
@@ -146,7 +133,7 @@ fn a_daemon_replaces_a_running_one_and_servers_do_not_notice() {
         let mut fleet = sandbox.fleet();
         // Also where servers end with their daemon otherwise.
         fleet.server("a", Script::default()).server("b", Script::default());
-        let first = ready(sandbox, &fleet, &["a", "b"]).await;
+        let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let pids = [pid(&first, "a").await, pid(&first, "b").await];
         let options = DaemonOptions { arguments: vec!["--take-over".to_owned()], ..DaemonOptions::default() };
         let next = sandbox.launch(&fleet, &options);
@@ -160,7 +147,7 @@ fn a_daemon_replaces_a_running_one_and_servers_do_not_notice() {
         next.command("a", "restart?wait=50s").await.expect(200);
         assert!(!ProcessInfo::runs(pids[0]));
         // Without the policy they end with this daemon as with the first one.
-        killed(&next).await;
+        next.killed().await;
         let home = sandbox.path().to_string_lossy().into_owned();
         eventually("nothing is left", Duration::from_secs(5), async || processes_with(&home).is_empty()).await;
     });
@@ -171,7 +158,7 @@ fn a_new_daemon_that_could_not_start_leaves_the_old_one_alone() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let first = ready(sandbox, &fleet, &["a"]).await;
+        let first = sandbox.up_until_ready(&fleet, &["a"]).await;
         let server = pid(&first, "a").await;
         for arguments in [["up", "--take-over", "--profile=nosuch"], ["up", "--take-over", "--server=nosuch"]] {
             let ran = sandbox.run(first.config(), arguments).await.expect(2);

@@ -13,7 +13,6 @@ use llama_warden_tests::{
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::Signal;
 
 use crate::crash_moments::{escaped_descendant, survivors, unique_life_ms};
 
@@ -24,26 +23,9 @@ fn fleet(sandbox: &Sandbox, name: &str, policy: &str) -> TestFleet {
     fleet
 }
 
-async fn ready(sandbox: &Sandbox, fleet: &TestFleet) -> TestDaemon {
-    let daemon = sandbox.up(fleet).await;
-    daemon.ready("a").await;
-    daemon.ready("b").await;
-    daemon
-}
-
 async fn pids(daemon: &TestDaemon) -> [u32; 2] {
     let pid = async |id| daemon.report(id).await.pid.expect("it runs");
     [pid("a").await, pid("b").await]
-}
-
-async fn killed(daemon: &TestDaemon) {
-    daemon.signal(Signal::SIGKILL);
-    assert_eq!(daemon.exit_code().await, 128 + 9);
-}
-
-async fn end(daemon: &TestDaemon) {
-    daemon.signal(Signal::SIGTERM);
-    assert_eq!(daemon.exit_code().await, 0, "{}", daemon.log());
 }
 
 fn all_run(pids: [u32; 2]) -> bool {
@@ -65,7 +47,7 @@ fn a_daemon_on_a_copied_state_directory_leaves_the_servers_of_the_first_one_alon
         for option in ["-a", "-al"] {
             sandbox(async |sandbox| {
                 let (original, other) = (fleet(sandbox, "original", policy), fleet(sandbox, "copy", policy));
-                let first = ready(sandbox, &original).await;
+                let first = sandbox.up_until_ready(&original, &["a", "b"]).await;
                 let servers = pids(&first).await;
                 copy(sandbox, option, &original.state_dir(), &other.state_dir()).await;
                 if option == "-al" {
@@ -75,7 +57,7 @@ fn a_daemon_on_a_copied_state_directory_leaves_the_servers_of_the_first_one_alon
                     fs::write(&lock, "").expect("ours");
                 }
 
-                let second = ready(sandbox, &other).await;
+                let second = sandbox.up_until_ready(&other, &["a", "b"]).await;
                 assert!(all_run(servers), "{policy} {option}: {}", second.log());
                 for id in ["a", "b"] {
                     assert_eq!(second.count(id, "ServerAdopted").await, 0);
@@ -89,15 +71,15 @@ fn a_daemon_on_a_copied_state_directory_leaves_the_servers_of_the_first_one_alon
                 for id in ["a", "b"] {
                     second.command(id, "restart?wait=50s").await.expect(200);
                 }
-                killed(&second).await;
-                let second = ready(sandbox, &other).await;
+                second.killed().await;
+                let second = sandbox.up_until_ready(&other, &["a", "b"]).await;
                 assert!(!second.log().contains("is a copy"), "{}", second.log());
-                end(&second).await;
+                second.ended().await;
                 assert!(all_run(servers) && pids(&first).await == servers, "{policy} {option}");
                 for id in ["a", "b"] {
                     first.command(id, "restart?wait=50s").await.expect(200);
                 }
-                end(&first).await;
+                first.ended().await;
             });
         }
     }
@@ -108,14 +90,14 @@ fn a_daemon_on_a_copied_state_directory_leaves_the_servers_of_the_first_one_alon
 fn a_copy_of_a_dead_daemons_state_directory_takes_nothing_over_and_the_original_does() {
     sandbox(async |sandbox| {
         let (original, other) = (fleet(sandbox, "original", "adopt"), fleet(sandbox, "copy", "adopt"));
-        let first = ready(sandbox, &original).await;
+        let first = sandbox.up_until_ready(&original, &["a", "b"]).await;
         let servers = pids(&first).await;
-        killed(&first).await;
+        first.killed().await;
         copy(sandbox, "-a", &original.state_dir(), &other.state_dir()).await;
-        let second = ready(sandbox, &other).await;
+        let second = sandbox.up_until_ready(&other, &["a", "b"]).await;
         assert!(all_run(servers), "{}", second.log());
         let own = pids(&second).await;
-        let next = ready(sandbox, &original).await;
+        let next = sandbox.up_until_ready(&original, &["a", "b"]).await;
         assert_eq!(pids(&next).await, servers);
         assert_eq!(pids(&second).await, own);
         assert!(!next.log().contains("left processes behind"), "{}", next.log());
@@ -163,14 +145,14 @@ fn what_a_dead_daemon_has_left_is_killed_from_a_moved_or_copied_state_directory_
 fn servers_whose_state_directory_went_to_another_file_system_are_gone_before_the_next_ones_start() {
     sandbox(async |sandbox| {
         let fleet = fleet(sandbox, "original", "adopt");
-        let first = ready(sandbox, &fleet).await;
+        let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let servers = pids(&first).await;
-        killed(&first).await;
+        first.killed().await;
         let moved = sandbox.file("moved-state");
         copy(sandbox, "-a", &fleet.state_dir(), &moved).await;
         fs::remove_dir_all(fleet.state_dir()).and_then(|()| symlink(&moved, fleet.state_dir())).expect("ours");
         // On the same ports, with no attempt to spare.
-        let next = ready(sandbox, &fleet).await;
+        let next = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         assert!(!servers.into_iter().any(ProcessInfo::runs), "{}", next.log());
     });
 }
@@ -181,7 +163,7 @@ fn a_state_directory_that_was_renamed_under_a_daemon_names_nobody_to_the_next_on
     for policy in ["kill", "adopt"] {
         sandbox(async |sandbox| {
             let (original, other) = (fleet(sandbox, "original", policy), fleet(sandbox, "copy", policy));
-            let first = ready(sandbox, &original).await;
+            let first = sandbox.up_until_ready(&original, &["a", "b"]).await;
             let servers = pids(&first).await;
             fs::rename(original.state_dir(), other.state_dir()).expect("ours");
             let refused = sandbox.launch(&other, &DaemonOptions::default());
@@ -191,12 +173,12 @@ fn a_state_directory_that_was_renamed_under_a_daemon_names_nobody_to_the_next_on
             fs::remove_file(other.state_dir().join("control.sock")).expect("it is there");
             fs::rename(other.state_dir().join("events.jsonl"), original.state_dir().join("events.jsonl"))
                 .expect("ours");
-            let second = ready(sandbox, &other).await;
+            let second = sandbox.up_until_ready(&other, &["a", "b"]).await;
             assert!(all_run(servers), "{policy}: {}", second.log());
             assert!(second.log().contains("is a copy"), "{}", second.log());
-            end(&second).await;
+            second.ended().await;
             assert_eq!(pids(&first).await, servers);
-            killed(&first).await;
+            first.killed().await;
             eventually("they end with their daemon", WAIT_LIMIT, async || !servers.into_iter().any(ProcessInfo::runs))
                 .await;
         });
@@ -208,7 +190,7 @@ fn a_state_directory_that_was_renamed_under_a_daemon_names_nobody_to_the_next_on
 fn a_state_directory_by_another_name_has_the_same_daemon() {
     sandbox(async |sandbox| {
         let (original, other) = (fleet(sandbox, "original", "kill"), fleet(sandbox, "copy", "kill"));
-        let first = ready(sandbox, &original).await;
+        let first = sandbox.up_until_ready(&original, &["a", "b"]).await;
         let servers = pids(&first).await;
         let refused = async || {
             let refused = sandbox.launch(&other, &DaemonOptions::default());

@@ -16,13 +16,6 @@ fn two_servers(sandbox: &Sandbox) -> TestFleet {
     fleet
 }
 
-async fn start(sandbox: &Sandbox, fleet: &TestFleet) -> TestDaemon {
-    let daemon = sandbox.up(fleet).await;
-    daemon.ready("a").await;
-    daemon.ready("b").await;
-    daemon
-}
-
 /// Replaces the configuration in one step.
 fn rewrite(fleet: &TestFleet, toml: &str) {
     let new = fleet.path().with_extension("rewritten");
@@ -50,7 +43,7 @@ fn is_reload(event: &Envelope) -> bool {
 fn a_changed_flag_restarts_just_that_server() {
     sandbox(async |sandbox| {
         let fleet = two_servers(sandbox);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let before = (daemon.report("a").await.pid, daemon.report("b").await.pid);
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -66,7 +59,7 @@ fn a_changed_flag_restarts_just_that_server() {
 fn the_file_is_watched() {
     sandbox(async |sandbox| {
         let fleet = two_servers(sandbox);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         let reloaded = daemon.event("it is reloaded", is_reload).await;
         assert!(matches!(reloaded.event, Event::ConfigurationReloaded { trigger } if trigger.contains("warden.toml")));
@@ -82,7 +75,7 @@ fn the_file_is_watched() {
 fn a_bad_configuration_changes_nothing_and_says_why() {
     sandbox(async |sandbox| {
         let fleet = two_servers(sandbox);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let before = daemon.status().await;
         let bad = fleet.toml().replace("1111", "2222") + "\ngrase = 1\n[stop]\ngrace = 1\n";
         rewrite(&fleet, &bad);
@@ -116,7 +109,7 @@ fn address(daemon: &TestDaemon) -> String {
 fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
     sandbox(async |sandbox| {
         let fleet = two_servers(sandbox);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let a = daemon.report("a").await.pid;
         let up = sample(&daemon.metrics().await, "llama_warden_server_running", &[("server", "b")]);
         assert_eq!(up, Some(1.0));
@@ -139,7 +132,7 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
 fn a_server_that_leaves_and_comes_back_starts_at_once_every_time() {
     sandbox(async |sandbox| {
         let fleet = two_servers(sandbox);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let a = daemon.report("a").await.pid;
         let (whole, renamed) = (fleet.toml(), fleet.toml().replace("id = \"b\"", "id = \"c\""));
         let without = format!("{}\n", &whole[..whole.rfind("[[servers]]").expect("it has servers")]);
@@ -164,7 +157,7 @@ fn a_server_that_comes_back_before_it_is_gone_starts_once_it_is() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default()).server("b", Script { term: TermScript::Slow(1500), ..Script::default() });
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let whole = fleet.toml();
         rewrite(&fleet, &whole.replace("id = \"b\"", "id = \"c\""));
         daemon.post("/api/v1/reload").await.expect(202);
@@ -231,7 +224,7 @@ fn servers_without_a_port_keep_theirs_when_others_come_and_go_and_no_stranger_is
         let mut fleet = sandbox.fleet();
         fleet.llama_server(&format!("first-port = {busy}"));
         fleet.server_with("a", Script::default(), "# port").server_with("b", Script::default(), "# port");
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let ports = async |daemon: &TestDaemon| (daemon.report("a").await.port, daemon.report("b").await.port);
         let before = (ports(&daemon).await, daemon.report("a").await.pid, daemon.report("b").await.pid);
         assert!(before.0.0 > Some(busy) && before.0.1 > before.0.0, "{before:?}");
@@ -244,7 +237,7 @@ fn servers_without_a_port_keep_theirs_when_others_come_and_go_and_no_stranger_is
         drop(stranger);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         assert_eq!(ports(&daemon).await, before.0);
     });
 }
@@ -260,7 +253,7 @@ fn a_server_without_a_port_moves_when_a_stranger_has_its_own_and_one_with_a_port
         drop(free);
         fleet.llama_server(&format!("first-port = {first_port}"));
         fleet.server_with("a", Script::default(), "# port").server("b", Script::default());
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let port = async |id: &str| daemon.report(id).await.port.expect("it has one");
         let (before, fixed) = (port("a").await, port("b").await);
         for id in ["a", "b"] {
@@ -284,7 +277,7 @@ fn a_server_without_a_port_moves_when_a_stranger_has_its_own_and_one_with_a_port
         assert_eq!(port("a").await, after);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
-        let daemon = start(sandbox, &fleet).await;
+        let daemon = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         assert_eq!(daemon.report("a").await.port, Some(after));
     });
 }

@@ -24,11 +24,6 @@ fn bystander(sandbox: &Sandbox) -> Child {
     command.env_clear().current_dir("/").arg("300").kill_on_drop(true).spawn().expect("it starts")
 }
 
-async fn end(daemon: &TestDaemon) {
-    daemon.signal(Signal::SIGTERM);
-    assert_eq!(daemon.exit_code().await, 0, "{}", daemon.log());
-}
-
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("it is there") {
@@ -64,7 +59,7 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
             let daemon = sandbox.up(&fleet).await;
             daemon.ready("a").await;
             daemon.event("the other is given up", |event| event.event.kind() == "RestartAbandoned").await;
-            end(&daemon).await;
+            daemon.ended().await;
             let state = files(daemon.state_dir());
             assert!(state.len() >= 4, "{state:?}");
             for file in state.iter().filter(|file| file.file_name().is_some_and(|name| name != "events.jsonl")) {
@@ -104,7 +99,7 @@ fn a_state_file_that_is_no_file_or_has_no_end_holds_up_neither_a_start_nor_a_sto
             daemon.ready("a").await;
             daemon.event("the other is given up", |event| event.event.kind() == "RestartAbandoned").await;
             assert!(daemon.resident_bytes() < 512 << 20);
-            end(&daemon).await;
+            daemon.ended().await;
             for name in ["boots", "ports.json"] {
                 let made = fs::symlink_metadata(state.join(name)).expect("it is there");
                 assert!(made.is_file() && made.len() < 1 << 20, "{name} is made anew");
@@ -238,7 +233,7 @@ fn stale_sockets_and_locks_are_taken_over() {
         daemon.ready("a").await;
         let holder = fs::read_to_string(fleet.state_dir().join("daemon.lock")).expect("it is read");
         assert_eq!(holder.trim(), daemon.pid().to_string());
-        end(&daemon).await;
+        daemon.ended().await;
         assert!(ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
         bystander.kill().await.expect("ours");
     });

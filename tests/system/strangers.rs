@@ -29,18 +29,6 @@ fn fleet(sandbox: &Sandbox, policy: &str) -> TestFleet {
     fleet
 }
 
-async fn ready(sandbox: &Sandbox, fleet: &TestFleet) -> TestDaemon {
-    let daemon = sandbox.up(fleet).await;
-    daemon.ready("a").await;
-    daemon.ready("b").await;
-    daemon
-}
-
-async fn killed(daemon: &TestDaemon) {
-    daemon.signal(Signal::SIGKILL);
-    assert_eq!(daemon.exit_code().await, 128 + 9);
-}
-
 async fn pid(daemon: &TestDaemon, id: &str) -> u32 {
     daemon.report(id).await.pid.expect("it runs")
 }
@@ -75,7 +63,7 @@ fn state_of_another_boot_touches_nobody_and_a_stop_by_hand_still_counts() {
     sandbox(async |sandbox| {
         let mut fleet = fleet(sandbox, "adopt");
         fleet.server("stopped", Script::default());
-        let first = ready(sandbox, &fleet).await;
+        let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         first.ready("stopped").await;
         first.command("stopped", "stop?wait=30s").await.expect(200);
         let servers = [pid(&first, "a").await, pid(&first, "b").await];
@@ -86,7 +74,7 @@ fn state_of_another_boot_touches_nobody_and_a_stop_by_hand_still_counts() {
             text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
         };
         let run = runs().pop().expect("that of the daemon");
-        killed(&first).await;
+        first.killed().await;
         cut_power(&servers).await;
         assert_eq!(entries(&state.join("shims")).len(), 2, "their sockets are left");
 
@@ -102,7 +90,7 @@ fn state_of_another_boot_touches_nobody_and_a_stop_by_hand_still_counts() {
             file.set_modified(future).expect("ours");
         }
 
-        let next = ready(sandbox, &fleet).await;
+        let next = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         assert!(ProcessInfo::runs(id(&other)) && ProcessInfo::runs(id(&longer)), "{}", next.log());
         left.wait().await.expect("it was killed");
         assert!(next.log().contains("an earlier run had left processes behind"), "{}", next.log());
@@ -165,9 +153,9 @@ fn a_process_id_that_is_somebody_elses_now_is_no_server() {
     for is_reused_later in [false, true] {
         sandbox(async |sandbox| {
             let fleet = fleet(sandbox, "adopt");
-            let first = ready(sandbox, &fleet).await;
+            let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
             let servers = [pid(&first, "a").await, pid(&first, "b").await];
-            killed(&first).await;
+            first.killed().await;
             let (state, shims) = (fleet.state_dir(), fleet.state_dir().join("shims"));
             let shim = ProcessInfo::of(servers[0]).expect("it runs").parent;
             let note = note_of(&shims.join(format!("a.{shim}")));
@@ -191,7 +179,7 @@ fn a_process_id_that_is_somebody_elses_now_is_no_server() {
             let ticks = start_ticks(bystander) - u64::from(is_reused_later);
             let told = note.clone();
             let player = std::thread::spawn(move || play_shim(&listener, bystander, ticks, &told));
-            let next = ready(sandbox, &fleet).await;
+            let next = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
             player.join().expect("it has spoken");
             assert!(ProcessInfo::runs(bystander), "{}", next.log());
             let pids = [pid(&next, "a").await, pid(&next, "b").await];
@@ -227,8 +215,8 @@ fn a_stranger_that_holds_the_lock_of_a_server_is_named_and_lives() {
     for is_shared in [false, true] {
         sandbox(async |sandbox| {
             let fleet = fleet(sandbox, "kill");
-            let first = ready(sandbox, &fleet).await;
-            killed(&first).await;
+            let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
+            first.killed().await;
             let lock = fleet.state_dir().join("locks/a");
             let mut stranger = stranger_with(sandbox, &lock, is_shared).await;
             let number = id(&stranger);
@@ -243,7 +231,7 @@ fn a_stranger_that_holds_the_lock_of_a_server_is_named_and_lives() {
             );
             assert!(ProcessInfo::runs(number), "{}", next.log());
             // Nor by the launches of this daemon, or by its end.
-            killed(&next).await;
+            next.killed().await;
             let next = sandbox.up(&fleet).await;
             assert_eq!(next.failure("a").await.0, FailureReason::Unkillable);
             assert!(ProcessInfo::runs(number), "{}", next.log());
@@ -262,9 +250,9 @@ fn a_stranger_that_holds_the_lock_of_a_server_is_named_and_lives() {
 fn a_stranger_that_holds_the_lock_of_the_daemon_lives_and_no_daemon_starts_beside_it() {
     sandbox(async |sandbox| {
         let fleet = fleet(sandbox, "adopt");
-        let first = ready(sandbox, &fleet).await;
+        let first = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         let servers = [pid(&first, "a").await, pid(&first, "b").await];
-        killed(&first).await;
+        first.killed().await;
         let mut stranger = stranger_with(sandbox, &fleet.state_dir().join("daemon.lock"), false).await;
 
         let refused = sandbox.launch(&fleet, &DaemonOptions::default());
@@ -274,7 +262,7 @@ fn a_stranger_that_holds_the_lock_of_the_daemon_lives_and_no_daemon_starts_besid
         assert!(ProcessInfo::runs(id(&stranger)) && servers.into_iter().all(ProcessInfo::runs), "{log}");
 
         stranger.kill().await.expect("ours");
-        let next = ready(sandbox, &fleet).await;
+        let next = sandbox.up_until_ready(&fleet, &["a", "b"]).await;
         assert_eq!([pid(&next, "a").await, pid(&next, "b").await], servers, "they go on");
     });
 }
