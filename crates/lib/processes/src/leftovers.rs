@@ -98,12 +98,15 @@ pub async fn reconcile(
 
 /// Takes the processes out of a result that are somebody's.
 fn taken_attended(swept: &mut Sweep) -> Vec<u32> {
-    let attended = |left: &mut Survivor| matches!(left, Survivor::Attended(_));
-    let pid = |left| match left {
-        Survivor::Attended(pid) | Survivor::Process(pid) | Survivor::Stranger(pid) => Some(pid),
-        Survivor::Hidden => None,
-    };
-    swept.survivors.extract_if(.., attended).filter_map(pid).collect()
+    let mut attended = Vec::new();
+    swept.survivors.retain(|left| match left {
+        Survivor::Attended(pid) => {
+            attended.push(*pid);
+            false
+        }
+        _ => true,
+    });
+    attended
 }
 
 fn tell_of_attended(state_dir: &Path, original: &DirectoryIdentity, attended: &BTreeSet<u32>) {
