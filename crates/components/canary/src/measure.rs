@@ -10,10 +10,10 @@ use std::time::Duration;
 use http::StatusCode;
 use llama_warden_bus::OutputLane;
 use llama_warden_config::ServerSpec;
-use llama_warden_events::{BuildFigures, CompletionAnswer, FailureReason, OptionDifference, ReadyVia};
+use llama_warden_events::{BuildFigures, CompletionAnswer, FailureReason, OptionDifference};
 use llama_warden_memory::{MemoryProbe as _, SystemMemoryProbe};
 use llama_warden_probe::{Question, Reply, Target, ask};
-use llama_warden_state::ServerRecord;
+use llama_warden_state::{ReadyRecord, ServerRecord};
 use llama_warden_support::blocking;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -106,24 +106,18 @@ async fn figures(server: &ReadyServer, prompt: &str) -> BuildFigures {
 
 /// What is known of a build without asking it.
 pub(crate) fn known_figures(record: &ServerRecord, binary: &Path) -> BuildFigures {
+    let is_adopted = record.ready.is_some_and(ReadyRecord::is_adopted);
+    let startup_seconds =
+        if is_adopted { record.ready_seconds.mean() } else { record.ready.map(|ready| ready.startup_seconds) };
     BuildFigures {
         binary: binary.to_owned(),
         version: record.llama_version.clone(),
         dialect: record.dialect.clone(),
         detector: record.detector.clone(),
-        is_adopted: is_adopted(record),
-        startup_seconds: startup_seconds(record),
+        is_adopted,
+        startup_seconds,
         ..BuildFigures::default()
     }
-}
-
-/// From spawn to ready; `None` where no daemon has measured it.
-fn startup_seconds(record: &ServerRecord) -> Option<f64> {
-    if is_adopted(record) { record.ready_seconds.mean() } else { Some(record.ready?.startup_seconds) }
-}
-
-fn is_adopted(record: &ServerRecord) -> bool {
-    record.ready.is_some_and(|ready| ready.via == ReadyVia::Adopted)
 }
 
 /// Requests tokens; `None` from a server that speaks TLS, which we do not.
@@ -170,7 +164,7 @@ fn read(reply: &Reply, elapsed: Duration) -> CompletionAnswer {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_state::ReadyRecord;
+    use llama_warden_events::ReadyVia;
 
     use super::*;
 

@@ -4,7 +4,7 @@
 //! closed set (a reason, an outcome, a signal) appears when that value is first counted.
 
 use llama_warden_bus::OutputLane;
-use llama_warden_events::{FailureReason, LaunchTraceId, ReadyVia, ServerId, Uptime};
+use llama_warden_events::{FailureReason, LaunchTraceId, ServerId, Uptime};
 use llama_warden_procfs::ProcessTree;
 use llama_warden_state::{Phase, PhaseName, ServerRecord, Snapshot};
 
@@ -37,7 +37,7 @@ pub(crate) struct Moment {
 
 /// A server that was taken over became ready under an earlier daemon, with another trace.
 fn ready_exemplar(snapshot: &Snapshot, id: &ServerId, record: &ServerRecord) -> Option<Exemplar> {
-    let ready = record.ready.filter(|ready| ready.via != ReadyVia::Adopted)?;
+    let ready = record.ready.filter(|ready| !ready.is_adopted())?;
     let trace = LaunchTraceId::of(&snapshot.boot, id, record.incarnation);
     Some(Exemplar { value: ready.startup_seconds, trace })
 }

@@ -12,12 +12,12 @@ use llama_warden_bus::{
 use llama_warden_component::{Component, Context, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, RouterSettings};
 use llama_warden_events::{
-    Event, EvictionCause, HealthCommand, ReadyVia, RefusalReason, Refused, RouteCommand, ServerId, StopReason,
-    SuperviseCommand, Uptime,
+    Event, EvictionCause, HealthCommand, RefusalReason, Refused, RouteCommand, ServerId, StopReason, SuperviseCommand,
+    Uptime,
 };
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_slot_keeper::{AfterSave, CacheKeeper, EndedTurn, SlotKeeping, clear};
-use llama_warden_state::Snapshot;
+use llama_warden_state::{ReadyRecord, Snapshot};
 use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -222,9 +222,11 @@ impl Worker for RouterWorker {
                     }
                     Event::StopBegan { reason: StopReason::Idle, .. } => self.evicted(server, EvictedFor::Idle),
                     Event::StopBegan { reason: StopReason::Unloaded, .. } => self.evicted(server, EvictedFor::Unload),
-                    Event::ReadyReached { via, startup_seconds } if *via != ReadyVia::Adopted => {
-                        let took = Duration::try_from_secs_f64(*startup_seconds).unwrap_or_default();
-                        self.shared.note_load(server, took);
+                    Event::ReadyReached { via, startup_seconds } => {
+                        let ready = ReadyRecord { via: *via, startup_seconds: *startup_seconds };
+                        if let Some(took) = ready.load_time() {
+                            self.shared.note_load(server, took);
+                        }
                     }
                     Event::HealthProbed { ok: true, .. } => {
                         if let Some(incarnation) = envelope.incarnation {

@@ -17,8 +17,7 @@ use crate::models::{self, ModelNotice};
 use crate::relay::AnswerBody;
 use crate::service::RouterService;
 use crate::shared::GateEntry;
-use llama_warden_targets::Named;
-use llama_warden_targets::RequestClass;
+use llama_warden_targets::{Named, RequestClass};
 
 /// Events that wait for a client that reads slowly; the router goes on without one whose connection takes no more.
 const WAITING_EVENTS: usize = 64;

@@ -20,7 +20,7 @@ use llama_warden_events::{
     RouteCommand, Seq, ServerId, ServerTotals, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::MemoryProbe;
-use llama_warden_state::Snapshot;
+use llama_warden_state::{Histogram, Snapshot};
 use llama_warden_support::{BlockingError, fail_point};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -154,7 +154,7 @@ impl Worker for SupervisorWorker {
                 .await?;
             // Before anything else about it, so that no counter is ever seen to go back.
             if let Some(totals) = totals.remove(&spec.id).map(Box::new) {
-                if let Some(load) = totals.usual_load() {
+                if let Some(load) = usual_load(&totals) {
                     self.machine.note_usual_load(&spec.id, load);
                 }
                 self.publish(EventDraft::server(spec.id.clone(), Event::TotalsRestored { totals })).await?;
@@ -488,4 +488,10 @@ impl SupervisorWorker {
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {
         Ok(self.events.publish(event).await?)
     }
+}
+
+/// How long a server usually loads, as earlier daemons have measured it.
+fn usual_load(totals: &ServerTotals) -> Option<Duration> {
+    let measured = Histogram::restored(Histogram::READY_SECONDS, totals.ready_seconds.as_ref()?)?;
+    Duration::try_from_secs_f64(measured.mean()?).ok()
 }

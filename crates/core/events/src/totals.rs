@@ -1,7 +1,6 @@
 //! The counts of a server over all its launches, in the form in which one daemon hands them to the next.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,18 +37,6 @@ pub struct ServerTotals {
     /// Times from the request to stop to the reaped process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_seconds: Option<HistogramTotals>,
-}
-
-impl ServerTotals {
-    /// The mean time from spawn to ready; `None` before the first launch that became ready.
-    pub fn usual_load(&self) -> Option<Duration> {
-        let ready = self.ready_seconds.as_ref()?;
-        let count: u64 = ready.counts.iter().sum();
-        #[expect(clippy::cast_precision_loss, reason = "nobody launches a server 2^52 times")]
-        let mean = ready.sum / count as f64;
-        // Without a launch the mean is no number, which is no duration either.
-        Duration::try_from_secs_f64(mean).ok()
-    }
 }
 
 /// The observations of a histogram.

@@ -186,12 +186,14 @@ pub struct ReadyRecord {
 }
 
 impl ReadyRecord {
-    /// How long the server loaded; `None` where its process was taken over: an earlier daemon saw it load.
+    /// Whether its process was taken over: an earlier daemon saw the server load.
+    pub fn is_adopted(self) -> bool {
+        self.via == ReadyVia::Adopted
+    }
+
+    /// How long the server loaded; `None` where its process was taken over.
     pub fn load_time(self) -> Option<Duration> {
-        if self.via == ReadyVia::Adopted {
-            return None;
-        }
-        Duration::try_from_secs_f64(self.startup_seconds).ok()
+        if self.is_adopted() { None } else { Duration::try_from_secs_f64(self.startup_seconds).ok() }
     }
 }
 

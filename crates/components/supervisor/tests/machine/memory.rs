@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Seq, SuperviseCommand, Warning};
-use llama_warden_memory::{MemoryRequirement, Parts};
 use llama_warden_supervisor::{DesiredServer, ServerGoal, SupervisorAction};
 use proptest::prelude::*;
 
 use crate::fixtures::{self, id};
-use crate::memory_simulation::{MemorySimulation, UNIT};
+use crate::memory_simulation::MemorySimulation;
 
 #[test]
 fn servers_that_start_side_by_side_do_not_get_the_same_memory() {
@@ -198,10 +197,7 @@ fn memory_is_granted_in_the_order_of_the_requests_and_not_of_the_estimates() {
 fn memory_of_gpus_is_awaited_while_a_driver_may_still_free_it() {
     for (policy, at_the_end) in [(AdmissionPolicy::Enforce, "ServerFailed"), (AdmissionPolicy::Warn, "LaunchReleased")]
     {
-        let mut simulation = MemorySimulation::new(10, policy, &[("a", 0)]);
-        let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-        simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
-        simulation.gpus = Some(8);
+        let mut simulation = MemorySimulation::on_gpus(policy, 8);
         assert_eq!(simulation.start(&["a"]), ["a#1"]);
         simulation.become_ready("a", 1, 0);
         simulation.gpus = Some(2);
@@ -227,10 +223,7 @@ fn memory_of_gpus_is_awaited_while_a_driver_may_still_free_it() {
 
 #[test]
 fn memory_of_gpus_that_is_freed_late_is_enough() {
-    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 0)]);
-    let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-    simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
-    simulation.gpus = Some(8);
+    let mut simulation = MemorySimulation::on_gpus(AdmissionPolicy::Enforce, 8);
     simulation.start(&["a"]);
     simulation.become_ready("a", 1, 0);
     simulation.gpus = Some(2);
@@ -243,10 +236,7 @@ fn memory_of_gpus_that_is_freed_late_is_enough() {
 
 #[test]
 fn memory_of_gpus_that_a_server_held_which_was_taken_over_is_awaited_too() {
-    let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 0)]);
-    let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-    simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
-    simulation.gpus = Some(2);
+    let mut simulation = MemorySimulation::on_gpus(AdmissionPolicy::Enforce, 2);
     simulation.adopt("a", 0);
     simulation.command(SuperviseCommand::RestartServer { server: id("a"), grace: None, force: false });
     simulation.exit("a", 1);

@@ -64,6 +64,15 @@ impl MemorySimulation {
         }
     }
 
+    /// A machine whose GPUs have this many free units, and a server `a` that needs six of them.
+    pub fn on_gpus(memory: AdmissionPolicy, free: u64) -> Self {
+        let mut simulation = Self::new(10, memory, &[("a", 0)]);
+        let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
+        simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
+        simulation.gpus = Some(free);
+        simulation
+    }
+
     pub fn elapsed(&self) -> Uptime {
         Uptime::new(Duration::from_secs_f64(self.now))
     }
