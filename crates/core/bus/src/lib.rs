@@ -30,6 +30,7 @@
 mod clock;
 mod commands;
 mod event_ring;
+mod extension_rate;
 mod inbox;
 mod lock;
 mod output;
@@ -42,6 +43,7 @@ pub use commands::{
     Accepted, CommandReceiver, CommandRequest, CommandRouter, CommandSender, CommandSetId, OwnerError, PendingReply,
     ReceivedCommand,
 };
+pub use extension_rate::MAX_EXTENSION_EVENTS_PER_SECOND;
 pub use inbox::{Inbox, Incoming};
 pub use output::{
     Followed, FollowedLine, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,

@@ -1,7 +1,11 @@
 //! Publishing: event drafts, and the inlet to the sequencer.
 
+use std::sync::Arc;
+
 use llama_warden_events::{Event, Incarnation, Seq, ServerId};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::extension_rate::ExtensionRate;
 
 /// An event before the sequencer has numbered it.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,15 +44,16 @@ impl EventDraft {
     }
 }
 
-/// The sequencer has ended and accepts no more events.
+/// The sequencer has ended and accepts no more events; or it accepts none of this component's own, which published too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bus is closed")]
 pub struct BusClosed;
 
-/// Publishes events. Cheap to clone.
+/// Publishes events. Cheap to clone; the clones count as one where events are counted.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     inlet: mpsc::Sender<QueuedDraft>,
+    extension_rate: Arc<ExtensionRate>,
 }
 
 /// An event on its way to the sequencer.
@@ -59,21 +64,52 @@ pub(crate) struct QueuedDraft {
 }
 
 impl Publisher {
-    pub(crate) const fn new(inlet: mpsc::Sender<QueuedDraft>) -> Self {
-        Self { inlet }
+    pub(crate) fn new(inlet: mpsc::Sender<QueuedDraft>) -> Self {
+        Self { inlet, extension_rate: Arc::new(ExtensionRate::new()) }
+    }
+
+    /// A publisher whose extension events are counted by themselves: that of another component.
+    #[must_use]
+    pub fn of_component(&self) -> Self {
+        Self::new(self.inlet.clone())
     }
 
     /// Publishes an event. Waits while the inlet is full; the sequencer empties it without waiting for anybody. What comes after
     /// `DaemonStopped` is dropped.
+    ///
+    /// # Errors
+    /// If the bus is closed, or, for an event of the component's own, if there were more than [`MAX_EXTENSION_EVENTS_PER_SECOND`].
+    ///
+    /// [`MAX_EXTENSION_EVENTS_PER_SECOND`]: crate::MAX_EXTENSION_EVENTS_PER_SECOND
     pub async fn publish(&self, draft: EventDraft) -> Result<(), BusClosed> {
-        self.inlet.send(QueuedDraft { draft, acknowledge: None }).await.map_err(|_| BusClosed)
+        self.queue(draft, None).await
     }
 
     /// Publishes an event and returns its number once the snapshot contains it and every subscriber can read it. That of
     /// one which came after `DaemonStopped` is the number of that.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
     pub async fn publish_acked(&self, draft: EventDraft) -> Result<Seq, BusClosed> {
         let (acknowledge, acknowledged) = oneshot::channel();
-        self.inlet.send(QueuedDraft { draft, acknowledge: Some(acknowledge) }).await.map_err(|_| BusClosed)?;
+        self.queue(draft, Some(acknowledge)).await?;
         acknowledged.await.map_err(|_| BusClosed)
+    }
+
+    /// Ends once more extension events were published than [`Self::publish`] takes.
+    pub async fn flooded(&self) {
+        self.extension_rate.exceeded().await;
+    }
+
+    /// Whether more extension events were published than [`Self::publish`] takes.
+    pub fn has_flooded(&self) -> bool {
+        self.extension_rate.is_exceeded()
+    }
+
+    async fn queue(&self, draft: EventDraft, acknowledge: Option<oneshot::Sender<Seq>>) -> Result<(), BusClosed> {
+        if matches!(draft.event, Event::Extension(_)) && !self.extension_rate.admits() {
+            return Err(BusClosed);
+        }
+        self.inlet.send(QueuedDraft { draft, acknowledge }).await.map_err(|_| BusClosed)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use llama_warden_bus::{Bus, Delivery, EventDraft};
+use llama_warden_bus::{Bus, BusClosed, Delivery, EventDraft, MAX_EXTENSION_EVENTS_PER_SECOND};
 use llama_warden_events::{BootId, Event, EventPosition, Seq, Timestamp};
 
 fn event(number: usize) -> EventDraft {
@@ -255,4 +255,26 @@ async fn nothing_follows_the_end_of_the_daemon() {
         last = Some(envelope.seq);
     }
     assert_eq!(last, Some(end));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_that_publishes_its_own_events_without_end_is_cut_off_and_nobody_else() {
+    let (_bus, one) = bus(8);
+    let other = one.of_component();
+    let own = || EventDraft::daemon(Event::extension("guest", "Noise", ()));
+    for _second in 0..3 {
+        for _ in 0..MAX_EXTENSION_EVENTS_PER_SECOND {
+            one.publish(own()).await.expect("as many as that are taken");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    for _ in 0..MAX_EXTENSION_EVENTS_PER_SECOND {
+        one.publish(own()).await.expect("as many as that are taken");
+    }
+    assert_eq!(one.clone().publish(own()).await, Err(BusClosed));
+    one.flooded().await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(one.publish_acked(own()).await, Err(BusClosed), "it stays cut off");
+    one.publish(event(0)).await.expect("the events of the daemon are not counted");
+    other.publish(own()).await.expect("each component is counted by itself");
 }

@@ -20,8 +20,9 @@ pub trait Component: Send + 'static {
     /// Why it can fail.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Runs until `ports.cancel` is cancelled. If it ends earlier, the daemon publishes `ComponentFailed` and shuts down. If it fails
-    /// after that, the daemon ends all the same, with the failure in its log and with exit code 1.
+    /// Runs until `ports.cancel` is cancelled. If it ends earlier, the daemon publishes `ComponentFailed` and shuts down; so it does
+    /// with a component that publishes events of its own without end, which is dropped. If it fails after that, the daemon ends all
+    /// the same, with the failure in its log and with exit code 1.
     ///
     /// All components share one thread, signals to the daemon included: work that blocks goes through `blocking`, or everything
     /// stands still until it is done, and only SIGKILL ends the daemon.

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use llama_warden_bus::{
-    Bus, CommandRouter, CommandSender, CommandSetId, EventDraft, Inbox, OutputLane, OwnerError, Publisher,
+    Bus, CommandRouter, CommandSender, CommandSetId, EventDraft, Inbox, MAX_EXTENSION_EVENTS_PER_SECOND, OutputLane,
+    OwnerError, Publisher,
 };
 use llama_warden_config::ConfigProblem;
 use llama_warden_events::{BootId, Event, SuperviseCommand};
@@ -169,8 +170,9 @@ impl Host {
         if let Some(first) = self.members.iter().find(|member| member.name == name) {
             return Err(CompositionError::SameName { name, first: first.type_name, second: type_name });
         }
+        let events = self.publisher.of_component();
         let ports = Ports {
-            events: self.publisher.clone(),
+            events: events.clone(),
             commands: self.router.sender(),
             inbox: Inbox::new(self.bus.subscribe(name), self.router.own::<C::Command>(name)?),
             clock: self.bus.clock(),
@@ -179,7 +181,12 @@ impl Host {
         let gate = self.gate.clone();
         let handle = self.tasks.spawn(async move {
             gate.cancelled_owned().await;
-            component.run(ports).await.map_err(|error| chain(&error))
+            let ended = tokio::select! {
+                ended = component.run(ports) => ended.map_err(|error| chain(&error)),
+                () = events.flooded() => Ok(()),
+            };
+            // What it made of an event that was not taken any more says less.
+            if events.has_flooded() { Err(flood_text()) } else { ended }
         });
         self.members.push(AddedComponent { task: handle.id(), name, type_name, sends: C::SENDS });
         Ok(())
@@ -328,6 +335,10 @@ impl RunningHost {
         // The sequencer lives as long as this host's publisher, so an error cannot come.
         let _ = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped).await;
     }
+}
+
+fn flood_text() -> String {
+    format!("published more than {MAX_EXTENSION_EVENTS_PER_SECOND} events of its own within a second")
 }
 
 fn join_text(join: JoinError) -> String {

@@ -53,11 +53,12 @@ pub enum Event {
         /// Process id of the guardian.
         pid: u32,
     },
-    /// A component ended with an error or a panic; the daemon shuts down. (host)
+    /// A component ended early, with an error or a panic, or was ended because it flooded the bus with events of its own; the daemon
+    /// shuts down. (host)
     ComponentFailed {
         /// The component's name.
         component: String,
-        /// Its error message, or the message of its panic.
+        /// Its error message, the message of its panic, or that it published too many events.
         error: String,
     },
     /// A server is part of the configuration in force. (supervisor)
@@ -376,7 +377,7 @@ pub enum Event {
         /// Seconds until the launch.
         delay_seconds: f64,
     },
-    /// A scheduled restart was cancelled by a command. (supervisor)
+    /// A scheduled restart was cancelled by a command, or by a request for which the server is launched at once. (supervisor)
     RestartCancelled,
     /// The restart policy gave up: a failed server is not started again by itself. (supervisor)
     RestartAbandoned {

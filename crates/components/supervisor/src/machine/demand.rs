@@ -73,14 +73,14 @@ impl SupervisorMachine {
     }
 
     /// Requests launches of the servers that requests wait for, as far as that is up to them.
-    pub(super) fn pursue_demands(&mut self) {
+    pub(super) fn pursue_demands(&mut self, actions: &mut Actions) {
         if self.shutdown.is_some() {
             return;
         }
         let (removed, on_demand, now) = (&self.removed, self.limits.routing.on_demand, self.now);
         for (server, state) in &mut self.servers {
             if on_demand && self.demands.contains_key(server) && !removed.contains(server) {
-                state.want(now);
+                state.want(now, actions);
             }
         }
     }

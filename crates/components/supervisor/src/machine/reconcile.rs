@@ -20,7 +20,7 @@ impl SupervisorMachine {
     pub(super) fn reconcile(&mut self, reading: Option<&Reading>, actions: &mut Actions) {
         let servers = &self.servers;
         self.stopping_first.retain(|server| servers.get(server).is_some_and(|state| !state.is_down()));
-        self.pursue_demands();
+        self.pursue_demands(actions);
         self.stop_idle(actions);
         self.advance_evictions(actions);
         self.drop_removed(actions);

@@ -39,7 +39,7 @@ pub(crate) enum MemoryRetry {
 impl ServerState {
     /// Requests that wait for it since `oldest` want it: requests a launch where that is up to them. Unlike a person's start, it clears
     /// no count of failures.
-    pub(crate) fn want(&mut self, now: Uptime) {
+    pub(crate) fn want(&mut self, now: Uptime, actions: &mut Actions) {
         // The exit of a launch comes before the failure that explains it, by which the restart policy decides first.
         let is_unexplained = self.wanted.is_some() && self.launch.failure.is_none();
         // A look for room costs nothing, so that a request need not wait for the restart policy to look.
@@ -48,9 +48,8 @@ impl ServerState {
         if is_on_its_way || self.stopped_by_user || self.is_given_up(now) || self.lacks_room(now).is_some() {
             return;
         }
-        if self.restart_at.take().is_none() {
-            self.is_for_requests_alone = true;
-        }
+        self.is_for_requests_alone |= self.restart_at.is_none();
+        self.cancel_restart(actions);
         self.wanted = Some(self.launch.incarnation.next());
         self.start_reason = StartReason::Demand;
         self.asked_for = true;

@@ -235,6 +235,7 @@ fn a_request_makes_room_for_a_server_that_was_refused_when_it_was_started() {
     let wanted = SuperviseCommand::WantServer { server: id("b"), oldest: simulation.elapsed(), priority: 0 };
     assert_eq!(simulation.machine.refusal(&wanted, simulation.elapsed()), None, "a may be stopped for it");
     assert_eq!(simulation.want("b"), [""; 0]);
+    assert!(simulation.published("b").contains(&"RestartCancelled"), "it does not wait for the restart");
     assert_eq!(simulation.evictions(), ["b: a"]);
     simulation.exit("a", 1);
     assert_eq!(simulation.answer_all(), ["b#2"]);
