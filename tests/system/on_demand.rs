@@ -1,5 +1,7 @@
 //! Servers that requests start, and that make room for one another: the router and the supervisor together.
 
+use std::pin::pin;
+
 use llama_warden_events::{Event, StopReason};
 use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
@@ -156,7 +158,15 @@ fn a_request_waits_through_a_stop_that_a_start_follows() {
             // It leaves the request in flight its time, so the start comes before the first signal.
             daemon.command("a", "stop").await.expect(202);
             daemon.command("a", "start").await.expect(202);
-            ask(&router, "a", 1).await
+            loop {
+                let waits = eventually("it waits", WAIT_LIMIT, async || standing(&router, "a", "waiting").await == 1);
+                let mut later = pin!(ask(&router, "a", 1));
+                tokio::select! {
+                    () = waits => break later.await,
+                    // One that is quicker than the news of the stop is answered by the launch that stops.
+                    early = &mut later => early.expect(200),
+                };
+            }
         });
         long.expect(200);
         later.expect(200);
