@@ -60,12 +60,6 @@ impl RouterPart {
         routed.granted = Some((incarnation, known.map_or(until, |known| known.min(until))));
     }
 
-    /// The supervisor refused to have a server launched: whoever waits for it gets an error.
-    pub(crate) fn on_refused(&mut self, server: &ServerId) {
-        let routed = self.servers.entry(server.clone()).or_default();
-        (routed.waiting, routed.is_wanted) = (0, false);
-    }
-
     /// Whether requests wait for a server.
     pub(crate) fn waiting(&self) -> Option<&ServerId> {
         self.servers.iter().find(|(_, routed)| routed.waiting > 0).map(|(server, _)| server)
@@ -137,6 +131,13 @@ impl Simulation {
             None => return Ok(has_moved),
         }
         Ok(true)
+    }
+
+    /// The supervisor refused to have a server launched: whoever waits for it gets an error. Those that came since have told the
+    /// supervisor again, which is taken back.
+    pub(crate) fn on_want_refused(&mut self, server: &ServerId) {
+        self.router.servers.entry(server.clone()).or_default().waiting = 0;
+        self.unwant(server);
     }
 
     /// Ends what has had its time.

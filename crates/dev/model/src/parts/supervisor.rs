@@ -178,7 +178,7 @@ impl Simulation {
         if self.supervisor.machine.refusal(&command, self.now).is_some() {
             self.promises.on_reply(request);
             if let SuperviseCommand::WantServer { server, .. } = &command {
-                self.router.on_refused(server);
+                self.on_want_refused(server);
             }
             return Ok(());
         }
