@@ -6,8 +6,8 @@ use llama_warden_targets::{Named, RequestClass};
 use tokio::time::Instant;
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::listing;
-use crate::service::{Asked, RouterService};
+use crate::refusals::not_waited_for;
+use crate::request::{Asked, RouterService};
 use crate::shared::{Admitted, GateEntry, NotAdmitted};
 
 /// A request at the gate.
@@ -41,7 +41,7 @@ impl RouterService {
             client: asked.client,
             lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
         };
-        let refused = listing::not_waited_for(&self.shared, named, class);
+        let refused = not_waited_for(&self.shared, named, class);
         // The restart after a crash is waited for, whether or not requests start servers.
         let is_first = matches!(turn, Turn::First);
         if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {

@@ -9,7 +9,7 @@ use llama_warden_events::ServerId;
 
 use crate::caller::Caller;
 use crate::relay::Upstream;
-use crate::service::RouterService;
+use crate::request::RouterService;
 use llama_warden_held_body::HeldBody;
 
 /// Longest wait for the answers: the list of models comes without them otherwise.

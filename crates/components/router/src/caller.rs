@@ -10,7 +10,7 @@ use llama_warden_keys::{ClientKey, KeyInUse};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::relay::AnswerBody;
-use crate::service::RouterService;
+use crate::request::RouterService;
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
 use llama_warden_targets::Named;

@@ -4,12 +4,14 @@
 //! the supervisor for which servers requests wait (`WantServer`), and closes the way to one when the supervisor asks (`ReleaseServer`).
 //!
 //! * `component`: the shell on the bus, on a thread of its own; `listener`: where it listens.
-//! * `caller`: who asks: the checks of host, origin and key.
-//! * `service`: one request from its head to its answer.
+//! * `service`: one request from its head to its answer; `caller`: who asks: the checks of host, origin and key.
+//! * `request`: what a request is, and the service that answers it; `reading`: what it says, and the server that it names.
+//! * `admitting`: its turn at the gate of its server; `relaying`: sent to a launch, again where it is lost, and the answer back.
 //! * `early`: the head and comments of a stream whose request waits; `expect`: how long it is expected to.
 //! * `relay`: the bytes to a llama-server and back.
-//! * `answers`, `listing`: errors in the dialect of the path, and the paths that the router answers itself.
-//! * `models`, `managing`: servers as models, in the shapes of llama-server's own router; loading and unloading them.
+//! * `answers`, `refusals`: errors in the dialect of the path, and those that tell why a server takes no request.
+//! * `listing`, `models`, `managing`: the paths that the router answers itself; servers as models, in the shapes of llama-server's own
+//!   router; loading and unloading them.
 //! * `asking`: the router's own questions to servers; `streams`, `asleep`: streams that a client resumes, and which servers sleep.
 
 mod admitting;
@@ -24,7 +26,11 @@ mod listener;
 mod listing;
 mod managing;
 mod models;
+mod reading;
+mod refusals;
 mod relay;
+mod relaying;
+mod request;
 mod service;
 mod shared;
 mod streams;

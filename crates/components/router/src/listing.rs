@@ -1,4 +1,4 @@
-//! The paths that the router answers itself, from the snapshot, and what it says of servers that are not ready.
+//! The paths that the router answers itself, from the snapshot.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::caller::Caller;
 use crate::models;
 use crate::relay::AnswerBody;
 use crate::shared::Shared;
-use llama_warden_targets::{Named, OwnPath, RequestClass};
+use llama_warden_targets::{Named, OwnPath};
 
 /// The answer of `/health`: the router listens.
 pub(crate) fn health() -> Response<AnswerBody> {
@@ -113,44 +113,4 @@ fn running_entry(shared: &Shared, spec: Option<&ServerSpec>, (id, record): (&Ser
         "in_flight": standing.in_flight,
         "waiting": standing.waiting,
     })
-}
-
-/// Why a request does not wait for a server that is not ready; `None` where it does.
-pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass) -> Option<Fault> {
-    let snapshot = shared.bus.snapshot();
-    let id = &named.spec.id;
-    let record = snapshot.servers.get(id)?;
-    match record.phase {
-        Phase::Ready { .. } | Phase::Unready { .. } => return None,
-        Phase::Launching | Phase::Starting | Phase::Loading { .. } if class != RequestClass::Inspection => return None,
-        // One that is stopped and started again is waited for.
-        Phase::Stopping { .. } if class != RequestClass::Inspection && shared.settings.on_demand => return None,
-        _ => {}
-    }
-    if record.stopped_on_request {
-        return Some(stopped(id));
-    }
-    if class == RequestClass::Inspection || !shared.settings.on_demand {
-        let message = match &record.last_failure {
-            Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
-            None if shared.settings.on_demand => {
-                format!("`{id}` is not ready, and this request does not start it; POST /models/load does")
-            }
-            None => format!("`{id}` is not ready, and requests start nothing; `llama-warden start {id}` does"),
-        };
-        let fault = Fault::new(RouteFaultCode::ServerFailed, message);
-        // What is on its way without this request is worth another try.
-        let comes = match record.phase {
-            Phase::Launching | Phase::Starting | Phase::Loading { .. } | Phase::BackingOff { .. } => true,
-            _ => shared.standing(id).waiting > 0,
-        };
-        return Some(if comes { fault.retry_when(shared.expected_wait(id), 10) } else { fault });
-    }
-    None
-}
-
-/// A person had the server stopped.
-pub(crate) fn stopped(id: &ServerId) -> Fault {
-    let message = format!("`{id}` was stopped by hand; `llama-warden start {id}` starts it");
-    Fault::new(RouteFaultCode::ServerStopped, message)
 }

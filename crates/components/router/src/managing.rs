@@ -11,11 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::caller::Caller;
-use crate::component::refusal;
-use crate::listing;
 use crate::models::{self, ModelNotice};
+use crate::refusals::{not_waited_for, refusal};
 use crate::relay::AnswerBody;
-use crate::service::RouterService;
+use crate::request::RouterService;
 use crate::shared::GateEntry;
 use llama_warden_targets::{Named, RequestClass};
 
@@ -35,7 +34,7 @@ impl RouterService {
             let message = format!("model is already running: `{}`", spec.id);
             return Err(Fault::new(RouteFaultCode::ModelRunning, message));
         }
-        if let Some(fault) = listing::not_waited_for(&shared, named, RequestClass::Auxiliary) {
+        if let Some(fault) = not_waited_for(&shared, named, RequestClass::Auxiliary) {
             return Err(fault);
         }
         let router = &spec.router;

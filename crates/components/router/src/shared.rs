@@ -17,8 +17,7 @@ use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::answers::Fault;
-use crate::asking::ModelFacts;
-use crate::models::ModelNotice;
+use crate::models::{ModelFacts, ModelNotice};
 use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
 use llama_warden_held_body::BodyLimits;

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::caller::Caller;
 use crate::relay::{AnswerBody, ModelServer, Upstream, to_client};
-use crate::service::{Asked, RouterAnswer, RouterService};
+use crate::request::{Asked, RouterAnswer, RouterService};
 use llama_warden_held_body::HeldBody;
 use llama_warden_targets::StreamQuestion;
 
