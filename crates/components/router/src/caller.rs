@@ -10,7 +10,6 @@ use llama_warden_keys::{ClientKey, KeyInUse};
 
 use crate::answers::{Fault, RouteFaultCode};
 use crate::relay::AnswerBody;
-use crate::request::RouterService;
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
 use llama_warden_targets::Named;
@@ -84,29 +83,29 @@ impl Caller {
     }
 }
 
-impl RouterService {
+impl Reach {
     /// Refuses what a page of a browser asks, unless the configuration allows its origin, and other machines where nothing does.
-    pub(crate) fn check_origin(&self, request: &Parts) -> Result<(), Fault> {
+    pub(crate) fn check(&self, shared: &Shared, request: &Parts) -> Result<(), Fault> {
         if repeats_host(request) {
             return Err(Fault::new(RouteFaultCode::RepeatedHost, "the request has more than one `Host`"));
         }
-        match &self.reach {
+        match self {
             // A page that has rebound its name has no key.
-            Reach::Loopback { host } if !self.shared.needs_key() => {
+            Self::Loopback { host } if !shared.needs_key() => {
                 let is_served = |asked: &str| is_loopback(asked) || asked.eq_ignore_ascii_case(host);
                 if !names_served_hosts(request, is_served) {
                     let message = "there is no loopback address in `Host`: a page may have rebound its name";
                     return Err(Fault::new(RouteFaultCode::ForeignHost, message));
                 }
             }
-            Reach::Closed => {
+            Self::Closed => {
                 let message = "other machines reach this address, and there is no `keys-file` in [router]; set it, or open = true";
                 return Err(Fault::new(RouteFaultCode::KeysMissing, message));
             }
-            Reach::Loopback { .. } | Reach::Open | Reach::Local => {}
+            Self::Loopback { .. } | Self::Open | Self::Local => {}
         }
         let origin = request.headers.get(header::ORIGIN);
-        let is_allowed = origin.is_some_and(|origin| self.allows(origin));
+        let is_allowed = origin.is_some_and(|origin| allows(shared, origin));
         // A program that fetches sends no origin, and says of itself what a page would; only what a browser cannot leave out counts.
         let cross_site =
             origin.is_none() && request.headers.get_all("sec-fetch-site").iter().any(|site| site == "cross-site");
@@ -116,19 +115,6 @@ impl RouterService {
             return Err(Fault::new(RouteFaultCode::ForeignOrigin, message));
         }
         Ok(())
-    }
-
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        let origins = &self.shared.settings.cors_origins;
-        origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
-    }
-
-    /// Lets a page of an allowed origin read the answer.
-    pub(crate) fn permit_origin(&self, request: &Parts, headers: &mut HeaderMap) {
-        let Some(origin) = request.headers.get(header::ORIGIN).filter(|origin| self.allows(origin)) else { return };
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
 }
 
@@ -148,4 +134,17 @@ pub(crate) fn preflight(request: &Parts) -> Option<Response<AnswerBody>> {
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         answer
     })
+}
+
+/// Lets a page of an allowed origin read the answer.
+pub(crate) fn permit_origin(shared: &Shared, request: &Parts, headers: &mut HeaderMap) {
+    let Some(origin) = request.headers.get(header::ORIGIN).filter(|origin| allows(shared, origin)) else { return };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+fn allows(shared: &Shared, origin: &HeaderValue) -> bool {
+    let origins = &shared.settings.cors_origins;
+    origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
 }

@@ -17,7 +17,7 @@ use llama_warden_targets::{Named, OwnPath};
 
 /// The answer of `/health`: the router listens.
 pub(crate) fn health() -> Response<AnswerBody> {
-    json_response(StatusCode::OK, &json!({ "status": "ok" }))
+    json_response(StatusCode::OK, &json!({ "status": "ok" })).map(AnswerBody::whole)
 }
 
 /// The answer to a path of the router's own.
@@ -53,7 +53,7 @@ pub(crate) fn own(
         }
         OwnPath::Props => props(shared),
     };
-    Ok(json_response(StatusCode::OK, &body))
+    Ok(json_response(StatusCode::OK, &body).map(AnswerBody::whole))
 }
 
 /// The shown servers that the caller may use.

@@ -126,5 +126,5 @@ impl RouterService {
 }
 
 fn success() -> Response<AnswerBody> {
-    json_response(StatusCode::OK, &json!({ "success": true }))
+    json_response(StatusCode::OK, &json!({ "success": true })).map(AnswerBody::whole)
 }

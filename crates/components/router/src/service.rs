@@ -13,7 +13,7 @@ use llama_warden_http_server::{HttpService, Transport};
 use llama_warden_traffic::{ConnectionSide, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 
 use crate::answers::{Fault, RouteFaultCode};
-use crate::caller::{Caller, preflight};
+use crate::caller::{Caller, permit_origin, preflight};
 use crate::listing;
 use crate::reading::{held, read};
 use crate::relay::AnswerBody;
@@ -52,10 +52,10 @@ impl HttpService for RouterService {
         let answered = self.answer_asked(&asked, meaning, body).await;
         let mut answer = answered.unwrap_or_else(|fault| {
             asked.tracked.rejected(fault.code.as_str(), fault.code.is_of_server());
-            fault.response(asked.dialect, asked.id())
+            fault.response(asked.dialect, asked.id()).map(AnswerBody::whole)
         });
         answer.headers_mut().entry("x-request-id").or_insert(asked.id.clone());
-        self.permit_origin(&asked.parts, answer.headers_mut());
+        permit_origin(&self.shared, &asked.parts, answer.headers_mut());
         asked.tracked.answer(answer)
     }
 
@@ -81,7 +81,7 @@ impl HttpService for RouterService {
         };
         let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
         tracked.rejected(fault.code.as_str(), false);
-        tracked.answer(fault.response(ErrorDialect::OpenAi, ""))
+        tracked.answer(fault.response(ErrorDialect::OpenAi, "").map(AnswerBody::whole))
     }
 }
 
@@ -159,7 +159,7 @@ impl RouterService {
 
     /// Refuses who may not ask; the answer to a browser that asks whether it may.
     fn check(&self, asked: &Asked) -> Result<Option<RouterAnswer>, Fault> {
-        self.check_origin(&asked.parts)?;
+        self.reach.check(&self.shared, &asked.parts)?;
         if let Some(preflight) = preflight(&asked.parts) {
             return Ok(Some(preflight));
         }

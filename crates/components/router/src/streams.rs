@@ -84,7 +84,7 @@ impl RouterService {
         if lists.is_empty() && !is_lookup {
             return Err(Fault::new(RouteFaultCode::PathNotFound, "no ready server lists its streams"));
         }
-        Ok(json_response(StatusCode::OK, &Json::Array(lists.concat())))
+        Ok(json_response(StatusCode::OK, &Json::Array(lists.concat())).map(AnswerBody::whole))
     }
 }
 
