@@ -17,7 +17,7 @@ use llama_warden_support::lock;
 use tokio::time::Instant;
 
 use crate::answers::{Fault, passed_on};
-use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stream, to_client};
+use crate::relay::{AnswerBody, EarlyBody, ModelServer, is_event_stream, to_client};
 use crate::request::{Asked, RouterAnswer, RouterService};
 use crate::shared::Shared;
 use llama_warden_held_body::{BodyFacts, HeldBody};
@@ -131,8 +131,8 @@ impl RouterService {
     }
 }
 
-/// What follows the comments.
-async fn rest_of(asked: &Asked, answered: Result<RouterAnswer, Fault>) -> StreamRest {
+/// What follows the comments: the answer, or the events that end the stream.
+async fn rest_of(asked: &Asked, answered: Result<RouterAnswer, Fault>) -> Result<AnswerBody, Bytes> {
     let answer = match answered {
         Ok(answer) => answer,
         Err(fault) => {

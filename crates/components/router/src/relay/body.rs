@@ -13,9 +13,9 @@ use llama_warden_server_link::{LinkBroken, SendError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::early::EarlyBody;
 use super::headers::is_event_stream;
-use super::upstream::PooledLink;
-use super::{EarlyBody, Upstream};
+use super::upstream::{PooledLink, Upstream};
 use crate::shared::Permit;
 use llama_warden_held_body::HeldBody;
 
@@ -32,7 +32,7 @@ enum Content {
     /// The router's own events, as they come.
     Told(mpsc::Receiver<Bytes>),
     Relayed(Box<RelayedBody>),
-    Early(Box<EarlyBody>),
+    Early(Box<EarlyBody<AnswerBody>>),
 }
 
 /// The answer ended early.
@@ -90,7 +90,7 @@ impl AnswerBody {
     }
 
     /// A stream whose head goes out before its request has an answer.
-    pub(crate) fn early(body: EarlyBody) -> Self {
+    pub(crate) fn early(body: EarlyBody<Self>) -> Self {
         Self(Content::Early(Box::new(body)))
     }
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-
-use super::Upstream;
+use llama_warden_probe::{ProbeAddress, Target};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER: HeaderName = HeaderName::from_static("x-llama-warden-server");
@@ -21,47 +20,70 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// Writes the head of a request for a launch: its own `Host` and key, its prefix before the path. `length` is that of the body, where it
-/// is known; else it goes in chunks, as it came.
-pub(super) fn write_head(
-    head: &mut Vec<u8>,
-    upstream: &Upstream,
-    (method, target): (&Method, &str),
-    headers: &HeaderMap,
-    length: Option<u64>,
-) {
-    let line = |head: &mut Vec<u8>, name: &[u8], value: &[u8]| {
-        for part in [name, b": ", value, b"\r\n"] {
-            head.extend_from_slice(part);
-        }
-    };
-    head.extend_from_slice(method.as_str().as_bytes());
-    head.push(b' ');
-    let begin = head.len();
-    head.extend_from_slice(upstream.prefix.as_bytes());
-    head.extend_from_slice(target.as_bytes());
-    // A path comes from a request that was read, or from a configuration: nothing in it may end the line.
-    if head[begin..].iter().any(|byte| *byte <= b' ' || *byte == 0x7F) {
-        head.truncate(begin);
-        head.push(b'/');
-    }
-    head.extend_from_slice(b" HTTP/1.1\r\n");
-    line(head, b"host", upstream.host.as_bytes());
-    if let Some(authorization) = &upstream.authorization {
-        line(head, b"authorization", authorization.as_bytes());
-    }
-    match length {
-        None => line(head, b"transfer-encoding", b"chunked"),
-        Some(0) if *method != Method::POST => {}
-        Some(length) => line(head, b"content-length", length.to_string().as_bytes()),
-    }
-    let named = named_by_connection(headers);
-    for (name, value) in headers {
-        if !is_kept_back(name) && !named.contains(name) {
-            line(head, name.as_str().as_bytes(), value.as_bytes());
+/// What the head of each request to a launch has of the launch's own.
+#[derive(Debug)]
+pub(super) struct LaunchHead {
+    /// Put before every path.
+    prefix: String,
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
+}
+
+impl LaunchHead {
+    pub(super) fn new(target: &Target, key: Option<String>) -> Self {
+        let host = match &target.address {
+            ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
+            ProbeAddress::Unix(_) => "localhost".to_owned(),
+        };
+        Self {
+            prefix: target.prefix.clone(),
+            host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
+            authorization: key.and_then(|key| HeaderValue::try_from(format!("Bearer {key}")).ok()),
         }
     }
-    head.extend_from_slice(b"\r\n");
+
+    /// Writes the head of a request: `Host` and key of the launch, its prefix before the path. `length` is that of the body, where it is
+    /// known; else it goes in chunks, as it came.
+    pub(super) fn write(
+        &self,
+        head: &mut Vec<u8>,
+        (method, target): (&Method, &str),
+        headers: &HeaderMap,
+        length: Option<u64>,
+    ) {
+        let line = |head: &mut Vec<u8>, name: &[u8], value: &[u8]| {
+            for part in [name, b": ", value, b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        };
+        head.extend_from_slice(method.as_str().as_bytes());
+        head.push(b' ');
+        let begin = head.len();
+        head.extend_from_slice(self.prefix.as_bytes());
+        head.extend_from_slice(target.as_bytes());
+        // A path comes from a request that was read, or from a configuration: nothing in it may end the line.
+        if head[begin..].iter().any(|byte| *byte <= b' ' || *byte == 0x7F) {
+            head.truncate(begin);
+            head.push(b'/');
+        }
+        head.extend_from_slice(b" HTTP/1.1\r\n");
+        line(head, b"host", self.host.as_bytes());
+        if let Some(authorization) = &self.authorization {
+            line(head, b"authorization", authorization.as_bytes());
+        }
+        match length {
+            None => line(head, b"transfer-encoding", b"chunked"),
+            Some(0) if *method != Method::POST => {}
+            Some(length) => line(head, b"content-length", length.to_string().as_bytes()),
+        }
+        let named = named_by_connection(headers);
+        for (name, value) in headers {
+            if !is_kept_back(name) && !named.contains(name) {
+                line(head, name.as_str().as_bytes(), value.as_bytes());
+            }
+        }
+        head.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Whether a header concerns the connection of the client (RFC 9110, 7.6.1), or is for the router: keys of its clients, and what its
@@ -96,7 +118,6 @@ pub(crate) struct ModelServer<'a> {
 
 /// The answer's headers for the client. llama-server mirrors any origin with credentials, so its permissions are dropped.
 pub(crate) fn to_client(headers: &mut HeaderMap, told: &ModelServer<'_>) {
-    drop_connection_headers(headers);
     remove_where(headers, |name| name == "keep-alive" || name.as_str().starts_with("access-control-"));
     headers.insert(REQUEST_ID, told.request.clone());
     if let Ok(server) = HeaderValue::from_str(told.server) {
@@ -129,7 +150,8 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
-fn drop_connection_headers(headers: &mut HeaderMap) {
+/// Drops what concerned the connection to llama-server.
+pub(super) fn drop_connection_headers(headers: &mut HeaderMap) {
     let named = named_by_connection(headers);
     remove_where(headers, |name| HOP_BY_HOP.contains(name) || named.contains(name));
 }
@@ -142,11 +164,6 @@ fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> boo
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use llama_warden_events::Incarnation;
-    use llama_warden_probe::{ProbeAddress, Target};
-
     use super::*;
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -169,8 +186,7 @@ mod tests {
             key: None,
             encrypted: false,
         };
-        let launch = ("a".parse().expect("an id"), Incarnation::new(1));
-        let upstream = Upstream::new(launch, &target, Some("own".to_owned()), Arc::default());
+        let own_head = LaunchHead::new(&target, Some("own".to_owned()));
         let given = headers(&[
             ("host", "router"),
             ("connection", "keep-alive, x-secret"),
@@ -190,7 +206,7 @@ mod tests {
         ]);
         let written = |target: &str, length| {
             let mut head = Vec::new();
-            write_head(&mut head, &upstream, (&Method::POST, target), &given, length);
+            own_head.write(&mut head, (&Method::POST, target), &given, length);
             String::from_utf8(head).expect("text")
         };
         let own = "host: 127.0.0.1:8001\r\nauthorization: Bearer own\r\n";

@@ -9,6 +9,6 @@ mod headers;
 mod upstream;
 
 pub(crate) use body::{AnswerBody, CutShort, StreamFault, StreamFaults};
-pub(crate) use early::{EarlyBody, StreamRest};
+pub(crate) use early::EarlyBody;
 pub(crate) use headers::{ModelServer, is_event_stream, to_client};
 pub(crate) use upstream::Upstream;

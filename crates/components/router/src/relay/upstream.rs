@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, Method, Response};
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_probe::{ProbeAddress, Target};
 use llama_warden_server_link::{SendError, ServerLink};
@@ -20,7 +20,7 @@ use llama_warden_traffic::{ConnectionSide, Counted, RouterTraffic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::headers::write_head;
+use super::headers::{LaunchHead, drop_connection_headers};
 use llama_warden_held_body::HeldBody;
 
 /// Longest time that a connection is kept without a request.
@@ -43,10 +43,7 @@ pub(crate) struct Upstream {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     address: ProbeAddress,
-    /// Put before every path.
-    pub(super) prefix: String,
-    pub(super) host: HeaderValue,
-    pub(super) authorization: Option<HeaderValue>,
+    head: LaunchHead,
     idle: Mutex<Vec<PooledLink>>,
     /// Held by each open connection.
     open: Arc<()>,
@@ -64,18 +61,11 @@ impl Upstream {
         key: Option<String>,
         traffic: Arc<RouterTraffic>,
     ) -> Self {
-        let host = match &target.address {
-            ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
-            ProbeAddress::Unix(_) => "localhost".to_owned(),
-        };
-        let bearer = key.and_then(|key| HeaderValue::try_from(format!("Bearer {key}")).ok());
         Self {
             server,
             incarnation,
             address: target.address.clone(),
-            prefix: target.prefix.clone(),
-            host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
-            authorization: bearer,
+            head: LaunchHead::new(target, key),
             idle: Mutex::default(),
             open: Arc::default(),
             most_kept: AtomicUsize::new(2),
@@ -91,18 +81,22 @@ impl Upstream {
     }
 
     /// Sends a request, on a kept connection where there is one and the body could be sent again. The next one, or a new one, takes a
-    /// request that a kept one did not take.
+    /// request that a kept one did not take. What the answer says of the connection is left out.
     pub(super) async fn send(
         &self,
         (method, target): (&Method, &str),
         headers: &HeaderMap,
         body: &HeldBody,
     ) -> Result<(Response<()>, PooledLink), SendError> {
-        let write = |head: &mut Vec<u8>| write_head(head, self, (method, target), headers, body.length());
+        let write = |head: &mut Vec<u8>| self.head.write(head, (method, target), headers, body.length());
         let asks_for_head = *method == Method::HEAD;
+        let passed_on = |mut answer: Response<()>, link| {
+            drop_connection_headers(answer.headers_mut());
+            Ok((answer, link))
+        };
         while let Some(mut kept) = self.take().filter(|_| body.is_whole()) {
             match kept.link.send(write, body.clone(), asks_for_head).await {
-                Ok(answer) => return Ok((answer, kept)),
+                Ok(answer) => return passed_on(answer, kept),
                 Err(SendError::NotTaken) => {}
                 Err(error) => return Err(error),
             }
@@ -111,7 +105,7 @@ impl Upstream {
         let link = ServerLink::connect(&self.address).await?;
         let mut new = PooledLink { link, idle_since: Instant::now(), _counted: counted };
         let answer = new.link.send(write, body.clone(), asks_for_head).await?;
-        Ok((answer, new))
+        passed_on(answer, new)
     }
 
     fn take(&self) -> Option<PooledLink> {
