@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use crate::caller::Caller;
 use crate::models::{ModelFacts, modalities};
-use crate::relay::{AnswerBody, Upstream};
+use crate::relay::AnswerBody;
 use crate::request::RouterService;
 use llama_warden_held_body::HeldBody;
+use llama_warden_upstream::Upstream;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

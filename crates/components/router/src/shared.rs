@@ -18,10 +18,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::answers::Fault;
 use crate::models::{ModelFacts, ModelNotice};
-use crate::relay::Upstream;
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
 use llama_warden_held_body::BodyLimits;
 use llama_warden_targets::Directory;
+use llama_warden_upstream::Upstream;
 
 /// Notices about models that a follower may be behind.
 const MODEL_NOTICES: usize = 256;

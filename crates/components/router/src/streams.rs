@@ -11,10 +11,11 @@ use serde_json::{Value as Json, json};
 
 use crate::answers::{Fault, RouteFaultCode, json_response};
 use crate::caller::Caller;
-use crate::relay::{AnswerBody, ModelServer, Upstream, to_client};
+use crate::relay::{AnswerBody, ModelServer, to_client};
 use crate::request::{Asked, RouterAnswer, RouterService};
 use llama_warden_held_body::HeldBody;
 use llama_warden_targets::StreamQuestion;
+use llama_warden_upstream::Upstream;
 
 const LOOKUP: &str = "/v1/streams/lookup";
 

@@ -8,11 +8,11 @@ use llama_warden_component::LaunchReadiness;
 use llama_warden_events::{Incarnation, Refused, ServerId, SuperviseCommand};
 use llama_warden_probe::Target;
 use llama_warden_slot_keeper::{AfterSave, Prepared, SaveResult};
+use llama_warden_upstream::Upstream;
 
 use super::RouterWorker;
 use crate::asking::{LaunchFacts, learn};
 use crate::refusals::refusal;
-use crate::relay::Upstream;
 
 /// Time before KILL for a server whose slots could not be restored: no request has reached it.
 const SPOILT_GRACE: Duration = Duration::from_secs(2);

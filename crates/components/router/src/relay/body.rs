@@ -9,15 +9,15 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, SizeHint};
+use llama_warden_held_body::HeldBody;
 use llama_warden_server_link::{LinkBroken, SendError};
+use llama_warden_upstream::{PooledLink, Upstream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::early::EarlyBody;
 use super::headers::is_event_stream;
-use super::upstream::{PooledLink, Upstream};
 use crate::shared::Permit;
-use llama_warden_held_body::HeldBody;
 
 /// Answers of a known length up to this one are whole before the client gets their head.
 const LONGEST_AWAITED: u64 = 64 << 10;

@@ -1,4 +1,4 @@
-//! The bytes: a request to one launch of a server, over a connection of its own pool, and the answer back.
+//! The bytes: a request to one launch of a server, and the answer back.
 //!
 //! A connection has no task: the request drives it, then the body of the answer does. Dropping either drops the connection, and with
 //! it llama-server learns that the client has left.
@@ -6,9 +6,7 @@
 mod body;
 mod early;
 mod headers;
-mod upstream;
 
 pub(crate) use body::{AnswerBody, CutShort, StreamFault, StreamFaults};
 pub(crate) use early::EarlyBody;
 pub(crate) use headers::{ModelServer, is_event_stream, to_client};
-pub(crate) use upstream::Upstream;
