@@ -5,7 +5,7 @@ use llama_warden_gates::Arrival;
 use llama_warden_targets::{Named, RequestClass};
 use tokio::time::Instant;
 
-use crate::answers::{Fault, RouteFaultCode};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::refusals::not_waited_for;
 use crate::request::{Asked, RouterService};
 use crate::shared::{Admitted, GateEntry, NotAdmitted};

@@ -10,9 +10,9 @@ use llama_warden_events::ServerId;
 use serde_json::Value as Json;
 use tokio::task::JoinSet;
 
+use crate::answer::AnswerBody;
 use crate::caller::Caller;
 use crate::models::{ModelFacts, modalities};
-use crate::relay::AnswerBody;
 use crate::request::RouterService;
 use llama_warden_held_body::HeldBody;
 use llama_warden_upstream::Upstream;

@@ -8,8 +8,8 @@ use http::{Method, Response, StatusCode};
 use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names_served_hosts, repeats_host};
 use llama_warden_keys::{ClientKey, KeyInUse};
 
-use crate::answers::{Fault, RouteFaultCode};
-use crate::relay::AnswerBody;
+use crate::answer::{AnswerBody, RouterAnswer};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
 use llama_warden_targets::Named;
@@ -119,7 +119,7 @@ impl Reach {
 }
 
 /// The answer to a browser that asks whether it may ask, and to anybody who asks for methods.
-pub(crate) fn preflight(request: &Parts) -> Option<Response<AnswerBody>> {
+pub(crate) fn preflight(request: &Parts) -> Option<RouterAnswer> {
     const ASKED_HEADERS: HeaderName = header::ACCESS_CONTROL_REQUEST_HEADERS;
     (request.method == Method::OPTIONS).then(|| {
         let mut answer = Response::new(AnswerBody::empty());

@@ -22,8 +22,8 @@ use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::answers::{Fault, RouteFaultCode};
 use crate::caller::Reach;
+use crate::faults::{Fault, RouteFaultCode};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::models::{self, ModelFacts, ModelNotice};
 use crate::refusals::{failed, stopped};

@@ -16,9 +16,9 @@ use llama_warden_state::Phase;
 use llama_warden_support::lock;
 use tokio::time::Instant;
 
-use crate::answers::{Fault, passed_on};
-use crate::relay::{AnswerBody, EarlyBody, ModelServer, is_event_stream, to_client};
-use crate::request::{Asked, RouterAnswer, RouterService};
+use crate::answer::{AnswerBody, EarlyBody, ModelServer, RouterAnswer, is_event_stream, to_client};
+use crate::faults::{Fault, passed_on};
+use crate::request::{Asked, RouterService};
 use crate::shared::Shared;
 use llama_warden_held_body::{BodyFacts, HeldBody};
 use llama_warden_targets::{Named, RequestClass};

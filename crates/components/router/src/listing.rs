@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use llama_warden_config::{MaxLoaded, ServerSpec};
 use llama_warden_events::ServerId;
 use llama_warden_state::{Phase, ServerRecord, Snapshot};
 use serde_json::{Value as Json, json};
 
-use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::Caller;
+use crate::faults::{Fault, RouteFaultCode, json_response};
 use crate::models;
-use crate::relay::AnswerBody;
 use crate::shared::Shared;
 use llama_warden_targets::{Named, OwnPath};
 
 /// The answer of `/health`: the router listens.
-pub(crate) fn health() -> Response<AnswerBody> {
+pub(crate) fn health() -> RouterAnswer {
     json_response(StatusCode::OK, &json!({ "status": "ok" })).map(AnswerBody::whole)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn own(
     path: &OwnPath,
     caller: &Caller,
     asleep: &BTreeSet<ServerId>,
-) -> Result<Response<AnswerBody>, Fault> {
+) -> Result<RouterAnswer, Fault> {
     let snapshot = shared.bus.snapshot();
     let body = match path {
         OwnPath::Models => {

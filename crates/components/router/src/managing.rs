@@ -9,11 +9,11 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::Caller;
+use crate::faults::{Fault, RouteFaultCode, json_response};
 use crate::models::{self, ModelNotice};
 use crate::refusals::{not_waited_for, refusal};
-use crate::relay::AnswerBody;
 use crate::request::RouterService;
 use crate::shared::GateEntry;
 use llama_warden_targets::{Named, RequestClass};
@@ -23,7 +23,7 @@ const WAITING_EVENTS: usize = 64;
 
 impl RouterService {
     /// Has a server started, as a request would that waits for it, and does not wait.
-    pub(crate) fn load(&self, named: &Named, client: QueueClient) -> Result<Response<AnswerBody>, Fault> {
+    pub(crate) fn load(&self, named: &Named, client: QueueClient) -> Result<RouterAnswer, Fault> {
         let (shared, spec) = (self.shared.clone(), &named.spec);
         let snapshot = shared.bus.snapshot();
         let phase = snapshot.servers.get(&spec.id).map(|record| record.phase);
@@ -58,7 +58,7 @@ impl RouterService {
     }
 
     /// Has a server stopped once its requests have ended; a request starts it again.
-    pub(crate) async fn unload(&self, named: &Named) -> Result<Response<AnswerBody>, Fault> {
+    pub(crate) async fn unload(&self, named: &Named) -> Result<RouterAnswer, Fault> {
         let server = named.spec.id.clone();
         let snapshot = self.shared.bus.snapshot();
         let phase = snapshot.servers.get(&server).map(|record| record.phase);
@@ -71,7 +71,7 @@ impl RouterService {
     }
 
     /// Has every server stopped that the caller may use.
-    pub(crate) async fn unload_all(&self, caller: &Caller) -> Result<Response<AnswerBody>, Fault> {
+    pub(crate) async fn unload_all(&self, caller: &Caller) -> Result<RouterAnswer, Fault> {
         let directory = self.shared.directory();
         for named in directory.servers().filter(|named| caller.may_use(named)) {
             match self.unload(named).await {
@@ -85,7 +85,7 @@ impl RouterService {
     }
 
     /// The events of the models that the caller may use, until it leaves or the daemon ends.
-    pub(crate) fn model_events(&self, caller: &Caller) -> Response<AnswerBody> {
+    pub(crate) fn model_events(&self, caller: &Caller) -> RouterAnswer {
         let (shared, caller) = (self.shared.clone(), caller.clone());
         let mut notices = shared.models.subscribe();
         let (events, body) = mpsc::channel(WAITING_EVENTS);
@@ -125,6 +125,6 @@ impl RouterService {
     }
 }
 
-fn success() -> Response<AnswerBody> {
+fn success() -> RouterAnswer {
     json_response(StatusCode::OK, &json!({ "success": true })).map(AnswerBody::whole)
 }

@@ -4,7 +4,7 @@ use hyper::body::Incoming;
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 use llama_warden_targets::{Named, NoServer, RequestClass};
 
-use crate::answers::{Fault, RouteFaultCode};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::request::{Asked, RouterService};
 
 impl RouterService {

@@ -4,7 +4,7 @@ use llama_warden_events::{RefusalReason, Refused, ServerId};
 use llama_warden_state::Phase;
 use llama_warden_targets::{Named, RequestClass};
 
-use crate::answers::{Fault, RouteFaultCode};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::shared::Shared;
 
 /// Why a request does not wait for a server that is not ready; `None` where it does.

@@ -15,9 +15,9 @@ use llama_warden_upstream::Upstream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admitting::Turn;
-use crate::answers::{Fault, RouteFaultCode};
-use crate::relay::{AnswerBody, CutShort, ModelServer, StreamFault, StreamFaults, to_client};
-use crate::request::{Asked, RouterAnswer, RouterService};
+use crate::answer::{AnswerBody, CutShort, ModelServer, RouterAnswer, StreamFault, StreamFaults, to_client};
+use crate::faults::{Fault, RouteFaultCode};
+use crate::request::{Asked, RouterService};
 use crate::shared::{Admitted, Permit, Shared};
 
 /// How often a request is sent again to a ready server that answers as if it were not. Then its answer passes.

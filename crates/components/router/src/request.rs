@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Response;
 use http::header::HeaderValue;
 use http::request::Parts;
 use llama_warden_gates::QueueClient;
@@ -15,7 +14,6 @@ use llama_warden_traffic::{TrackedRequest, TrafficRoute};
 use tokio::time::Instant;
 
 use crate::caller::{Caller, Reach};
-use crate::relay::AnswerBody;
 use crate::shared::Shared;
 
 /// Answers the requests of a listener.
@@ -69,8 +67,6 @@ impl Asked {
             && !self.parts.headers.contains_key("x-conversation-id")
     }
 }
-
-pub(crate) type RouterAnswer = Response<AnswerBody>;
 
 /// How a request has waited so far.
 #[derive(Debug, Default)]

@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use llama_warden_http_server::{HttpService, Transport};
 use llama_warden_traffic::{ConnectionSide, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 
-use crate::answers::{Fault, RouteFaultCode};
+use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::{Caller, permit_origin, preflight};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::listing;
 use crate::reading::{held, read};
-use crate::relay::AnswerBody;
-use crate::request::{Asked, RouterAnswer, RouterService, WaitNotes};
+use crate::request::{Asked, RouterService, WaitNotes};
 use llama_warden_held_body::ReadUntil;
 use llama_warden_targets::{
     ErrorDialect, ModelChange, OwnPath, PathMeaning, RequestClass, changes_servers, query_value, traffic_route,

@@ -16,7 +16,7 @@ use llama_warden_support::lock;
 use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::answers::Fault;
+use crate::faults::Fault;
 use crate::models::{ModelFacts, ModelNotice};
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
 use llama_warden_held_body::BodyLimits;

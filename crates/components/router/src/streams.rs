@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 use llama_warden_events::ServerId;
 use serde_json::{Value as Json, json};
 
-use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::answer::{AnswerBody, ModelServer, RouterAnswer, to_client};
 use crate::caller::Caller;
-use crate::relay::{AnswerBody, ModelServer, to_client};
-use crate::request::{Asked, RouterAnswer, RouterService};
+use crate::faults::{Fault, RouteFaultCode, json_response};
+use crate::request::{Asked, RouterService};
 use llama_warden_held_body::HeldBody;
 use llama_warden_targets::StreamQuestion;
 use llama_warden_upstream::Upstream;
@@ -78,7 +78,7 @@ impl RouterService {
         caller: &Caller,
         (method, target): (Method, &str),
         body: HeldBody,
-    ) -> Result<Response<AnswerBody>, Fault> {
+    ) -> Result<RouterAnswer, Fault> {
         let is_lookup = target == LOOKUP;
         let lists = self.ask_each(self.reachable(caller), method, target, &body).await;
         let lists: Vec<Vec<Json>> = lists.into_iter().filter_map(|(_, list)| list.as_array().cloned()).collect();
@@ -90,7 +90,7 @@ impl RouterService {
 }
 
 /// The answer to the end of a stream that nobody has, which is as it should be.
-pub(crate) fn no_content() -> Response<AnswerBody> {
+pub(crate) fn no_content() -> RouterAnswer {
     let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer

@@ -15,8 +15,8 @@ use llama_warden_upstream::{PooledLink, Upstream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::early::EarlyBody;
-use super::headers::is_event_stream;
+use super::early_body::EarlyBody;
+use super::head::is_event_stream;
 use crate::shared::Permit;
 
 /// Answers of a known length up to this one are whole before the client gets their head.
@@ -25,6 +25,9 @@ const LONGEST_AWAITED: u64 = 64 << 10;
 /// Bytes for the client.
 #[derive(Debug)]
 pub(crate) struct AnswerBody(Content);
+
+/// An answer to a client.
+pub(crate) type RouterAnswer = Response<AnswerBody>;
 
 #[derive(Debug)]
 enum Content {
