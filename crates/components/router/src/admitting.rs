@@ -1,7 +1,7 @@
 //! The turn of a request at the gate of its server.
 
 use llama_warden_events::Incarnation;
-use llama_warden_gates::Arrival;
+use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_targets::{Named, RequestClass};
 use tokio::time::Instant;
 
@@ -33,13 +33,10 @@ impl RouterService {
         let router = &spec.router;
         let arrival = Arrival {
             works: class == RequestClass::Inference,
-            concurrency: router.concurrency,
             // One that was admitted before has its place already.
             queue: if let Turn::First = turn { router.queue } else { u32::MAX },
-            priority: router.priority,
-            ttl: router.ttl,
-            client: asked.client,
             lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
+            ..arrival(named, asked.client)
         };
         let refused = not_waited_for(&self.shared, named, class);
         // The restart after a crash is waited for, whether or not requests start servers.
@@ -75,5 +72,19 @@ impl RouterService {
                 Fault::new(RouteFaultCode::QueueTimeout, message).retry_when(self.shared.expected_wait(&spec.id), 10)
             }
         })
+    }
+}
+
+/// A client at the gate of a server for the first time, with nothing that works there.
+pub(crate) fn arrival(named: &Named, client: QueueClient) -> Arrival {
+    let router = &named.spec.router;
+    Arrival {
+        works: false,
+        concurrency: router.concurrency,
+        queue: router.queue,
+        priority: router.priority,
+        ttl: router.ttl,
+        client,
+        lost_with: None,
     }
 }

@@ -46,9 +46,7 @@ impl RouterService {
     /// The launches that can be asked and that the caller may use.
     pub(crate) fn reachable(&self, caller: &Caller) -> Vec<Arc<Upstream>> {
         let directory = self.shared.directory();
-        let may_use = |upstream: &Arc<Upstream>| {
-            directory.find(Some(upstream.server.as_str())).is_ok_and(|named| caller.may_use(named))
-        };
+        let may_use = |upstream: &Arc<Upstream>| caller.find(&directory, upstream.server.as_str()).is_some();
         self.shared.reachable().into_iter().filter(may_use).collect()
     }
 

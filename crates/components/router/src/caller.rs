@@ -12,7 +12,7 @@ use crate::answer::{AnswerBody, RouterAnswer};
 use crate::faults::{Fault, RouteFaultCode};
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
-use llama_warden_targets::Named;
+use llama_warden_targets::{Directory, Named};
 
 /// Who may call, as far as the listener decides.
 #[derive(Debug, Clone)]
@@ -70,6 +70,11 @@ impl Caller {
     /// Whether it may use a server.
     pub(crate) fn may_use(&self, named: &Named) -> bool {
         self.key.as_ref().is_none_or(|key| key.allows(named.names()))
+    }
+
+    /// The server of this name, where it may use it.
+    pub(crate) fn find<'a>(&self, directory: &'a Directory, name: &str) -> Option<&'a Named> {
+        directory.find(Some(name)).ok().filter(|named| self.may_use(named))
     }
 
     /// Begins a request that takes one of the places of its key.

@@ -34,7 +34,7 @@ pub(crate) fn own(
         }
         OwnPath::Model(name) => {
             let directory = shared.directory();
-            let named = directory.find(Some(name)).ok().filter(|named| caller.may_use(named));
+            let named = caller.find(&directory, name);
             let known = named.and_then(|named| Some((named, snapshot.servers.get(&named.spec.id)?)));
             let unknown = || Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`"));
             let (named, record) = known.ok_or_else(unknown)?;
@@ -42,9 +42,7 @@ pub(crate) fn own(
         }
         OwnPath::Running => {
             let directory = shared.directory();
-            let may_see = |id: &ServerId| {
-                caller.key.is_none() || directory.find(Some(id.as_str())).is_ok_and(|named| caller.may_use(named))
-            };
+            let may_see = |id: &ServerId| caller.key.is_none() || caller.find(&directory, id.as_str()).is_some();
             let running = snapshot.servers.iter().filter(|(id, record)| record.is_running() && may_see(id));
             let spec = |id: &ServerId| directory.find(Some(id.as_str())).ok().map(|named| &*named.spec);
             let running: Vec<Json> =

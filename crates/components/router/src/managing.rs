@@ -3,12 +3,13 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use llama_warden_events::SuperviseCommand;
-use llama_warden_gates::{Arrival, QueueClient};
+use llama_warden_gates::QueueClient;
 use llama_warden_state::Phase;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
+use crate::admitting::arrival;
 use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::Caller;
 use crate::faults::{Fault, RouteFaultCode, json_response};
@@ -37,17 +38,7 @@ impl RouterService {
         if let Some(fault) = not_waited_for(&shared, named, RequestClass::Auxiliary) {
             return Err(fault);
         }
-        let router = &spec.router;
-        let arrival = Arrival {
-            works: false,
-            concurrency: router.concurrency,
-            queue: router.queue,
-            priority: router.priority,
-            ttl: router.ttl,
-            client,
-            lost_with: None,
-        };
-        let server = spec.id.clone();
+        let (server, arrival) = (spec.id.clone(), arrival(named, client));
         tokio::spawn(async move {
             // It asks nothing of the server; a refusal is in the list of models.
             if let Ok(GateEntry::Later(turn)) = shared.enter(&server, arrival) {
@@ -98,8 +89,7 @@ impl RouterService {
                 let text = match notice {
                     Ok(ModelNotice::Event(Some(server), text)) => {
                         let directory = shared.directory();
-                        let named = directory.find(Some(server.as_str())).ok();
-                        if named.is_none_or(|named| named.spec.router.is_hidden || !caller.may_use(named)) {
+                        if caller.find(&directory, server.as_str()).is_none_or(|named| named.spec.router.is_hidden) {
                             continue;
                         }
                         text

@@ -39,8 +39,8 @@ impl RouterService {
                 let server = upstream.server.clone();
                 asked.tracked.named(&server, None);
                 asked.tracked.sent();
-                let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-                let sent = AnswerBody::relay(upstream, (method, target), &asked.parts.headers, &held.0, None).await;
+                let (question, headers) = ((method, asked.target()), &asked.parts.headers);
+                let sent = AnswerBody::relay(upstream, question, headers, &held.0, None).await;
                 let mut answer = sent.map_err(|(error, _)| {
                     let message = format!("`{server}` was lost before it answered: {error}");
                     Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
