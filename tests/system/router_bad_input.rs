@@ -52,7 +52,7 @@ async fn running(router: u16) -> Value {
 }
 
 #[test]
-fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothing() {
+fn a_bad_request_gets_a_typed_error_in_the_dialect_of_openai_and_starts_nothing() {
     sandbox(async |sandbox| {
         let (router, daemon) = up_with_router(sandbox).await;
         let port = router.number();
@@ -116,7 +116,7 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
                 503,
                 "server_failed",
             ),
-            ("an announced length above the limit", too_long.clone(), 413, "body_too_large"),
+            ("an announced length above the limit", too_long, 413, "body_too_large"),
             (
                 "such a length that waits for 100",
                 post_head(CHAT, "Expect: 100-continue\r\nContent-Length: 104857601\r\n").into(),
@@ -148,6 +148,15 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothin
             assert_eq!((got, error_word(&body)), (*status, *code), "{case}: {answer}");
             assert!(body.get("type").is_none() && answer.contains("x-request-id"), "{case}: {answer}");
         }
+        started_nothing(&daemon, port).await;
+    });
+}
+
+#[test]
+fn a_bad_request_for_messages_gets_a_typed_error_in_the_dialect_of_anthropic_and_starts_nothing() {
+    sandbox(async |sandbox| {
+        let (router, daemon) = up_with_router(sandbox).await;
+        let port = router.number();
         for (case, bytes, status, kind) in [
             ("no model", post_bytes(MESSAGES, "", "{}"), 400, "invalid_request_error"),
             ("an unknown model", post_bytes(MESSAGES, "", r#"{"model":"c"}"#), 404, "not_found_error"),

@@ -50,6 +50,7 @@ const TABLE: &str = "
     traffic: events state support
     held-body: body-scan support traffic
     server-link: held-body probe
+    upstream: events held-body probe server-link support traffic
     targets: config traffic
     procfs:
     processes: events procfs support
@@ -84,7 +85,7 @@ const TABLE: &str = "
     metrics: events state requests bus component support procfs config probe api-types traffic + component-kit
     telemetry: events state bus component support traffic otlp-wire + component-kit
     event-log: events state bus component support + component-kit
-    router: events state bus component support config probe http-server body-scan held-body server-link gates keys slot-keeper traffic targets + component-kit
+    router: events state bus component support config probe http-server body-scan held-body server-link gates keys slot-keeper traffic targets upstream + component-kit
     systemd: events state bus component + component-kit
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring

@@ -19,16 +19,8 @@ const MAX_CRATE_LINES: usize = 4000;
 /// The most lines of a function's body, without comments and empty lines.
 const MAX_FUNCTION_LINES: usize = 100;
 
-/// Functions that may be longer: a single match or table, in which each entry stands for itself, and `relay`, which is still to be split.
-const LONG_FUNCTIONS: &[(&str, &str)] = &[
-    ("crates/components/router/src/service.rs", "relay"),
-    ("crates/components/telemetry/src/line.rs", "log_event"),
-    ("crates/core/state/src/fold/server.rs", "apply"),
-    (
-        "tests/system/router_bad_input.rs",
-        "a_bad_request_gets_a_typed_error_in_the_dialect_of_its_path_and_starts_nothing",
-    ),
-];
+/// Functions that may be longer: a single match or table, in which each entry stands for itself.
+const LONG_FUNCTIONS: &[(&str, &str)] = &[("crates/components/telemetry/src/line.rs", "log_event")];
 
 /// Everything that may be at the root.
 const TOP_LEVEL: &str = "\

@@ -1,13 +1,13 @@
 //! The turn of a request at the gate of its server.
 
 use llama_warden_events::Incarnation;
-use llama_warden_gates::Arrival;
+use llama_warden_gates::{Arrival, QueueClient};
 use llama_warden_targets::{Named, RequestClass};
 use tokio::time::Instant;
 
-use crate::answers::{Fault, RouteFaultCode};
-use crate::listing;
-use crate::service::{Asked, RouterService};
+use crate::faults::{Fault, RouteFaultCode};
+use crate::refusals::not_waited_for;
+use crate::request::{Asked, RouterService};
 use crate::shared::{Admitted, GateEntry, NotAdmitted};
 
 /// A request at the gate.
@@ -33,15 +33,12 @@ impl RouterService {
         let router = &spec.router;
         let arrival = Arrival {
             works: class == RequestClass::Inference,
-            concurrency: router.concurrency,
             // One that was admitted before has its place already.
             queue: if let Turn::First = turn { router.queue } else { u32::MAX },
-            priority: router.priority,
-            ttl: router.ttl,
-            client: asked.client,
             lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
+            ..arrival(named, asked.client)
         };
-        let refused = listing::not_waited_for(&self.shared, named, class);
+        let refused = not_waited_for(&self.shared, named, class);
         // The restart after a crash is waited for, whether or not requests start servers.
         let is_first = matches!(turn, Turn::First);
         if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {
@@ -75,5 +72,19 @@ impl RouterService {
                 Fault::new(RouteFaultCode::QueueTimeout, message).retry_when(self.shared.expected_wait(&spec.id), 10)
             }
         })
+    }
+}
+
+/// A client at the gate of a server for the first time, with nothing that works there.
+pub(crate) fn arrival(named: &Named, client: QueueClient) -> Arrival {
+    let router = &named.spec.router;
+    Arrival {
+        works: false,
+        concurrency: router.concurrency,
+        queue: router.queue,
+        priority: router.priority,
+        ttl: router.ttl,
+        client,
+        lost_with: None,
     }
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Limited};
 use llama_warden_events::ServerId;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tokio::task::JoinSet;
 
+use crate::answer::AnswerBody;
 use crate::caller::Caller;
-use crate::relay::{AnswerBody, Upstream};
-use crate::service::RouterService;
+use crate::models::{ModelFacts, modalities};
+use crate::request::RouterService;
 use llama_warden_held_body::HeldBody;
+use llama_warden_upstream::Upstream;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,15 +28,6 @@ const LIMIT: usize = 4 << 20;
 pub(crate) struct LaunchFacts {
     pub(crate) slots: Option<NonZeroU32>,
     pub(crate) model: Arc<ModelFacts>,
-}
-
-/// What a launch says of its model, in the words of llama-server.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ModelFacts {
-    /// What it takes and gives: text, images, sound.
-    pub(crate) architecture: Json,
-    /// Sizes: of the context, of the vocabulary, of the model.
-    pub(crate) meta: Option<Json>,
 }
 
 /// The answer of a server as JSON; `None` where it does not answer, or refuses.
@@ -53,9 +46,7 @@ impl RouterService {
     /// The launches that can be asked and that the caller may use.
     pub(crate) fn reachable(&self, caller: &Caller) -> Vec<Arc<Upstream>> {
         let directory = self.shared.directory();
-        let may_use = |upstream: &Arc<Upstream>| {
-            directory.find(Some(upstream.server.as_str())).is_ok_and(|named| caller.may_use(named))
-        };
+        let may_use = |upstream: &Arc<Upstream>| caller.find(&directory, upstream.server.as_str()).is_some();
         self.shared.reachable().into_iter().filter(may_use).collect()
     }
 
@@ -103,16 +94,10 @@ fn facts(props: &Json, models: &Json) -> LaunchFacts {
     LaunchFacts { slots, model: Arc::new(ModelFacts { architecture, meta: meta.map(Json::Object) }) }
 }
 
-/// The architecture of a model that takes text, and what else `takes` says.
-pub(crate) fn modalities(takes: impl Fn(&str) -> bool) -> Json {
-    let others = [("vision", "image"), ("audio", "audio")];
-    let others = others.into_iter().filter(|(word, _)| takes(word)).map(|(_, name)| name);
-    let inputs: Vec<&str> = std::iter::once("text").chain(others).collect();
-    json!({ "input_modalities": inputs, "output_modalities": ["text"] })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -8,9 +8,9 @@ use http::Method;
 use llama_warden_events::ServerId;
 
 use crate::caller::Caller;
-use crate::relay::Upstream;
-use crate::service::RouterService;
+use crate::request::RouterService;
 use llama_warden_held_body::HeldBody;
+use llama_warden_upstream::Upstream;
 
 /// Longest wait for the answers: the list of models comes without them otherwise.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);

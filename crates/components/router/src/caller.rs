@@ -8,12 +8,11 @@ use http::{Method, Response, StatusCode};
 use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names_served_hosts, repeats_host};
 use llama_warden_keys::{ClientKey, KeyInUse};
 
-use crate::answers::{Fault, RouteFaultCode};
-use crate::relay::AnswerBody;
-use crate::service::RouterService;
+use crate::answer::{AnswerBody, RouterAnswer};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::shared::Shared;
 use llama_warden_gates::QueueClient;
-use llama_warden_targets::Named;
+use llama_warden_targets::{Directory, Named};
 
 /// Who may call, as far as the listener decides.
 #[derive(Debug, Clone)]
@@ -73,6 +72,11 @@ impl Caller {
         self.key.as_ref().is_none_or(|key| key.allows(named.names()))
     }
 
+    /// The server of this name, where it may use it.
+    pub(crate) fn find<'a>(&self, directory: &'a Directory, name: &str) -> Option<&'a Named> {
+        directory.find(Some(name)).ok().filter(|named| self.may_use(named))
+    }
+
     /// Begins a request that takes one of the places of its key.
     pub(crate) fn enter(&self) -> Result<Option<KeyInUse>, Fault> {
         let Some(key) = &self.key else { return Ok(None) };
@@ -84,29 +88,29 @@ impl Caller {
     }
 }
 
-impl RouterService {
+impl Reach {
     /// Refuses what a page of a browser asks, unless the configuration allows its origin, and other machines where nothing does.
-    pub(crate) fn check_origin(&self, request: &Parts) -> Result<(), Fault> {
+    pub(crate) fn check(&self, shared: &Shared, request: &Parts) -> Result<(), Fault> {
         if repeats_host(request) {
             return Err(Fault::new(RouteFaultCode::RepeatedHost, "the request has more than one `Host`"));
         }
-        match &self.reach {
+        match self {
             // A page that has rebound its name has no key.
-            Reach::Loopback { host } if !self.shared.needs_key() => {
+            Self::Loopback { host } if !shared.needs_key() => {
                 let is_served = |asked: &str| is_loopback(asked) || asked.eq_ignore_ascii_case(host);
                 if !names_served_hosts(request, is_served) {
                     let message = "there is no loopback address in `Host`: a page may have rebound its name";
                     return Err(Fault::new(RouteFaultCode::ForeignHost, message));
                 }
             }
-            Reach::Closed => {
+            Self::Closed => {
                 let message = "other machines reach this address, and there is no `keys-file` in [router]; set it, or open = true";
                 return Err(Fault::new(RouteFaultCode::KeysMissing, message));
             }
-            Reach::Loopback { .. } | Reach::Open | Reach::Local => {}
+            Self::Loopback { .. } | Self::Open | Self::Local => {}
         }
         let origin = request.headers.get(header::ORIGIN);
-        let is_allowed = origin.is_some_and(|origin| self.allows(origin));
+        let is_allowed = origin.is_some_and(|origin| allows(shared, origin));
         // A program that fetches sends no origin, and says of itself what a page would; only what a browser cannot leave out counts.
         let cross_site =
             origin.is_none() && request.headers.get_all("sec-fetch-site").iter().any(|site| site == "cross-site");
@@ -117,23 +121,10 @@ impl RouterService {
         }
         Ok(())
     }
-
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        let origins = &self.shared.settings.cors_origins;
-        origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
-    }
-
-    /// Lets a page of an allowed origin read the answer.
-    pub(crate) fn permit_origin(&self, request: &Parts, headers: &mut HeaderMap) {
-        let Some(origin) = request.headers.get(header::ORIGIN).filter(|origin| self.allows(origin)) else { return };
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
-    }
 }
 
 /// The answer to a browser that asks whether it may ask, and to anybody who asks for methods.
-pub(crate) fn preflight(request: &Parts) -> Option<Response<AnswerBody>> {
+pub(crate) fn preflight(request: &Parts) -> Option<RouterAnswer> {
     const ASKED_HEADERS: HeaderName = header::ACCESS_CONTROL_REQUEST_HEADERS;
     (request.method == Method::OPTIONS).then(|| {
         let mut answer = Response::new(AnswerBody::empty());
@@ -148,4 +139,17 @@ pub(crate) fn preflight(request: &Parts) -> Option<Response<AnswerBody>> {
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         answer
     })
+}
+
+/// Lets a page of an allowed origin read the answer.
+pub(crate) fn permit_origin(shared: &Shared, request: &Parts, headers: &mut HeaderMap) {
+    let Some(origin) = request.headers.get(header::ORIGIN).filter(|origin| allows(shared, origin)) else { return };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+fn allows(shared: &Shared, origin: &HeaderValue) -> bool {
+    let origins = &shared.settings.cors_origins;
+    origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
 }

@@ -22,18 +22,16 @@ use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::answers::{Fault, RouteFaultCode};
-use crate::asking::ModelFacts;
 use crate::caller::Reach;
+use crate::faults::{Fault, RouteFaultCode};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
-use crate::listing::stopped;
-use crate::models::{self, ModelNotice};
-use crate::service::RouterService;
+use crate::models::{self, ModelFacts, ModelNotice};
+use crate::refusals::{failed, stopped};
+use crate::request::RouterService;
 use crate::shared::{RouterClients, Shared};
 use llama_warden_gates::GateAction;
 use llama_warden_targets::Directory;
 use tasks::TaskResult;
-pub(crate) use tasks::refusal;
 
 /// The limits of the listener. Streams last for minutes, and clients keep connections between two requests.
 const LIMITS: ServeLimits = ServeLimits {
@@ -466,11 +464,6 @@ const fn evicted_for(because: EvictionCause) -> EvictedFor {
         EvictionCause::Group => EvictedFor::Group,
         EvictionCause::Combination => EvictedFor::Combination,
     }
-}
-
-fn failed(server: &ServerId, because: &str) -> Fault {
-    let message = format!("`{server}` cannot be started: {because}; `llama-warden start {server}` tries it again");
-    Fault::new(RouteFaultCode::ServerFailed, message)
 }
 
 mod tasks;

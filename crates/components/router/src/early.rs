@@ -4,7 +4,6 @@
 //! whose client wants no stream, or could resume it by the number of its bytes, waits in silence.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +14,11 @@ use llama_warden_config::Progress;
 use llama_warden_events::ServerId;
 use llama_warden_state::Phase;
 use llama_warden_support::lock;
-use llama_warden_traffic::TrafficRoute;
 use tokio::time::Instant;
 
-use crate::answers::{Fault, passed_on};
-use crate::relay::{AnswerBody, EarlyBody, ModelServer, StreamRest, is_event_stream, to_client};
-use crate::service::{Asked, RouterAnswer, RouterService};
+use crate::answer::{AnswerBody, EarlyBody, ModelServer, RouterAnswer, is_event_stream, to_client};
+use crate::faults::{Fault, passed_on};
+use crate::request::{Asked, RouterService};
 use crate::shared::Shared;
 use llama_warden_held_body::{BodyFacts, HeldBody};
 use llama_warden_targets::{Named, RequestClass};
@@ -30,37 +28,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Longest error of a llama-server that is passed on as an event.
 const LONGEST_ERROR: usize = 64 << 10;
-
-/// How a request has waited so far.
-#[derive(Debug, Default)]
-pub(crate) struct WaitNotes {
-    waits: AtomicBool,
-    milliseconds: AtomicU64,
-}
-
-/// Until it is dropped, the request waits.
-pub(crate) struct WaitNote<'a>(&'a WaitNotes, Instant);
-
-impl WaitNotes {
-    /// The request waits from now on.
-    pub(crate) fn begin(&self) -> WaitNote<'_> {
-        self.waits.store(true, Ordering::Relaxed);
-        WaitNote(self, Instant::now())
-    }
-
-    /// How long it has waited before.
-    pub(crate) fn total(&self) -> Duration {
-        Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for WaitNote<'_> {
-    fn drop(&mut self) {
-        self.0.waits.store(false, Ordering::Relaxed);
-        let took = u64::try_from(self.1.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.milliseconds.fetch_add(took, Ordering::Relaxed);
-    }
-}
 
 /// What is said to a client that waits.
 struct Comments {
@@ -96,7 +63,7 @@ impl Comments {
 
     /// What is to be said now.
     fn next(&mut self) -> Option<Bytes> {
-        let waits = self.asked.wait.waits.load(Ordering::Relaxed);
+        let waits = self.asked.wait.is_waiting();
         let text = if waits { self.state() } else { "working".to_owned() };
         let is_new = self.tells_progress && waits && text != self.said;
         let is_due = self.ping_after.is_some_and(|ping| self.said_at.elapsed() >= ping);
@@ -117,21 +84,6 @@ impl Comments {
             Some(Phase::Ready { .. } | Phase::Unready { .. }) => "waiting for a slot".to_owned(),
             _ => "waiting for the start".to_owned(),
         }
-    }
-}
-
-impl Asked {
-    /// Keeps what is sent, where its client may be told that it waits: whether it wants a stream is seen only then.
-    pub(crate) fn keep(&self, body: &HeldBody) {
-        if body.is_whole() && self.may_be_told() {
-            *lock(&self.body) = Some(body.clone());
-        }
-    }
-
-    fn may_be_told(&self) -> bool {
-        use TrafficRoute::{Chat, Completions, Messages, Responses};
-        matches!(self.route, Chat | Completions | Messages | Responses)
-            && !self.parts.headers.contains_key("x-conversation-id")
     }
 }
 
@@ -179,8 +131,8 @@ impl RouterService {
     }
 }
 
-/// What follows the comments.
-async fn rest_of(asked: &Asked, answered: Result<RouterAnswer, Fault>) -> StreamRest {
+/// What follows the comments: the answer, or the events that end the stream.
+async fn rest_of(asked: &Asked, answered: Result<RouterAnswer, Fault>) -> Result<AnswerBody, Bytes> {
     let answer = match answered {
         Ok(answer) => answer,
         Err(fault) => {

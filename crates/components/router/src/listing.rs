@@ -1,23 +1,23 @@
-//! The paths that the router answers itself, from the snapshot, and what it says of servers that are not ready.
+//! The paths that the router answers itself, from the snapshot.
 
 use std::collections::BTreeSet;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use llama_warden_config::{MaxLoaded, ServerSpec};
 use llama_warden_events::ServerId;
 use llama_warden_state::{Phase, ServerRecord, Snapshot};
 use serde_json::{Value as Json, json};
 
-use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::Caller;
+use crate::faults::{Fault, RouteFaultCode, json_response};
 use crate::models;
-use crate::relay::AnswerBody;
 use crate::shared::Shared;
-use llama_warden_targets::{Named, OwnPath, RequestClass};
+use llama_warden_targets::{Named, OwnPath};
 
 /// The answer of `/health`: the router listens.
-pub(crate) fn health() -> Response<AnswerBody> {
-    json_response(StatusCode::OK, &json!({ "status": "ok" }))
+pub(crate) fn health() -> RouterAnswer {
+    json_response(StatusCode::OK, &json!({ "status": "ok" })).map(AnswerBody::whole)
 }
 
 /// The answer to a path of the router's own.
@@ -26,7 +26,7 @@ pub(crate) fn own(
     path: &OwnPath,
     caller: &Caller,
     asleep: &BTreeSet<ServerId>,
-) -> Result<Response<AnswerBody>, Fault> {
+) -> Result<RouterAnswer, Fault> {
     let snapshot = shared.bus.snapshot();
     let body = match path {
         OwnPath::Models => {
@@ -34,7 +34,7 @@ pub(crate) fn own(
         }
         OwnPath::Model(name) => {
             let directory = shared.directory();
-            let named = directory.find(Some(name)).ok().filter(|named| caller.may_use(named));
+            let named = caller.find(&directory, name);
             let known = named.and_then(|named| Some((named, snapshot.servers.get(&named.spec.id)?)));
             let unknown = || Fault::new(RouteFaultCode::ModelNotFound, format!("there is no model `{name}`"));
             let (named, record) = known.ok_or_else(unknown)?;
@@ -42,9 +42,7 @@ pub(crate) fn own(
         }
         OwnPath::Running => {
             let directory = shared.directory();
-            let may_see = |id: &ServerId| {
-                caller.key.is_none() || directory.find(Some(id.as_str())).is_ok_and(|named| caller.may_use(named))
-            };
+            let may_see = |id: &ServerId| caller.key.is_none() || caller.find(&directory, id.as_str()).is_some();
             let running = snapshot.servers.iter().filter(|(id, record)| record.is_running() && may_see(id));
             let spec = |id: &ServerId| directory.find(Some(id.as_str())).ok().map(|named| &*named.spec);
             let running: Vec<Json> =
@@ -53,7 +51,7 @@ pub(crate) fn own(
         }
         OwnPath::Props => props(shared),
     };
-    Ok(json_response(StatusCode::OK, &body))
+    Ok(json_response(StatusCode::OK, &body).map(AnswerBody::whole))
 }
 
 /// The shown servers that the caller may use.
@@ -113,44 +111,4 @@ fn running_entry(shared: &Shared, spec: Option<&ServerSpec>, (id, record): (&Ser
         "in_flight": standing.in_flight,
         "waiting": standing.waiting,
     })
-}
-
-/// Why a request does not wait for a server that is not ready; `None` where it does.
-pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass) -> Option<Fault> {
-    let snapshot = shared.bus.snapshot();
-    let id = &named.spec.id;
-    let record = snapshot.servers.get(id)?;
-    match record.phase {
-        Phase::Ready { .. } | Phase::Unready { .. } => return None,
-        Phase::Launching | Phase::Starting | Phase::Loading { .. } if class != RequestClass::Inspection => return None,
-        // One that is stopped and started again is waited for.
-        Phase::Stopping { .. } if class != RequestClass::Inspection && shared.settings.on_demand => return None,
-        _ => {}
-    }
-    if record.stopped_on_request {
-        return Some(stopped(id));
-    }
-    if class == RequestClass::Inspection || !shared.settings.on_demand {
-        let message = match &record.last_failure {
-            Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
-            None if shared.settings.on_demand => {
-                format!("`{id}` is not ready, and this request does not start it; POST /models/load does")
-            }
-            None => format!("`{id}` is not ready, and requests start nothing; `llama-warden start {id}` does"),
-        };
-        let fault = Fault::new(RouteFaultCode::ServerFailed, message);
-        // What is on its way without this request is worth another try.
-        let comes = match record.phase {
-            Phase::Launching | Phase::Starting | Phase::Loading { .. } | Phase::BackingOff { .. } => true,
-            _ => shared.standing(id).waiting > 0,
-        };
-        return Some(if comes { fault.retry_when(shared.expected_wait(id), 10) } else { fault });
-    }
-    None
-}
-
-/// A person had the server stopped.
-pub(crate) fn stopped(id: &ServerId) -> Fault {
-    let message = format!("`{id}` was stopped by hand; `llama-warden start {id}` starts it");
-    Fault::new(RouteFaultCode::ServerStopped, message)
 }

@@ -3,19 +3,19 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use llama_warden_events::SuperviseCommand;
-use llama_warden_gates::{Arrival, QueueClient};
+use llama_warden_gates::QueueClient;
 use llama_warden_state::Phase;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::admitting::arrival;
+use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::Caller;
-use crate::component::refusal;
-use crate::listing;
+use crate::faults::{Fault, RouteFaultCode, json_response};
 use crate::models::{self, ModelNotice};
-use crate::relay::AnswerBody;
-use crate::service::RouterService;
+use crate::refusals::{not_waited_for, refusal};
+use crate::request::RouterService;
 use crate::shared::GateEntry;
 use llama_warden_targets::{Named, RequestClass};
 
@@ -24,7 +24,7 @@ const WAITING_EVENTS: usize = 64;
 
 impl RouterService {
     /// Has a server started, as a request would that waits for it, and does not wait.
-    pub(crate) fn load(&self, named: &Named, client: QueueClient) -> Result<Response<AnswerBody>, Fault> {
+    pub(crate) fn load(&self, named: &Named, client: QueueClient) -> Result<RouterAnswer, Fault> {
         let (shared, spec) = (self.shared.clone(), &named.spec);
         let snapshot = shared.bus.snapshot();
         let phase = snapshot.servers.get(&spec.id).map(|record| record.phase);
@@ -35,20 +35,10 @@ impl RouterService {
             let message = format!("model is already running: `{}`", spec.id);
             return Err(Fault::new(RouteFaultCode::ModelRunning, message));
         }
-        if let Some(fault) = listing::not_waited_for(&shared, named, RequestClass::Auxiliary) {
+        if let Some(fault) = not_waited_for(&shared, named, RequestClass::Auxiliary) {
             return Err(fault);
         }
-        let router = &spec.router;
-        let arrival = Arrival {
-            works: false,
-            concurrency: router.concurrency,
-            queue: router.queue,
-            priority: router.priority,
-            ttl: router.ttl,
-            client,
-            lost_with: None,
-        };
-        let server = spec.id.clone();
+        let (server, arrival) = (spec.id.clone(), arrival(named, client));
         tokio::spawn(async move {
             // It asks nothing of the server; a refusal is in the list of models.
             if let Ok(GateEntry::Later(turn)) = shared.enter(&server, arrival) {
@@ -59,7 +49,7 @@ impl RouterService {
     }
 
     /// Has a server stopped once its requests have ended; a request starts it again.
-    pub(crate) async fn unload(&self, named: &Named) -> Result<Response<AnswerBody>, Fault> {
+    pub(crate) async fn unload(&self, named: &Named) -> Result<RouterAnswer, Fault> {
         let server = named.spec.id.clone();
         let snapshot = self.shared.bus.snapshot();
         let phase = snapshot.servers.get(&server).map(|record| record.phase);
@@ -72,7 +62,7 @@ impl RouterService {
     }
 
     /// Has every server stopped that the caller may use.
-    pub(crate) async fn unload_all(&self, caller: &Caller) -> Result<Response<AnswerBody>, Fault> {
+    pub(crate) async fn unload_all(&self, caller: &Caller) -> Result<RouterAnswer, Fault> {
         let directory = self.shared.directory();
         for named in directory.servers().filter(|named| caller.may_use(named)) {
             match self.unload(named).await {
@@ -86,7 +76,7 @@ impl RouterService {
     }
 
     /// The events of the models that the caller may use, until it leaves or the daemon ends.
-    pub(crate) fn model_events(&self, caller: &Caller) -> Response<AnswerBody> {
+    pub(crate) fn model_events(&self, caller: &Caller) -> RouterAnswer {
         let (shared, caller) = (self.shared.clone(), caller.clone());
         let mut notices = shared.models.subscribe();
         let (events, body) = mpsc::channel(WAITING_EVENTS);
@@ -99,8 +89,7 @@ impl RouterService {
                 let text = match notice {
                     Ok(ModelNotice::Event(Some(server), text)) => {
                         let directory = shared.directory();
-                        let named = directory.find(Some(server.as_str())).ok();
-                        if named.is_none_or(|named| named.spec.router.is_hidden || !caller.may_use(named)) {
+                        if caller.find(&directory, server.as_str()).is_none_or(|named| named.spec.router.is_hidden) {
                             continue;
                         }
                         text
@@ -126,6 +115,6 @@ impl RouterService {
     }
 }
 
-fn success() -> Response<AnswerBody> {
-    json_response(StatusCode::OK, &json!({ "success": true }))
+fn success() -> RouterAnswer {
+    json_response(StatusCode::OK, &json!({ "success": true })).map(AnswerBody::whole)
 }

@@ -1,12 +1,20 @@
-//! Servers as models, in the shapes of llama-server's own router: the entries of its list, and the events of its stream.
+//! Servers as models, in the shapes of llama-server's own router: the entries of its list, and the events of its stream; and what
+//! launches say of them.
 
 use bytes::Bytes;
 use llama_warden_events::{Envelope, Event, ProcessEnd, ServerId};
 use llama_warden_state::{Phase, ServerRecord};
+use llama_warden_targets::Named;
 use serde_json::{Value as Json, json};
 
-use crate::asking::{ModelFacts, modalities};
-use llama_warden_targets::Named;
+/// What a launch says of its model, in the words of llama-server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelFacts {
+    /// What it takes and gives: text, images, sound.
+    pub(crate) architecture: Json,
+    /// Sizes: of the context, of the vocabulary, of the model.
+    pub(crate) meta: Option<Json>,
+}
 
 /// What the followers of models are told.
 #[derive(Debug, Clone)]
@@ -61,6 +69,14 @@ fn info(named: &Named, record: &ServerRecord, facts: Option<&ModelFacts>) -> Jso
         info["meta"] = meta;
     }
     info
+}
+
+/// The architecture of a model that takes text, and what else `takes` says.
+pub(crate) fn modalities(takes: impl Fn(&str) -> bool) -> Json {
+    let others = [("vision", "image"), ("audio", "audio")];
+    let others = others.into_iter().filter(|(word, _)| takes(word)).map(|(_, name)| name);
+    let inputs: Vec<&str> = std::iter::once("text").chain(others).collect();
+    json!({ "input_modalities": inputs, "output_modalities": ["text"] })
 }
 
 fn status(record: &ServerRecord) -> Json {

@@ -4,89 +4,24 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use llama_warden_events::ServerId;
+use hyper::body::Incoming;
 use llama_warden_http_server::{HttpService, Transport};
-use llama_warden_server_link::SendError;
-use llama_warden_traffic::{
-    ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
-};
-use tokio::time::{Instant, timeout_at};
+use llama_warden_traffic::{ConnectionSide, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 
-use crate::admitting::Turn;
-use crate::answers::{Fault, RouteFaultCode};
-use crate::caller::{Caller, Reach, preflight};
-use crate::early::WaitNotes;
+use crate::answer::{AnswerBody, RouterAnswer};
+use crate::caller::{Caller, permit_origin, preflight};
+use crate::faults::{Fault, RouteFaultCode};
 use crate::listing;
-use crate::relay::{AnswerBody, CutShort, ModelServer, StreamFault, StreamFaults, to_client};
-use crate::shared::{Admitted, Shared};
-use llama_warden_gates::QueueClient;
-use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
+use crate::reading::{held, read};
+use crate::request::{Asked, RouterService, WaitNotes};
+use llama_warden_held_body::ReadUntil;
 use llama_warden_targets::{
-    ErrorDialect, ModelChange, Named, NoServer, OwnPath, PathMeaning, RequestClass, changes_servers, query_value,
-    traffic_route,
+    ErrorDialect, ModelChange, OwnPath, PathMeaning, RequestClass, changes_servers, query_value, traffic_route,
 };
-
-/// How often a request is sent again to a ready server that answers as if it were not. Then its answer passes.
-const MOST_UNREADY: u32 = 5;
-
-/// Launches that end before they take a request, one after the other. Then its client is told.
-const MOST_UNTAKEN: u32 = 5;
-
-/// What it says.
-const LOADING: &[u8] = b"loading model";
-
-/// Longest answer that may say so.
-const LONGEST_UNREADY: u64 = 4096;
-
-/// Longest time from the loss of a connection to the fact that its launch has ended.
-const UNTIL_GONE: Duration = Duration::from_secs(5);
-
-/// Answers the requests of a listener.
-#[derive(Clone)]
-pub(crate) struct RouterService {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) reach: Reach,
-}
-
-/// A request without its body.
-pub(crate) struct Asked {
-    pub(crate) parts: Parts,
-    dialect: ErrorDialect,
-    /// The client's id of the request, else ours.
-    pub(crate) id: HeaderValue,
-    pub(crate) begun: Instant,
-    pub(crate) caller: Caller,
-    pub(crate) client: QueueClient,
-    pub(crate) route: TrafficRoute,
-    pub(crate) tracked: Arc<TrackedRequest>,
-    pub(crate) wait: WaitNotes,
-    /// What is sent, where its client may be told that it waits.
-    pub(crate) body: Mutex<Option<HeldBody>>,
-}
-
-impl Asked {
-    pub(crate) fn path(&self) -> &str {
-        self.parts.uri.path()
-    }
-
-    /// The path with its query.
-    fn target(&self) -> &str {
-        self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
-    }
-
-    pub(crate) fn id(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
-    }
-}
-
-pub(crate) type RouterAnswer = Response<AnswerBody>;
 
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
@@ -117,10 +52,10 @@ impl HttpService for RouterService {
         let answered = self.answer_asked(&asked, meaning, body).await;
         let mut answer = answered.unwrap_or_else(|fault| {
             asked.tracked.rejected(fault.code.as_str(), fault.code.is_of_server());
-            fault.response(asked.dialect, asked.id())
+            fault.response(asked.dialect, asked.id()).map(AnswerBody::whole)
         });
         answer.headers_mut().entry("x-request-id").or_insert(asked.id.clone());
-        self.permit_origin(&asked.parts, answer.headers_mut());
+        permit_origin(&self.shared, &asked.parts, answer.headers_mut());
         asked.tracked.answer(answer)
     }
 
@@ -146,7 +81,7 @@ impl HttpService for RouterService {
         };
         let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
         tracked.rejected(fault.code.as_str(), false);
-        tracked.answer(fault.response(ErrorDialect::OpenAi, ""))
+        tracked.answer(fault.response(ErrorDialect::OpenAi, "").map(AnswerBody::whole))
     }
 }
 
@@ -224,7 +159,7 @@ impl RouterService {
 
     /// Refuses who may not ask; the answer to a browser that asks whether it may.
     fn check(&self, asked: &Asked) -> Result<Option<RouterAnswer>, Fault> {
-        self.check_origin(&asked.parts)?;
+        self.reach.check(&self.shared, &asked.parts)?;
         if let Some(preflight) = preflight(&asked.parts) {
             return Ok(Some(preflight));
         }
@@ -234,187 +169,6 @@ impl RouterService {
         }
         Ok(None)
     }
-
-    pub(crate) async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
-        let mut reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
-        read(asked, &mut reader, ReadUntil::End).await?;
-        Ok(reader.finish())
-    }
-
-    fn reader(&self, asked: &Asked, body: Incoming, class: RequestClass) -> Result<BodyReader, Fault> {
-        let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
-        // What only looks at a server wakes none, so that the server may say what it thinks of a body.
-        Ok(if class == RequestClass::Inspection { reader } else { reader.strict() })
-    }
-
-    fn named(&self, asked: &Asked, name: Option<&str>) -> Result<Named, Fault> {
-        let directory = self.shared.directory();
-        let found = directory.find(name);
-        if let Ok(named) = found {
-            asked.tracked.named(&named.spec.id, name);
-        }
-        let (code, message) = match found {
-            Ok(named) if asked.caller.may_use(named) => return Ok(named.clone()),
-            Ok(named) => (
-                RouteFaultCode::ModelNotAllowed,
-                format!("this key may not use `{}`", name.unwrap_or(named.spec.id.as_str())),
-            ),
-            Err(NoServer::Missing) => (RouteFaultCode::ModelMissing, "the request names no model".to_owned()),
-            Err(NoServer::Unknown(name)) => (RouteFaultCode::ModelNotFound, format!("there is no model `{name}`")),
-        };
-        let known: Vec<&str> = directory.shown(|named| asked.caller.may_use(named)).collect();
-        let known =
-            if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", known.join(", ")) };
-        Err(Fault::new(code, format!("{message}; {known}")))
-    }
-
-    /// Waits for the server and relays the request; once more where its first answer was lost before it began.
-    pub(crate) async fn relay(
-        &self,
-        asked: &Asked,
-        named: &Named,
-        (class, target): (RequestClass, &str),
-        (mut body, facts): (HeldBody, BodyFacts),
-    ) -> Result<RouterAnswer, Fault> {
-        if class != RequestClass::Inspection {
-            asked.tracked.hold(asked.caller.enter()?);
-        }
-        if named.edits() && facts.is_json {
-            body = body.edited(&named.spec.router.strip, &named.set());
-        }
-        asked.keep(&body);
-        let mut admitted = self.admit(asked, named, class, Turn::First).await?;
-        // After the wait: what was restored meanwhile may be what it continues.
-        if let Some(keeper) = &self.shared.keeper
-            && named.spec.router.keeps_cache
-            && class == RequestClass::Inference
-            && facts.is_json
-            && body.is_whole()
-        {
-            keeper.follow(&asked.tracked, &named.spec.id, &body.concatenated());
-        }
-        let for_launch = matches!(admitted.waited_for, Some(WaitedFor::Start | WaitedFor::Eviction));
-        let loaded = for_launch.then(|| asked.wait.total());
-        let may_replay = class != RequestClass::Inspection && body.is_whole();
-        let (mut was_repeated, mut taken_by, mut crashes, mut untaken, mut unready) = (false, None, 0, 0, 0);
-        let mut queued = None;
-        loop {
-            let Admitted { upstream, permit, .. } = admitted;
-            let (server, incarnation) = (upstream.server.clone(), upstream.incarnation);
-            let fault = || stream_fault(asked, &server, self.shared.settings.request_timeout);
-            let place = Some((permit, &fault as &StreamFaults<'_>));
-            let (method, headers) = (&asked.parts.method, &asked.parts.headers);
-            let sent = asked.tracked.sent();
-            let queued = *queued.get_or_insert_with(|| sent.saturating_sub(loaded.unwrap_or_default()));
-            let relayed = async {
-                let sent = AnswerBody::relay(upstream.clone(), (method, target), headers, &body, place);
-                let mut answer = sent.await?;
-                // What cannot be sent again is passed on as it comes.
-                if may_replay {
-                    answer.body_mut().begin().await?;
-                    asked.tracked.answer_began();
-                }
-                Ok(answer)
-            };
-            let limit = self.shared.settings.request_timeout.map(|limit| (limit, Instant::now() + limit));
-            let relayed = match limit {
-                None => relayed.await,
-                Some((limit, until)) => {
-                    let too_long = |_| Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, Some(limit)));
-                    timeout_at(until, relayed).await.map_err(too_long)?
-                }
-            };
-            let (error, permit) = match relayed {
-                Ok(answer) => {
-                    let mut answer = if may_replay && unready < MOST_UNREADY {
-                        match still_loading(answer).await {
-                            Some(answer) => answer,
-                            None => {
-                                tracing::debug!(%server, unready, "a ready server answered that it loads its model");
-                                unready += 1;
-                                self.shared.act(|gates, now| gates.doubt(&server, incarnation, now));
-                                admitted = self.admit(asked, named, class, Turn::Again).await?;
-                                continue;
-                            }
-                        }
-                    } else {
-                        answer
-                    };
-                    if let Some((_, until)) = limit {
-                        answer.body_mut().end_at(until);
-                    }
-                    let told = ModelServer { server: named.spec.id.as_str(), request: &asked.id, queued, loaded };
-                    to_client(answer.headers_mut(), &told);
-                    return Ok(answer);
-                }
-                Err(lost) => lost,
-            };
-            if let Some(fault) = body.rest_fault() {
-                return Err(fault.into());
-            }
-            tracing::debug!(%server, %error, crashes, was_repeated, "a request was lost");
-            let was_taken = !matches!(error, SendError::NotTaken | SendError::Connect(_));
-            if was_taken {
-                taken_by = Some(incarnation);
-            } else {
-                // Whoever waits does not run into the same before it is known whether the launch has ended.
-                self.shared.act(|gates, now| gates.doubt(&server, incarnation, now));
-            }
-            let is_there = self.shared.upstream(&server, incarnation).is_some();
-            if let Some(permit) = permit.filter(|_| !was_repeated && is_there && (may_replay || !was_taken)) {
-                was_repeated = true;
-                asked.tracked.retried(if was_taken { RetryCause::Lost } else { RetryCause::Connection });
-                admitted = Admitted { upstream, permit, waited_for: None };
-                continue;
-            }
-            let fault = |what: &str| {
-                Fault::new(
-                    RouteFaultCode::ServerCrashed,
-                    format!("`{server}` was lost before it answered{what}: {error}"),
-                )
-            };
-            // What never reached a launch cannot be what ended it.
-            let was_at_work = taken_by == Some(incarnation);
-            *(if was_at_work { &mut crashes } else { &mut untaken }) += 1;
-            if crashes == 2 {
-                return Err(fault(" twice, the second time after a restart").never_again());
-            }
-            let is_gone = Box::pin(self.shared.is_gone(&upstream, UNTIL_GONE));
-            if !may_replay || untaken > MOST_UNTAKEN || !is_gone.await {
-                return Err(fault("").retry_when(self.shared.expected_wait(&server), 1));
-            }
-            asked.tracked.retried(RetryCause::Crash);
-            let turn = if was_at_work { Turn::AfterLoss(incarnation) } else { Turn::Again };
-            admitted = self.admit(asked, named, class, turn).await?;
-        }
-    }
-}
-
-async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Result<(), Fault> {
-    reader.read(until).await?;
-    asked.tracked.body_read(reader.length(), asked.begun.elapsed());
-    Ok(())
-}
-
-/// The body for a server. What is to be changed has to be there as a whole.
-async fn held(asked: &Asked, named: &Named, mut reader: BodyReader) -> Result<(HeldBody, BodyFacts), Fault> {
-    if reader.is_at_end() {
-        return Ok(reader.finish());
-    }
-    read(asked, &mut reader, if named.edits() { ReadUntil::End } else { ReadUntil::Begun }).await?;
-    Ok(reader.finish())
-}
-
-/// The answer, unless it says that the model is being loaded.
-async fn still_loading(answer: RouterAnswer) -> Option<RouterAnswer> {
-    let is_short = answer.body().size_hint().exact().is_some_and(|length| length <= LONGEST_UNREADY);
-    if answer.status() != StatusCode::SERVICE_UNAVAILABLE || !is_short {
-        return Some(answer);
-    }
-    let (parts, body) = answer.into_parts();
-    let text = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let says_so = text.to_ascii_lowercase().windows(LOADING.len()).any(|part| part == LOADING);
-    (!says_so).then(|| Response::from_parts(parts, AnswerBody::whole(text)))
 }
 
 fn slash(request: &Parts) -> RouterAnswer {
@@ -425,25 +179,6 @@ fn slash(request: &Parts) -> RouterAnswer {
         answer.headers_mut().insert(header::LOCATION, to);
     }
     answer
-}
-
-/// What the client of a stream gets where it ends early.
-fn stream_fault(asked: &Asked, server: &ServerId, limit: Option<Duration>) -> StreamFault {
-    let (path, id, server) = (asked.path().to_owned(), asked.id().to_owned(), server.clone());
-    Box::new(move |why| {
-        let fault = match why {
-            CutShort::Lost(_) => {
-                Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer"))
-            }
-            CutShort::TooLong => Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, limit)),
-        };
-        fault.stream_end(&path, &id)
-    })
-}
-
-fn too_long(server: &ServerId, limit: Option<Duration>) -> String {
-    let limit = limit.unwrap_or_default();
-    format!("the answer of `{server}` is not whole after {limit:?} (`router.request-timeout`)")
 }
 
 fn next_id() -> HeaderValue {

@@ -16,13 +16,12 @@ use llama_warden_support::lock;
 use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::answers::Fault;
-use crate::asking::ModelFacts;
-use crate::models::ModelNotice;
-use crate::relay::Upstream;
+use crate::faults::Fault;
+use crate::models::{ModelFacts, ModelNotice};
 use llama_warden_gates::{AdmittedAs, Arrival, Arrived, GateAction, GateStanding, Gates, Ticket};
 use llama_warden_held_body::BodyLimits;
 use llama_warden_targets::Directory;
+use llama_warden_upstream::Upstream;
 
 /// Notices about models that a follower may be behind.
 const MODEL_NOTICES: usize = 256;
@@ -57,6 +56,13 @@ struct RouterState {
     directory: Arc<Directory>,
     /// The deadline that the component waits for.
     armed: Option<Uptime>,
+}
+
+impl RouterState {
+    /// The launch of a server, if it can be asked.
+    fn launch(&self, server: &ServerId, incarnation: Incarnation) -> Option<&Arc<Upstream>> {
+        self.launches.get(server).filter(|upstream| upstream.incarnation == incarnation)
+    }
 }
 
 struct PendingRequest {
@@ -235,7 +241,7 @@ impl Shared {
     pub(crate) fn close(self: &Arc<Self>, server: &ServerId, incarnation: Incarnation) {
         self.act(|gates, now| gates.close(server, incarnation, now));
         let mut state = lock(&self.state);
-        if state.launches.get(server).is_some_and(|upstream| upstream.incarnation == incarnation) {
+        if state.launch(server, incarnation).is_some() {
             let gone = state.launches.remove(server);
             drop(state);
             gone.inspect(|upstream| upstream.gone.notify_waiters());
@@ -251,8 +257,7 @@ impl Shared {
 
     /// The launch of a server that can be asked.
     pub(crate) fn upstream(&self, server: &ServerId, incarnation: Incarnation) -> Option<Arc<Upstream>> {
-        let state = lock(&self.state);
-        state.launches.get(server).filter(|upstream| upstream.incarnation == incarnation).cloned()
+        lock(&self.state).launch(server, incarnation).cloned()
     }
 
     /// Every launch that can be asked.
@@ -307,8 +312,7 @@ impl Shared {
                     let Some(PendingRequest { server, admitted_as, answer }) = state.waiters.remove(&ticket) else {
                         continue;
                     };
-                    let upstream =
-                        state.launches.get(&server).filter(|upstream| upstream.incarnation == incarnation).cloned();
+                    let upstream = state.launch(&server, incarnation).cloned();
                     admitted.push((answer, server, incarnation, admitted_as, upstream));
                 }
                 // Refused only when the component has ended.

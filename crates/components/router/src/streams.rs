@@ -9,12 +9,13 @@ use hyper::body::Incoming;
 use llama_warden_events::ServerId;
 use serde_json::{Value as Json, json};
 
-use crate::answers::{Fault, RouteFaultCode, json_response};
+use crate::answer::{AnswerBody, ModelServer, RouterAnswer, to_client};
 use crate::caller::Caller;
-use crate::relay::{AnswerBody, ModelServer, Upstream, to_client};
-use crate::service::{Asked, RouterAnswer, RouterService};
+use crate::faults::{Fault, RouteFaultCode, json_response};
+use crate::request::{Asked, RouterService};
 use llama_warden_held_body::HeldBody;
 use llama_warden_targets::StreamQuestion;
+use llama_warden_upstream::Upstream;
 
 const LOOKUP: &str = "/v1/streams/lookup";
 
@@ -38,8 +39,8 @@ impl RouterService {
                 let server = upstream.server.clone();
                 asked.tracked.named(&server, None);
                 asked.tracked.sent();
-                let target = asked.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-                let sent = AnswerBody::relay(upstream, (method, target), &asked.parts.headers, &held.0, None).await;
+                let (question, headers) = ((method, asked.target()), &asked.parts.headers);
+                let sent = AnswerBody::relay(upstream, question, headers, &held.0, None).await;
                 let mut answer = sent.map_err(|(error, _)| {
                     let message = format!("`{server}` was lost before it answered: {error}");
                     Fault::new(RouteFaultCode::ServerCrashed, message).retry_after(1)
@@ -77,19 +78,19 @@ impl RouterService {
         caller: &Caller,
         (method, target): (Method, &str),
         body: HeldBody,
-    ) -> Result<Response<AnswerBody>, Fault> {
+    ) -> Result<RouterAnswer, Fault> {
         let is_lookup = target == LOOKUP;
         let lists = self.ask_each(self.reachable(caller), method, target, &body).await;
         let lists: Vec<Vec<Json>> = lists.into_iter().filter_map(|(_, list)| list.as_array().cloned()).collect();
         if lists.is_empty() && !is_lookup {
             return Err(Fault::new(RouteFaultCode::PathNotFound, "no ready server lists its streams"));
         }
-        Ok(json_response(StatusCode::OK, &Json::Array(lists.concat())))
+        Ok(json_response(StatusCode::OK, &Json::Array(lists.concat())).map(AnswerBody::whole))
     }
 }
 
 /// The answer to the end of a stream that nobody has, which is as it should be.
-pub(crate) fn no_content() -> Response<AnswerBody> {
+pub(crate) fn no_content() -> RouterAnswer {
     let mut answer = Response::new(AnswerBody::whole(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use llama_warden_bus::BusClosed;
 use llama_warden_component::LaunchReadiness;
-use llama_warden_events::{Incarnation, RefusalReason, Refused, ServerId, SuperviseCommand};
+use llama_warden_events::{Incarnation, Refused, ServerId, SuperviseCommand};
 use llama_warden_probe::Target;
 use llama_warden_slot_keeper::{AfterSave, Prepared, SaveResult};
+use llama_warden_upstream::Upstream;
 
-use super::{RouterWorker, failed};
-use crate::answers::{Fault, RouteFaultCode};
+use super::RouterWorker;
 use crate::asking::{LaunchFacts, learn};
-use crate::listing::stopped;
-use crate::relay::Upstream;
+use crate::refusals::refusal;
 
 /// Time before KILL for a server whose slots could not be restored: no request has reached it.
 const SPOILT_GRACE: Duration = Duration::from_secs(2);
@@ -150,19 +149,5 @@ impl RouterWorker {
             slots.is_saved_by(server, incarnation, task);
         }
         Ok(())
-    }
-}
-
-pub(crate) fn refusal(server: &ServerId, refused: &Refused) -> Fault {
-    match refused.reason {
-        RefusalReason::StoppedByHand => stopped(server),
-        RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
-            Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
-        }
-        RefusalReason::NoMemory => {
-            let message = format!("`{server}` cannot be started: {}", refused.detail);
-            Fault::new(RouteFaultCode::NoMemory, message)
-        }
-        _ => failed(server, &refused.detail),
     }
 }

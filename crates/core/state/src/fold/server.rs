@@ -53,67 +53,31 @@ impl ServerRecord {
                 self.argv = argv.clone();
                 return self.spawn(*pid, *start_ticks, *port, envelope);
             }
-            Event::LoadProgressed { ratio } => match self.phase {
-                Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, envelope),
-                Phase::Loading { .. } => self.phase = Phase::Loading { progress: *ratio },
-                _ => return self.late(),
-            },
+            Event::LoadProgressed { ratio } => return self.progress(*ratio, envelope),
             Event::ReadyReached { via, startup_seconds } => return self.become_ready(*via, *startup_seconds, envelope),
             Event::HealthProbed { ok, latency_ms, failures, .. } => {
-                if self.ready.is_none() || self.process.is_none() {
-                    return self.late();
-                }
                 let (ok, latency_ms, failures) = (*ok, *latency_ms, *failures);
-                self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures });
+                return self.probe(HealthRecord { at: envelope.at, ok, latency_ms, failures });
             }
-            Event::ReadyLost { .. } => match self.phase {
-                Phase::Ready { via } => self.enter(Phase::Unready { via }, envelope),
-                _ => return self.late(),
-            },
-            Event::ReadyRegained => match self.phase {
-                Phase::Unready { via } => self.enter(Phase::Ready { via }, envelope),
-                _ => return self.late(),
-            },
+            Event::ReadyLost { .. } => return self.lose_ready(envelope),
+            Event::ReadyRegained => return self.regain_ready(envelope),
             Event::ServerFailed { reason, detail, lines } => {
                 return self.fail(self.failure_of(*reason, detail, lines, envelope), envelope);
             }
             Event::ServerWarned { warning, detail } => self.warn(*warning, detail.clone()),
-            Event::HookCompleted { hook, outcome, .. } => {
-                if envelope.incarnation.is_some() {
-                    self.hooks.insert(*hook, outcome.clone());
-                }
-                self.judge_hook(*hook, outcome);
-            }
+            Event::HookCompleted { hook, outcome, .. } => self.complete_hook(*hook, outcome, envelope),
             Event::StopBegan { reason, grace_seconds } => return self.begin_stop(*reason, *grace_seconds, envelope),
-            Event::StopEscalated { rung, .. } => match &mut self.phase {
-                Phase::Stopping { rung: current, .. } => *current = Some(*rung),
-                // The process ended in the moment in which the next rung was due.
-                _ => return self.late(),
-            },
+            Event::StopEscalated { rung, .. } => return self.escalate(*rung),
             Event::SignalDelivered { signal, rung } => self.deliver(*signal, *rung),
             Event::ServerExited { end, .. } => return self.exit(*end, envelope),
-            Event::ServerStopped { stop_seconds, .. } => {
-                if self.stop.is_none() || self.process.is_some() {
-                    return self.late();
-                }
-                self.stop_seconds.observe(*stop_seconds);
-            }
-            Event::RestartScheduled { .. } | Event::RestartAbandoned { .. } if !self.phase.name().is_settled_down() => {
-                return Anomalous;
-            }
+            Event::ServerStopped { stop_seconds, .. } => return self.end_stop(*stop_seconds),
             Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
                 let until = envelope.elapsed + Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
                 let (attempt, max_attempts) = (*attempt, *max_attempts);
-                self.enter(Phase::BackingOff { attempt, max_attempts, until }, envelope);
+                return self.back_off(Phase::BackingOff { attempt, max_attempts, until }, envelope);
             }
-            Event::RestartCancelled => match self.phase {
-                Phase::BackingOff { .. } => self.enter(self.phase_at_rest(), envelope),
-                _ => return Anomalous,
-            },
-            Event::RestartAbandoned { because, .. } => {
-                self.counters.restarts_abandoned.count(self.failure_reason());
-                self.restart_abandoned = Some(because.clone());
-            }
+            Event::RestartCancelled => return self.cancel_restart(envelope),
+            Event::RestartAbandoned { because, .. } => return self.abandon_restart(because),
             // What was counted in this run would be lost.
             Event::TotalsRestored { .. } if self.counters.launches > 0 => return Anomalous,
             Event::TotalsRestored { totals } => self.restore((**totals).clone()),
@@ -163,6 +127,15 @@ impl ServerRecord {
         }
     }
 
+    fn progress(&mut self, ratio: Option<f64>, envelope: &Envelope) -> Fit {
+        match self.phase {
+            Phase::Starting => self.enter(Phase::Loading { progress: ratio }, envelope),
+            Phase::Loading { .. } => self.phase = Phase::Loading { progress: ratio },
+            _ => return self.late(),
+        }
+        Fitted
+    }
+
     fn become_ready(&mut self, via: ReadyVia, startup_seconds: f64, envelope: &Envelope) -> Fit {
         if !matches!(self.phase, Phase::Starting | Phase::Loading { .. }) {
             return self.late();
@@ -173,6 +146,26 @@ impl ServerRecord {
         if via != ReadyVia::Adopted {
             self.ready_seconds.observe(startup_seconds);
         }
+        self.enter(Phase::Ready { via }, envelope);
+        Fitted
+    }
+
+    fn probe(&mut self, health: HealthRecord) -> Fit {
+        if self.ready.is_none() || self.process.is_none() {
+            return self.late();
+        }
+        self.health = Some(health);
+        Fitted
+    }
+
+    fn lose_ready(&mut self, envelope: &Envelope) -> Fit {
+        let Phase::Ready { via } = self.phase else { return self.late() };
+        self.enter(Phase::Unready { via }, envelope);
+        Fitted
+    }
+
+    fn regain_ready(&mut self, envelope: &Envelope) -> Fit {
+        let Phase::Unready { via } = self.phase else { return self.late() };
         self.enter(Phase::Ready { via }, envelope);
         Fitted
     }
@@ -193,6 +186,23 @@ impl ServerRecord {
         Fitted
     }
 
+    fn escalate(&mut self, rung: Rung) -> Fit {
+        match &mut self.phase {
+            Phase::Stopping { rung: current, .. } => *current = Some(rung),
+            // The process ended in the moment in which the next rung was due.
+            _ => return self.late(),
+        }
+        Fitted
+    }
+
+    fn end_stop(&mut self, stop_seconds: f64) -> Fit {
+        if self.stop.is_none() || self.process.is_some() {
+            return self.late();
+        }
+        self.stop_seconds.observe(stop_seconds);
+        Fitted
+    }
+
     fn deliver(&mut self, signal: Signal, rung: Rung) {
         self.counters.signals.count(signal);
         if let Phase::Stopping { rung: current, .. } = &mut self.phase {
@@ -201,6 +211,29 @@ impl ServerRecord {
         if let (Signal::KILL, Some(stop)) = (signal, &mut self.stop) {
             stop.forced = true;
         }
+    }
+
+    fn back_off(&mut self, backing_off: Phase, envelope: &Envelope) -> Fit {
+        if !self.phase.name().is_settled_down() {
+            return Anomalous;
+        }
+        self.enter(backing_off, envelope);
+        Fitted
+    }
+
+    fn cancel_restart(&mut self, envelope: &Envelope) -> Fit {
+        let Phase::BackingOff { .. } = self.phase else { return Anomalous };
+        self.enter(self.phase_at_rest(), envelope);
+        Fitted
+    }
+
+    fn abandon_restart(&mut self, because: &str) -> Fit {
+        if !self.phase.name().is_settled_down() {
+            return Anomalous;
+        }
+        self.counters.restarts_abandoned.count(self.failure_reason());
+        self.restart_abandoned = Some(because.to_owned());
+        Fitted
     }
 
     /// The reason of the failure after which a restart is scheduled or abandoned.
@@ -328,7 +361,10 @@ impl ServerRecord {
         self.slots = Some(Arc::new(SlotsRecord { state, tokens, bytes, because }));
     }
 
-    fn judge_hook(&mut self, hook: HookPoint, outcome: &HookOutcome) {
+    fn complete_hook(&mut self, hook: HookPoint, outcome: &HookOutcome, envelope: &Envelope) {
+        if envelope.incarnation.is_some() {
+            self.hooks.insert(hook, outcome.clone());
+        }
         match outcome {
             HookOutcome::Succeeded | HookOutcome::CalledOff => {}
             HookOutcome::Failed { detail, .. } => self.warn(Warning::HookFailed, format!("{hook}: {detail}")),

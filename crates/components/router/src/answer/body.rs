@@ -9,15 +9,15 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, SizeHint};
+use llama_warden_held_body::HeldBody;
 use llama_warden_server_link::{LinkBroken, SendError};
+use llama_warden_upstream::{PooledLink, Upstream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::headers::is_event_stream;
-use super::upstream::PooledLink;
-use super::{EarlyBody, Upstream};
+use super::early_body::EarlyBody;
+use super::head::is_event_stream;
 use crate::shared::Permit;
-use llama_warden_held_body::HeldBody;
 
 /// Answers of a known length up to this one are whole before the client gets their head.
 const LONGEST_AWAITED: u64 = 64 << 10;
@@ -26,13 +26,16 @@ const LONGEST_AWAITED: u64 = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct AnswerBody(Content);
 
+/// An answer to a client.
+pub(crate) type RouterAnswer = Response<AnswerBody>;
+
 #[derive(Debug)]
 enum Content {
     Whole(Option<Bytes>),
     /// The router's own events, as they come.
     Told(mpsc::Receiver<Bytes>),
     Relayed(Box<RelayedBody>),
-    Early(Box<EarlyBody>),
+    Early(Box<EarlyBody<AnswerBody>>),
 }
 
 /// The answer ended early.
@@ -90,7 +93,7 @@ impl AnswerBody {
     }
 
     /// A stream whose head goes out before its request has an answer.
-    pub(crate) fn early(body: EarlyBody) -> Self {
+    pub(crate) fn early(body: EarlyBody<Self>) -> Self {
         Self(Content::Early(Box::new(body)))
     }
 

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value as Json, json};
-
-use crate::relay::AnswerBody;
 use llama_warden_held_body::{BodyRefusal, BodyRefused};
 use llama_warden_targets::ErrorDialect;
+use serde_json::{Value as Json, json};
 
 /// The bounds of `Retry-After`, in seconds: OpenAI's clients obey it up to two minutes.
 const SOONEST: u32 = 1;
@@ -186,7 +184,7 @@ impl Fault {
         }
     }
 
-    pub(crate) fn response(&self, dialect: ErrorDialect, request: &str) -> Response<AnswerBody> {
+    pub(crate) fn response(&self, dialect: ErrorDialect, request: &str) -> Response<String> {
         let (status, ..) = self.code.shape();
         let mut response = json_response(status, &self.body(dialect, request));
         let headers = response.headers_mut();
@@ -236,8 +234,8 @@ fn error_event(path: &str, body: &Json) -> Bytes {
     format!("\n\n{event}data: {body}\n\n").into()
 }
 
-pub(crate) fn json_response(status: StatusCode, body: &Json) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::whole(body.to_string()));
+pub(crate) fn json_response(status: StatusCode, body: &Json) -> Response<String> {
+    let mut response = Response::new(body.to_string());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

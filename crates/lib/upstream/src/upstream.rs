@@ -1,18 +1,13 @@
 //! One launch of a server, as requests reach it, with its idle connections.
-//!
-//! llama-server closes a connection after 5 s without a request and after 100 requests, so none is used that comes near. The one that
-//! was used last is used first. A later launch has a pool of its own.
-//!
-//! Builds of 2025 and before answer with a fixed number of threads, two more than slots, and every open connection takes one. With one more
-//! than slots, the last thread is left for health; what is open beyond that is closed with its answer.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, Method, Response};
 use llama_warden_events::{Incarnation, ServerId};
+use llama_warden_held_body::HeldBody;
 use llama_warden_probe::{ProbeAddress, Target};
 use llama_warden_server_link::{SendError, ServerLink};
 use llama_warden_support::lock;
@@ -20,8 +15,7 @@ use llama_warden_traffic::{ConnectionSide, Counted, RouterTraffic};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::headers::write_head;
-use llama_warden_held_body::HeldBody;
+use crate::headers::{LaunchHead, drop_connection_headers};
 
 /// Longest time that a connection is kept without a request.
 const IDLE: Duration = Duration::from_secs(4);
@@ -31,51 +25,46 @@ const USES: u32 = 100;
 
 /// A connection of a launch.
 #[derive(Debug)]
-pub(super) struct PooledLink {
-    pub(super) link: ServerLink,
+pub struct PooledLink {
+    /// The connection itself.
+    pub link: ServerLink,
     idle_since: Instant,
     _counted: (Counted, Arc<()>),
 }
 
 /// A launch that can be asked.
 #[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) server: ServerId,
-    pub(crate) incarnation: Incarnation,
+pub struct Upstream {
+    /// The server.
+    pub server: ServerId,
+    /// Which of its launches.
+    pub incarnation: Incarnation,
     address: ProbeAddress,
-    /// Put before every path.
-    pub(super) prefix: String,
-    pub(super) host: HeaderValue,
-    pub(super) authorization: Option<HeaderValue>,
+    head: LaunchHead,
     idle: Mutex<Vec<PooledLink>>,
     /// Held by each open connection.
     open: Arc<()>,
     /// How many may stay open between two requests, those in use included. Of one slot, before it is known how many there are.
     most_kept: AtomicUsize,
-    pub(super) traffic: Arc<RouterTraffic>,
+    /// Counts its connections.
+    pub traffic: Arc<RouterTraffic>,
     /// Notified when it cannot be asked any more.
-    pub(crate) gone: Notify,
+    pub gone: Notify,
 }
 
 impl Upstream {
-    pub(crate) fn new(
+    /// A launch of a server, at this address, which wants this key.
+    pub fn new(
         (server, incarnation): (ServerId, Incarnation),
         target: &Target,
         key: Option<String>,
         traffic: Arc<RouterTraffic>,
     ) -> Self {
-        let host = match &target.address {
-            ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
-            ProbeAddress::Unix(_) => "localhost".to_owned(),
-        };
-        let bearer = key.and_then(|key| HeaderValue::try_from(format!("Bearer {key}")).ok());
         Self {
             server,
             incarnation,
             address: target.address.clone(),
-            prefix: target.prefix.clone(),
-            host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
-            authorization: bearer,
+            head: LaunchHead::new(target, key),
             idle: Mutex::default(),
             open: Arc::default(),
             most_kept: AtomicUsize::new(2),
@@ -85,24 +74,31 @@ impl Upstream {
     }
 
     /// Takes what the launch has said of its slots. Where the configuration lets more requests work at a time, their connections stay.
-    pub(crate) fn size_pool(&self, slots: Option<NonZeroU32>, concurrency: Option<NonZeroU32>) {
+    pub fn size_pool(&self, slots: Option<NonZeroU32>, concurrency: Option<NonZeroU32>) {
         let kept = slots.map_or(1, NonZeroU32::get).saturating_add(1).max(concurrency.map_or(0, NonZeroU32::get));
         self.most_kept.store(kept as usize, Ordering::Relaxed);
     }
 
     /// Sends a request, on a kept connection where there is one and the body could be sent again. The next one, or a new one, takes a
-    /// request that a kept one did not take.
-    pub(super) async fn send(
+    /// request that a kept one did not take. What the answer says of the connection is left out.
+    ///
+    /// # Errors
+    /// If it cannot be sent, or the launch is lost before the head of its answer.
+    pub async fn send(
         &self,
         (method, target): (&Method, &str),
         headers: &HeaderMap,
         body: &HeldBody,
     ) -> Result<(Response<()>, PooledLink), SendError> {
-        let write = |head: &mut Vec<u8>| write_head(head, self, (method, target), headers, body.length());
+        let write = |head: &mut Vec<u8>| self.head.write(head, (method, target), headers, body.length());
         let asks_for_head = *method == Method::HEAD;
+        let passed_on = |mut answer: Response<()>, link| {
+            drop_connection_headers(answer.headers_mut());
+            Ok((answer, link))
+        };
         while let Some(mut kept) = self.take().filter(|_| body.is_whole()) {
             match kept.link.send(write, body.clone(), asks_for_head).await {
-                Ok(answer) => return Ok((answer, kept)),
+                Ok(answer) => return passed_on(answer, kept),
                 Err(SendError::NotTaken) => {}
                 Err(error) => return Err(error),
             }
@@ -111,7 +107,7 @@ impl Upstream {
         let link = ServerLink::connect(&self.address).await?;
         let mut new = PooledLink { link, idle_since: Instant::now(), _counted: counted };
         let answer = new.link.send(write, body.clone(), asks_for_head).await?;
-        Ok((answer, new))
+        passed_on(answer, new)
     }
 
     fn take(&self) -> Option<PooledLink> {
@@ -125,7 +121,7 @@ impl Upstream {
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(super) fn keep(self: &Arc<Self>, mut link: PooledLink) {
+    pub fn keep(self: &Arc<Self>, mut link: PooledLink) {
         // Beside those of its connections, the launch itself holds one.
         let too_many = Arc::strong_count(&self.open) > self.most_kept.load(Ordering::Relaxed) + 1;
         if too_many || link.link.requests() >= USES || !link.link.is_reusable() {

@@ -9,46 +9,42 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{AnswerBody, CutShort};
-
-/// The rest of the stream, or the events that end it.
-pub(crate) type StreamRest = Result<AnswerBody, Bytes>;
-
 /// What a client that waits is told, if anything, at each look.
 type NextComment = Box<dyn FnMut() -> Option<Bytes> + Send>;
 
-pub(crate) struct EarlyBody {
+/// Comments, then the body of the answer, or the events that end the stream.
+pub(crate) struct EarlyBody<B> {
     /// Told before anything else.
     first: Option<Bytes>,
-    rest: RestState,
+    rest: RestState<B>,
     comment: NextComment,
     every: Duration,
     look: Pin<Box<Sleep>>,
 }
 
-enum RestState {
-    Awaited(Pin<Box<dyn Future<Output = StreamRest> + Send>>),
-    Relayed(AnswerBody),
+enum RestState<B> {
+    Awaited(Pin<Box<dyn Future<Output = Result<B, Bytes>> + Send>>),
+    Relayed(B),
     Ends(Option<Bytes>),
 }
 
-impl std::fmt::Debug for EarlyBody {
+impl<B> std::fmt::Debug for EarlyBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EarlyBody").field("every", &self.every).finish_non_exhaustive()
     }
 }
 
-impl EarlyBody {
+impl<B: Body<Data = Bytes> + Unpin> EarlyBody<B> {
     pub(crate) fn new(
         first: Bytes,
         (comment, every): (NextComment, Duration),
-        rest: impl Future<Output = StreamRest> + Send + 'static,
+        rest: impl Future<Output = Result<B, Bytes>> + Send + 'static,
     ) -> Self {
         let look = Box::pin(sleep(every));
         Self { first: Some(first), rest: RestState::Awaited(Box::pin(rest)), comment, every, look }
     }
 
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
