@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use llama_warden_bus::{BusClosed, Clock, CommandSender, CommandSetId, Delivery, EventDraft, OutputLane, Publisher};
 use llama_warden_component::{
-    Component, Context, LaunchChange, LaunchTracker, LaunchedProcess, Ports, Transition, Worker, next_task,
+    Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports, Transition, Worker,
+    next_task,
 };
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_detectors::{Matcher, Pack, PackSet, ProbeWay};
@@ -23,6 +24,7 @@ use llama_warden_support::{fail_point, lock};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::failure::ReadinessFailure;
 use crate::identity::{self, Identity};
 use crate::machine::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
 use crate::pack_reloader::PackReloader;
@@ -297,14 +299,22 @@ impl ReadinessWorker {
                 Transition::StopBegan(_) => self.advance(&key, ReadinessInput::StopBegan, None).await?,
                 Transition::Failed(_) => self.advance(&key, ReadinessInput::FailedElsewhere, cause).await?,
                 Transition::Ended { end, launch } => {
+                    let output = self.readiness.outputs.get_or_create(&key);
                     self.readiness.outputs.remove(&key);
                     // Without an end it had no process, or its end was missed and a later launch has begun: no verdict.
-                    if let (Some(mut watched), Some(end)) = (launch.state.watched, end) {
-                        // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
-                        let evidence = lock(&watched.output).evidence_for(end);
-                        let input = ReadinessInput::Exited { end, evidence };
-                        let decided = watched.decide(input, self.clock.now());
+                    let Some(end) = end else { continue };
+                    // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
+                    let evidence = lock(&output).evidence_for(end);
+                    if let Some(mut watched) = launch.state.watched {
+                        let decided = watched.decide(ReadinessInput::Exited { end, evidence }, self.clock.now());
                         self.perform(&key, decided, cause).await?;
+                    } else if launch.stop.is_none() && launch.failure.is_none() {
+                        // Its whole life was missed. The restart policy waits for the verdict all the same.
+                        let was_ready = launch.readiness != LaunchReadiness::NotYet;
+                        let failure = ReadinessFailure::at_unwatched_exit(was_ready, end, evidence);
+                        let lines = lock(&output).last_lines();
+                        let event = Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines };
+                        self.publish(&key, event, cause).await?;
                     }
                 }
                 _ => {}

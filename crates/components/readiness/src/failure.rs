@@ -32,6 +32,12 @@ impl ReadinessFailure {
         Self { reason, detail }
     }
 
+    /// The process of a launch ended of which nothing else was seen, and which nobody stopped.
+    pub fn at_unwatched_exit(was_ready: bool, end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
+        let judge = if was_ready { Self::at_exit_after_ready } else { Self::at_exit_before_ready };
+        judge(end, evidence)
+    }
+
     /// The process ended before the server was ready.
     pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {

@@ -258,9 +258,13 @@ impl<T: Default> LaunchTracker<T> {
             let (pid, start_ticks, port) = (process.pid, process.start_ticks, process.port);
             launch.spawn(changes, LaunchedProcess { pid, start_ticks, port, spawned: process.spawned });
         }
-        // Nobody acts on the readiness of a launch that is over.
-        if let (Some(ready), false) = (record.ready, is_over) {
-            launch.set_readiness(changes, LaunchReadiness::Ready, Some(ready.via));
+        if let Some(ready) = record.ready {
+            if is_over {
+                // Nobody acts on it any more, but whether it was ready says how it ended.
+                launch.readiness = LaunchReadiness::Lost;
+            } else {
+                launch.set_readiness(changes, LaunchReadiness::Ready, Some(ready.via));
+            }
             if let Phase::Unready { .. } = record.phase {
                 launch.set_readiness(changes, LaunchReadiness::Lost, None);
             }

@@ -12,7 +12,8 @@ use llama_warden_component_kit::{TestBus, server};
 use llama_warden_config::{Confirm, ReadinessSpec};
 use llama_warden_detectors::{Matcher, PackSet, Verdict};
 use llama_warden_events::{
-    Event, FailureReason, Incarnation, ListenerOwner, ProcessEnd, ReadyVia, Signal, StreamName, Warning,
+    Event, FailureReason, Incarnation, ListenerOwner, ProcessEnd, ReadyVia, ServerId, Signal, StopReason, StreamName,
+    Warning,
 };
 
 #[tokio::test]
@@ -201,27 +202,42 @@ async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
 
 #[tokio::test]
 async fn events_that_were_missed_are_made_up_for() {
-    let (gone, new) = (server("gone"), server("new"));
+    let [gone, new, unseen, served, stopped] = ["gone", "new", "unseen", "served", "stopped"].map(server);
     let fake = AnsweringServer::start(200, "new").await;
     let bus = TestBus::keeping(4);
-    let mut fixture = Fixture::new(bus, &[&gone, &new], readiness(), ListenerOwner::Own).await;
+    let all = [&gone, &new, &unseen, &served, &stopped];
+    let mut fixture = Fixture::new(bus, &all, readiness(), ListenerOwner::Own).await;
     fixture.run();
     let _gone = fixture.launch(&gone, FIRST, 1).await;
     // Without a pause in between: the sequencer takes them all before the component gets to read one.
-    let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 1 }, swept: 0 };
-    let launched = Event::LaunchBegan { binary: "llama-server".into() };
+    let exited = |code| Event::ServerExited { end: ProcessEnd::Exited { code }, swept: 0 };
+    let launched = || Event::LaunchBegan { binary: "llama-server".into() };
+    let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.0 };
+    let stop = Event::StopBegan { reason: StopReason::Requested, grace_seconds: 1.0 };
     let noise = Event::ServerWarned { warning: Warning::OptionDropped, detail: String::new() };
-    let mut events = vec![EventDraft::incarnation(gone.clone(), FIRST, exited)];
-    events.extend([launched, spawned(fake.port)].map(|event| EventDraft::incarnation(new.clone(), FIRST, event)));
+    let lives = [
+        (&gone, vec![exited(1)]),
+        (&unseen, vec![launched(), spawned(1), exited(1)]),
+        (&served, vec![launched(), spawned(1), ready, exited(0)]),
+        (&stopped, vec![launched(), spawned(1), stop, exited(0)]),
+        (&new, vec![launched(), spawned(fake.port)]),
+    ];
+    let of = |(id, life): (&ServerId, Vec<Event>)| {
+        life.into_iter().map(|event| EventDraft::incarnation(id.clone(), FIRST, event)).collect::<Vec<_>>()
+    };
+    let mut events: Vec<EventDraft> = lives.into_iter().flat_map(of).collect();
     events.extend(std::iter::repeat_n(EventDraft::incarnation(new.clone(), FIRST, noise), 30));
     for event in events {
         fixture.bus.publisher().publish(event).await.expect("the bus is open");
     }
     let seen = fixture.bus.see(|snapshot| {
-        snapshot.ready_servers() == 1 && snapshot.servers.values().any(|record| record.failure.is_some())
+        let failures = snapshot.servers.values().filter(|record| record.failure.is_some());
+        snapshot.ready_servers() == 1 && failures.count() == 3
     });
-    let reason = seen.await.servers[&gone].failure.as_ref().map(|failure| failure.reason);
-    assert_eq!(reason, Some(FailureReason::ExitedBeforeReady));
+    let seen = seen.await;
+    let reason = |id| seen.servers[id].failure.as_ref().map(|failure| failure.reason);
+    assert_eq!([&gone, &unseen].map(reason), [Some(FailureReason::ExitedBeforeReady); 2]);
+    assert_eq!([&served, &stopped].map(reason), [Some(FailureReason::Ended), None]);
     assert!(fixture.bus.bus().gaps().contains_key("readiness"), "no gap was provoked");
     fixture.end().await;
 }

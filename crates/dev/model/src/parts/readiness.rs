@@ -1,10 +1,12 @@
 //! Readiness around its machines.
 
 use llama_warden_bus::{Delivery, EventDraft};
-use llama_warden_component::{LaunchChange, LaunchTracker, Transition};
+use llama_warden_component::{LaunchChange, LaunchReadiness, LaunchTracker, Transition};
 use llama_warden_config::Fleet;
 use llama_warden_events::{Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, Refused, ServerId, Uptime};
-use llama_warden_readiness::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
+use llama_warden_readiness::{
+    Probeable, ReadinessAction, ReadinessFailure, ReadinessInput, ReadinessMachine, ReadinessPolicy,
+};
 use tokio::sync::watch;
 
 use crate::simulation::Simulation;
@@ -89,9 +91,14 @@ impl Simulation {
                 Transition::StopBegan(_) => self.advance_readiness(&key, ReadinessInput::StopBegan)?,
                 Transition::Failed(_) => self.advance_readiness(&key, ReadinessInput::FailedElsewhere)?,
                 Transition::Ended { end, launch } => {
-                    if let (Some(mut machine), Some(end)) = (launch.state, end) {
+                    let Some(end) = end else { continue };
+                    if let Some(mut machine) = launch.state {
                         let actions = machine.on(ReadinessInput::Exited { end, evidence: None }, self.now);
                         self.perform_readiness(&key, actions)?;
+                    } else if launch.stop.is_none() && launch.failure.is_none() {
+                        let was_ready = launch.readiness != LaunchReadiness::NotYet;
+                        let failure = ReadinessFailure::at_unwatched_exit(was_ready, end, None);
+                        self.perform_readiness(&key, vec![ReadinessAction::Fail(failure)])?;
                     }
                 }
                 _ => {}
