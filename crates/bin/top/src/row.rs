@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use llama_warden_api_types::{AllStatusReport, PeerProblemReport, PeerReport, ServerReport};
 use llama_warden_events::ServerId;
 use llama_warden_terminal::server_order::{by_trouble, urgency};
+use llama_warden_terminal::server_text::phase;
 
 /// What a row shows.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +73,7 @@ impl<'a> TopRow<'a> {
     /// Whether its name, display name or phase has a text in lower case.
     pub(crate) fn has_text(&self, wanted: &str) -> bool {
         let has = |text: &str| text.to_lowercase().contains(wanted);
-        let of_server = |server: &ServerReport| has(&server.display_name) || has(server.phase.as_str());
+        let of_server = |server: &ServerReport| has(&server.display_name) || has(&phase(server));
         wanted.is_empty() || has(&self.name()) || self.server().is_some_and(of_server)
     }
 

@@ -275,6 +275,20 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_sleeps_is_shown_and_found_as_such() {
+        let mut state = state();
+        let mut own = state.report().own.clone();
+        own.servers.iter_mut().for_each(|server| server.is_sleeping = server.model_id.as_str() == "coder");
+        state.update(own);
+        let lines = drawn(&state, (80, 24));
+        let row = lines.iter().find(|line| line.starts_with("coder ")).expect("a row");
+        assert!(row.contains(" sleeping "), "{row}");
+        "/sleep".chars().for_each(|key| press(&mut state, key));
+        let shown: Vec<_> = state.rows().iter().map(|row| row.name().into_owned()).collect();
+        assert_eq!(shown, ["coder"]);
+    }
+
+    #[test]
     fn a_key_is_answered_where_it_can_be_seen_at_any_size() {
         let mut state = state();
         press(&mut state, 'x');

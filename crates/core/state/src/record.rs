@@ -232,6 +232,8 @@ pub struct HealthRecord {
     pub latency_ms: f64,
     /// Consecutive failures.
     pub failures: u32,
+    /// Whether it said that it sleeps: its model is unloaded until the next request.
+    pub is_sleeping: bool,
 }
 
 /// A stop.

@@ -52,7 +52,7 @@ fn exited(code: u8) -> Event {
 }
 
 fn probed(ok: bool, failures: u32) -> Event {
-    Event::HealthProbed { ok, latency_seconds: 0.0015, latency_ms: 1.5, failures }
+    Event::HealthProbed { ok, latency_seconds: 0.0015, latency_ms: 1.5, failures, is_sleeping: false }
 }
 
 fn hook_failed() -> Event {

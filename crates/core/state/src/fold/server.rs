@@ -59,12 +59,12 @@ impl ServerRecord {
                 _ => return self.late(),
             },
             Event::ReadyReached { via, startup_seconds } => return self.become_ready(*via, *startup_seconds, envelope),
-            Event::HealthProbed { ok, latency_ms, failures, .. } => {
+            Event::HealthProbed { ok, latency_ms, failures, is_sleeping, .. } => {
                 if self.ready.is_none() || self.process.is_none() {
                     return self.late();
                 }
-                let (ok, latency_ms, failures) = (*ok, *latency_ms, *failures);
-                self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures });
+                let (ok, latency_ms, failures, is_sleeping) = (*ok, *latency_ms, *failures, *is_sleeping);
+                self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures, is_sleeping });
             }
             Event::ReadyLost { .. } => match self.phase {
                 Phase::Ready { via } => self.enter(Phase::Unready { via }, envelope),
