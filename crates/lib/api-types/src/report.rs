@@ -110,7 +110,8 @@ pub struct ServerReport {
     pub usual_startup_seconds: Option<f64>,
     /// The number of its latest launch: how often this daemon has launched it.
     pub incarnation: Incarnation,
-    /// Restarts by the restart policy since the daemon started.
+    /// How often the restart policy has started its process again, also under earlier daemons that this one took over from. A look for
+    /// an executable or a model that is missing is no restart.
     pub restarts: u64,
     /// The detector pack that reads its output.
     pub detector: Option<String>,

@@ -237,10 +237,9 @@ impl ServerRecord {
         if self.process.is_some() {
             return Anomalous;
         }
-        if let Phase::BackingOff { .. } = self.phase {
-            self.counters.restarts.count(self.failure_reason());
-        }
+        let restarted_after = matches!(self.phase, Phase::BackingOff { .. }).then(|| self.failure_reason());
         self.begin(incarnation);
+        self.restarted_after = restarted_after;
         self.stopped_on_request = false;
         self.due_start = None;
         self.counters.launches += 1;
@@ -252,6 +251,7 @@ impl ServerRecord {
     fn begin(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
         self.adopted_age = None;
+        self.restarted_after = None;
         self.ready = None;
         self.health = None;
         self.restart_abandoned = None;
@@ -277,6 +277,9 @@ impl ServerRecord {
             // The stop came while the launch was being prepared: the process exists now and still has to be ended.
             (Phase::Stopping { .. }, None) => self.process = Some(process),
             _ => return Anomalous,
+        }
+        if let Some(reason) = self.restarted_after.take() {
+            self.counters.restarts.count(reason);
         }
         Fitted
     }
