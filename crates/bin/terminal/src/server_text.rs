@@ -3,7 +3,7 @@
 use llama_warden_api_types::ServerReport;
 use llama_warden_events::RouterCard;
 use llama_warden_state::PhaseName;
-use llama_warden_support::for_cell;
+use llama_warden_support::{for_cell, naming_program};
 
 /// The state of one server in one line, for output that is not a terminal.
 pub fn server_line(server: &ServerReport) -> String {
@@ -61,7 +61,11 @@ pub fn router_line(router: &RouterCard) -> String {
 /// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
 pub(crate) fn note(server: &ServerReport, left_out: &str) -> String {
     let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
-    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
+    match &server.note {
+        Some(note) => naming_program(note.clone()),
+        None if is_left_out => left_out.to_owned(),
+        None => String::new(),
+    }
 }
 
 /// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use llama_warden_api_types::{AllStatusReport, PeerProblemReport, PeerReport, ServerReport};
 use llama_warden_events::ServerId;
+use llama_warden_terminal::advice;
 use llama_warden_terminal::server_order::{by_trouble, urgency};
 use llama_warden_terminal::server_text::phase;
 
@@ -62,10 +63,12 @@ impl<'a> TopRow<'a> {
             Self::Own(_) => None,
             Self::OfPeer(PeerReport { name, url, .. }, server) => {
                 let id = &server.model_id;
-                Some(format!("{name} commands its own servers: llama-warden {command} {id} --address {url}"))
+                let command = advice::command(&format!("{command} {id} --address {url}"));
+                Some(format!("{name} commands its own servers: {command}"))
             }
             Self::Silent(PeerReport { name, url, .. }, _) => {
-                Some(format!("{name} does not tell its servers; see `llama-warden status --address {url}`"))
+                let command = advice::command(&format!("status --address {url}"));
+                Some(format!("{name} does not tell its servers; see `{command}`"))
             }
         }
     }

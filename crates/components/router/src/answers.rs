@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::relay::AnswerBody;
 use llama_warden_held_body::{BodyRefusal, BodyRefused};
+use llama_warden_support::naming_program;
 use llama_warden_targets::ErrorDialect;
 
 /// The bounds of `Retry-After`, in seconds: OpenAI's clients obey it up to two minutes.
@@ -147,7 +148,7 @@ impl From<BodyRefused> for Fault {
 
 impl Fault {
     pub(crate) fn new(code: RouteFaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, is_final: false }
+        Self { code, message: naming_program(message.into()), retry_after: None, is_final: false }
     }
 
     #[must_use]

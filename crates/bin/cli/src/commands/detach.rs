@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -64,6 +65,10 @@ fn spawn(global: &GlobalArgs, args: &UpArgs, log: &File) -> Result<Child, Comman
     let failed = |error: std::io::Error| CommandFailure::failed(format!("cannot start the daemon: {error}"));
     // Not the path of the file, which an update may have replaced.
     let mut command = Command::new("/proc/self/exe");
+    if let Some(called) = std::env::args_os().next() {
+        // The name that it says in its advice, and that others see.
+        command.arg0(called);
+    }
     if let Some(config) = &global.config {
         command.arg("--config").arg(config);
     }
