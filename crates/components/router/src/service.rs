@@ -10,9 +10,9 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use llama_warden_events::ServerId;
-use llama_warden_http_server::{HttpService, Transport};
+use llama_warden_http_server::{HttpService, RequestBody, Transport};
 use llama_warden_server_link::SendError;
 use llama_warden_traffic::{
     ConnectionSide, RetryCause, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute, WaitedFor,
@@ -91,7 +91,7 @@ pub(crate) type RouterAnswer = Response<AnswerBody>;
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
 
-    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Response<Self::Body> {
+    async fn answer(&self, request: Request<RequestBody>, transport: Transport) -> Response<Self::Body> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let dialect = ErrorDialect::of(path);
@@ -155,7 +155,7 @@ impl RouterService {
         &self,
         asked: &Arc<Asked>,
         route: PathMeaning,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<RouterAnswer, Fault> {
         if route == PathMeaning::Health {
             asked.tracked.ignore();
@@ -212,7 +212,7 @@ impl RouterService {
     }
 
     /// Has a server started or stopped.
-    async fn change(&self, asked: &Arc<Asked>, change: ModelChange, body: Incoming) -> Result<RouterAnswer, Fault> {
+    async fn change(&self, asked: &Arc<Asked>, change: ModelChange, body: RequestBody) -> Result<RouterAnswer, Fault> {
         let (_, facts) = self.read(asked, body).await?;
         let missing = || Fault::new(RouteFaultCode::ModelMissing, "the request names no model");
         let named = self.named(asked, Some(&facts.model.ok_or_else(missing)?))?;
@@ -235,13 +235,13 @@ impl RouterService {
         Ok(None)
     }
 
-    pub(crate) async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
+    pub(crate) async fn read(&self, asked: &Asked, body: RequestBody) -> Result<(HeldBody, BodyFacts), Fault> {
         let mut reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         read(asked, &mut reader, ReadUntil::End).await?;
         Ok(reader.finish())
     }
 
-    fn reader(&self, asked: &Asked, body: Incoming, class: RequestClass) -> Result<BodyReader, Fault> {
+    fn reader(&self, asked: &Asked, body: RequestBody, class: RequestClass) -> Result<BodyReader<RequestBody>, Fault> {
         let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         // What only looks at a server wakes none, so that the server may say what it thinks of a body.
         Ok(if class == RequestClass::Inspection { reader } else { reader.strict() })
@@ -390,14 +390,18 @@ impl RouterService {
     }
 }
 
-async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Result<(), Fault> {
+async fn read(asked: &Asked, reader: &mut BodyReader<RequestBody>, until: ReadUntil) -> Result<(), Fault> {
     reader.read(until).await?;
     asked.tracked.body_read(reader.length(), asked.begun.elapsed());
     Ok(())
 }
 
 /// The body for a server. What is to be changed has to be there as a whole.
-async fn held(asked: &Asked, named: &Named, mut reader: BodyReader) -> Result<(HeldBody, BodyFacts), Fault> {
+async fn held(
+    asked: &Asked,
+    named: &Named,
+    mut reader: BodyReader<RequestBody>,
+) -> Result<(HeldBody, BodyFacts), Fault> {
     if reader.is_at_end() {
         return Ok(reader.finish());
     }
