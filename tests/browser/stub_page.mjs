@@ -143,6 +143,19 @@ promise("names are in the order in which people count, and what an event holds i
   await stub.die();
 });
 
+promise("a server that sleeps is shown and found as such", async (browser) => {
+  const stub = await new Stub([server("awake"), server("dozer", { is_sleeping: true, note: "a request loads it again" })]).listen();
+  const page = await open(browser, stub.url);
+  await page.waitForSelector("#servers tbody tr");
+  equal([await text(page, "tr[data-id=awake] .phase"), await text(page, "tr[data-id=dozer] .phase")], ["ready", "sleeping"], "phases");
+  equal(await text(page, "#verdict"), "All 2 servers ready", "it answers requests");
+  await page.keyboard.press("/");
+  await page.keyboard.type("sleeping");
+  equal(await ids(page), ["dozer"], "filtered");
+  await page.context().close();
+  await stub.die();
+});
+
 promise("a stop says how many requests run, and is asked once", (browser) => withSample(browser, {}, async (page, stub) => {
   await page.focus("tr[data-id=qwen3] .name");
   await page.keyboard.press("x");

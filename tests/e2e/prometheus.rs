@@ -209,6 +209,8 @@ fn a_scrape_neither_wakes_a_sleeping_server_nor_keeps_one_awake() {
         eventually("a new round finds it asleep", WAIT_LIMIT, async || reason().await == ("asleep".to_owned(), false))
             .await;
         assert!(is_sleeping(fleet.port("a")).await, "it was woken");
+        eventually("the status says so", WAIT_LIMIT, async || daemon.report("a").await.is_sleeping).await;
+        assert!(is_sleeping(fleet.port("a")).await, "a health check has woken it");
         assert!(daemon.report("a").await.is_ready);
     });
 }

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use llama_warden_stand_in::{Era, Script};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::daemon::TestDaemon;
 use crate::fleet::TestFleet;
 use crate::options::DaemonOptions;
 use crate::postconditions;
+use crate::procfs::ignores;
 use crate::program::{ProgramRun, daemon_program, stand_in_program};
 
 /// Limit of a whole test, for many waits in a row that each end in time.
@@ -42,6 +45,11 @@ pub fn sandbox(test: impl AsyncFnOnce(&Sandbox)) {
 /// As [`sandbox()`].
 pub fn sandbox_within(limit: Duration, test: impl AsyncFnOnce(&Sandbox)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    if ignores(Signal::SIGINT) {
+        // A shell without job control has its background commands ignore INT, and they pass that on to the programs under test, which
+        // people interrupt. A handler is not passed on: `execve` sets the signal to its default.
+        runtime.block_on(async { signal(SignalKind::interrupt()).map(drop).expect("a handler") });
+    }
     let directory = TempDir::with_prefix("lw-").expect("the temporary directory can be written");
     let sandbox = Sandbox { directory, daemons: RefCell::default() };
     runtime.block_on(async {

@@ -42,6 +42,31 @@ async fn assert_left_down(daemon: &TestDaemon) {
 
 /// Fault S2: what has no process goes on too.
 #[test]
+fn a_take_over_in_the_background_returns_when_the_servers_are_known() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        for id in ["a", "b", "c"] {
+            fleet.server(id, Script::default());
+        }
+        let config = fleet.write();
+        sandbox.run(&config, ["up", "--detach"]).await.expect(0);
+        sandbox.run(&config, ["wait", "--all", "--timeout", "60s"]).await.expect(0);
+        let known = async || {
+            let status = sandbox.run(&config, ["status", "--json"]).await.expect(0).json();
+            let servers = status["servers"].as_array().expect("an array").clone();
+            let state = |server: serde_json::Value| (server["pid"].clone(), server["is_ready"].clone());
+            servers.into_iter().map(state).collect::<Vec<_>>()
+        };
+        let before = known().await;
+        for _ in 0..3 {
+            sandbox.run(&config, ["up", "--detach", "--take-over"]).await.expect(0);
+            assert_eq!(known().await, before);
+        }
+        sandbox.run(&config, ["down"]).await.expect(0);
+    });
+}
+
+#[test]
 fn what_was_stopped_by_hand_or_given_up_stays_down_until_a_daemon_ends_in_order() {
     sandbox(async |sandbox| {
         let mut fleet = fleet(sandbox);

@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
-    ProcessInfo, Sandbox, WAIT_LIMIT, action_at, eventually, kill_with_guardian_and_shims, processes_with, sandbox,
+    ProcessInfo, ProgramRun, Sandbox, WAIT_LIMIT, action_at, eventually, kill_with_guardian_and_shims, processes_with,
+    sandbox,
 };
 use nix::sys::signal::Signal;
 
@@ -36,6 +37,19 @@ fn a_process_that_is_left_behind_fails_the_test() {
     });
     let failure = failure.expect("something was left behind");
     assert!(failure.contains("is left:") && failure.contains("--stand-in-grandchild"), "{failure}");
+}
+
+/// Also where this test inherits that INT is ignored: `sh -c 'trap "" INT; cargo nextest run …'`.
+#[test]
+fn a_program_under_test_can_be_interrupted() {
+    sandbox(async |sandbox| {
+        let mut command = sandbox.program("cat");
+        command.arg("/proc/self/status");
+        let status = ProgramRun::to_end(command).await.expect(0).stdout;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
+        let mask = u64::from_str_radix(mask, 16).expect("a number");
+        assert_eq!(mask & (1 << (Signal::SIGINT as u32 - 1)), 0, "{mask:x}");
+    });
 }
 
 #[test]

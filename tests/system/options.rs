@@ -114,6 +114,37 @@ fn check_says_which_address_pack_and_environment_a_launch_would_not_get() {
 }
 
 #[test]
+fn check_says_which_names_do_not_resolve_and_where() {
+    sandbox(async |sandbox| {
+        let config = sandbox.file("names.toml");
+        let text = format!(
+            "[daemon]\nlisten = \"api.invalid:9888\"\n[router]\nlisten = \"router.invalid:8080\"\nopen = true\n\
+             [llama-server]\nbinary = {:?}\nhost = \"servers.invalid\"\n\
+             [[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\n\
+             [[servers]]\nid = \"b\"\nmodel = \"b.gguf\"\nhost = \"localhost\"\n",
+            sandbox.build_of(Era::B11669)
+        );
+        std::fs::write(&config, text).expect("the sandbox can be written");
+        let checked = sandbox.run(&config, ["check", "--json"]).await.expect(0).json();
+        let warnings: Vec<_> = checked["warnings"].as_array().expect("an array").iter().collect();
+        let of_names = warnings.iter().filter(|text| text.to_string().contains("cannot be resolved")).count();
+        assert_eq!(of_names, 3, "what servers share is told once, and `localhost` resolves: {checked}");
+        for (line, name, help) in [
+            (2, "api.invalid", "the daemon does not start without it"),
+            (4, "router.invalid", "the daemon does not start without it"),
+            (8, "servers.invalid", "a launch waits until it can"),
+        ] {
+            let told = warnings
+                .iter()
+                .map(ToString::to_string)
+                .find(|text| text.contains(&format!("`{name}` cannot be resolved")));
+            let told = told.unwrap_or_else(|| panic!("{name}: {checked}"));
+            assert!(told.contains(&format!("\"line\":{line}")) && told.contains(help), "{told}");
+        }
+    });
+}
+
+#[test]
 fn what_the_user_may_not_read_is_told_by_check() {
     if !is_root() {
         return;

@@ -33,6 +33,25 @@ fn a_server_that_is_given_up_is_paged_and_the_page_is_an_event() {
     events.kill().and_then(|()| events.wait()).expect("ends");
 }
 
+/// What it says to do, it says of itself.
+#[test]
+fn commands_that_it_advises_are_its_own() {
+    let folder = tempfile::tempdir().expect("makes a folder");
+    let say = |arguments: &[&str]| {
+        let ended = program(&folder, "file = 'pages.log'", arguments).wait_with_output().expect("ends");
+        [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+    };
+    for (arguments, expected) in [
+        (&["status"][..], "`custom-component up"),
+        (&["--json", "status"], "`custom-component up"),
+        (&["--help"], "  custom-component status --watch "),
+        (&["check", "missing.toml"], "`custom-component config init`"),
+    ] {
+        let said = say(arguments);
+        assert!(said.contains(expected) && !said.contains("`llama-warden "), "{arguments:?}: {said}");
+    }
+}
+
 /// Fault S13.
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_its_error() {

@@ -106,7 +106,7 @@ const TABLE: &str = "
     import:
     plugin-commands: exit inventory builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
     cli: exit inventory connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
-        detectors dialects launcher event-log keys tiny-gguf telemetry
+        detectors dialects launcher event-log keys tiny-gguf telemetry + component-kit
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
     tests: events state api-types stand-in tiny-gguf
     bench: tiny-gguf test-parts measured

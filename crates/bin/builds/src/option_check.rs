@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use llama_warden_support::open_if_regular;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::addresses::HostNames;
 use crate::executable;
 use crate::plugin_files::scan;
 
@@ -46,9 +46,10 @@ pub async fn examine(inventory: &Inventory) -> Result<OptionReport, CommandFailu
     let active = configuration.active_profile(None);
     let indices = configuration.servers().enumerate().map(|(index, spec)| (&spec.id, index)).collect();
     let packs = scan::<Pack>(&inventory.loaded).files;
-    let (binaries, hosts, found) = Default::default();
-    let mut check = OptionCheck { configuration, indices, packs, dialects, binaries, hosts, found };
-    check.ask_binaries(&fleet, active).await;
+    let (binaries, names, hosts, found) = Default::default();
+    let mut check = OptionCheck { configuration, indices, packs, dialects, binaries, names, hosts, found };
+    let look_up = HostNames::look_up(fleet.iter().map(|spec| &*spec.host));
+    ((), check.names) = tokio::join!(check.ask_binaries(&fleet, active), look_up);
     for spec in fleet.iter() {
         check.server(spec, active);
     }
@@ -75,6 +76,8 @@ struct OptionCheck<'a> {
     dialects: DialectSet,
     /// By the path or name that the servers have.
     binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
+    /// The names in the hosts of servers.
+    names: HostNames,
     /// Why no server can listen there at this moment, and what to do.
     hosts: BTreeMap<Arc<str>, Option<[String; 2]>>,
     found: FoundOptions,
@@ -120,7 +123,7 @@ impl OptionCheck<'_> {
             }
         }
         if let Some([message, help]) =
-            self.hosts.entry(Arc::clone(&spec.host)).or_insert_with_key(|host| unavailable(host))
+            self.hosts.entry(Arc::clone(&spec.host)).or_insert_with_key(|host| self.names.of_server(host))
         {
             add(Severity::Warning, &WrittenAt::Key("host"), message.clone(), help.clone());
         }
@@ -256,22 +259,4 @@ impl OptionCheck<'_> {
 fn is_lost(spec: &ServerSpec, note: &OptionNote) -> bool {
     let is_users = spec.flags.get(&*note.option).is_some_and(|flag| flag.origin == FlagOrigin::User);
     note.treatment == OptionTreatment::Dropped && is_users
-}
-
-/// Why no server can listen on `host` at this moment, and what to do; a launch waits until one can. Names are not resolved: a name
-/// server that does not answer takes longer than a person waits.
-fn unavailable(host: &str) -> Option<[String; 2]> {
-    host.split(',').map(str::trim).find_map(|entry| {
-        if entry.ends_with(".sock") {
-            let folder = Path::new(entry).parent()?;
-            let error = folder.metadata().err()?;
-            let message = format!("the folder of the socket {entry} cannot be used: {error}");
-            return Some([message, format!("`mkdir {}`; a launch waits for it", folder.display())]);
-        }
-        let address: IpAddr = entry.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-        let error =
-            TcpListener::bind((address, 0)).err().filter(|error| error.kind() == ErrorKind::AddrNotAvailable)?;
-        let help = "write an address that `ip address` shows; a launch waits until this machine has it";
-        Some([format!("cannot listen on `{entry}`: {error}"), help.to_owned()])
-    })
 }

@@ -22,6 +22,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_daemon::Extensions;
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
+use llama_warden_support::{program_name, set_program_name};
 use llama_warden_terminal::advice::{self, AdvisedOptions};
 use llama_warden_terminal::output;
 
@@ -31,6 +32,7 @@ pub use demo_fleet::is_stand_in;
 /// Runs the command of this process's command line, with the compiled-in matchers and components. `version` is what
 /// `--version` prints after the name.
 pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
+    set_program_name(std::env::args_os().next().as_deref());
     if completion::answer_shell(Cli::command) {
         return Exit::Done.into();
     }
@@ -70,7 +72,8 @@ fn end(result: CommandResult, json: bool) -> ExitCode {
 
 /// The command line, to which a variable without a value is one that is not set.
 fn command() -> Command {
-    Cli::command().mut_args(|argument| {
+    let examples = args::EXAMPLES.replace("llama-warden ", &format!("{} ", program_name()));
+    Cli::command().after_help(examples).mut_args(|argument| {
         let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if is_empty { argument.env(Resettable::Reset) } else { argument }
     })

@@ -8,6 +8,9 @@
 //! | HUP, USR1, USR2 | reopen the event log | | |
 //! | every other one that would end a process | nothing, and a warning | | |
 //!
+//! INT counts also where it was inherited as ignored, as of `llama-warden up &` in a script: Ctrl-C, which ends the script, ends the daemon
+//! in order too, so that no server is left behind. `up --detach`, which has a session of its own, gets no Ctrl-C.
+//!
 //! Left to the kernel: KILL and STOP, which nobody can handle; the stops of job control; the signals that report a fault of
 //! the program itself (SEGV, BUS, ILL, FPE, SYS), after which it cannot go on; ABRT, by which systemd's watchdog ends a daemon
 //! that is stuck; and those that the C library keeps for itself.

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// How a command begins that a text advises.
-const COMMAND: &str = "`llama-warden ";
+use llama_warden_support::{naming_program, program_name};
 
 /// Commands that read a configuration and ask no daemon.
 const WITHOUT_DAEMON: [&str; 6] = ["up", "check", "config", "models", "detector", "dialect"];
@@ -30,23 +29,28 @@ pub fn set_options(options: AdvisedOptions) {
     let _ = OPTIONS.set(options);
 }
 
-/// A text in which each command in backquotes, such as `` `llama-warden status` ``, has the options of this command.
+/// A text in which each command in backquotes, such as `` `llama-warden status` ``, names this program and has the options of this command.
 pub fn with_options(text: &str) -> String {
-    OPTIONS.get().map_or_else(|| text.to_owned(), |options| options.complete(text))
+    let text = naming_program(text.to_owned());
+    match OPTIONS.get() {
+        Some(options) => options.complete(&text),
+        None => text,
+    }
 }
 
 /// A command as a person types it, with the options of this command.
 pub fn command(words: &str) -> String {
-    format!("llama-warden {words}{}", OPTIONS.get().map_or_else(String::new, |options| options.behind(words)))
+    format!("{} {words}{}", program_name(), OPTIONS.get().map_or_else(String::new, |options| options.behind(words)))
 }
 
 impl AdvisedOptions {
     fn complete(&self, text: &str) -> String {
-        let mut parts = text.split(COMMAND);
+        let command = format!("`{} ", program_name());
+        let mut parts = text.split(&command);
         let mut completed = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let (words, rest) = part.split_at(part.find('`').unwrap_or_default());
-            completed.push_str(&format!("{COMMAND}{words}{}{rest}", self.behind(words)));
+            completed.push_str(&format!("{command}{words}{}{rest}", self.behind(words)));
         }
         completed
     }

@@ -3,12 +3,12 @@
 use llama_warden_api_types::ServerReport;
 use llama_warden_events::RouterCard;
 use llama_warden_state::PhaseName;
-use llama_warden_support::for_cell;
+use llama_warden_support::{for_cell, naming_program};
 
 /// The state of one server in one line, for output that is not a terminal.
 pub fn server_line(server: &ServerReport) -> String {
     let mut line = format!("{}: {}", server.model_id, phase(server));
-    if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
+    if let (PhaseName::Ready, false, Some(seconds)) = (server.phase, server.is_sleeping, server.startup_seconds) {
         line.push_str(&format!(" after {seconds:.2} s via {} on {}", ready_via(server), base_url(server)));
     }
     let idle = if server.model_id.is_canary() { "" } else { "not started by itself" };
@@ -37,9 +37,10 @@ pub fn base_url(server: &ServerReport) -> String {
     llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
 }
 
-/// The phase of a server, and how far it is loaded.
+/// The phase of a server, how far it is loaded, and whether it sleeps.
 pub fn phase(server: &ServerReport) -> String {
     match (server.phase, server.progress) {
+        (PhaseName::Ready, _) if server.is_sleeping => "sleeping".to_owned(),
         (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
         (phase, _) => phase.to_string(),
     }
@@ -60,7 +61,11 @@ pub fn router_line(router: &RouterCard) -> String {
 /// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
 pub(crate) fn note(server: &ServerReport, left_out: &str) -> String {
     let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
-    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
+    match &server.note {
+        Some(note) => naming_program(note.clone()),
+        None if is_left_out => left_out.to_owned(),
+        None => String::new(),
+    }
 }
 
 /// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
@@ -75,7 +80,24 @@ pub fn age(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_component_kit::{card, server};
+    use llama_warden_events::{ReadyVia, Uptime};
+    use llama_warden_state::ServerRecord;
+
     use super::*;
+
+    #[test]
+    fn a_ready_server_that_sleeps_is_shown_so_and_the_line_of_one_that_is_awake_says_how_it_became_ready() {
+        let record = ServerRecord::new(card(&server("a")).into(), Uptime::default());
+        let report = ServerReport::of(&server("a"), &record, Uptime::default());
+        let (ready_via, startup_seconds) = (Some(ReadyVia::Health), Some(2.0));
+        let ready = ServerReport { phase: PhaseName::Ready, is_running: true, ready_via, startup_seconds, ..report };
+        assert_eq!(phase(&ready), "ready");
+        assert_eq!(server_line(&ready), "a: ready after 2.00 s via health on http://127.0.0.1:8001");
+        let asleep = ServerReport { is_sleeping: true, note: Some("why".to_owned()), ..ready };
+        assert_eq!(phase(&asleep), "sleeping");
+        assert_eq!(server_line(&asleep), "a: sleeping (why)");
+    }
 
     #[test]
     fn an_uptime_has_two_units_at_most() {

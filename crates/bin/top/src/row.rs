@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 
 use llama_warden_api_types::{AllStatusReport, PeerProblemReport, PeerReport, ServerReport};
 use llama_warden_events::ServerId;
+use llama_warden_terminal::advice;
 use llama_warden_terminal::server_order::{by_trouble, urgency};
+use llama_warden_terminal::server_text::phase;
 
 /// What a row shows.
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +63,12 @@ impl<'a> TopRow<'a> {
             Self::Own(_) => None,
             Self::OfPeer(PeerReport { name, url, .. }, server) => {
                 let id = &server.model_id;
-                Some(format!("{name} commands its own servers: llama-warden {command} {id} --address {url}"))
+                let command = advice::command(&format!("{command} {id} --address {url}"));
+                Some(format!("{name} commands its own servers: {command}"))
             }
             Self::Silent(PeerReport { name, url, .. }, _) => {
-                Some(format!("{name} does not tell its servers; see `llama-warden status --address {url}`"))
+                let command = advice::command(&format!("status --address {url}"));
+                Some(format!("{name} does not tell its servers; see `{command}`"))
             }
         }
     }
@@ -72,7 +76,7 @@ impl<'a> TopRow<'a> {
     /// Whether its name, display name or phase has a text in lower case.
     pub(crate) fn has_text(&self, wanted: &str) -> bool {
         let has = |text: &str| text.to_lowercase().contains(wanted);
-        let of_server = |server: &ServerReport| has(&server.display_name) || has(server.phase.as_str());
+        let of_server = |server: &ServerReport| has(&server.display_name) || has(&phase(server));
         wanted.is_empty() || has(&self.name()) || self.server().is_some_and(of_server)
     }
 

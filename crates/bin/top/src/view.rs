@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use llama_warden_api_types::{PeerReport, ServerReport};
 use llama_warden_state::PhaseName;
-use llama_warden_support::for_cell;
+use llama_warden_support::{for_cell, naming_program};
+use llama_warden_terminal::advice::command;
 use llama_warden_terminal::all_table::peer_problem;
 use llama_warden_terminal::server_text::phase;
 use llama_warden_terminal::status_table::failure_and_age;
@@ -121,8 +122,8 @@ fn draw_log(frame: &mut Frame<'_>, state: &TopState, area: Rect, now: Timestamp)
     let title = chosen.map_or("no server".into(), |row| row.name());
     let back = if state.log.back > 0 { format!(", {} lines back", state.log.back) } else { String::new() };
     let mut top = vec![Span::raw(format!(" {title}{back} "))];
-    if let Some(note) = chosen.and_then(|row| row.server()).and_then(|server| server.note.as_deref()) {
-        top.push(Span::styled(format!("{} ", for_cell(note)), Style::new().fg(Color::Yellow)));
+    if let Some(note) = chosen.and_then(|row| row.server()).and_then(|server| server.note.clone()) {
+        top.push(Span::styled(format!("{} ", for_cell(&naming_program(note))), Style::new().fg(Color::Yellow)));
     }
     let block = Block::new().borders(Borders::TOP).title_top(Line::from(top));
     if let Some(texts) = chosen.and_then(|row| told_here(row, now)) {
@@ -144,7 +145,7 @@ fn told_here(row: TopRow<'_>, now: Timestamp) -> Option<Vec<String>> {
         TopRow::OfPeer(peer, server) => {
             let mut texts = vec![
                 "its log is on its own machine:".to_owned(),
-                format!("llama-warden logs -f {} --address {}", server.model_id, peer.url),
+                command(&format!("logs -f {} --address {}", server.model_id, peer.url)),
             ];
             if let Some(failure) = &server.last_failure {
                 texts.push(format!("last failure {}: {}", failure_and_age(failure, now), failure.detail));
@@ -272,6 +273,20 @@ mod tests {
             let at = lines[1].find(title).expect(title);
             assert!(row[at..].starts_with(value), "{title}: {lines:#?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_sleeps_is_shown_and_found_as_such() {
+        let mut state = state();
+        let mut own = state.report().own.clone();
+        own.servers.iter_mut().for_each(|server| server.is_sleeping = server.model_id.as_str() == "coder");
+        state.update(own);
+        let lines = drawn(&state, (80, 24));
+        let row = lines.iter().find(|line| line.starts_with("coder ")).expect("a row");
+        assert!(row.contains(" sleeping "), "{row}");
+        "/sleep".chars().for_each(|key| press(&mut state, key));
+        let shown: Vec<_> = state.rows().iter().map(|row| row.name().into_owned()).collect();
+        assert_eq!(shown, ["coder"]);
     }
 
     #[test]

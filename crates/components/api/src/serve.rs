@@ -6,9 +6,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use llama_warden_api_types::ApiProblem;
-use llama_warden_http_server::{HttpService, ServeLimits, Transport};
+use llama_warden_http_server::{HttpService, RequestBody, ServeLimits, Transport};
 use tower::ServiceExt;
 
 use crate::endpoints::is_probe;
@@ -29,7 +28,7 @@ pub(crate) struct ApiService(pub(crate) Router);
 impl HttpService for ApiService {
     type Body = Body;
 
-    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Response {
+    async fn answer(&self, request: Request<RequestBody>, transport: Transport) -> Response {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(transport);
         let Ok(answer) = self.0.clone().oneshot(request).await;

@@ -1,6 +1,7 @@
 //! One check of one server: which requests are sent, in which order, and what the answers mean.
 //!
-//! 1. `GET /health`. A 200 proves that the server's loop runs; without a due request for a token, the check ends here.
+//! 1. `GET /health`. A 200 proves that the server's loop runs. Without a due request for a token, the check ends here; a server that
+//!    may sleep is asked for `GET /props`, which says whether it does.
 //! 2. Without an answer, the processor time of its processes decides between busy and silent.
 //! 3. Where a request for a token is due: `GET /props`, to find a sleeping server, then `POST /completion`.
 //! 4. If that hangs, `GET /slots` and the processor time decide between busy and hung.
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use llama_warden_bus::Clock;
-use llama_warden_probe::{AskError, ProbeAnswer, Question, Target, ask, connect, probe};
+use llama_warden_probe::{AskError, ProbeAnswer, Question, Reply, Target, ask, connect, probe};
 use llama_warden_procfs::RunState;
 use llama_warden_support::blocking;
 use serde_json::Value;
@@ -30,6 +31,8 @@ pub(crate) struct CheckTarget {
     pub(crate) target: Target,
     pub(crate) leader: Leader,
     pub(crate) clock: Clock,
+    /// Whether its options let it sleep.
+    pub(crate) may_sleep: bool,
 }
 
 /// How to check it.
@@ -63,6 +66,8 @@ pub struct CheckReport {
     pub cpu: Option<CpuReading>,
     /// Tokens handled, where a request for a token hung and the build counts them.
     pub tokens: Option<u64>,
+    /// Whether it says that it sleeps; `None` where it was not asked, or did not answer.
+    pub is_sleeping: Option<bool>,
 }
 
 /// The conclusion of a check.
@@ -96,15 +101,18 @@ pub(crate) async fn check(server: &CheckTarget, request: CheckRequest) -> CheckR
     let began = server.clock.now();
     let (answer, before) = request_health(server, request).await;
     let latency = server.clock.now().since(began);
-    let report = |outcome, cpu, tokens| CheckReport { outcome, latency, cpu, tokens };
+    let report = |outcome, cpu, tokens| CheckReport { outcome, latency, cpu, tokens, is_sleeping: None };
     match answer {
         // A build without `/health` (2023) answers 404 from the same loop that serves requests.
         ProbeAnswer::Ok | ProbeAnswer::NotFound => match request.inference {
             Some(inference) => {
-                let (outcome, cpu, tokens) = request_token(server, request.timeout, inference).await;
-                report(outcome, cpu, tokens)
+                let report = request_token(server, request.timeout, inference).await;
+                CheckReport { latency, ..report }
             }
-            None => report(CheckOutcome::Well, None, None),
+            None => {
+                let is_sleeping = ask_sleep(server, request.timeout).await;
+                CheckReport { is_sleeping, ..report(CheckOutcome::Well, None, None) }
+            }
         },
         ProbeAnswer::NotReady => report(not_ready("it says that it is not ready (503)"), None, None),
         ProbeAnswer::Other(status) => report(not_ready(format!("it answers with status {status}")), None, None),
@@ -174,18 +182,33 @@ fn no_progress(cpu: CpuReading) -> &'static str {
     }
 }
 
-async fn request_token(
-    server: &CheckTarget,
-    timeout: Duration,
-    known: Inference,
-) -> (CheckOutcome, Option<CpuReading>, Option<u64>) {
-    let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
-    // A server that computed since the last request handles real ones, and needs none of ours.
-    if known.cpu.is_some_and(|earlier| before.computed_since(earlier)) {
-        return (CheckOutcome::Well, Some(before), None);
+/// Asks a server that may sleep whether it does. It neither wakes up nor stays awake by that.
+async fn ask_sleep(server: &CheckTarget, timeout: Duration) -> Option<bool> {
+    if !server.may_sleep || server.target.encrypted {
+        return None;
     }
     let key = server.target.read_key().await;
-    let asked = match ask(&server.target, Question::get("/props", timeout).with_key(key.as_deref())).await {
+    let props = ask(&server.target, Question::get("/props", timeout).with_key(key.as_deref())).await.ok()?;
+    is_sleeping(&props)
+}
+
+/// What an answer of `/props` says of its sleep; nothing where the build cannot sleep.
+fn is_sleeping(props: &Reply) -> Option<bool> {
+    (props.status == StatusCode::OK).then(|| serde_json::from_slice(&props.body).ok().map(|props| is_asleep(&props)))?
+}
+
+/// Requests one token. The latency of the report is not that of the request.
+async fn request_token(server: &CheckTarget, timeout: Duration, known: Inference) -> CheckReport {
+    let report = |outcome, cpu| CheckReport { outcome, latency: Duration::ZERO, cpu, tokens: None, is_sleeping: None };
+    let Some(before) = read_cpu(server).await else { return report(CheckOutcome::Gone, None) };
+    // A server that computed since the last request handles real ones, and needs none of ours.
+    if known.cpu.is_some_and(|earlier| before.computed_since(earlier)) {
+        return report(CheckOutcome::Well, Some(before));
+    }
+    let key = server.target.read_key().await;
+    let props = ask(&server.target, Question::get("/props", timeout).with_key(key.as_deref())).await;
+    let is_sleeping = props.as_ref().ok().and_then(is_sleeping);
+    let asked = match props {
         Ok(props) if is_awake(props.status, &props.body) => {
             ask(&server.target, Question::post("/completion", ONE_TOKEN, timeout).with_key(key.as_deref())).await
         }
@@ -193,9 +216,11 @@ async fn request_token(
         other => other,
     };
     // Any answer proves that requests get through, also an error: an embedding model cannot complete a prompt.
-    let Err(error) = asked else { return (CheckOutcome::Well, Some(before), None) };
+    let Err(error) = asked else {
+        return CheckReport { is_sleeping, ..report(CheckOutcome::Well, Some(before)) };
+    };
     let tokens = read_tokens(server, timeout, key.as_deref()).await;
-    let Some(after) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
+    let Some(after) = read_cpu(server).await else { return report(CheckOutcome::Gone, None) };
     let progressed = matches!((known.tokens, tokens), (Some(earlier), Some(now)) if earlier != now);
     let outcome = if progressed || after.computed_since(before) {
         CheckOutcome::Busy
@@ -208,7 +233,7 @@ async fn request_token(
         };
         CheckOutcome::Hung { detail: format!("{what}, and {}", no_progress(after)) }
     };
-    (outcome, Some(after), tokens)
+    CheckReport { tokens, is_sleeping, ..report(outcome, Some(after)) }
 }
 
 /// Whether a request for a token is known not to wake a sleeping server. Builds that can sleep say in `/props` whether they

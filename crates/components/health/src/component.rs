@@ -133,8 +133,12 @@ impl Worker for HealthWorker {
                 // Made anew for each check: whatever a monitor keeps is kept for hundreds of servers.
                 let server_target = Target::new(&monitor.spec, monitor.process.port);
                 let LaunchedProcess { pid, start_ticks, .. } = monitor.process;
-                let target =
-                    CheckTarget { target: server_target, leader: Leader { pid, start_ticks }, clock: self.clock };
+                let target = CheckTarget {
+                    target: server_target,
+                    leader: Leader { pid, start_ticks },
+                    clock: self.clock,
+                    may_sleep: monitor.spec.may_sleep(),
+                };
                 self.checks.spawn(async move { (key, check(&target, order).await) });
             }
         }

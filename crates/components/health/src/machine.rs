@@ -49,8 +49,10 @@ pub struct HealthMachine {
     failures: u32,
     /// Consecutive checks with neither an answer nor processor time used.
     no_progress: u32,
-    /// The last `HealthProbed`, so that only changes are published: whether it was well, and the failures.
-    published: Option<(bool, u32)>,
+    /// Whether it said at the last check that it sleeps.
+    is_sleeping: bool,
+    /// The last `HealthProbed`, so that only changes are published: whether it was well, the failures, and whether it slept.
+    published: Option<(bool, u32, bool)>,
     /// The processor time at the last check, if that failed.
     cpu: Option<CpuReading>,
     /// The result of the last request for a token; empty before the first.
@@ -81,6 +83,7 @@ impl HealthMachine {
             running: None,
             failures: 0,
             no_progress: 0,
+            is_sleeping: false,
             published: None,
             cpu: None,
             inference: Inference::default(),
@@ -127,7 +130,8 @@ impl HealthMachine {
         // An interval after the last begin, not the last end: slow answers do not make the checks rarer. Checks that were
         // missed meanwhile are not made up for.
         self.next_check = align(running.began + self.spec.interval, self.spec.interval).max(now);
-        let CheckReport { outcome, latency, cpu, tokens } = report;
+        let CheckReport { outcome, latency, cpu, tokens, is_sleeping } = report;
+        self.is_sleeping = outcome == CheckOutcome::Well && is_sleeping.unwrap_or(self.is_sleeping);
         if running.asks_for_token && outcome != CheckOutcome::Gone {
             self.inference = Inference { cpu: cpu.or(self.inference.cpu), tokens };
             self.next_inference = now + self.spec.inference.unwrap_or_default();
@@ -205,13 +209,14 @@ impl HealthMachine {
     }
 
     fn publish_probe(&mut self, ok: bool, latency: Duration, events: &mut Vec<Event>) {
-        let probe = Some((ok, self.failures));
+        let probe = Some((ok, self.failures, self.is_sleeping));
         if self.published != probe {
             self.published = probe;
             // Divided, not multiplied: of the two, only this gives the nearest number, which prints as 0.478.
             let microseconds = latency.as_micros() as f64;
             let (latency_seconds, latency_ms) = (microseconds / 1e6, microseconds / 1e3);
-            events.push(Event::HealthProbed { ok, latency_seconds, latency_ms, failures: self.failures });
+            let (failures, is_sleeping) = (self.failures, self.is_sleeping);
+            events.push(Event::HealthProbed { ok, latency_seconds, latency_ms, failures, is_sleeping });
         }
     }
 }

@@ -82,7 +82,7 @@ families! {
     SERVER_FAILURES = Counter "llama_warden_server_failures_total" ["server", "reason"]
         "Launches that failed, by reason.";
     SERVER_RESTARTS = Counter "llama_warden_server_restarts_total" ["server", "reason"]
-        "Restarts by policy, by the reason of the failure before.";
+        "Processes that the restart policy has started, by the reason of the failure before. A look for what is missing starts none.";
     SERVER_RESTARTS_ABANDONED = Counter "llama_warden_server_restarts_abandoned_total" ["server", "reason"]
         "Times that policy gave a server up, by the reason of the last failure.";
     SERVER_SIGNALS = Counter "llama_warden_server_signals_total" ["server", "signal"]

@@ -21,7 +21,7 @@ impl RouterService {
         let directory = self.shared.directory();
         let may_sleep = |upstream: &Arc<Upstream>| {
             let named = directory.find(Some(upstream.server.as_str()));
-            named.is_ok_and(|named| named.spec.flags.contains_key("sleep-idle-seconds"))
+            named.is_ok_and(|named| named.spec.may_sleep())
         };
         let upstreams: Vec<_> = self.reachable(caller).into_iter().filter(may_sleep).collect();
         if upstreams.is_empty() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use llama_warden_held_body::{BodyRefusal, BodyRefused};
+use llama_warden_support::naming_program;
 use llama_warden_targets::ErrorDialect;
 use serde_json::{Value as Json, json};
 
@@ -145,7 +146,7 @@ impl From<BodyRefused> for Fault {
 
 impl Fault {
     pub(crate) fn new(code: RouteFaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, is_final: false }
+        Self { code, message: naming_program(message.into()), retry_after: None, is_final: false }
     }
 
     #[must_use]

@@ -1,7 +1,7 @@
 //! What a request says: its body, as far as that is needed, and the server that it names.
 
-use hyper::body::Incoming;
 use llama_warden_held_body::{BodyFacts, BodyReader, HeldBody, ReadUntil};
+use llama_warden_http_server::RequestBody;
 use llama_warden_targets::{Named, NoServer, RequestClass};
 
 use crate::faults::{Fault, RouteFaultCode};
@@ -9,13 +9,18 @@ use crate::request::{Asked, RouterService};
 
 impl RouterService {
     /// Reads a body to its end.
-    pub(crate) async fn read(&self, asked: &Asked, body: Incoming) -> Result<(HeldBody, BodyFacts), Fault> {
+    pub(crate) async fn read(&self, asked: &Asked, body: RequestBody) -> Result<(HeldBody, BodyFacts), Fault> {
         let mut reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         read(asked, &mut reader, ReadUntil::End).await?;
         Ok(reader.finish())
     }
 
-    pub(crate) fn reader(&self, asked: &Asked, body: Incoming, class: RequestClass) -> Result<BodyReader, Fault> {
+    pub(crate) fn reader(
+        &self,
+        asked: &Asked,
+        body: RequestBody,
+        class: RequestClass,
+    ) -> Result<BodyReader<RequestBody>, Fault> {
         let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         // What only looks at a server wakes none, so that the server may say what it thinks of a body.
         Ok(if class == RequestClass::Inspection { reader } else { reader.strict() })
@@ -45,14 +50,18 @@ impl RouterService {
 }
 
 /// Reads so much of a body.
-pub(crate) async fn read(asked: &Asked, reader: &mut BodyReader, until: ReadUntil) -> Result<(), Fault> {
+pub(crate) async fn read(asked: &Asked, reader: &mut BodyReader<RequestBody>, until: ReadUntil) -> Result<(), Fault> {
     reader.read(until).await?;
     asked.tracked.body_read(reader.length(), asked.begun.elapsed());
     Ok(())
 }
 
 /// The body for a server. What is to be changed has to be there as a whole.
-pub(crate) async fn held(asked: &Asked, named: &Named, mut reader: BodyReader) -> Result<(HeldBody, BodyFacts), Fault> {
+pub(crate) async fn held(
+    asked: &Asked,
+    named: &Named,
+    mut reader: BodyReader<RequestBody>,
+) -> Result<(HeldBody, BodyFacts), Fault> {
     if reader.is_at_end() {
         return Ok(reader.finish());
     }

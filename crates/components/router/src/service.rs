@@ -8,8 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use llama_warden_http_server::{HttpService, Transport};
+use llama_warden_http_server::{HttpService, RequestBody, Transport};
 use llama_warden_traffic::{ConnectionSide, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 
 use crate::answer::{AnswerBody, RouterAnswer};
@@ -26,7 +25,7 @@ use llama_warden_targets::{
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
 
-    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Response<Self::Body> {
+    async fn answer(&self, request: Request<RequestBody>, transport: Transport) -> Response<Self::Body> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let dialect = ErrorDialect::of(path);
@@ -90,7 +89,7 @@ impl RouterService {
         &self,
         asked: &Arc<Asked>,
         route: PathMeaning,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<RouterAnswer, Fault> {
         if route == PathMeaning::Health {
             asked.tracked.ignore();
@@ -147,7 +146,7 @@ impl RouterService {
     }
 
     /// Has a server started or stopped.
-    async fn change(&self, asked: &Arc<Asked>, change: ModelChange, body: Incoming) -> Result<RouterAnswer, Fault> {
+    async fn change(&self, asked: &Arc<Asked>, change: ModelChange, body: RequestBody) -> Result<RouterAnswer, Fault> {
         let (_, facts) = self.read(asked, body).await?;
         let missing = || Fault::new(RouteFaultCode::ModelMissing, "the request names no model");
         let named = self.named(asked, Some(&facts.model.ok_or_else(missing)?))?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use llama_warden_events::ServerId;
+use llama_warden_http_server::RequestBody;
 use serde_json::{Value as Json, json};
 
 use crate::answer::{AnswerBody, ModelServer, RouterAnswer, to_client};
@@ -24,7 +24,7 @@ impl RouterService {
         &self,
         asked: &Asked,
         question: StreamQuestion,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<RouterAnswer, Fault> {
         let (method, caller) = (&asked.parts.method, &asked.caller);
         let held = self.read(asked, body).await?;

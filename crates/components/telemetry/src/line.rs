@@ -195,8 +195,9 @@ pub(crate) fn log_event(envelope: &Envelope) {
             let startup_seconds = rounded(*startup_seconds);
             log!(info, envelope, %via, startup_seconds, "server is ready");
         }
-        Event::HealthProbed { ok, latency_seconds, failures, .. } => {
-            log!(debug, envelope, ok, latency_seconds = rounded(*latency_seconds), failures, "health probed");
+        Event::HealthProbed { ok, latency_seconds, failures, is_sleeping, .. } => {
+            let latency_seconds = rounded(*latency_seconds);
+            log!(debug, envelope, ok, latency_seconds, failures, is_sleeping, "health probed");
         }
         Event::ReadyLost { detail } => log!(warn, envelope, detail, "server no longer answers as ready"),
         Event::ReadyRegained => log!(info, envelope, "server answers as ready again"),
@@ -312,7 +313,16 @@ mod tests {
             (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: [].into(), port: 1 }, Level::INFO),
             (Event::LoadProgressed { ratio: Some(0.5) }, Level::DEBUG),
             (Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }, Level::INFO),
-            (Event::HealthProbed { ok: true, latency_seconds: 0.001, latency_ms: 1.0, failures: 0 }, Level::DEBUG),
+            (
+                Event::HealthProbed {
+                    ok: true,
+                    latency_seconds: 0.001,
+                    latency_ms: 1.0,
+                    failures: 0,
+                    is_sleeping: false,
+                },
+                Level::DEBUG,
+            ),
             (Event::ReadyLost { detail: "503".into() }, Level::WARN),
             (Event::ReadyRegained, Level::INFO),
             (Event::SignalDelivered { signal: Signal::TERM, rung: rung(Signal::TERM) }, Level::DEBUG),

@@ -295,8 +295,8 @@ pub enum Event {
         /// Seconds from the spawn to this verdict.
         startup_seconds: f64,
     },
-    /// The result of a health check changed: published for the first check, every failure, and the first success after a
-    /// failure. (health)
+    /// The result of a health check changed: published for the first check, every failure, the first success after a
+    /// failure, and where a server has gone to sleep or woken up. (health)
     HealthProbed {
         /// Whether it answered as ready.
         ok: bool,
@@ -306,6 +306,9 @@ pub enum Event {
         latency_ms: f64,
         /// Consecutive failures. A server that computes while it does not answer has none.
         failures: u32,
+        /// Whether it says that it sleeps: its model is unloaded until the next request (`--sleep-idle-seconds`).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_sleeping: bool,
     },
     /// A ready server no longer answers as ready. (health)
     ReadyLost {

@@ -22,7 +22,7 @@ pub struct ServerTotals {
     /// Failed launches, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<FailureReason, u64>,
-    /// Restarts by policy, by the reason of the failure before.
+    /// Processes that the restart policy has started, by the reason of the failure before.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub restarts: BTreeMap<FailureReason, u64>,
     /// Times that the restart policy gave up, by the reason of the last failure.

@@ -29,6 +29,9 @@ pub struct ServerRecord {
     pub incarnation: Incarnation,
     /// How old the process is that is being taken over.
     pub adopted_age: Option<Duration>,
+    /// The failure after which the restart policy has begun this launch, until its process exists: only then is it a restart.
+    #[serde(skip)]
+    pub restarted_after: Option<FailureReason>,
     /// The running process.
     pub process: Option<ProcessRecord>,
     /// How this launch became ready.
@@ -232,6 +235,8 @@ pub struct HealthRecord {
     pub latency_ms: f64,
     /// Consecutive failures.
     pub failures: u32,
+    /// Whether it said that it sleeps: its model is unloaded until the next request.
+    pub is_sleeping: bool,
 }
 
 /// A stop.
@@ -293,7 +298,7 @@ pub struct Counters {
     pub exits: Tally<ExitOutcome>,
     /// Failed launches, by reason.
     pub failures: Tally<FailureReason>,
-    /// Restarts by policy, by the reason of the failure before.
+    /// Processes that the restart policy has started, by the reason of the failure before. A look for what is missing starts none.
     pub restarts: Tally<FailureReason>,
     /// Times that the restart policy gave up, by the reason of the last failure.
     pub restarts_abandoned: Tally<FailureReason>,

@@ -52,7 +52,7 @@ fn exited(code: u8) -> Event {
 }
 
 fn probed(ok: bool, failures: u32) -> Event {
-    Event::HealthProbed { ok, latency_seconds: 0.0015, latency_ms: 1.5, failures }
+    Event::HealthProbed { ok, latency_seconds: 0.0015, latency_ms: 1.5, failures, is_sleeping: false }
 }
 
 fn hook_failed() -> Event {
@@ -187,12 +187,24 @@ fn a_restart_counts_when_it_comes_and_not_when_it_is_cancelled() {
     assert_eq!((folded.phase(), folded.record().counters.restarts_total()), (PhaseName::Failed, 0));
     folded.add(1, [scheduled]);
     folded.add(2, [began()]);
+    assert_eq!(folded.record().counters.restarts_total(), 0, "there is no process yet");
+    folded.add(2, [spawned()]);
     assert_eq!(folded.record().counters.restarts.of(FailureReason::Crashed), 1);
-    folded.add(2, [failed(FailureReason::PortInUse)]);
+    folded.add(2, [exited(1), failed(FailureReason::PortInUse)]);
     folded.add(2, [Event::RestartAbandoned { attempts: 2, because: "budget".to_owned() }]);
     assert_eq!(folded.record().restart_abandoned.as_deref(), Some("budget"));
     assert_eq!(folded.record().counters.restarts_abandoned.of(FailureReason::PortInUse), 1);
     assert_eq!(folded.snapshot.anomalies, 0);
+}
+
+#[test]
+fn a_look_for_what_is_missing_is_no_restart_and_the_launch_that_finds_it_is_one() {
+    let scheduled = Event::RestartScheduled { attempt: 1, max_attempts: None, delay_seconds: 1.0 };
+    let missing = [began(), failed(FailureReason::BinaryNotFound), scheduled];
+    let mut folded = FoldedServer::of(missing.clone());
+    (2..20).for_each(|launch| folded.add(launch, missing.clone()));
+    folded.add(20, [began(), spawned()]);
+    assert_eq!(folded.record().counters.restarts.of(FailureReason::BinaryNotFound), 1, "of 20 launches");
 }
 
 #[test]

@@ -84,6 +84,10 @@ pub struct ServerReport {
     pub is_ready: bool,
     /// Whether its process runs.
     pub is_running: bool,
+    /// Whether it is ready but sleeps, by its own option `--sleep-idle-seconds`: its model is unloaded until the next request. Known from
+    /// a health check, so that it may be late by an interval of those.
+    #[serde(default)]
+    pub is_sleeping: bool,
     /// Whole seconds since the spawn; 0 while no process runs.
     pub uptime_seconds: u64,
     /// The configured class of quality, such as a quantisation.
@@ -106,7 +110,8 @@ pub struct ServerReport {
     pub usual_startup_seconds: Option<f64>,
     /// The number of its latest launch: how often this daemon has launched it.
     pub incarnation: Incarnation,
-    /// Restarts by the restart policy since the daemon started.
+    /// How often the restart policy has started its process again, also under earlier daemons that this one took over from. A look for
+    /// an executable or a model that is missing is no restart.
     pub restarts: u64,
     /// The detector pack that reads its output.
     pub detector: Option<String>,
@@ -261,6 +266,7 @@ impl ServerReport {
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
             is_running: server.is_running(),
+            is_sleeping: is_sleeping(server),
             uptime_seconds: process.map_or(0, |process| process.uptime(now).as_secs()),
             tier: server.card.tier.clone(),
             is_thinking: server.card.thinking,
@@ -321,7 +327,7 @@ impl ServerDetail {
 
 impl HealthReport {
     fn of(health: HealthRecord) -> Self {
-        let HealthRecord { at, ok, latency_ms, failures } = health;
+        let HealthRecord { at, ok, latency_ms, failures, is_sleeping: _ } = health;
         // Through whole microseconds, so that it has no digits of a conversion.
         let latency_seconds = (latency_ms * 1e3).round() / 1e6;
         Self { at, ok, latency_ms, latency_seconds, failures }
@@ -332,6 +338,10 @@ impl FailureReport {
     fn of(failure: &FailureRecord) -> Self {
         Self { reason: failure.reason, detail: failure.detail.clone(), at: failure.at, lines: failure.lines.clone() }
     }
+}
+
+fn is_sleeping(server: &ServerRecord) -> bool {
+    server.is_ready() && server.health.is_some_and(|health| health.is_sleeping)
 }
 
 /// The mean time from spawn to ready, to whole milliseconds.
@@ -413,6 +423,9 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
             None => told(failure),
         }),
         (Phase::Idle | Phase::Exited { .. } | Phase::Failed { .. }, _) => stopped(),
+        (Phase::Ready { .. }, None) if is_sleeping(server) => {
+            Some("its model is unloaded while nobody uses it; a request loads it again".to_owned())
+        }
         // The launch that failed was the one before.
         (Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. }, None) => {
             let before = server.last_failure.as_deref();

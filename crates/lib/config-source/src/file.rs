@@ -112,11 +112,10 @@ pub fn find(
         return ConfigSource::read(path, directory);
     }
     let found = search_places(environment, directory).into_iter().find(|path| path.symlink_metadata().is_ok());
-    // A file of the current directory is called by its name alone in messages.
-    found.map_or_else(
-        || Ok(ConfigSource::none(directory)),
-        |path| ConfigSource::read(path.strip_prefix(directory).unwrap_or(&path), directory),
-    )
+    let Some(path) = found else { return Ok(ConfigSource::none(directory)) };
+    // A file of the current directory is called by its name alone in messages. Below `/` lies everything, and no path is longer for it.
+    let below = path.strip_prefix(directory).ok().filter(|_| directory.parent().is_some());
+    ConfigSource::read(below.unwrap_or(&path), directory)
 }
 
 /// Where a configuration that nobody named is searched, in this order.

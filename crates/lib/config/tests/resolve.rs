@@ -87,6 +87,31 @@ fn a_servers_flag_wins_over_the_profiles_and_that_over_the_shared_one() {
 }
 
 #[test]
+fn a_server_may_sleep_by_an_argument_an_option_or_a_variable_and_below_zero_by_none() {
+    let may_sleep = |keys: &str| {
+        let text = format!("[[servers]]\nid = 'a'\nmodel = 'm.gguf'\n{keys}\n");
+        parse(&text).resolve(None, &HOST).unwrap().get("a").unwrap().may_sleep()
+    };
+    for keys in [
+        "flags = { sleep-idle-seconds = 60 }",
+        "args = ['--sleep-idle-seconds', '60']",
+        "args = ['--sleep_idle_seconds=60']",
+        "env = { LLAMA_ARG_SLEEP_IDLE_SECONDS = '60' }",
+    ] {
+        assert!(may_sleep(keys), "{keys}");
+    }
+    for keys in [
+        "",
+        "flags = { sleep-idle-seconds = -1 }",
+        "flags = { sleep-idle-seconds = 'default' }",
+        "args = ['--sleep-idle-seconds', '-1']\nflags = { sleep-idle-seconds = 60 }",
+        "env = { LLAMA_ARG_SLEEP_IDLE_SECONDS = '-1' }",
+    ] {
+        assert!(!may_sleep(keys), "{keys}");
+    }
+}
+
+#[test]
 fn a_profile_enables_its_servers_and_no_others() {
     let configuration = parse(THREE);
     for (profile, expected) in [

@@ -50,6 +50,16 @@ fn the_nearest_place_wins() {
 }
 
 #[test]
+fn a_file_that_is_found_from_the_root_is_named_by_its_whole_path() {
+    let places = Places::new();
+    places.write("llama-warden/config.toml", "x = 1");
+    let home = [("XDG_CONFIG_HOME", places.root.path().to_path_buf())];
+    let source = find(None, &home.into_iter().collect(), Path::new("/")).unwrap();
+    assert_eq!(source.path, Some(places.root.path().join("llama-warden/config.toml")));
+    assert_eq!(source.directory, places.root.path().join("llama-warden"));
+}
+
+#[test]
 fn a_named_file_that_is_not_there_is_an_error() {
     let places = Places::new();
     places.write("cwd/llama-warden.toml", "");

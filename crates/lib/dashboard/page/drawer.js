@@ -4,6 +4,7 @@ import { adviceOf, get, serverPath } from "./daemon.js";
 import { byId, clock, clone, copy, duration, element, inWords, setText, shellWord, show } from "./text.js";
 import { addressOf, commandButtons, focusRow } from "./table.js";
 import { closeLog, openLog } from "./log.js";
+import { phaseOf } from "./verdict.js";
 
 const TABS = ["why", "log", "command", "talk"];
 
@@ -105,7 +106,7 @@ export async function refreshDrawer() {
 
 function fill(server) {
   commandButtons(byId("drawer-commands"), server, true);
-  const phase = [server.phase, server.display_name === server.server ? "" : server.display_name, server.note];
+  const phase = [phaseOf(server), server.display_name === server.server ? "" : server.display_name, server.note];
   setText(byId("drawer-phase"), phase.filter(Boolean).join(" · "));
   const { uptime_seconds, phase_seconds, requests, health, note, waiting_for, progress, ...steady } = server;
   const now = JSON.stringify([steady, router]);

@@ -2,7 +2,7 @@
 
 import { daemonNow } from "./daemon.js";
 import { age, byId, bytes, clone, copy, duration, fileName, plural, rate, setText, show } from "./text.js";
-import { byTrouble, level } from "./verdict.js";
+import { byTrouble, level, phaseOf } from "./verdict.js";
 
 /** How many rates a sparkline shows. */
 const SAMPLES = 40;
@@ -134,7 +134,7 @@ function filter() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const { element, server } of rows.values()) {
-    const text = `${server.server} ${server.display_name} ${server.phase} ${server.tier ?? ""} ${server.model ?? ""} ${server.base_url} ${server.llama_version ?? ""} ${server.last_failure?.reason ?? ""}`.toLowerCase();
+    const text = `${server.server} ${server.display_name} ${phaseOf(server)} ${server.tier ?? ""} ${server.model ?? ""} ${server.base_url} ${server.llama_version ?? ""} ${server.last_failure?.reason ?? ""}`.toLowerCase();
     const isShown = words.every((word) => text.includes(word));
     show(element, isShown);
     shown += isShown ? 1 : 0;
@@ -161,7 +161,7 @@ function sample(row, server) {
 function fillRow(row) {
   const { server, cells, element } = row;
   if (element.dataset.level !== level(server)) element.dataset.level = level(server);
-  setText(cells.phase.lastElementChild, server.phase);
+  setText(cells.phase.lastElementChild, phaseOf(server));
   setText(cells.name, server.server);
   setText(cells.note, server.note ?? (server.display_name === server.server ? "" : server.display_name));
   cells.note.title = server.note ?? "";

@@ -1,6 +1,9 @@
 //! The verbatim arguments of a server as llama-server reads them, and the place where a setting is written.
 
-use crate::server_spec::ServerSpec;
+use crate::server_spec::{FlagValue, ServerSpec};
+
+/// The option that unloads the model of an idle server; below zero it is off, as it is by default.
+const SLEEP_OPTION: &str = "sleep-idle-seconds";
 
 /// Where the setting of a server is written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,19 @@ impl ServerSpec {
     /// The value of an option among the verbatim arguments, under any of its `names`; the last one, which llama-server takes.
     pub fn argument(&self, names: &[&str]) -> Option<&str> {
         written_options(&self.args).rev().find(|option| names.contains(&option.name.as_str()))?.value
+    }
+
+    /// Whether an option or a variable has it unload its model while it is idle, if its build can.
+    pub fn may_sleep(&self) -> bool {
+        let sleeps = |value: &str| !value.trim().starts_with('-');
+        let flag = match self.flags.get(SLEEP_OPTION).map(|flag| &flag.value) {
+            Some(FlagValue::Integer(seconds)) => Some(*seconds >= 0),
+            Some(FlagValue::Text(seconds)) => Some(seconds != "default" && sleeps(seconds)),
+            Some(_) => Some(true),
+            None => None,
+        };
+        let variable = || self.env.get("LLAMA_ARG_SLEEP_IDLE_SECONDS").is_some_and(|seconds| sleeps(seconds));
+        self.argument(&[SLEEP_OPTION]).map(sleeps).or(flag).unwrap_or_else(variable)
     }
 }
 

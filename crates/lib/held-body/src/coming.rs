@@ -1,11 +1,12 @@
 //! A body as it comes from its client.
 
+use std::fmt::Debug;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{Sleep, sleep};
 
 use crate::refused::{BodyRefusal, BodyRefused};
@@ -13,23 +14,28 @@ use crate::refused::{BodyRefusal, BodyRefused};
 /// Longest pause of a client that sends a body.
 pub(crate) const PAUSE: Duration = Duration::from_secs(30);
 
+/// A body as a connection reads it.
+pub trait ClientBody: Body<Data = Bytes, Error = hyper::Error> + Debug + Send + Unpin {}
+
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Debug + Send + Unpin> ClientBody for B {}
+
 /// What a client still sends.
 #[derive(Debug)]
-pub(crate) struct ComingBody {
-    incoming: Incoming,
+pub(crate) struct ComingBody<B: ?Sized> {
     /// The first look at the next bytes found none.
     has_looked: bool,
     /// Since the last byte came. Made only where the next one is waited for: most bodies are there when they are read.
     pause: Option<Pin<Box<Sleep>>>,
+    incoming: B,
 }
 
-impl From<Incoming> for ComingBody {
-    fn from(incoming: Incoming) -> Self {
-        Self { incoming, has_looked: false, pause: None }
+impl<B> From<B> for ComingBody<B> {
+    fn from(incoming: B) -> Self {
+        Self { has_looked: false, pause: None, incoming }
     }
 }
 
-impl ComingBody {
+impl<B: ClientBody + ?Sized> ComingBody<B> {
     /// Whether all of it has come. Of one whose length was not announced it is known when its end is read.
     pub(crate) fn is_over(&self) -> bool {
         self.incoming.is_end_stream()

@@ -15,6 +15,7 @@ mod refused;
 mod rest;
 mod room;
 
+pub use coming::ClientBody;
 pub use limits::BodyLimits;
 pub use reader::{BodyFacts, BodyReader, HeldBody, ReadUntil};
 pub use refused::{BodyRefusal, BodyRefused};

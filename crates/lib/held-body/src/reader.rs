@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use llama_warden_body_scan::{BodyFault, BodyScanner, edited};
 use serde_json::{Map, Value};
 
 use crate::chunks::Chunks;
-use crate::coming::ComingBody;
+use crate::coming::{ClientBody, ComingBody};
 use crate::limits::BodyLimits;
 use crate::refused::{BodyRefusal, BodyRefused};
 use crate::rest::{RestFailed, SharedRest};
@@ -55,8 +55,8 @@ pub enum ReadUntil {
 
 /// A body that is being read.
 #[derive(Debug)]
-pub struct BodyReader {
-    coming: ComingBody,
+pub struct BodyReader<B> {
+    coming: ComingBody<B>,
     announced: Option<u64>,
     limits: BodyLimits,
     room: BodyRoom,
@@ -68,12 +68,12 @@ pub struct BodyReader {
     is_at_end: bool,
 }
 
-impl BodyReader {
+impl<B: ClientBody + 'static> BodyReader<B> {
     /// A reader of a body with these headers of its request.
     ///
     /// # Errors
     /// It is announced to be too long, or is compressed.
-    pub fn new(incoming: Incoming, headers: &HeaderMap, limits: &BodyLimits) -> Result<Self, BodyRefused> {
+    pub fn new(incoming: B, headers: &HeaderMap, limits: &BodyLimits) -> Result<Self, BodyRefused> {
         let announced = incoming.size_hint().exact();
         if announced.is_some_and(|length| length > limits.most) {
             return Err(limits.exceeded());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use llama_warden_support::lock;
 
-use crate::coming::ComingBody;
+use crate::coming::{ClientBody, ComingBody};
 use crate::limits::BodyLimits;
 use crate::refused::BodyRefused;
 
@@ -17,11 +17,10 @@ pub struct RestFailed;
 
 /// The rest of a body, for whichever copy of the body is sent.
 #[derive(Debug, Clone)]
-pub(crate) struct SharedRest(Arc<Mutex<Rest>>);
+pub(crate) struct SharedRest(Arc<Mutex<Rest<dyn ClientBody>>>);
 
 #[derive(Debug)]
-struct Rest {
-    coming: ComingBody,
+struct Rest<B: ?Sized> {
     /// Bytes to come, where their number was announced.
     left: Option<u64>,
     /// Bytes that came, and the most that may.
@@ -29,13 +28,18 @@ struct Rest {
     limits: BodyLimits,
     fault: Option<BodyRefused>,
     is_over: bool,
+    coming: ComingBody<B>,
 }
 
 impl SharedRest {
-    pub(crate) fn new(coming: ComingBody, (announced, length): (Option<u64>, u64), limits: BodyLimits) -> Self {
+    pub(crate) fn new<B: ClientBody + 'static>(
+        coming: ComingBody<B>,
+        (announced, length): (Option<u64>, u64),
+        limits: BodyLimits,
+    ) -> Self {
         let left = announced.map(|announced| announced.saturating_sub(length));
         let is_over = coming.is_over();
-        Self(Arc::new(Mutex::new(Rest { coming, left, length, limits, fault: None, is_over })))
+        Self(Arc::new(Mutex::new(Rest { left, length, limits, fault: None, is_over, coming })))
     }
 
     pub(crate) fn left(&self) -> Option<u64> {
@@ -55,7 +59,7 @@ impl SharedRest {
     }
 }
 
-impl Rest {
+impl<B: ClientBody + ?Sized> Rest<B> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, RestFailed>>> {
         if self.fault.is_some() {
             return Poll::Ready(Some(Err(RestFailed)));

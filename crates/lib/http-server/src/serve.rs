@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listen::{ControlSocket, admits};
 use crate::places::{Answering, ConnectionPlace, ConnectionPlaces};
+use crate::request_body::RequestBody;
 
 /// The limits of one listener.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +57,7 @@ pub trait HttpService: Clone + Send + Sync + 'static {
     /// Answers a request. Dropped when the client leaves before the answer begins.
     fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         transport: Transport,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
@@ -284,10 +286,20 @@ async fn serve_connection<C, S>(
         let refused = serves == Serves::OneProbe && !service.is_probe(request.uri().path());
         let (service, answering) = (service.clone(), place.answer());
         Box::pin(async move {
-            let answer = match refused {
-                true => service.too_many_connections(limits.connections),
-                false => service.answer(request, transport).await,
+            let (head, incoming) = request.into_parts();
+            let (body, unread) = RequestBody::new(incoming);
+            let mut answer = match refused {
+                true => {
+                    drop(body);
+                    service.too_many_connections(limits.connections)
+                }
+                false => service.answer(Request::from_parts(head, body), transport).await,
             };
+            if let Some(unread) = unread
+                && unread.ends_connection().await
+            {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer.map(|body| AnsweredBody { body, _answering: answering }))
         })
     });

@@ -10,7 +10,7 @@ use llama_warden_config::{
     RouterAddress, User, default_state_dir, find,
 };
 use llama_warden_exit::CommandFailure;
-use llama_warden_support::for_terminal;
+use llama_warden_support::{for_terminal, naming_program};
 use toml::de::DeTable;
 
 /// A configuration, and what it was parsed from.
@@ -197,7 +197,7 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
 /// Prints problems to standard error, in colour on a terminal. A closed standard error loses them; the exit code
 /// remains.
 pub fn print_problems(problems: &ConfigProblems) {
-    let text = problems.render(style());
+    let text = naming_program(problems.render(style()));
     let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };
     let _ = writeln!(std::io::stderr(), "{shown}");
 }

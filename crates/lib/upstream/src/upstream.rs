@@ -20,7 +20,7 @@ use crate::headers::{LaunchHead, drop_connection_headers};
 /// Longest time that a connection is kept without a request.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Requests on one connection.
+/// Most requests on one connection.
 const USES: u32 = 100;
 
 /// A connection of a launch.
@@ -145,6 +145,61 @@ impl Upstream {
                     }
                 }
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use llama_warden_component_kit::server;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers so many requests on each connection, one connection after the other.
+    async fn serve(listener: TcpListener, uses: usize, last_head: &str, answered: &AtomicUsize) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            for number in 1..=uses {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|count| count > 0) {}
+                if head.is_empty() {
+                    break;
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+                let last = if number == uses { last_head } else { "" };
+                let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{last}\r\nok");
+                stream.write_all(text.as_bytes()).await.expect("taken");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_outlive_connections_that_their_server_ends_after_any_number_of_them() {
+        for (uses, last_head) in [(1, "Connection: close\r\n"), (5, "Connection: close\r\n"), (5, ""), (1000, "")] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+            let port = listener.local_addr().expect("bound").port();
+            let (answered, address) = (AtomicUsize::new(0), ProbeAddress::Tcp { host: "127.0.0.1".into(), port });
+            let target = Target { address, prefix: String::new(), key: None, encrypted: false };
+            let upstream = Upstream::new((server("a"), Incarnation::new(1)), &target, None, Arc::default());
+            let (upstream, nothing) = (Arc::new(upstream), HeldBody::default());
+            let asking = async {
+                for _ in 0..203 {
+                    let sent = upstream.send((&Method::GET, "/"), &HeaderMap::new(), &nothing).await;
+                    let (_, mut link) = sent.expect("answered");
+                    while let Some(frame) = poll_fn(|context| link.link.poll_frame(context)).await {
+                        frame.expect("whole");
+                    }
+                    upstream.keep(link);
+                }
+            };
+            tokio::select! {
+                () = asking => {}
+                () = serve(listener, uses, last_head, &answered) => {}
+            }
+            assert_eq!(answered.load(Ordering::Relaxed), 203, "{uses} {last_head}");
         }
     }
 }

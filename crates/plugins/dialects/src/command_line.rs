@@ -16,6 +16,7 @@ use crate::arguments::{Certainty, InputFile};
 use crate::dialect::Dialect;
 use crate::flag_value::{self, PROTECTION_UNLISTED};
 use crate::help::{HostForms, OptionList};
+use crate::http_threads;
 use crate::option_error::{OptionError, OptionErrors};
 use crate::own_settings;
 use crate::profile::BinaryProfile;
@@ -136,6 +137,7 @@ pub fn draft_command_line(
     line.push(&server.args);
     line.add_required(server, &translator, is_read, &mut errors);
     line.doubts.extend(own_settings::doubtful_variables(server));
+    line.doubts.extend(http_threads::doubt(server, &flags, binary));
     (line, errors)
 }
 

@@ -55,6 +55,7 @@ mod file;
 mod fixtures;
 mod flag_value;
 mod help;
+mod http_threads;
 mod load;
 mod option_error;
 mod own_settings;

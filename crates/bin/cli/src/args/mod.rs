@@ -33,7 +33,8 @@ pub struct Cli {
     pub command: CliCommand,
 }
 
-const EXAMPLES: &str = "\
+/// Below the help of the program; under another name of the program, its commands have that.
+pub const EXAMPLES: &str = "\
 Examples:
   llama-warden demo                  three servers, a table, metrics
   llama-warden check                 is the configuration right?

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::models;
 use super::up::searched;
+use llama_warden_builds::addresses;
 use llama_warden_builds::memory_report::MemoryReport;
 use llama_warden_builds::option_check;
 use llama_warden_builds::plugin_files;
@@ -49,6 +50,7 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
     warnings.extend(export_warnings());
+    warnings.extend(addresses::listen_warnings(&loaded.configuration).await);
     problems.0.extend(logging_problem());
     let mut refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     refused_files.extend(refused_keys(loaded.configuration.router()));

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,14 +15,18 @@ use llama_warden_exit::{CommandFailure, CommandResult, Exit};
 use llama_warden_inventory::{Inventory, LoadedConfig};
 use llama_warden_support::{open_own_file, read_regular};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::args::UpArgs;
-use crate::commands::take_over;
+use crate::commands::take_over::{self, HandedOver};
 use llama_warden_terminal::advice;
 use llama_warden_terminal::output::print_either;
 
 /// Pause between two looks at the daemon.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Longest wait for the servers that are taken over. It takes as long as their executables take to list their options.
+const LONGEST_ADOPTION: Duration = Duration::from_secs(5);
 
 /// Most of the log that a failed start prints, in bytes.
 const LOG_SHOWN: u64 = 4096;
@@ -38,7 +43,7 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
             "remove it if it is no file of the daemon's, or name a directory of your own as daemon.state-dir",
         )
     };
-    let has_taken_over = args.take_over && take_over::run(&Inventory::scan(loaded)?, args).await?;
+    let handed_over = if args.take_over { take_over::run(&Inventory::scan(loaded)?, args).await? } else { None };
     // Whoever holds the directory writes this log.
     drop(StateDir::acquire(&state)?);
     let mut log =
@@ -50,8 +55,12 @@ pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
         let failure =
             CommandFailure::new(exit, format!("the daemon did not start; its log says:\n{}", said.trim_end()))
                 .next_step(format!("the whole log is {}", path.display()));
-        if has_taken_over { take_over::without_daemon(failure) } else { failure }
+        if handed_over.is_some() { take_over::without_daemon(failure) } else { failure }
     })?;
+    if let Some(handed_over) = &handed_over {
+        // One that is ended for its new options takes longer, and nobody waits for that here.
+        let _ = timeout(LONGEST_ADOPTION, wait_for_servers(handed_over, &control)).await;
+    }
     let pid = daemon.id();
     let data = json!({ "pid": pid, "log": path, "control": control });
     print_either(global.json, &data, || {
@@ -64,6 +73,10 @@ fn spawn(global: &GlobalArgs, args: &UpArgs, log: &File) -> Result<Child, Comman
     let failed = |error: std::io::Error| CommandFailure::failed(format!("cannot start the daemon: {error}"));
     // Not the path of the file, which an update may have replaced.
     let mut command = Command::new("/proc/self/exe");
+    if let Some(called) = std::env::args_os().next() {
+        // The name that it says in its advice, and that others see.
+        command.arg0(called);
+    }
     if let Some(config) = &global.config {
         command.arg("--config").arg(config);
     }
@@ -94,6 +107,15 @@ async fn wait_for_answer(daemon: &mut Child, control: &Path) -> Result<(), Exit>
             return Ok(());
         }
         // Neither an end nor a socket announces itself to a parent that waits for both.
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Waits until the daemon knows what has become of the servers that were handed over.
+async fn wait_for_servers(handed_over: &HandedOver, control: &Path) {
+    let client = Client::new(DaemonAddress::Unix(control.to_owned()), None);
+    // An error is that of a daemon that has ended since, which the next command tells.
+    while client.status().await.is_ok_and(|status| !handed_over.is_known_to(&status)) {
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }

@@ -104,9 +104,10 @@ fn listing(report: &ModelsReport) -> String {
     format!("{table}\n{found} {noun}, {} passed over, {problems} with problems", report.skipped.len())
 }
 
-/// The path of a model below its folder.
+/// The path of a model below its folder; the whole path where that is `/`.
 fn file(report: &ModelsReport, model: &DiscoveredModel) -> String {
-    let below = report.directories.iter().find_map(|folder| model.path.strip_prefix(folder).ok());
+    let mut folders = report.directories.iter().filter(|folder| folder.parent().is_some());
+    let below = folders.find_map(|folder| model.path.strip_prefix(folder).ok());
     below.unwrap_or(&model.path).display().to_string()
 }
 

@@ -4,12 +4,15 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
+use llama_warden_api_types::StatusReport;
 use llama_warden_builds::option_check;
 use llama_warden_client::{Client, ClientError, DaemonAddress, ShutdownMode};
 use llama_warden_config::{ConfigProblem, ConfigProblems, Severity};
 use llama_warden_daemon::{StateDir, rehearse};
+use llama_warden_events::ServerId;
 use llama_warden_exit::{CommandFailure, Exit, FailureMessage, next_step_for};
 use llama_warden_inventory::Inventory;
+use llama_warden_state::PhaseName;
 use llama_warden_support::is_disk_full;
 use tokio::time::{Instant, sleep};
 
@@ -21,8 +24,46 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
 /// Time for servers that are just being started or stopped, and then for the end of the daemon.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Hands over, and returns whether a daemon ran that did. What can be refused is refused first, while the daemon still runs.
-pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<bool, CommandFailure> {
+/// The servers that a daemon has left to the next one.
+#[derive(Debug, Default)]
+pub struct HandedOver(Vec<LeftServer>);
+
+/// A server as the former daemon knew it.
+#[derive(Debug)]
+struct LeftServer {
+    id: ServerId,
+    pid: u32,
+    was_ready: bool,
+}
+
+impl HandedOver {
+    /// Those that have a process, from the status of a daemon of any version.
+    fn of(status: &serde_json::Value) -> Self {
+        let servers = status["servers"].as_array().into_iter().flatten().filter_map(|server| {
+            let pid = u32::try_from(server["pid"].as_u64()?).ok()?;
+            let was_ready = server["is_ready"] == true;
+            Some(LeftServer { id: ServerId::new(server["model_id"].as_str()?).ok()?, pid, was_ready })
+        });
+        Self(servers.collect())
+    }
+
+    /// Whether the next daemon knows of each what has become of it: one with the same process is as ready as it was. It has ended those
+    /// that it does not name.
+    pub fn is_known_to(&self, status: &StatusReport) -> bool {
+        let is_known = |left: &LeftServer| {
+            let now = status.servers.iter().find(|server| server.model_id == left.id);
+            now.is_none_or(|now| match now.phase {
+                PhaseName::Idle | PhaseName::Launching => false,
+                PhaseName::Starting | PhaseName::Loading => now.pid != Some(left.pid) || !left.was_ready,
+                _ => true,
+            })
+        };
+        self.0.iter().all(is_known)
+    }
+}
+
+/// Hands over; nothing is returned where no daemon ran. What can be refused is refused first, while the daemon still runs.
+pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<Option<HandedOver>, CommandFailure> {
     let loaded = &inventory.loaded;
     let fleet = loaded.fleet(args.profile.as_deref())?;
     if let Some(unknown) = args.servers.iter().find(|server| fleet.get(server.as_str()).is_none()) {
@@ -39,15 +80,17 @@ pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<bool, CommandFa
     }
     let deadline = Instant::now() + PATIENCE;
     let mut has_asked = false;
-    loop {
+    let handed_over = loop {
         let asked = async {
             // What is sent to a daemon that does not answer would be obeyed when it does, long after this command has given up.
             daemon.configuration().await?;
-            daemon.shut_down(ShutdownMode::HandOver).await
+            let status = daemon.status_json().await?;
+            daemon.shut_down(ShutdownMode::HandOver).await?;
+            Ok(HandedOver::of(&status))
         };
         match asked.await {
-            Ok(_) => break,
-            Err(ClientError::Unreachable { .. }) => return Ok(false),
+            Ok(handed_over) => break handed_over,
+            Err(ClientError::Unreachable { .. }) => return Ok(None),
             Err(ClientError::Problem(problem)) if problem.status == 409 && Instant::now() < deadline => {
                 sleep(ATTEMPT_INTERVAL * 20).await;
             }
@@ -67,12 +110,12 @@ pub async fn run(inventory: &Inventory, args: &UpArgs) -> Result<bool, CommandFa
                 return Err(CommandFailure::failed(format!("the daemon does not hand over: {error}")).next_step(next));
             }
         }
-    }
+    };
     loop {
         match StateDir::acquire(&state) {
             Ok(free) => {
                 drop(free);
-                return Ok(true);
+                return Ok(Some(handed_over));
             }
             Err(failure) if failure.exit == Exit::Held && Instant::now() < deadline => sleep(ATTEMPT_INTERVAL).await,
             Err(failure) => return Err(failure),
@@ -112,4 +155,40 @@ pub fn without_daemon(mut failure: CommandFailure) -> CommandFailure {
         message.push_str("; the servers run on without a daemon, and the next `llama-warden up` takes them over");
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_api_types::ServerReport;
+    use llama_warden_component_kit::{card, server};
+    use llama_warden_events::{BootId, Uptime};
+    use llama_warden_state::{ServerRecord, Snapshot};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_next_daemon_knows_a_server_once_it_has_its_process_and_readiness_or_says_what_became_of_it() {
+        let handed_over = HandedOver::of(&json!({ "servers": [
+            { "model_id": "a", "pid": 7, "is_ready": true },
+            { "model_id": "down", "pid": null, "is_ready": false },
+        ]}));
+        let is_known = |phase: PhaseName, pid: Option<u32>| {
+            let record = ServerRecord::new(card(&server("a")).into(), Uptime::default());
+            let report = ServerReport { phase, pid, ..ServerReport::of(&server("a"), &record, Uptime::default()) };
+            let none = StatusReport::of(&Snapshot::new(BootId::from_random(1)), Uptime::default());
+            assert!(handed_over.is_known_to(&none), "it is not configured any more");
+            handed_over.is_known_to(&StatusReport { servers: vec![report], ..none })
+        };
+        for (phase, pid, expected) in [
+            (PhaseName::Idle, None, false),
+            (PhaseName::Launching, None, false),
+            (PhaseName::Starting, Some(7), false),
+            (PhaseName::Ready, Some(7), true),
+            (PhaseName::Loading, Some(8), true),
+            (PhaseName::Failed, None, true),
+        ] {
+            assert_eq!(is_known(phase, pid), expected, "{phase:?} {pid:?}");
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
     print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let from_file = configuration.path().is_some();
-    let has_taken_over = args.take_over && build_runtime()?.block_on(take_over::run(&inventory, args))?;
+    let has_taken_over = args.take_over && build_runtime()?.block_on(take_over::run(&inventory, args))?.is_some();
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
     let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
     let has_table = !args.plain && !global.json && can_have_table()?;

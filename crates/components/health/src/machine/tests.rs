@@ -33,7 +33,13 @@ fn outcome(letter: char) -> CheckOutcome {
 }
 
 fn observation(letter: char) -> CheckReport {
-    CheckReport { outcome: outcome(letter), latency: Duration::from_millis(3), cpu: None, tokens: None }
+    CheckReport {
+        outcome: outcome(letter),
+        latency: Duration::from_millis(3),
+        cpu: None,
+        tokens: None,
+        is_sleeping: None,
+    }
 }
 
 /// Runs a check whenever one is due, with the outcomes that the letters name.
@@ -68,6 +74,28 @@ fn only_what_changes_is_published() {
     assert_eq!(published_by("wwwwww"), "+0");
     assert_eq!(published_by("wswwsw"), "+0 -1 +0 -1 +0");
     assert_eq!(published_by("bbbbbb"), "-0");
+}
+
+/// `z` sleeps, `a` is awake; `w` does not say.
+#[test]
+fn falling_asleep_and_waking_up_are_published_once_each() {
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(0), 0.5);
+    let mut sleep = Vec::new();
+    for letter in "azwzawzns".chars() {
+        let now = machine.next_deadline().expect("is checked");
+        machine.begin_check(now).expect("due");
+        let is_sleeping = match letter {
+            'z' => Some(true),
+            'a' => Some(false),
+            _ => None,
+        };
+        let report = observation(if is_sleeping.is_some() { 'w' } else { letter });
+        for event in machine.finish_check(CheckReport { is_sleeping, ..report }, now) {
+            let Event::HealthProbed { is_sleeping, .. } = event else { panic!("{event:?}") };
+            sleep.push((letter, is_sleeping));
+        }
+    }
+    assert_eq!(sleep, [('a', false), ('z', true), ('a', false), ('z', true), ('n', false), ('s', false)]);
 }
 
 #[test]

@@ -211,6 +211,35 @@ async fn a_sleeping_server_is_never_woken() {
 }
 
 #[tokio::test]
+async fn a_server_that_may_sleep_is_asked_whether_it_does_and_no_other() {
+    let (a, b) = (server("a"), server("b"));
+    let health = ("GET /health", Reaction::Say(200, "{}"));
+    let (asleep, awake) = (r#"{"is_sleeping":true}"#, r#"{"is_sleeping":false}"#);
+    let dozer = FakeServer::start(&[health, ("GET /props", Reaction::Say(200, asleep))]).await;
+    let other = FakeServer::start(&[health, ("GET /props", Reaction::Say(200, asleep))]).await;
+    let process = FakeProcess::idle();
+    let mut may_sleep = spec(&a, terms());
+    may_sleep.args = ["--sleep-idle-seconds", "60"].map(String::from).to_vec();
+    let mut fixture = HealthFixture::of(TestBus::new(), vec![may_sleep, spec(&b, terms())]).await;
+    fixture.raise();
+    fixture.make_ready(&a, dozer.port, &process).await;
+    fixture.make_ready(&b, other.port, &process).await;
+    let sleeps = |id: &'static str, expected: bool| {
+        fixture
+            .bus
+            .see(move |snapshot| snapshot.servers[id].health.is_some_and(|health| health.is_sleeping == expected))
+    };
+    let snapshot = sleeps("a", true).await;
+    assert!(snapshot.servers["a"].is_ready(), "a request wakes it");
+    dozer.set("GET /props", Reaction::Say(200, awake));
+    sleeps("a", false).await;
+    other.asked("GET /health", 3).await;
+    assert_eq!(other.times("GET /props"), 0);
+    sleeps("b", false).await;
+    fixture.end().await;
+}
+
+#[tokio::test]
 async fn a_server_of_which_nobody_knows_whether_it_sleeps_is_not_asked_for_tokens() {
     let a = server("a");
     let fake =

@@ -74,7 +74,7 @@ pub(super) fn written(snapshot: &Snapshot, times: MetricTimes) -> Wire {
     writer.counter(
         "llama_warden.server.restarts",
         "{restart}",
-        "Restarts by policy, by the failure before",
+        "Processes that the restart policy has started, by the failure before",
         |server, report| {
             for reason in server.counters.restarts.keys() {
                 report(server.counters.restarts.of(reason), Some(("error.type", reason.as_str())));

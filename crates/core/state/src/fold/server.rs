@@ -55,9 +55,9 @@ impl ServerRecord {
             }
             Event::LoadProgressed { ratio } => return self.progress(*ratio, envelope),
             Event::ReadyReached { via, startup_seconds } => return self.become_ready(*via, *startup_seconds, envelope),
-            Event::HealthProbed { ok, latency_ms, failures, .. } => {
-                let (ok, latency_ms, failures) = (*ok, *latency_ms, *failures);
-                return self.probe(HealthRecord { at: envelope.at, ok, latency_ms, failures });
+            Event::HealthProbed { ok, latency_ms, failures, is_sleeping, .. } => {
+                let (ok, latency_ms, failures, is_sleeping) = (*ok, *latency_ms, *failures, *is_sleeping);
+                return self.probe(HealthRecord { at: envelope.at, ok, latency_ms, failures, is_sleeping });
             }
             Event::ReadyLost { .. } => return self.lose_ready(envelope),
             Event::ReadyRegained => return self.regain_ready(envelope),
@@ -270,10 +270,9 @@ impl ServerRecord {
         if self.process.is_some() {
             return Anomalous;
         }
-        if let Phase::BackingOff { .. } = self.phase {
-            self.counters.restarts.count(self.failure_reason());
-        }
+        let restarted_after = matches!(self.phase, Phase::BackingOff { .. }).then(|| self.failure_reason());
         self.begin(incarnation);
+        self.restarted_after = restarted_after;
         self.stopped_on_request = false;
         self.due_start = None;
         self.counters.launches += 1;
@@ -285,6 +284,7 @@ impl ServerRecord {
     fn begin(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
         self.adopted_age = None;
+        self.restarted_after = None;
         self.ready = None;
         self.health = None;
         self.restart_abandoned = None;
@@ -310,6 +310,9 @@ impl ServerRecord {
             // The stop came while the launch was being prepared: the process exists now and still has to be ended.
             (Phase::Stopping { .. }, None) => self.process = Some(process),
             _ => return Anomalous,
+        }
+        if let Some(reason) = self.restarted_after.take() {
+            self.counters.restarts.count(reason);
         }
         Fitted
     }

@@ -95,7 +95,8 @@ impl Simulation {
         };
         let machine = self.health.launches.launch_mut(&server, incarnation).and_then(|launch| launch.state.as_mut());
         let Some(machine) = machine else { return true };
-        let report = CheckReport { outcome, latency: Duration::from_millis(1), cpu: None, tokens: None };
+        let report =
+            CheckReport { outcome, latency: Duration::from_millis(1), cpu: None, tokens: None, is_sleeping: None };
         for event in machine.finish_check(report, self.now) {
             self.publish(EventDraft::incarnation(server.clone(), incarnation, event));
         }

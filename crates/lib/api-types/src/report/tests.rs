@@ -81,6 +81,22 @@ fn a_note_says_what_happened_and_what_is_waited_for() {
 }
 
 #[test]
+fn only_a_ready_server_sleeps() {
+    let at = Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid"));
+    let health = |is_sleeping| Some(HealthRecord { at, ok: true, latency_ms: 1.0, failures: 0, is_sleeping });
+    let via = ReadyVia::Stderr;
+    let of = |phase, is_sleeping| {
+        let record = ServerRecord { health: health(is_sleeping), ..record(phase, None) };
+        ServerReport::of(&ServerId::new("a").expect("valid"), &record, NOW)
+    };
+    let asleep = of(Phase::Ready { via }, true);
+    assert!(asleep.is_ready && asleep.is_sleeping, "a request is answered");
+    assert!(asleep.note.is_some_and(|note| note.contains("a request loads it again")));
+    assert!(!of(Phase::Ready { via }, false).is_sleeping);
+    assert!(!of(Phase::Unready { via }, true).is_sleeping);
+}
+
+#[test]
 fn an_address_is_one_that_a_client_can_use() {
     for (host, url) in [
         ("127.0.0.1", "http://127.0.0.1:8001"),

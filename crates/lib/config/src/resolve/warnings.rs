@@ -100,6 +100,23 @@ impl Configuration {
         unfit.collect()
     }
 
+    /// A warning for each address of the daemon and of its router on whose host nobody can listen, as `fault` finds: with what is wrong, and
+    /// a next step.
+    pub fn listen_warnings(&self, fault: impl Fn(&str) -> Option<[String; 2]>) -> Vec<ConfigProblem> {
+        let daemon = self.file.daemon.as_ref().and_then(|daemon| daemon.value.listen.as_ref());
+        let daemon = daemon.and_then(|listen| Some((&listen.location, listen.value.tcp()?)));
+        let router = self.file.router.as_ref().and_then(|router| router.value.listen.as_ref());
+        let router = router.and_then(|listen| match &listen.value {
+            RouterAddress::Tcp(tcp) => Some((&listen.location, tcp)),
+            RouterAddress::Unix(_) | RouterAddress::Off => None,
+        });
+        let unfit = daemon.into_iter().chain(router).filter_map(|(location, tcp)| {
+            let [message, help] = fault(&tcp.host)?;
+            Some(ConfigProblem::warning(location, message, help))
+        });
+        unfit.collect()
+    }
+
     fn daemon_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
         let Some(daemon) = self.file.daemon.as_ref().map(|at| &at.value) else { return };
         if let Some(path) = &self.daemon().token_file {

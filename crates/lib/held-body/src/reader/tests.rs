@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -15,7 +16,7 @@ use super::*;
 use crate::coming::PAUSE;
 
 /// Sends the beginning of a request, and gives its reader and the client's end, whose drop is the client's leaving.
-async fn reader(fields: &str, limits: &BodyLimits) -> (BodyReader, DuplexStream) {
+async fn reader(fields: &str, limits: &BodyLimits) -> (BodyReader<Incoming>, DuplexStream) {
     let (mut client, server) = duplex(1 << 20);
     let (sender, mut requests) = mpsc::channel(1);
     let serve = service_fn(move |request: Request<Incoming>| {
