@@ -91,6 +91,23 @@ impl Router {
         Self { settings, listener, fleet, bus, clients, slot_folders }
     }
 
+    /// Runs in a thread of its own, which sends the result.
+    ///
+    /// A plain function, since a future is compiled in the crate that polls it, with that crate's optimization: polled from here, all that
+    /// a request runs through is optimized as this crate is, the servers and runtimes of others included. From `run`, which the daemon
+    /// polls, it would be optimized for size like the daemon.
+    #[inline(never)]
+    fn start(
+        self,
+        place: ListeningPlace,
+        ports: Ports<RouteCommand>,
+        ended: oneshot::Sender<Result<(), RouterFailed>>,
+    ) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("router".to_owned());
+        thread.spawn(move || drop(ended.send(runtime.block_on(self.run_at(place, ports))))).map(drop)
+    }
+
     /// Follows the bus and serves requests in this runtime, at the place where its listener is.
     async fn run_at(self, place: ListeningPlace, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
         let Self { settings, fleet, bus, clients, slot_folders, .. } = self;
@@ -148,12 +165,8 @@ impl Component for Router {
             release_all(ports).await;
             return Ok(());
         };
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterFailed::Thread)?;
         let (ended, result) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("router".to_owned());
-        let run = move || drop(ended.send(runtime.block_on(self.run_at(place, ports))));
-        thread.spawn(run).map_err(RouterFailed::Thread)?;
+        self.start(place, ports, ended).map_err(RouterFailed::Thread)?;
         result.await.unwrap_or(Err(RouterFailed::Panicked))
     }
 }

@@ -44,8 +44,10 @@ impl RouterService {
         (class, target): (RequestClass, &str),
         (mut body, facts): (HeldBody, BodyFacts),
     ) -> Result<RouterAnswer, Fault> {
-        if class != RequestClass::Inspection {
-            asked.tracked.hold(asked.caller.enter()?);
+        if class != RequestClass::Inspection
+            && let Some(in_use) = asked.caller.enter()?
+        {
+            asked.tracked.hold(in_use);
         }
         if named.edits() && facts.is_json {
             body = body.edited(&named.spec.router.strip, &named.set());

@@ -84,6 +84,8 @@ pub enum Budget {
     TimesBaseline(f64),
     /// The median at most the median of the baseline plus this.
     OverBaseline(f64),
+    /// Shown beside a figure that has a limit.
+    Unlimited,
 }
 
 impl Budget {
@@ -124,13 +126,14 @@ impl Figure {
         self.samples.median() / self.baseline.median()
     }
 
-    /// Compares the samples with the budget. A figure without a sample is over.
+    /// Compares the samples with the budget. A figure without a sample is over, also where no budget limits it.
     pub fn is_within_budget(&self) -> bool {
         match self.target.budget {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
             Budget::AtLeast(least) => self.samples.median() >= least,
             Budget::TimesBaseline(times) => self.ratio() <= times,
             Budget::OverBaseline(more) => self.samples.median() <= self.baseline.median() + more,
+            Budget::Unlimited => self.samples.len() > 0,
         }
     }
 
@@ -138,7 +141,9 @@ impl Figure {
     pub fn worst(&self) -> f64 {
         match self.target.budget {
             Budget::AtLeast(_) => self.samples.least(),
-            Budget::AtMost { .. } | Budget::TimesBaseline(_) | Budget::OverBaseline(_) => self.samples.percentile(99),
+            Budget::AtMost { .. } | Budget::TimesBaseline(_) | Budget::OverBaseline(_) | Budget::Unlimited => {
+                self.samples.percentile(99)
+            }
         }
     }
 
@@ -152,6 +157,7 @@ impl Figure {
             Budget::AtLeast(least) => format!("≥ {}", self.target.unit.format_value(least)),
             Budget::TimesBaseline(times) => format!("≤ {times} × baseline"),
             Budget::OverBaseline(more) => format!("≤ baseline + {}", self.target.unit.format_value(more)),
+            Budget::Unlimited => "–".to_owned(),
         }
     }
 
@@ -161,6 +167,7 @@ impl Figure {
             Budget::AtLeast(least) => json!({ "median_at_least": least }),
             Budget::TimesBaseline(times) => json!({ "ratio_at_most": times }),
             Budget::OverBaseline(more) => json!({ "median_over_baseline_at_most": more }),
+            Budget::Unlimited => json!({}),
         };
         json!({
             "name": self.target.name,
@@ -209,6 +216,8 @@ mod tests {
             (vec![], Budget::AtLeast(1.0), false),
             (vec![], Budget::TimesBaseline(1.0), false),
             (vec![], Budget::OverBaseline(1.0), false),
+            (vec![300.0], Budget::Unlimited, true),
+            (vec![], Budget::Unlimited, false),
         ];
         for (samples, budget, is_kept) in cases {
             assert_eq!(figure(&samples, budget).is_within_budget(), is_kept, "{samples:?} {budget:?}");

@@ -131,6 +131,11 @@ pub const ROUTER_ADDS: FigureTarget =
 pub const ROUTER_SMALL: FigureTarget = target("router, a request of 300 B", Microseconds, "nginx", TimesBaseline(1.82));
 pub const ROUTER_LARGE: FigureTarget =
     target("router, a request of 64 KiB", Microseconds, "nginx", TimesBaseline(1.25));
+/// Beside an nginx that does what the router does with a body: it reads the whole of it, and its model names the server.
+pub const ROUTER_SMALL_BY_MODEL: FigureTarget =
+    FigureTarget { baseline: "nginx with Lua", budget: Budget::Unlimited, ..ROUTER_SMALL };
+pub const ROUTER_LARGE_BY_MODEL: FigureTarget =
+    FigureTarget { baseline: "nginx with Lua", budget: Budget::Unlimited, ..ROUTER_LARGE };
 pub const ROUTER_PACED: FigureTarget =
     target("router, an event of a stream each ms", Microseconds, "nginx", TimesBaseline(1.43));
 pub const ROUTER_DENSE: FigureTarget =

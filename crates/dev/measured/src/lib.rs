@@ -6,6 +6,7 @@ pub mod events;
 pub mod fleet;
 pub mod follower;
 pub mod killer;
+pub mod nginx;
 pub mod poller;
 pub mod procfs;
 pub mod programs;

@@ -53,7 +53,7 @@ struct TakenRoom {
 pub(crate) struct BodyRoom {
     memory: Arc<BodyMemory>,
     age: u64,
-    counted: Vec<Counted>,
+    counted: Counted,
 }
 
 impl BodyMemory {
@@ -68,7 +68,7 @@ impl BodyMemory {
         taken.next_age += 1;
         let age = taken.next_age;
         taken.bodies.insert(age, TakenRoom { bytes: 0, is_read: true, wants: None });
-        BodyRoom { memory: self.clone(), age, counted: Vec::new() }
+        BodyRoom { memory: self.clone(), age, counted: self.traffic.hold_body(0) }
     }
 
     /// What every reader may take of, and not the oldest alone.
@@ -128,7 +128,7 @@ impl BodyRoom {
             let message = "the memory for bodies of requests is taken (`router.body-memory`): try again";
             return Err(BodyRefused::new(BodyRefusal::NoRoom, message));
         }
-        self.counted.push(self.memory.traffic.hold_body(bytes));
+        self.counted.grow(bytes);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! What a path means: whether it takes a slot, where its model is named, and in which dialect its errors are written.
 
+use std::borrow::Cow;
+
 use http::Method;
 use llama_warden_traffic::TrafficRoute;
 
@@ -189,7 +191,8 @@ pub fn find(method: &Method, path: &str, query: &str) -> PathMeaning {
 pub fn changes_servers(method: &Method, path: &str) -> bool {
     let rest = path.strip_prefix("/upstream/").and_then(|rest| rest.split_once('/'));
     // As llama-server decodes it.
-    let Some(path) = rest.map_or(Some(path.to_owned()), |(_, rest)| decoded(&format!("/{rest}"))) else { return true };
+    let path = rest.map_or(Some(Cow::Borrowed(path)), |(_, rest)| decoded(&format!("/{rest}")).map(Cow::Owned));
+    let Some(path) = path else { return true };
     let manages = rest.is_none() && matches!(&*path, "/models/load" | "/models/unload" | "/unload");
     !method.is_safe() && (manages || BY_QUERY.contains(&&*path) || path.starts_with("/slots/"))
 }

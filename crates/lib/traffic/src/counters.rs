@@ -275,6 +275,12 @@ impl Counted {
         gauge.fetch_add(amount, Ordering::Relaxed);
         Self { gauge: gauge.clone(), amount }
     }
+
+    /// Counts so much more.
+    pub fn grow(&mut self, amount: u64) {
+        self.gauge.fetch_add(amount, Ordering::Relaxed);
+        self.amount += amount;
+    }
 }
 
 impl Drop for Counted {

@@ -1,6 +1,7 @@
-//! Measures what the router adds to a request, beside nginx as a bare proxy in front of the same servers.
+//! Measures what the router adds to a request, beside nginx in front of the same servers: as a bare proxy, which the budgets are about,
+//! and with Lua that chooses the server by the model, which reads bodies as the router does.
 //!
-//! Direct requests, nginx and the router take turns, and all run on one processor core: over two, a latency is that of the hypervisor.
+//! Direct requests, both of nginx and the router take turns, and all run on one processor core: over two, a latency is that of the hypervisor.
 //! What a request costs is processor time of the whole daemon, divided by the requests or by the events of streams: on a shared machine
 //! that is what stays the same.
 //!
@@ -8,7 +9,6 @@
 
 mod cold;
 mod load;
-mod nginx;
 mod streams;
 
 use std::fs;
@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use llama_warden_measured::nginx::{NamedServer, Nginx};
 use llama_warden_test_parts::error::{Error, OnPath};
 use llama_warden_test_parts::shell;
 
@@ -23,12 +24,11 @@ use crate::daemon::MeasuredDaemon;
 use crate::figure::{Figure, FigureTarget};
 use crate::programs::{self, Programs, quoted};
 use crate::targets::{
-    ROUTER_ADDS, ROUTER_DENSE, ROUTER_IDLE_MEMORY, ROUTER_IDLE_WAKEUPS, ROUTER_LARGE, ROUTER_PACED, ROUTER_SMALL,
-    SCANNER_IMAGE, SCANNER_TEXT,
+    ROUTER_ADDS, ROUTER_DENSE, ROUTER_IDLE_MEMORY, ROUTER_IDLE_WAKEUPS, ROUTER_LARGE, ROUTER_LARGE_BY_MODEL,
+    ROUTER_PACED, ROUTER_SMALL, ROUTER_SMALL_BY_MODEL, SCANNER_IMAGE, SCANNER_TEXT,
 };
 use crate::{Effort, pairs, procfs};
 use load::{Load, LoadReport};
-use nginx::Nginx;
 
 /// The core that everything is measured on.
 const CORE: &str = "0";
@@ -36,6 +36,8 @@ const CORE: &str = "0";
 /// A load, and what it measures.
 struct Scenario {
     target: FigureTarget,
+    /// The same beside an nginx that chooses by the model.
+    by_model: Option<FigureTarget>,
     /// The server that is asked: one that answers at once, or one with a pause of a millisecond before each token.
     server: usize,
     connections: u32,
@@ -56,13 +58,21 @@ fn scenarios() -> [Scenario; 4] {
     let stream = |server: &str, tokens: u32| {
         format!(r#"{{"model": "{server}", "messages": [], "stream": true, "max_tokens": {tokens}}}"#)
     };
+    let scenario = |(target, by_model), (server, connections), body, events| Scenario {
+        target,
+        by_model,
+        server,
+        connections,
+        body,
+        events,
+    };
     // The last token, the end, and the head.
     let events = |tokens: u32| f64::from(tokens + 3);
     [
-        Scenario { target: ROUTER_SMALL, server: 0, connections: 32, body: whole(300), events: 1.0 },
-        Scenario { target: ROUTER_LARGE, server: 0, connections: 32, body: whole(64 << 10), events: 1.0 },
-        Scenario { target: ROUTER_PACED, server: 1, connections: 8, body: stream("paced", 100), events: events(100) },
-        Scenario { target: ROUTER_DENSE, server: 0, connections: 8, body: stream("quick", 1000), events: events(1000) },
+        scenario((ROUTER_SMALL, Some(ROUTER_SMALL_BY_MODEL)), (0, 32), whole(300), 1.0),
+        scenario((ROUTER_LARGE, Some(ROUTER_LARGE_BY_MODEL)), (0, 32), whole(64 << 10), 1.0),
+        scenario((ROUTER_PACED, None), (1, 8), stream("paced", 100), events(100)),
+        scenario((ROUTER_DENSE, None), (0, 8), stream("quick", 1000), events(1000)),
     ]
 }
 
@@ -81,10 +91,18 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
     Ok(figures)
 }
 
+/// The processor time of one request or event, in microseconds: samples of each of those that take turns.
+#[derive(Debug, Default)]
+struct Costs {
+    ours: Vec<f64>,
+    bare: Vec<f64>,
+    by_model: Vec<f64>,
+}
+
 fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let home = programs::empty_folder()?;
-    let ports = programs::free_ports(5)?;
-    let (router, servers, proxies) = (ports[0], [ports[1], ports[2]], [ports[3], ports[4]]);
+    let ports = programs::free_ports(6)?;
+    let (router, servers, proxies, chooser) = (ports[0], [ports[1], ports[2]], [ports[3], ports[4]], ports[5]);
     let mut sections = format!(
         "[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n\
          [router]\nlisten = \"127.0.0.1:{router}\"\nmax-loaded = 0\nconcurrency = 64\n",
@@ -96,10 +114,17 @@ fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Erro
     let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
     daemon.wait_until_idle()?;
     daemon.ask(&["wait", SERVERS[0].0, SERVERS[1].0])?;
-    let nginx = Nginx::start(home.path(), &proxies.into_iter().zip(servers).collect::<Vec<_>>())?;
-    pin(daemon.pid())?;
-    pin(nginx.pid())?;
-    for process in procfs::processes_naming(home.path()) {
+    let nginx = Nginx::bare(home.path(), &proxies.into_iter().zip(servers).collect::<Vec<_>>())?;
+    let named = SERVERS.iter().zip(servers).map(|((model, _), port)| NamedServer { model, port });
+    // Debian may have no module for this version of nginx. The budgets need none.
+    let by_model = Nginx::by_model(home.path(), chooser, &named.collect::<Vec<_>>());
+    let by_model = by_model
+        .inspect_err(|error| {
+            eprintln!("bench: no nginx chooses by the model, so the bare one alone is measured: {error}")
+        })
+        .ok();
+    let started = [daemon.pid(), nginx.pid()].into_iter().chain(by_model.as_ref().map(Nginx::pid));
+    for process in started.chain(procfs::processes_naming(home.path())) {
         pin(process)?;
     }
     let scenarios = scenarios();
@@ -107,26 +132,33 @@ fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Erro
     let loads = loads.collect::<Result<Vec<_>, _>>()?;
     let time = Duration::from_secs(effort.pick(4, 1));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let mut costs: [(Vec<f64>, Vec<f64>); 4] = Default::default();
+    let mut costs: [Costs; 4] = Default::default();
     for _ in 0..effort.pick(5, 1) {
         let alone = |port| loads[0].run(port, 1, time).map(|LoadReport { p50, .. }| p50);
         let (direct, through_nginx, through_us) = (alone(servers[0])?, alone(proxies[0])?, alone(router)?);
         theirs.push(through_nginx - direct);
         ours.push(through_us - direct);
-        for ((scenario, load), (ours, theirs)) in scenarios.iter().zip(&loads).zip(&mut costs) {
+        for ((scenario, load), costs) in scenarios.iter().zip(&loads).zip(&mut costs) {
             let cost = |pid, port| -> Result<f64, Error> {
                 let before = procfs::processor_time(pid)?;
                 let report = load.run(port, scenario.connections, time)?;
                 let used = procfs::processor_time(pid)? - before;
                 Ok(used.as_secs_f64() * 1e6 / (report.requests * scenario.events))
             };
-            theirs.push(cost(nginx.pid(), proxies[scenario.server])?);
-            ours.push(cost(daemon.pid(), router)?);
+            costs.bare.push(cost(nginx.pid(), proxies[scenario.server])?);
+            costs.ours.push(cost(daemon.pid(), router)?);
+            if let (Some(nginx), Some(_)) = (&by_model, scenario.by_model) {
+                costs.by_model.push(cost(nginx.pid(), chooser)?);
+            }
         }
     }
     daemon.stop()?;
     let mut figures = vec![ROUTER_ADDS.figure(ours, theirs)];
-    figures.extend(scenarios.iter().zip(costs).map(|(scenario, (ours, theirs))| scenario.target.figure(ours, theirs)));
+    for (scenario, Costs { ours, bare, by_model: chosen }) in scenarios.iter().zip(costs) {
+        figures.push(scenario.target.figure(ours.iter().copied(), bare));
+        let beside = scenario.by_model.filter(|_| by_model.is_some());
+        figures.extend(beside.map(|target| target.figure(ours, chosen)));
+    }
     Ok(figures)
 }
 

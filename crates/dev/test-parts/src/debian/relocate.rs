@@ -7,10 +7,12 @@
 //! tree/bin    the programs, the data that lies beside them, and ggml's back ends, which ggml looks for beside the executable
 //! tree/lib    the loader and all libraries, those in subfolders of the library path included
 //! tree/fonts  the fonts, where the packages have any
+//! tree/lua    the libraries in Lua 5.1, which is the version that nginx runs, where the packages have any
 //! ```
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,8 +20,11 @@ use super::{Recipe, USR_BIN};
 use crate::error::{Error, OnPath};
 use crate::shell;
 
-/// Folders of modules that these programs do not load.
-const MODULE_FOLDERS: [&str; 5] = ["gconv", "engines-3", "ossl-modules", "audit", "security"];
+/// Folders of modules that these programs do not load. The last ones have libraries of Lua under the names that those for 5.1 have.
+const MODULE_FOLDERS: [&str; 8] = ["gconv", "engines-3", "ossl-modules", "audit", "security", "5.2", "5.3", "5.4"];
+
+/// Folders of data, and their names in the tree.
+const DATA_FOLDERS: [(&str, &str); 2] = [("usr/share/fonts", "fonts"), ("usr/share/lua/5.1", "lua")];
 
 /// Collects the programs of `recipe` and their libraries from `unpacked` into `tree`, so that they run once `tree` lies at `place`.
 ///
@@ -43,9 +48,11 @@ pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, recipe: &Recipe) -> 
             fs::rename(&from, bin.join(from.file_name().unwrap_or_default())).on("move", &from)?;
         }
     }
-    let fonts = unpacked.join("usr/share/fonts");
-    if fonts.is_dir() {
-        fs::rename(&fonts, tree.join("fonts")).on("move", &fonts)?;
+    for (folder, name) in DATA_FOLDERS {
+        let folder = unpacked.join(folder);
+        if folder.is_dir() {
+            fs::rename(&folder, tree.join(name)).on("move", &folder)?;
+        }
     }
     let patchelf = Patchelf { loader: loader(&lib)?, lib: lib.clone(), program: unpacked.join("usr/bin/patchelf") };
     for library in regular_files(&lib)? {
@@ -90,7 +97,11 @@ fn collect_libraries(from: &Path, lib: &Path, bin: &Path) -> Result<(), Error> {
         } else if name.starts_with("libggml-cpu") && name.ends_with(".so") {
             fs::rename(&path, bin.join(&name)).on("move", &path)?;
         } else if name.ends_with(".so") || name.contains(".so.") {
-            fs::rename(&path, lib.join(&name)).on("move", &path)?;
+            // All of them lie side by side then: a link into another folder leads to its neighbour.
+            match fs::read_link(&path).ok().as_deref().and_then(Path::file_name) {
+                Some(file) => symlink(file, lib.join(&name)).on("link", &path)?,
+                None => fs::rename(&path, lib.join(&name)).on("move", &path)?,
+            }
         }
     }
     Ok(())
