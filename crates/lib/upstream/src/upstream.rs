@@ -153,7 +153,6 @@ impl Upstream {
 mod tests {
     use std::future::poll_fn;
 
-    use llama_warden_component_kit::server;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -183,7 +182,8 @@ mod tests {
             let port = listener.local_addr().expect("bound").port();
             let (answered, address) = (AtomicUsize::new(0), ProbeAddress::Tcp { host: "127.0.0.1".into(), port });
             let target = Target { address, prefix: String::new(), key: None, encrypted: false };
-            let upstream = Upstream::new((server("a"), Incarnation::new(1)), &target, None, Arc::default());
+            let server = ServerId::new("a").expect("valid");
+            let upstream = Upstream::new((server, Incarnation::new(1)), &target, None, Arc::default());
             let (upstream, nothing) = (Arc::new(upstream), HeldBody::default());
             let asking = async {
                 for _ in 0..203 {
