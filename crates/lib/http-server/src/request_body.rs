@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llama_warden_support::lock;
 
@@ -21,19 +23,31 @@ pub struct RequestBody {
     /// Taken when it is dropped.
     incoming: Option<Incoming>,
     is_over: bool,
-    /// Where it goes then; without a body, nowhere.
+    /// Its client sends it once the first look at it has answered 100.
+    awaits_continue: bool,
+    /// Where it goes when it is dropped; without a body, nowhere.
     unread: Option<UnreadBody>,
 }
 
 /// A body of which nobody reads the rest.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct UnreadBody(Arc<Mutex<Option<Incoming>>>);
+pub(crate) struct UnreadBody(Arc<Mutex<Rest>>);
+
+#[derive(Debug, Default)]
+enum Rest {
+    #[default]
+    None,
+    Coming(Incoming),
+    /// To look at it would have the client send it.
+    NotSent,
+}
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> (Self, Option<UnreadBody>) {
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> (Self, Option<UnreadBody>) {
         let is_over = incoming.is_end_stream();
         let unread = (!is_over).then(UnreadBody::default);
-        (Self { incoming: Some(incoming), is_over, unread: unread.clone() }, unread)
+        let awaits_continue = headers.contains_key(EXPECT);
+        (Self { incoming: Some(incoming), is_over, awaits_continue, unread: unread.clone() }, unread)
     }
 }
 
@@ -45,6 +59,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.awaits_continue = false;
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let polled = Pin::new(incoming).poll_frame(context);
         self.is_over |= matches!(polled, Poll::Ready(None)) || self.is_end_stream();
@@ -62,8 +77,8 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let (false, Some(unread)) = (self.is_over, &self.unread) {
-            *lock(&unread.0) = self.incoming.take();
+        if let (false, Some(unread), Some(incoming)) = (self.is_over, &self.unread, self.incoming.take()) {
+            *lock(&unread.0) = if self.awaits_continue { Rest::NotSent } else { Rest::Coming(incoming) };
         }
     }
 }
@@ -71,7 +86,11 @@ impl Drop for RequestBody {
 impl UnreadBody {
     /// Whether the connection has to end with the answer: a rest is left that does not come at once, or is long.
     pub(crate) async fn ends_connection(self) -> bool {
-        let Some(mut incoming) = lock(&self.0).take() else { return false };
+        let mut incoming = match std::mem::take(&mut *lock(&self.0)) {
+            Rest::None => return false,
+            Rest::NotSent => return true,
+            Rest::Coming(incoming) => incoming,
+        };
         let (mut skipped, mut has_looked) = (0, false);
         poll_fn(|context| {
             loop {
@@ -150,6 +169,7 @@ mod tests {
             assert!(count > 0, "{}", answer.escape_ascii());
         }
         let answer = String::from_utf8(answer).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let says_close = answer.contains("connection: close\r\n");
         if says_close {
             let ended = timeout(LONGEST, stream.read_buf(&mut Vec::new())).await.expect("in time");
@@ -172,6 +192,8 @@ mod tests {
             ("/", "content-length: 200\r\n", 1, true),
             ("/", "content-length: 200000\r\n", 200_000, true),
             ("/", "transfer-encoding: chunked\r\n", 0, true),
+            // It is not asked for what nobody reads.
+            ("/", "content-length: 200\r\nexpect: 100-continue\r\n", 0, true),
         ] {
             let mut stream = TcpStream::connect(address).await.expect("connects");
             let (answer, ended) = ask(&mut stream, path, length, sent).await;

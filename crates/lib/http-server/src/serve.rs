@@ -287,7 +287,7 @@ async fn serve_connection<C, S>(
         let (service, answering) = (service.clone(), place.answer());
         Box::pin(async move {
             let (head, incoming) = request.into_parts();
-            let (body, unread) = RequestBody::new(incoming);
+            let (body, unread) = RequestBody::new(incoming, &head.headers);
             let mut answer = match refused {
                 true => {
                     drop(body);
