@@ -97,14 +97,20 @@ fn collect_libraries(from: &Path, lib: &Path, bin: &Path) -> Result<(), Error> {
         } else if name.starts_with("libggml-cpu") && name.ends_with(".so") {
             fs::rename(&path, bin.join(&name)).on("move", &path)?;
         } else if name.ends_with(".so") || name.contains(".so.") {
-            // All of them lie side by side then: a link into another folder leads to its neighbour.
-            match fs::read_link(&path).ok().as_deref().and_then(Path::file_name) {
-                Some(file) => symlink(file, lib.join(&name)).on("link", &path)?,
-                None => fs::rename(&path, lib.join(&name)).on("move", &path)?,
-            }
+            place_library(&path, &lib.join(&name))?;
         }
     }
     Ok(())
+}
+
+/// Moves a library to `to`. All of them lie side by side then: a link into another folder leads to its neighbour. Of two that have one
+/// name, as a program's own and that of its distribution, the file stays, not the link.
+fn place_library(path: &Path, to: &Path) -> Result<(), Error> {
+    match fs::read_link(path).ok().as_deref().and_then(Path::file_name) {
+        Some(file) if Some(file) == to.file_name() || to.symlink_metadata().is_ok() => Ok(()),
+        Some(file) => symlink(file, to).on("link", path),
+        None => fs::rename(path, to).on("move", path),
+    }
 }
 
 /// The dynamic loader among the collected libraries, `ld-linux-x86-64.so.2` on amd64.
@@ -131,4 +137,31 @@ fn regular_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_of_all_folders_lie_side_by_side_and_a_file_stays_where_a_link_has_its_name() {
+        let folder = tempfile::tempdir().expect("makes a folder");
+        let (from, lib) = (folder.path().join("from"), folder.path().join("lib"));
+        for below in ["from/own", "from/shared/deep", "lib"] {
+            fs::create_dir_all(folder.path().join(below)).expect("makes a folder");
+        }
+        for (file, text) in [("own/libv.so.1", "own"), ("shared/libv.so.1.4", "shared"), ("shared/deep/libx.so", "x")] {
+            fs::write(from.join(file), text).expect("writes");
+        }
+        for (link, to) in [
+            ("shared/libv.so.1", "libv.so.1.4"),
+            ("liby.so", "shared/deep/libx.so"),
+            ("libx.so", "shared/deep/libx.so"),
+        ] {
+            symlink(to, from.join(link)).expect("links");
+        }
+        collect_libraries(&from, &lib, folder.path()).expect("collects");
+        let read = |name: &str| fs::read_to_string(lib.join(name)).expect("leads to a file");
+        assert_eq!(["libv.so.1", "libv.so.1.4", "libx.so", "liby.so"].map(read), ["own", "shared", "x", "x"]);
+    }
 }
