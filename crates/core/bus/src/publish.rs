@@ -51,9 +51,13 @@ pub struct BusClosed;
 
 /// Publishes events. Cheap to clone; the clones count as one where events are counted.
 #[derive(Debug, Clone)]
-pub struct Publisher {
+pub struct Publisher(Arc<ComponentInlet>);
+
+/// Where the events of one component go. Behind one pointer, since each launch keeps a publisher.
+#[derive(Debug)]
+struct ComponentInlet {
     inlet: mpsc::Sender<QueuedDraft>,
-    extension_rate: Arc<ExtensionRate>,
+    extension_rate: ExtensionRate,
 }
 
 /// An event on its way to the sequencer.
@@ -65,13 +69,13 @@ pub(crate) struct QueuedDraft {
 
 impl Publisher {
     pub(crate) fn new(inlet: mpsc::Sender<QueuedDraft>) -> Self {
-        Self { inlet, extension_rate: Arc::new(ExtensionRate::new()) }
+        Self(Arc::new(ComponentInlet { inlet, extension_rate: ExtensionRate::new() }))
     }
 
     /// A publisher whose extension events are counted by themselves: that of another component.
     #[must_use]
     pub fn of_component(&self) -> Self {
-        Self::new(self.inlet.clone())
+        Self::new(self.0.inlet.clone())
     }
 
     /// Publishes an event. Waits while the inlet is full; the sequencer empties it without waiting for anybody. What comes after
@@ -98,18 +102,18 @@ impl Publisher {
 
     /// Ends once more extension events were published than [`Self::publish`] takes.
     pub async fn flooded(&self) {
-        self.extension_rate.exceeded().await;
+        self.0.extension_rate.exceeded().await;
     }
 
     /// Whether more extension events were published than [`Self::publish`] takes.
     pub fn has_flooded(&self) -> bool {
-        self.extension_rate.is_exceeded()
+        self.0.extension_rate.is_exceeded()
     }
 
     async fn queue(&self, draft: EventDraft, acknowledge: Option<oneshot::Sender<Seq>>) -> Result<(), BusClosed> {
-        if matches!(draft.event, Event::Extension(_)) && !self.extension_rate.admits() {
+        if matches!(draft.event, Event::Extension(_)) && !self.0.extension_rate.admits() {
             return Err(BusClosed);
         }
-        self.inlet.send(QueuedDraft { draft, acknowledge }).await.map_err(|_| BusClosed)
+        self.0.inlet.send(QueuedDraft { draft, acknowledge }).await.map_err(|_| BusClosed)
     }
 }

@@ -11,7 +11,7 @@ const TABS = ["why", "log", "command", "talk"];
 const drawer = byId("drawer");
 let id = "";
 let tab = "why";
-/** What the panels were last filled with, so that a selection in them survives. */
+/** What the panels show, so that a selection in them survives. */
 let filled = "";
 
 /** Where requests for every model go; null where the router is off. */

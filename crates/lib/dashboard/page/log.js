@@ -45,7 +45,7 @@ export async function openLog(id) {
   let said = "";
   while (!signal.aborted) {
     try {
-      // A stream that is opened again begins with the lines that are kept: they replace those of before.
+      // A stream that is opened again begins with the kept lines: they replace those of before.
       await follow(`${serverPath(id)}/logs?follow=1&tail=${TAIL}`, { signal, opened: clear, read: add });
       said = "";
     } catch (error) {

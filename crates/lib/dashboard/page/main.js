@@ -14,7 +14,7 @@ import { peerRows, readPeers } from "./peers.js";
 import { chosen, fillHeld, fillTable, startTable, step, tickTable } from "./table.js";
 import { writeVerdict } from "./verdict.js";
 
-/** Shortest time between two questions for the status, in milliseconds. */
+/** Shortest time between two looks at the status, in ms. */
 const PAUSE = 250;
 const STATUS_EVERY = 2000;
 const MEMORY_EVERY = 5000;

@@ -4,7 +4,7 @@ import { daemonNow } from "./daemon.js";
 import { age, byId, bytes, clone, copy, duration, fileName, plural, rate, setText, show } from "./text.js";
 import { byTrouble, level, phaseOf } from "./verdict.js";
 
-/** How many rates a sparkline shows. */
+/** Rates in a sparkline. */
 const SAMPLES = 40;
 
 /** The rows by id. */
@@ -29,7 +29,7 @@ export function startTable(handlers) {
   byId("filter").addEventListener("input", () => filter());
 }
 
-/** The server of the row that commands by key go to; empty where there is none. */
+/** The server that keys command; empty where there is none. */
 export const chosen = () => (rows.has(current) ? current : "");
 
 export function step(steps) {
@@ -87,7 +87,7 @@ export function fillTable(servers) {
   filter();
 }
 
-/** Brings the times to the present moment. */
+/** Brings the times up to now. */
 export function tickTable() {
   for (const row of rows.values()) {
     if (!row.element.hidden) fillTimes(row);
@@ -134,7 +134,7 @@ function filter() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const { element, server } of rows.values()) {
-    const text = `${server.server} ${server.display_name} ${phaseOf(server)} ${server.tier ?? ""} ${server.model ?? ""} ${server.base_url} ${server.llama_version ?? ""} ${server.last_failure?.reason ?? ""}`.toLowerCase();
+    const text = [server.server, server.display_name, phaseOf(server), server.tier, server.model, server.base_url, server.llama_version, server.last_failure?.reason].join(" ").toLowerCase();
     const isShown = words.every((word) => text.includes(word));
     show(element, isShown);
     shown += isShown ? 1 : 0;
@@ -142,7 +142,7 @@ function filter() {
   setText(byId("shown"), words.length > 0 ? `${shown} of ${rows.size}` : plural(rows.size, "server"));
 }
 
-/** Remembers the rate of decoding for the sparkline, once in two seconds. */
+/** Remembers the decoding rate, once in two seconds. */
 function sample(row, server) {
   const now = performance.now();
   if (now - row.sampled < 1900) return;
@@ -231,7 +231,7 @@ export const commandsFor = (server) => server.peer ? [] :
 
 const LABELS = { start: "Start", stop: "Stop", restart: "Restart" };
 
-/** Buttons for the commands; those that are there already stay, so that they keep the focus. */
+/** Buttons for the commands; those that stay keep the focus. */
 export function commandButtons(place, server, isFocusable) {
   const wanted = commandsFor(server).join(" ");
   if (place.dataset.commands === wanted) return;

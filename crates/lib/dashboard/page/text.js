@@ -74,7 +74,7 @@ export function inWords(value) {
 export const shellWord = (word) =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
-/** Puts a text on the clipboard, and says so on the button for a moment. */
+/** Copies a text, and says so on the button for a moment. */
 export async function copy(text, button) {
   const label = button.textContent;
   const isCopied = await write(text);

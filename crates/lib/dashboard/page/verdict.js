@@ -16,7 +16,7 @@ export function trouble(server) {
   return server.is_ready ? 7 : 8;
 }
 
-/** The phase as people read it: a ready server may sleep. */
+/** The phase to show: a ready server may sleep. */
 export const phaseOf = (server) => server.is_sleeping ? "sleeping" : server.phase;
 
 /** The colour of a phase: `bad`, `warn`, `busy`, `good` or `off`. */
