@@ -299,20 +299,23 @@ impl ReadinessWorker {
                 Transition::StopBegan(_) => self.advance(&key, ReadinessInput::StopBegan, None).await?,
                 Transition::Failed(_) => self.advance(&key, ReadinessInput::FailedElsewhere, cause).await?,
                 Transition::Ended { end, launch } => {
-                    let output = self.readiness.outputs.get_or_create(&key);
-                    self.readiness.outputs.remove(&key);
+                    let output = self.readiness.outputs.remove(&key);
                     // Without an end it had no process, or its end was missed and a later launch has begun: no verdict.
                     let Some(end) = end else { continue };
                     // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
-                    let evidence = lock(&output).evidence_for(end);
                     if let Some(mut watched) = launch.state.watched {
+                        let evidence = lock(&watched.output).evidence_for(end);
                         let decided = watched.decide(ReadinessInput::Exited { end, evidence }, self.clock.now());
                         self.perform(&key, decided, cause).await?;
                     } else if launch.stop.is_none() && launch.failure.is_none() {
                         // Its whole life was missed. The restart policy waits for the verdict all the same.
+                        let said = output.map(|output| {
+                            let mut output = lock(&output);
+                            (output.evidence_for(end), output.last_lines())
+                        });
+                        let (evidence, lines) = said.unwrap_or_default();
                         let was_ready = launch.readiness != LaunchReadiness::NotYet;
                         let failure = ReadinessFailure::at_unwatched_exit(was_ready, end, evidence);
-                        let lines = lock(&output).last_lines();
                         let event = Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines };
                         self.publish(&key, event, cause).await?;
                     }

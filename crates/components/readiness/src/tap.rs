@@ -47,10 +47,10 @@ impl LaunchOutputs {
         output
     }
 
-    /// Removes a launch, whose slots are gone. Its taps may still write to their output, which is no longer read.
-    pub(crate) fn remove(&self, key: &LaunchKey) {
-        lock(&self.outputs).remove(key);
+    /// Removes a launch, whose slots are gone, and returns its output. Its taps may still write to that.
+    pub(crate) fn remove(&self, key: &LaunchKey) -> Option<SharedOutput> {
         self.requests.free_slots(&key.0, key.1);
+        lock(&self.outputs).remove(key)
     }
 
     /// Waits until an output has something new.

@@ -264,9 +264,9 @@ impl<T: Default> LaunchTracker<T> {
                 launch.readiness = LaunchReadiness::Lost;
             } else {
                 launch.set_readiness(changes, LaunchReadiness::Ready, Some(ready.via));
-            }
-            if let Phase::Unready { .. } = record.phase {
-                launch.set_readiness(changes, LaunchReadiness::Lost, None);
+                if let Phase::Unready { .. } = record.phase {
+                    launch.set_readiness(changes, LaunchReadiness::Lost, None);
+                }
             }
         }
         for (hook, outcome) in &record.hooks {
