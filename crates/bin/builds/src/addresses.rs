@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use llama_warden_config::{ConfigProblem, Configuration, RouterAddress};
+use llama_warden_config::{ConfigProblem, Configuration};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -29,11 +29,8 @@ pub(crate) struct HostNames(BTreeMap<String, Result<Vec<IpAddr>, String>>);
 
 /// A warning for each address on which the daemon or its router could not listen at this moment.
 pub async fn listen_warnings(configuration: &Configuration) -> Vec<ConfigProblem> {
-    let router = match &configuration.router().listen {
-        RouterAddress::Tcp(tcp) => Some(tcp),
-        RouterAddress::Unix(_) | RouterAddress::Off => None,
-    };
-    let hosts = configuration.daemon().listen.as_ref().into_iter().chain(router).map(|tcp| tcp.host.as_str());
+    let (api, router) = (configuration.daemon().listen.as_ref(), configuration.router().listen.tcp());
+    let hosts = api.into_iter().chain(router).map(|tcp| tcp.host.as_str());
     let names = HostNames::look_up(hosts).await;
     configuration.listen_warnings(|host| names.unavailable(host, NO_START))
 }

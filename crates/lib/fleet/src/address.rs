@@ -35,6 +35,16 @@ pub enum RouterAddress {
 #[error("`{0}` is not HOST:PORT")]
 pub struct InvalidListenAddress(String);
 
+impl RouterAddress {
+    /// The TCP address, if it is one.
+    pub const fn tcp(&self) -> Option<&TcpAddress> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::Unix(_) | Self::Off => None,
+        }
+    }
+}
+
 impl ListenAddress {
     /// The TCP address; `None` for the unix socket alone.
     pub fn tcp(&self) -> Option<&TcpAddress> {

@@ -14,10 +14,7 @@ use crate::finding::{Area, Finding};
 
 /// The addresses of the API and of the router.
 pub(crate) fn of_daemon(loaded: &LoadedConfig) -> Vec<Finding> {
-    let router = match &loaded.configuration.router().listen {
-        RouterAddress::Tcp(listen) => Some(listen),
-        RouterAddress::Unix(_) | RouterAddress::Off => None,
-    };
+    let router = loaded.configuration.router().listen.tcp();
     let api = loaded.configuration.daemon().listen.as_ref();
     let places = [("the daemon", "daemon.listen", api), ("the router", "router.listen", router)];
     let places = places.into_iter().filter_map(|(who, key, listen)| Some((who, key, listen?)));

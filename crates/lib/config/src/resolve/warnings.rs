@@ -106,10 +106,7 @@ impl Configuration {
         let daemon = self.file.daemon.as_ref().and_then(|daemon| daemon.value.listen.as_ref());
         let daemon = daemon.and_then(|listen| Some((&listen.location, listen.value.tcp()?)));
         let router = self.file.router.as_ref().and_then(|router| router.value.listen.as_ref());
-        let router = router.and_then(|listen| match &listen.value {
-            RouterAddress::Tcp(tcp) => Some((&listen.location, tcp)),
-            RouterAddress::Unix(_) | RouterAddress::Off => None,
-        });
+        let router = router.and_then(|listen| Some((&listen.location, listen.value.tcp()?)));
         let unfit = daemon.into_iter().chain(router).filter_map(|(location, tcp)| {
             let [message, help] = fault(&tcp.host)?;
             Some(ConfigProblem::warning(location, message, help))
