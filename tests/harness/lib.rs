@@ -50,7 +50,8 @@ pub use measure::measured;
 pub use options::{DaemonOptions, DaemonOutput, own_namespaces};
 pub use port::Port;
 pub use procfs::{
-    ProcessInfo, descendants, kill_with_guardian_and_shims, open_files, processes_with, programs_of, resident_bytes,
+    ProcessInfo, descendants, ignores, kill_with_guardian_and_shims, open_files, processes_with, programs_of,
+    resident_bytes,
 };
 pub use program::{ProgramRun, TestTerminal, daemon_program, executable, stand_in_program};
 pub use raw::{connect, error_word, exchange_bytes, parsed_answer, post_bytes, post_head, read_answer};

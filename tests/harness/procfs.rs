@@ -46,9 +46,11 @@ impl ProcessInfo {
     }
 }
 
-/// Whether this process ignores a signal, as it may have inherited.
-pub(crate) fn ignores(signal: Signal) -> bool {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+/// Whether a process ignores a signal, by the text of its `/proc/PID/status`.
+///
+/// # Panics
+/// If it is no such text.
+pub fn ignores(status: &str, signal: Signal) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
     let mask = u64::from_str_radix(mask.trim(), 16).expect("a number");
     mask & (1 << (signal as u32 - 1)) != 0

@@ -45,7 +45,8 @@ pub fn sandbox(test: impl AsyncFnOnce(&Sandbox)) {
 /// As [`sandbox()`].
 pub fn sandbox_within(limit: Duration, test: impl AsyncFnOnce(&Sandbox)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    if ignores(Signal::SIGINT) {
+    let own_status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    if ignores(&own_status, Signal::SIGINT) {
         // A shell without job control has its background commands ignore INT, and they pass that on to the programs under test, which
         // people interrupt. A handler is not passed on: `execve` sets the signal to its default.
         runtime.block_on(async { signal(SignalKind::interrupt()).map(drop).expect("a handler") });
