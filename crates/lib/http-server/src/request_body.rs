@@ -31,10 +31,10 @@ pub struct RequestBody {
 
 /// A body of which nobody reads the rest.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct UnreadBody(Arc<Mutex<Rest>>);
+pub(crate) struct UnreadBody(Arc<Mutex<UnreadRest>>);
 
 #[derive(Debug, Default)]
-enum Rest {
+enum UnreadRest {
     #[default]
     None,
     Coming(Incoming),
@@ -78,7 +78,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let (false, Some(unread), Some(incoming)) = (self.is_over, &self.unread, self.incoming.take()) {
-            *lock(&unread.0) = if self.awaits_continue { Rest::NotSent } else { Rest::Coming(incoming) };
+            *lock(&unread.0) = if self.awaits_continue { UnreadRest::NotSent } else { UnreadRest::Coming(incoming) };
         }
     }
 }
@@ -87,9 +87,9 @@ impl UnreadBody {
     /// Whether the connection has to end with the answer: a rest is left that does not come at once, or is long.
     pub(crate) async fn ends_connection(self) -> bool {
         let mut incoming = match std::mem::take(&mut *lock(&self.0)) {
-            Rest::None => return false,
-            Rest::NotSent => return true,
-            Rest::Coming(incoming) => incoming,
+            UnreadRest::None => return false,
+            UnreadRest::NotSent => return true,
+            UnreadRest::Coming(incoming) => incoming,
         };
         let (mut skipped, mut has_looked) = (0, false);
         poll_fn(|context| {
