@@ -5,14 +5,13 @@
 //! done or not, and the clock may have jumped. [`Simulation::run`] does the steps, then lets everything come to rest, then shuts
 //! down, and returns the first promise that was broken ([`BrokenPromise`]).
 //!
-//! What the components around the machines do, the simulation does in their place (`parts`), as closely as it can: it sends, it
+//! What the components around the machines do, the simulation does in their place (`simulation/parts`), as closely as it can: it sends, it
 //! publishes, it asks. The launcher has no machine; it is played, with processes that misbehave.
 
 #![expect(clippy::panic, reason = "this crate runs in tests only, where a panic is how a test fails")]
 
 mod bus;
 pub mod configuration;
-mod parts;
 mod promises;
 mod simulation;
 mod step;

@@ -14,9 +14,11 @@ use llama_warden_state::{PhaseName, Snapshot};
 use llama_warden_supervisor::{RoutingPolicy, SupervisorLimits};
 use tokio::sync::watch;
 
-use crate::parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, RouterPart, SupervisorPart, TerminatorPart};
+mod parts;
+
 use crate::step::{Act, Outside, Part, Preparation, SimulationStep, StopHaste, UserCommand};
 use crate::{BrokenPromise, Manner, Promises, SERVERS, SimulatedBus, World, configuration};
+use parts::{HealthPart, HooksPart, LauncherPart, ReadinessPart, RouterPart, SupervisorPart, TerminatorPart};
 
 /// Memory for every server.
 const PLENTY: u64 = 100;
