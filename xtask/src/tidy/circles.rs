@@ -1,7 +1,8 @@
 //! Checks that the modules of a crate do not use each other in a circle.
 //!
 //! A module that uses others can be read after them, and moved with them, only where there is such an order. A parent may name its
-//! children, for what it re-exports; the use of a parent counts, and so does each use in a function. Tests do not count.
+//! children, for what it re-exports; the use of a parent counts, and so does each use in a function. What a module has from another
+//! is used from there, so that no re-export hides a circle. Tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,12 @@ type ModulePath<'a> = Vec<&'a str>;
 struct Module<'a> {
     file: &'a str,
     text: &'a str,
+    /// The names that it imports, with their paths as they are written.
+    imports: BTreeMap<&'a str, Vec<&'a str>>,
 }
+
+/// Most imports of imports that are followed. Two that name each other would have no end.
+const MOST_IMPORTS: usize = 8;
 
 /// Finds each module that is used by one that it uses, directly or through others.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
@@ -28,7 +34,8 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
             path.pop();
         }
         if !source.is_test() {
-            let module = Module { file: &source.path, text: source.without_tests() };
+            let text = source.without_tests();
+            let module = Module { file: &source.path, text, imports: imports(text) };
             crates.entry(folder).or_default().insert(path, module);
         }
     }
@@ -78,14 +85,68 @@ fn used_modules<'a>(
     let mut used = BTreeMap::new();
     for (named, line) in named_paths(text) {
         let Some(absolute) = absolute(path, &named) else { continue };
-        let known = (0..=absolute.len()).rev().find_map(|depth| modules.get_key_value(&absolute[..depth]));
-        if let Some((other, _)) = known
+        if let Some(other) = home(absolute, modules, MOST_IMPORTS)
             && !other.starts_with(path)
         {
             used.entry(other).or_insert(line);
         }
     }
     used
+}
+
+/// The module that what a path names belongs to; that of the import where a module has it from another one.
+fn home<'a>(
+    path: Vec<&'a str>,
+    modules: &'a BTreeMap<ModulePath<'a>, Module<'a>>,
+    most_imports: usize,
+) -> Option<&'a ModulePath<'a>> {
+    let (module, found) = (0..=path.len()).rev().find_map(|depth| modules.get_key_value(&path[..depth]))?;
+    let (name, below) = path[module.len()..].split_first().unzip();
+    let imported = name.and_then(|name| found.imports.get(name)).filter(|_| most_imports > 0);
+    let elsewhere = imported.and_then(|written| {
+        let begins_here = ["crate", "super", "self"].contains(written.first()?);
+        let mut target = if begins_here { absolute(module, written)? } else { [module, &written[..]].concat() };
+        // Else it is of another crate, or the module itself.
+        let is_of_module = begins_here || modules.contains_key(&target[..=module.len()]);
+        target.extend(below.unwrap_or_default());
+        is_of_module.then(|| home(target, modules, most_imports - 1))?
+    });
+    Some(elsewhere.unwrap_or(module))
+}
+
+/// The names that `use` brings into a module, with their paths as they are written.
+fn imports(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut imports = BTreeMap::new();
+    let mut words = words(text).into_iter().map(|(word, _)| word);
+    while words.any(|word| word == "use") {
+        let (mut path, mut prefixes): (Vec<&str>, Vec<Vec<&str>>) = Default::default();
+        let mut renamed = false;
+        for word in words.by_ref() {
+            match word {
+                "{" => prefixes.push(path.clone()),
+                "as" => renamed = true,
+                "," | "}" | ";" => {
+                    let prefix = prefixes.last().map_or(&[][..], Vec::as_slice);
+                    let is_whole = path != prefix;
+                    let name = path.pop_if(|last| renamed || *last == "self").filter(|_| renamed);
+                    if let Some(name) = name.or(path.last().copied()).filter(|_| is_whole) {
+                        imports.insert(name, path);
+                    }
+                    renamed = false;
+                    if word == "}" {
+                        prefixes.pop();
+                    }
+                    path = prefixes.last().cloned().unwrap_or_default();
+                    if word == ";" {
+                        break;
+                    }
+                }
+                name if is_name(name) => path.push(name),
+                _ => {}
+            }
+        }
+    }
+    imports
 }
 
 /// The names from the root of the crate; `None` for a path that leads out of it.
@@ -219,5 +280,32 @@ mod tests {
             ("crates/lib/a/src/one/tests.rs", "use crate::two::Two;\n"),
         ]);
         assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_re_exported_is_used_from_its_own_module() {
+        let root = "mod one;\nmod two;\npub use one::{One, deep::Deep as Renamed};\npub(crate) use two::Two;\nuse serde::One as _;\n";
+        let found = violations(&[
+            ("crates/lib/a/src/lib.rs", root),
+            ("crates/lib/a/src/one.rs", "use crate::Two;\n"),
+            ("crates/lib/a/src/one/deep.rs", ""),
+            ("crates/lib/a/src/two.rs", "use std::fmt;\nfn two() -> crate::One {}\n"),
+        ]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("crates/lib/a/src/one.rs:1: module circles: `two` uses this"), "{found:?}");
+        assert!(found[1].starts_with("crates/lib/a/src/two.rs:2: module circles: `one` uses this"), "{found:?}");
+        let found = violations(&[
+            ("crates/lib/a/src/lib.rs", root),
+            ("crates/lib/a/src/one.rs", "use crate::Two;\n"),
+            ("crates/lib/a/src/one/deep.rs", "use crate::{One};\n"),
+            ("crates/lib/a/src/two.rs", "use crate::Renamed;\n"),
+        ]);
+        assert_eq!(found.len(), 3, "through `deep`: {found:?}");
+        let imports = imports("pub use a::{self, b::{C, D as E}, f::*};\nuse g;\n");
+        let written = |name: &str| imports[name].join("::");
+        assert_eq!(
+            (written("a"), written("C"), written("E"), written("g")),
+            ("a".into(), "a::b::C".into(), "a::b::D".into(), "g".into())
+        );
     }
 }
