@@ -151,20 +151,22 @@ impl MeasuredDaemon {
         Err(Error::missing("the daemon does not become idle", "see what its threads do"))
     }
 
-    /// Has a new daemon take over from this one, and returns it when this one has ended.
+    /// Has a new daemon take over from this one, and returns it when this one has ended and it answers.
     ///
     /// # Errors
-    /// When this one does not end with 0.
+    /// When this one does not end with 0, or the new one does not answer within [`WAIT_LIMIT`].
     pub fn taken_over(mut self) -> Result<Self, Error> {
         let log = self.config.with_file_name("next.log");
         let child = up(&self.program, &self.config, &["--take-over"], &[], &log)?;
-        let next = Self { child, program: self.program.clone(), config: self.config.clone() };
+        let mut next = Self { child, program: self.program.clone(), config: self.config.clone() };
         let status = self.child.wait().on("wait for", &self.program)?;
-        if status.success() {
-            return Ok(next);
+        if !status.success() {
+            let said = fs::read_to_string(log).unwrap_or_default();
+            return Err(Error::Failed { command: "llama-warden up --take-over".to_owned(), status, output: said });
         }
-        let said = fs::read_to_string(log).unwrap_or_default();
-        Err(Error::Failed { command: "llama-warden up --take-over".to_owned(), status, output: said })
+        // The new one has the servers before it has the socket.
+        next.wait_for_socket(&self.config.with_file_name("state/control.sock"), &log)?;
+        Ok(next)
     }
 
     /// Shuts the daemon and its servers down.
