@@ -23,7 +23,8 @@ const STEPS: [Step; 10] = [
     ("cargo clippy --workspace --all-targets -- -D warnings", run_cargo),
     // Features that are off by default too; their libraries are loaded at run time and need not be installed.
     ("cargo clippy --workspace --all-targets --all-features -- -D warnings", run_cargo),
-    ("cargo doc --workspace --no-deps --document-private-items", run_cargo),
+    // The flag for examples, of which the workspace has none, brings the features of clippy's build, so that both share it.
+    ("cargo doc --workspace --no-deps --document-private-items --lib --bins --examples", run_cargo),
     ("cargo xtask schema --check", |_| schema::check()),
     ("cargo test --manifest-path examples/*/Cargo.toml", |_| examples()),
     // Long enough to try the inputs of the repository and many changes of each.

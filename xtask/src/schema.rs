@@ -3,10 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::{Error, OnPath};
 use llama_warden_test_parts::{paths, shell};
+
+/// The program that prints them.
+const GENERATOR: &str = "llama-warden-schema-gen";
 
 /// Whether to write or to check the generated files.
 #[derive(Debug, clap::Args)]
@@ -59,7 +63,10 @@ fn write() -> Result<(), Error> {
 
 /// Returns the generated texts by the paths of their files in the checkout.
 fn generate() -> Result<BTreeMap<String, String>, Error> {
-    let texts = shell::read(cargo().args(["run", "--quiet", "--package", "llama-warden-schema-gen"]))?;
+    // With the packages and features of the tests' build, so that both share it: the flag for examples, of which the workspace has
+    // none, brings those of development dependencies.
+    shell::run(cargo().args(["build", "--quiet", "--workspace", "--bin", GENERATOR, "--examples"]))?;
+    let texts = shell::read(&mut Command::new(paths::target().join("debug").join(GENERATOR)))?;
     let what = "cannot read what llama-warden-schema-gen printed".to_owned();
     serde_json::from_str(&texts).map_err(|error| Error::Io { what, source: error.into() })
 }
