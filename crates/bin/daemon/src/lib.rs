@@ -20,6 +20,7 @@ mod signals;
 mod sockets;
 mod state_dir;
 mod state_folder;
+mod state_notices;
 mod state_watch;
 mod token_file;
 

@@ -1,10 +1,11 @@
 //! The component that notices when the state directory is removed or replaced under the daemon, and makes it again.
 //!
 //! A second daemon could lock a new directory of the same path, and would take this one's servers for left behind. So the directory is
-//! locked again at once; where another daemon was faster, this one stops. The kernel tells of the lock's removal; everything else
-//! is found by a slow look. See `docs/decisions/0023-a-lost-state-directory.md`.
+//! locked again at once; where another daemon was faster, this one stops. The kernel tells of most changes; the rest is found by a
+//! slow look. See `docs/decisions/0023-a-lost-state-directory.md`.
 
-use std::sync::Arc;
+use std::future;
+use std::io;
 use std::time::Duration;
 
 use llama_warden_api::ControlRebinder;
@@ -14,18 +15,18 @@ use llama_warden_events::{BootId, NoCommand, Refused, SuperviseCommand, Uptime};
 use llama_warden_exit::{CommandFailure, Exit, FailureMessage};
 use llama_warden_processes::leftovers::write_down;
 use llama_warden_state::Snapshot;
-use llama_warden_support::{BlockingError, blocking, try_thread};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
+use llama_warden_support::{BlockingError, blocking};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::state_dir::{StateDir, StateLook};
+use crate::state_notices::StateNotices;
 
 /// Time from a notice to the look: who removes a directory removes the lock before the rest.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// Time from a look to the next one without a notice. A directory that was renamed, or whose mode was changed, gives none.
-const SLOW_LOOK: Duration = Duration::from_secs(10);
+/// Time from a look to the next one without a notice. There is none where something is mounted over the directory, and on a network
+/// file system where another machine changes it.
+const SLOW_LOOK: Duration = Duration::from_secs(60);
 
 /// Watches the state directory.
 #[derive(Debug)]
@@ -50,10 +51,8 @@ impl Component for StateWatch {
     type Error = BusClosed;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
-        let removed = Arc::new(Notify::new());
         let worker = StateWorker {
-            watcher: watch_removal(removed.clone()),
-            removed,
+            notices: None,
             commands: ports.commands.clone(),
             watch: self,
             look_at: None,
@@ -65,21 +64,10 @@ impl Component for StateWatch {
     }
 }
 
-/// `None` if the kernel refuses; the slow look remains.
-fn watch_removal(removed: Arc<Notify>) -> Option<RecommendedWatcher> {
-    let watcher = try_thread().map_err(notify::Error::io).and_then(|()| {
-        notify::recommended_watcher(move |_| {
-            // Whatever it is: nobody touches the lock of a daemon that runs.
-            removed.notify_one();
-        })
-    });
-    watcher.inspect_err(|error| tracing::debug!(%error, "the removal of the state directory is noticed late")).ok()
-}
-
 struct StateWorker {
     watch: StateWatch,
-    watcher: Option<RecommendedWatcher>,
-    removed: Arc<Notify>,
+    /// `None` if the kernel refuses; the slow look remains.
+    notices: Option<StateNotices>,
     commands: CommandSender,
     /// When the next look is due.
     look_at: Option<Uptime>,
@@ -93,8 +81,8 @@ struct StateWorker {
 
 /// Wakes the watch.
 enum StateInput {
-    /// Something happened to the lock.
-    Removed,
+    /// Something happened to the lock, or to a directory above it.
+    Noticed,
     /// A look ended.
     Looked(Result<Result<Result<StateLook, CommandFailure>, BlockingError>, JoinError>),
     /// The supervisor answered.
@@ -117,8 +105,14 @@ impl Worker for StateWorker {
     }
 
     async fn next_input(&mut self) -> StateInput {
+        let notice = async {
+            match &self.notices {
+                Some(notices) => notices.next().await,
+                None => future::pending().await,
+            }
+        };
         tokio::select! {
-            () = self.removed.notified() => StateInput::Removed,
+            () = notice => StateInput::Noticed,
             look = next_task(&mut self.looks) => StateInput::Looked(look),
             answer = next_task(&mut self.replies) => StateInput::Answered(answer),
         }
@@ -126,7 +120,7 @@ impl Worker for StateWorker {
 
     async fn on_input(&mut self, input: StateInput, now: Uptime) -> Result<(), BusClosed> {
         match input {
-            StateInput::Removed => self.look_at = Some(now + DEBOUNCE),
+            StateInput::Noticed => self.look_at = Some(now + DEBOUNCE),
             StateInput::Looked(Ok(Ok(look))) => {
                 self.look_at = self.look_at.or(Some(now + SLOW_LOOK));
                 self.on_look(look).await;
@@ -153,11 +147,9 @@ impl Worker for StateWorker {
 impl StateWorker {
     /// Watches the lock that is held now.
     fn arm(&mut self) {
-        if let Some(watcher) = &mut self.watcher
-            && let Err(error) = watcher.watch(&self.watch.state.lock_path(), RecursiveMode::NonRecursive)
-        {
-            tracing::debug!(%error, "the removal of the state directory is noticed late");
-        }
+        let notices = StateNotices::about(&self.watch.state.lock_path());
+        let late = |error: &io::Error| tracing::debug!(%error, "a loss of the state directory is noticed late");
+        self.notices = notices.inspect_err(late).ok();
     }
 
     async fn on_look(&mut self, look: Result<StateLook, CommandFailure>) {

@@ -28,9 +28,12 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Longest time from the first notice to the read, in a folder that changes all the time.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Time from a look to the next one without a notice. Network and FUSE file systems give none for what others write, and the
-/// kernel gives none for a folder above that was renamed or mounted over.
-const SLOW_LOOK: Duration = Duration::from_secs(10);
+/// Time from a look to the next one without a notice, where none is to be expected: network and FUSE file systems give none for
+/// what others write.
+const LOOK_WITHOUT_NOTICES: Duration = Duration::from_secs(10);
+
+/// The same on other file systems. The kernel gives no notice for a folder above that was renamed or mounted over.
+const SLOW_LOOK: Duration = Duration::from_secs(60);
 
 /// Watches a configuration file.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl ConfigWatch {
 }
 
 fn warn_unwatched(path: &Path, error: &notify::Error) {
-    let (path, seconds) = (path.display(), SLOW_LOOK.as_secs());
+    let (path, seconds) = (path.display(), LOOK_WITHOUT_NOTICES.as_secs());
     tracing::warn!(%path, %error, "changes of the configuration are noticed only every {seconds} seconds");
 }
 
@@ -148,7 +151,7 @@ impl Worker for WatchWorker {
                 self.look_at = Some(Uptime::new(due));
             }
             WatchInput::Looked(Ok(Ok((watch, changed)))) => {
-                self.on_look(watch.file.path(), changed, now);
+                self.on_look(&watch.file, changed, now);
                 self.watch = Some(watch);
             }
             WatchInput::Looked(_) => tracing::warn!("the configuration is watched no longer; send HUP after a change"),
@@ -180,12 +183,12 @@ impl WatchWorker {
         self.look_at = self.look_at.or(Some(Uptime::new(now.as_duration() + wait)));
     }
 
-    fn on_look(&mut self, path: &Path, changed: io::Result<bool>, now: Uptime) {
+    fn on_look(&mut self, file: &FileWatch, changed: io::Result<bool>, now: Uptime) {
         match changed {
             Ok(changed) => {
-                self.look_in(SLOW_LOOK, now);
+                self.look_in(if file.gives_notices() { SLOW_LOOK } else { LOOK_WITHOUT_NOTICES }, now);
                 if changed {
-                    let trigger = format!("a change of {}", path.display());
+                    let trigger = format!("a change of {}", file.path().display());
                     self.replies.spawn(self.commands.post(SuperviseCommand::Reload { trigger, force: false }));
                 }
             }

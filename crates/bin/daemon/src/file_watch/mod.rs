@@ -8,8 +8,10 @@ use llama_warden_support::try_thread;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+mod local;
 mod places;
 
+use local::is_local;
 use places::places_of;
 
 /// Watches a file.
@@ -19,6 +21,8 @@ pub struct FileWatch {
     /// `None` if the kernel refuses one.
     pub(crate) watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    /// Every change in the watched places is one of this machine.
+    are_local: bool,
     /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
     changes: Arc<Notify>,
     warn: fn(&Path, &notify::Error),
@@ -39,7 +43,7 @@ impl FileWatch {
         // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
         let watcher = try_thread().map_err(notify::Error::io).and_then(|()| notify::recommended_watcher(on_event));
         let watcher = watcher.inspect_err(|error| warn(&path, error)).ok();
-        let mut watch = Self { path, watcher, watched: BTreeSet::new(), changes, warn };
+        let mut watch = Self { path, watcher, watched: BTreeSet::new(), are_local: false, changes, warn };
         watch.arm();
         // For changes between the reader's first look and the watch.
         watch.changes.notify_one();
@@ -56,6 +60,11 @@ impl FileWatch {
         self.changes.clone()
     }
 
+    /// Whether the kernel tells of every change in the watched places.
+    pub fn gives_notices(&self) -> bool {
+        self.watcher.is_some() && self.are_local
+    }
+
     /// Watches the places of the path as they are now, and no others. Call it before the file is read: a change after that is
     /// noticed.
     pub fn arm(&mut self) {
@@ -67,11 +76,13 @@ impl FileWatch {
         }
         // All of them, watched or not: a place may have been replaced by another of the same name.
         let arm = |place: &PathBuf| watcher.watch(place, RecursiveMode::NonRecursive);
-        if let Err(error) = places.iter().try_for_each(arm)
+        let armed = places.iter().try_for_each(arm);
+        if let Err(error) = &armed
             && self.watched != places
         {
-            (self.warn)(&self.path, &error);
+            (self.warn)(&self.path, error);
         }
+        self.are_local = armed.is_ok() && places.iter().all(|place| is_local(place));
         self.watched = places;
     }
 }
