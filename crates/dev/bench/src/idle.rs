@@ -21,6 +21,7 @@ use llama_warden_test_parts::error::{Error, OnPath};
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
 use crate::figure::{Figure, FigureTarget};
+use crate::ports;
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
 use crate::targets::{
@@ -166,7 +167,7 @@ pub fn settled(
 /// # Errors
 /// When it does not run.
 pub fn usual(programs: &Programs, home: &Path, servers: usize) -> Result<UsualDaemon, Error> {
-    let port = programs::free_ports(1)?[0];
+    let port = ports::free_ports(1)?[0];
     let listen = format!("127.0.0.1:{port}");
     let listens = [("LLAMA_WARDEN_DAEMON__LISTEN", &*listen)];
     let daemon = settled_with(programs, home, servers, OutputVolume::Usual, &listens)?;
@@ -187,7 +188,7 @@ fn settled_with(
     std::fs::write(&script, volume.script()).on("write", &script)?;
     let mut sections = format!("[llama-server]\nbinary = {}\n", quoted(&programs.stand_in));
     let ids: Vec<String> = (0..servers).map(|number| format!("s{number}")).collect();
-    for (id, port) in ids.iter().zip(programs::free_ports(servers)?) {
+    for (id, port) in ids.iter().zip(ports::free_ports(servers)?) {
         let model = quoted(&model);
         // Writing into a string cannot fail.
         let _ = writeln!(sections, "[[servers]]\nid = \"{id}\"\nmodel = {model}\nport = {port}");

@@ -36,7 +36,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use llama_warden_test_parts::error::Error;
 
 use figure::Figure;
-use llama_warden_measured::{daemon, events, fleet, follower, killer, poller, procfs, programs};
+use llama_warden_measured::{daemon, events, fleet, follower, killer, poller, ports, procfs, programs};
 use programs::Programs;
 
 /// Measure release builds against their budgets

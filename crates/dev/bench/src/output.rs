@@ -21,6 +21,7 @@ use crate::Effort;
 use crate::daemon::MeasuredDaemon;
 use crate::figure::{Figure, FigureTarget};
 use crate::flood::{FloodOptions, FloodReport};
+use crate::ports;
 use crate::procfs;
 use crate::programs::{self, Programs, quoted, shell_word};
 use crate::targets::{OUTPUT_SPEED, OUTPUT_WAIT};
@@ -76,7 +77,7 @@ fn through_daemon(programs: &Programs, flood: &FloodOptions) -> Result<FloodResu
          [[servers]]\nid = \"measured\"\nmodel = {}\nport = {}\nenabled = false\n",
         quoted(&binary),
         quoted(&model),
-        programs::free_ports(1)?[0],
+        ports::free_ports(1)?[0],
     );
     let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
     daemon.wait_until_idle()?;

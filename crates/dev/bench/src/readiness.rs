@@ -17,6 +17,7 @@ use crate::daemon::MeasuredDaemon;
 use crate::events::{at, milliseconds};
 use crate::figure::Figure;
 use crate::poller::{HealthPoller, ReadinessObservation};
+use crate::ports;
 use crate::programs::{self, Programs, quoted};
 use crate::targets::{EARLY_SILENT, EARLY_WITH_LINES, READY_IN_A_CROWD, READY_SILENT, READY_WITH_LINES};
 
@@ -60,7 +61,7 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
     let mut figures = Vec::new();
     let starts_of = |model: &Path, runs: usize, log_mode| -> Result<Vec<Start>, Error> {
         let home = programs::empty_folder()?;
-        let port = programs::free_ports(1)?[0];
+        let port = ports::free_ports(1)?[0];
         let sections = sections(&llama_server, model, port, log_mode);
         let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
         let starts = (0..runs).map(|_| start(&daemon, port)).collect::<Result<_, _>>()?;

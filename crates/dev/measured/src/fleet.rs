@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use llama_warden_test_parts::error::{Error, OnPath};
 
+use crate::ports;
 use crate::programs::{self, Programs, quoted};
 
 /// How long a server takes to load and to stop.
@@ -35,7 +36,7 @@ impl StandInFleet {
     pub fn write(programs: &Programs, folder: &Path, paces: &[Pace]) -> Result<Self, Error> {
         let mut sections = format!("[llama-server]\nbinary = {}\n", quoted(&programs.stand_in));
         let ids: Vec<String> = (0..paces.len()).map(|number| format!("s{number:03}")).collect();
-        for ((id, pace), port) in ids.iter().zip(paces).zip(programs::free_ports(paces.len())?) {
+        for ((id, pace), port) in ids.iter().zip(paces).zip(ports::free_ports(paces.len())?) {
             let (load, stop) = (pace.load.as_millis(), pace.stop.as_millis());
             let model = programs::model(folder, &format!("load-{load}-stop-{stop}"), 0)?;
             let script = model.with_extension("gguf.stand-in.json");

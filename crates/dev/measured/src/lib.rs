@@ -8,5 +8,6 @@ pub mod follower;
 pub mod killer;
 pub mod nginx;
 pub mod poller;
+pub mod ports;
 pub mod procfs;
 pub mod programs;

@@ -1,13 +1,11 @@
-//! Builds the programs to measure, and provides folders, models and ports for them.
+//! Builds the programs to measure, and provides folders and models for them.
 //!
 //! Speed is measured with the `release` profile, which everybody builds. Memory is measured with `dist`, the profile of what
 //! is shipped: most of an idle daemon's memory is program text, which `dist` keeps small.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::{Error, OnPath};
@@ -110,31 +108,6 @@ pub fn model(folder: &Path, name: &str, bytes: u64) -> Result<PathBuf, Error> {
 /// The variable that names a fail point. What is shipped does not know it.
 const FAIL_POINT: &[u8] = b"LLAMA_WARDEN_FAIL_POINT";
 
-/// The first port to try. The range lies below the kernel's ephemeral ports, so that no other program is given one of them
-/// between the check here and the launch of its server.
-const FIRST_PORT: u16 = 10_000;
-/// How many ports to try.
-const PORTS: u16 = 20_000;
-
-/// Returns `count` ports that are free now and that this process has not returned before.
-///
-/// # Errors
-/// When there are not enough free ports.
-pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
-    static TRIED: AtomicU16 = AtomicU16::new(0);
-    // Two benchmarks at the same time start at different ports.
-    let offset = (std::process::id() % u32::from(PORTS)) as u16;
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let untried = std::iter::repeat_with(|| TRIED.fetch_add(1, Ordering::Relaxed)).take_while(|tried| *tried < PORTS);
-    let ports: Vec<u16> =
-        untried.map(|tried| FIRST_PORT + (offset + tried) % PORTS).filter(is_free).take(count).collect();
-    if ports.len() == count {
-        return Ok(ports);
-    }
-    let next = "see with `ss -tln` who listens on so many";
-    Err(Error::missing(format!("no {count} free ports from {FIRST_PORT} to {}", FIRST_PORT + PORTS), next))
-}
-
 /// `path` as a TOML string.
 pub fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
@@ -143,18 +116,4 @@ pub fn quoted(path: &Path) -> String {
 /// `path` as one word of a shell script.
 pub fn shell_word(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_port_is_given_out_twice_or_while_somebody_listens() {
-        let first = free_ports(2).unwrap();
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first[1] + 1)).ok();
-        let second = free_ports(2).unwrap();
-        assert!(first.iter().all(|port| !second.contains(port)), "{first:?} {second:?}");
-        assert!(taken.is_none() || !second.contains(&(first[1] + 1)), "{first:?} {second:?}");
-    }
 }

@@ -15,6 +15,7 @@ use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
 use crate::events::{at, milliseconds};
 use crate::figure::Figure;
 use crate::poller::HealthPoller;
+use crate::ports;
 use crate::programs::{self, Programs, quoted};
 use crate::targets::{ROUTER_AFTER_POLL, ROUTER_AFTER_READY};
 
@@ -43,7 +44,7 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<[Figure; 2], Error
 
 fn cold_start(programs: &Programs) -> Result<ColdStart, Error> {
     let home = programs::empty_folder()?;
-    let ports = programs::free_ports(2)?;
+    let ports = ports::free_ports(2)?;
     let model = programs::model(home.path(), "cold", 0)?;
     let script = model.with_extension("gguf.stand-in.json");
     fs::write(&script, r#"{"max_life_s": 300, "load_ms": 200, "token_ms": 0}"#).on("write", &script)?;

@@ -22,6 +22,7 @@ use llama_warden_test_parts::shell;
 
 use crate::daemon::MeasuredDaemon;
 use crate::figure::{Figure, FigureTarget};
+use crate::ports;
 use crate::programs::{self, Programs, quoted};
 use crate::targets::{
     ROUTER_ADDS, ROUTER_DENSE, ROUTER_IDLE_MEMORY, ROUTER_IDLE_WAKEUPS, ROUTER_LARGE, ROUTER_LARGE_BY_MODEL,
@@ -101,7 +102,7 @@ struct Costs {
 
 fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let home = programs::empty_folder()?;
-    let ports = programs::free_ports(6)?;
+    let ports = ports::free_ports(6)?;
     let (router, servers, proxies, chooser) = (ports[0], [ports[1], ports[2]], [ports[3], ports[4]], ports[5]);
     let mut sections = format!(
         "[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n\
@@ -194,7 +195,7 @@ fn idle(programs: &Programs, effort: Effort) -> Result<[Figure; 2], Error> {
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for _ in 0..effort.pick(3, 1) {
         off.push(look("")?);
-        on.push(look(&format!("[router]\nlisten = \"127.0.0.1:{}\"\n", programs::free_ports(1)?[0]))?);
+        on.push(look(&format!("[router]\nlisten = \"127.0.0.1:{}\"\n", ports::free_ports(1)?[0]))?);
     }
     let more = on.iter().zip(&off).map(|(on, off)| on.0 - off.0);
     Ok([

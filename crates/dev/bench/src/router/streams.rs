@@ -11,6 +11,7 @@ use super::server;
 use crate::Effort;
 use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
 use crate::figure::Figure;
+use crate::ports;
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
 use crate::targets::ROUTER_STREAMS;
@@ -37,7 +38,7 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Figure, Error> {
 /// The growth, and the memory before, in MiB.
 fn grown(programs: &Programs) -> Result<(f64, f64), Error> {
     let home = programs::empty_folder()?;
-    let ports = programs::free_ports(SERVERS + 1)?;
+    let ports = ports::free_ports(SERVERS + 1)?;
     let mut sections = format!(
         "[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n\
          [router]\nlisten = \"127.0.0.1:{}\"\nmax-loaded = 0\nconcurrency = {STREAMS}\nqueue = {STREAMS}\n",

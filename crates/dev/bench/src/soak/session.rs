@@ -19,6 +19,7 @@ use super::behaviour;
 use super::control::SoakClient;
 use super::rest::{RestComparison, RestSample, compare, largest_shim};
 use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
+use crate::ports;
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
 
@@ -91,7 +92,7 @@ impl SoakSession {
     pub(super) fn start(programs: &Programs, folder: &Path, servers: usize, seed: u64) -> Result<Self, Error> {
         let models = (0..servers).map(|number| programs::model(folder, &format!("m{number}"), 0));
         let models = models.collect::<Result<Vec<_>, _>>()?;
-        let ports = programs::free_ports(servers)?;
+        let ports = ports::free_ports(servers)?;
         let header = format!("[llama-server]\nbinary = {}\n{LIMITS}", quoted(&programs.stand_in));
         let sections = sections(&header, &models, &ports, |_| Some("enabled = false".to_owned()));
         let daemon = MeasuredDaemon::start(&programs.daemon, folder, &sections)?;

@@ -1,0 +1,105 @@
+//! Ports for servers that are measured. Benchmarks that run at the same time, in this process or another, get different ones.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use llama_warden_test_parts::error::{Error, OnPath};
+
+/// Below the kernel's range for outgoing connections (32768 and up), which could take a port between its choice and its use, and below
+/// the ports of the system tests.
+const RANGE: Range<u16> = 10_000..20_000;
+
+/// Ports that are leased together, by one locked file.
+const BLOCK: u16 = 100;
+
+/// The blocks that this process has, and how many of their ports it has looked at.
+#[derive(Debug)]
+struct PortBlocks {
+    /// The first port of each, and its lease: the kernel unlocks the file when the process ends, however it ends.
+    leased: Vec<(u16, File)>,
+    looked_at: usize,
+}
+
+static BLOCKS: Mutex<PortBlocks> = Mutex::new(PortBlocks { leased: Vec::new(), looked_at: 0 });
+
+/// Returns `count` ports that are free now and that no other benchmark has. None comes twice before this process has had every one
+/// that there is.
+///
+/// # Errors
+/// When there are not enough free ports, or the leases cannot be written.
+pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
+    let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ports = Vec::with_capacity(count);
+    for _ in RANGE {
+        if ports.len() == count {
+            break;
+        }
+        ports.extend(blocks.next()?.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()));
+    }
+    if ports.len() == count {
+        return Ok(ports);
+    }
+    let next = "see with `ss -tln` who listens on so many, or wait for the other benchmark";
+    Err(Error::missing(format!("no {count} free ports from {} to {}", RANGE.start, RANGE.end - 1), next))
+}
+
+impl PortBlocks {
+    /// The next port, free or not; `None` if every block is another benchmark's.
+    fn next(&mut self) -> Result<Option<u16>, Error> {
+        if self.looked_at == self.leased.len() * usize::from(BLOCK) && !self.lease()? {
+            self.looked_at = 0;
+        }
+        let place = (self.looked_at / usize::from(BLOCK), self.looked_at % usize::from(BLOCK));
+        let Some((first, _)) = self.leased.get(place.0) else { return Ok(None) };
+        self.looked_at += 1;
+        Ok(RANGE.clone().nth(usize::from(first - RANGE.start) + place.1))
+    }
+
+    /// Leases one more block; `false` if none is left.
+    fn lease(&mut self) -> Result<bool, Error> {
+        let folder = env::temp_dir().join("llama-warden-bench-ports");
+        fs::create_dir_all(&folder).on("create", &folder)?;
+        for first in RANGE.step_by(usize::from(BLOCK)) {
+            if self.leased.iter().any(|(own, _)| *own == first) {
+                continue;
+            }
+            let path = folder.join(first.to_string());
+            let lease = File::create(&path).on("write", &path)?;
+            if lease.try_lock().is_ok() {
+                self.leased.push((first, lease));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_out_twice_or_while_somebody_listens() {
+        let mut taken = free_ports(3).unwrap();
+        taken.extend(free_ports(250).unwrap());
+        let numbers: BTreeSet<u16> = taken.iter().copied().collect();
+        assert_eq!(numbers.len(), taken.len(), "{taken:?}");
+        let next = taken.last().unwrap() + 1;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, next)).ok();
+        let further = free_ports(2).unwrap();
+        assert!(listener.is_none() || !further.contains(&next), "{further:?}");
+    }
+
+    #[test]
+    fn two_processes_have_no_block_in_common() {
+        let mut other = PortBlocks { leased: Vec::new(), looked_at: 0 };
+        let theirs: Vec<u16> = (0..300).map(|_| other.next().unwrap().unwrap()).collect();
+        let ours = free_ports(300).unwrap();
+        assert!(ours.iter().all(|port| !theirs.contains(port)));
+    }
+}
