@@ -25,7 +25,7 @@ const NO_START: &str = "the daemon does not start without it";
 
 /// The addresses of the names of a configuration, or why a name has none.
 #[derive(Debug, Default)]
-pub(crate) struct HostNames(BTreeMap<String, Result<Vec<IpAddr>, String>>);
+pub struct HostNames(BTreeMap<String, Result<Vec<IpAddr>, String>>);
 
 /// A warning for each address on which the daemon or its router could not listen at this moment.
 pub async fn listen_warnings(configuration: &Configuration) -> Vec<ConfigProblem> {
@@ -36,8 +36,8 @@ pub async fn listen_warnings(configuration: &Configuration) -> Vec<ConfigProblem
 }
 
 impl HostNames {
-    /// Looks up the names in these values of `host`.
-    pub(crate) async fn look_up(hosts: impl Iterator<Item = &str>) -> Self {
+    /// Looks up the names in these values of `host`, for 2 s at most.
+    pub async fn look_up(hosts: impl Iterator<Item = &str>) -> Self {
         let names: BTreeSet<&str> = hosts.flat_map(entries).filter(|entry| is_name(entry)).collect();
         let (turns, until) = (Arc::new(Semaphore::new(ASKED_AT_ONCE)), Instant::now() + LONGEST);
         let mut questions = JoinSet::new();
@@ -55,6 +55,19 @@ impl HostNames {
             });
         }
         Self(questions.join_all().await.into_iter().collect())
+    }
+
+    /// The addresses of each entry of a `host` that was looked up, but for sockets.
+    ///
+    /// # Errors
+    /// A name has none.
+    pub fn addresses(&self, host: &str) -> Result<Vec<Vec<IpAddr>>, String> {
+        let of = |entry: &str| match (entry.parse(), self.0.get(entry)) {
+            (Ok(number), _) => Ok(vec![number]),
+            (Err(_), Some(found)) => found.clone(),
+            (Err(_), None) => Err(format!("`{entry}` is no name")),
+        };
+        entries(host).filter(|entry| !entry.ends_with(".sock")).map(of).collect()
     }
 
     /// Why no server can listen on `host` at this moment, and what to do.
@@ -122,6 +135,8 @@ fn foreign(addresses: &[IpAddr]) -> Option<std::io::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     fn known(found: &[(&str, Result<&str, &str>)]) -> HostNames {
@@ -159,6 +174,10 @@ mod tests {
             HostNames::look_up(["localhost", "127.0.0.1, [::1]", "/a.sock", "", "no such name"].into_iter()).await;
         assert_eq!(names.0.keys().collect::<Vec<_>>(), ["localhost", "no such name"]);
         assert!(names.0["localhost"].is_ok() && names.0["no such name"].is_err(), "{names:?}");
+        let each = names.addresses("[::1], 127.0.0.1,/a.sock").expect("numbers");
+        assert_eq!(each, [[IpAddr::V6(Ipv6Addr::LOCALHOST)], [IpAddr::V4(Ipv4Addr::LOCALHOST)]]);
+        assert!(names.addresses("localhost").is_ok() && names.addresses("127.0.0.1, no such name").is_err());
+        assert_eq!(names.addresses(""), Err("`` is no name".to_owned()));
     }
 
     #[tokio::test]

@@ -2,34 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use llama_warden_builds::addresses::HostNames;
 use llama_warden_config::{Fleet, RouterAddress, TcpAddress};
 use llama_warden_inventory::LoadedConfig;
 use llama_warden_procfs::{SocketAddress, listener, program_name};
 
 use crate::finding::{Area, Finding};
 
+/// Looks up the names that the daemon, its router and the servers listen on.
+pub(crate) async fn look_up(loaded: &LoadedConfig, fleet: &Fleet) -> HostNames {
+    let (api, router) = (loaded.configuration.daemon().listen.as_ref(), loaded.configuration.router().listen.tcp());
+    let own = api.into_iter().chain(router).map(|tcp| tcp.host.as_str());
+    HostNames::look_up(own.chain(fleet.iter().map(|spec| &*spec.host))).await
+}
+
 /// The addresses of the API and of the router.
-pub(crate) fn of_daemon(loaded: &LoadedConfig) -> Vec<Finding> {
+pub(crate) fn of_daemon(loaded: &LoadedConfig, names: &HostNames) -> Vec<Finding> {
     let router = loaded.configuration.router().listen.tcp();
     let api = loaded.configuration.daemon().listen.as_ref();
     let places = [("the daemon", "daemon.listen", api), ("the router", "router.listen", router)];
     let places = places.into_iter().filter_map(|(who, key, listen)| Some((who, key, listen?)));
-    let look = |(who, key, TcpAddress { host, port }): (&str, &str, &TcpAddress)| match UnusablePort::of(host, *port) {
-        Some(unusable) => Area::Ports.fault(
-            format!("{who} cannot listen on {host}:{port}: {unusable}"),
-            format!("end that program, or write another `{key}`"),
-        ),
-        None => Area::Ports.good(format!("{host}:{port} is free for {who}")),
-    };
+    let look =
+        |(who, key, TcpAddress { host, port }): (&str, &str, &TcpAddress)| match UnusablePort::of(names, host, *port) {
+            Some(unusable) => Area::Ports.fault(
+                format!("{who} cannot listen on {host}:{port}: {unusable}"),
+                format!("end that program, or write another `{key}`"),
+            ),
+            None => Area::Ports.good(format!("{host}:{port} is free for {who}")),
+        };
     places.map(look).collect()
 }
 
 /// The addresses of the servers. Those of a daemon that runs are taken by its own servers.
-pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, daemon_answers: bool) -> Vec<Finding> {
+pub(crate) fn of_servers(
+    loaded: &LoadedConfig,
+    fleet: &Fleet,
+    names: &HostNames,
+    daemon_answers: bool,
+) -> Vec<Finding> {
     let router = loaded.configuration.router();
     let on_demand = router.listen != RouterAddress::Off && router.on_demand;
     let mut findings = Vec::new();
@@ -38,7 +52,7 @@ pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, daemon_answers: b
     let mut free = 0_usize;
     for spec in fleet.iter().filter(|spec| (spec.enabled || on_demand) && !spec.host.ends_with(".sock")) {
         let (id, port) = (&spec.id, spec.port);
-        if let Some(unusable) = UnusablePort::of(&spec.host, port).filter(|_| !daemon_answers) {
+        if let Some(unusable) = UnusablePort::of(names, &spec.host, port).filter(|_| !daemon_answers) {
             findings.push(Area::Ports.fault(
                 format!("`{id}` cannot listen on {}:{port}: {unusable}", spec.host),
                 format!("end that program, or give `{id}` another `port`"),
@@ -72,12 +86,15 @@ impl std::fmt::Display for UnusablePort {
 }
 
 impl UnusablePort {
-    fn of(host: &str, port: u16) -> Option<Self> {
-        let host = host.trim_matches(['[', ']']);
-        let addresses: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => return Some(Self(format!("the name cannot be resolved: {error}"))),
-        };
+    fn of(names: &HostNames, host: &str, port: u16) -> Option<Self> {
+        match names.addresses(host) {
+            Ok(entries) => entries.into_iter().find_map(|addresses| Self::of_entry(&addresses, port)),
+            Err(error) => Some(Self(format!("the name cannot be resolved: {error}"))),
+        }
+    }
+
+    fn of_entry(addresses: &[IpAddr], port: u16) -> Option<Self> {
+        let addresses: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
         let error = TcpListener::bind(&*addresses).err()?;
         let held_by = addresses.iter().find_map(|address| listener(&SocketAddress::Tcp(*address)));
         Some(Self(match held_by {
