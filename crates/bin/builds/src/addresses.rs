@@ -29,10 +29,14 @@ pub struct HostNames(BTreeMap<String, Result<Vec<IpAddr>, String>>);
 
 /// A warning for each address on which the daemon or its router could not listen at this moment.
 pub async fn listen_warnings(configuration: &Configuration) -> Vec<ConfigProblem> {
-    let (api, router) = (configuration.daemon().listen.as_ref(), configuration.router().listen.tcp());
-    let hosts = api.into_iter().chain(router).map(|tcp| tcp.host.as_str());
-    let names = HostNames::look_up(hosts).await;
+    let names = HostNames::look_up(own_hosts(configuration)).await;
     configuration.listen_warnings(|host| names.unavailable(host, NO_START))
+}
+
+/// The hosts on which the daemon and its router listen.
+pub fn own_hosts(configuration: &Configuration) -> impl Iterator<Item = &str> {
+    let (api, router) = (configuration.daemon().listen.as_ref(), configuration.router().listen.tcp());
+    api.into_iter().chain(router).map(|tcp| tcp.host.as_str())
 }
 
 impl HostNames {
@@ -62,12 +66,13 @@ impl HostNames {
     /// # Errors
     /// A name has none.
     pub fn addresses(&self, host: &str) -> Result<Vec<Vec<IpAddr>>, String> {
-        let of = |entry: &str| match (entry.parse(), self.0.get(entry)) {
-            (Ok(number), _) => Ok(vec![number]),
-            (Err(_), Some(found)) => found.clone(),
-            (Err(_), None) => Err(format!("`{entry}` is no name")),
-        };
+        let of = |entry: &str| self.of_entry(entry).unwrap_or_else(|| Err(format!("`{entry}` is no name")));
         entries(host).filter(|entry| !entry.ends_with(".sock")).map(of).collect()
+    }
+
+    /// The addresses of an entry, or why it has none; `None` for a name that was not looked up.
+    fn of_entry(&self, entry: &str) -> Option<Result<Vec<IpAddr>, String>> {
+        entry.parse().map_or_else(|_| self.0.get(entry).cloned(), |number| Some(Ok(vec![number])))
     }
 
     /// Why no server can listen on `host` at this moment, and what to do.
@@ -83,11 +88,9 @@ impl HostNames {
                 let message = format!("the folder of the socket {entry} cannot be used: {error}");
                 return Some([message, format!("`mkdir {}`; {otherwise}", folder.display())]);
             }
-            let addresses = match (entry.parse(), self.0.get(entry)) {
-                (Ok(number), _) => vec![number],
-                (Err(_), None) => return None,
-                (Err(_), Some(Ok(addresses))) => addresses.clone(),
-                (Err(_), Some(Err(error))) => {
+            let addresses = match self.of_entry(entry)? {
+                Ok(addresses) => addresses,
+                Err(error) => {
                     let help =
                         format!("write an address, or a name that this machine resolves (`getent hosts {entry}`)");
                     return Some([format!("`{entry}` cannot be resolved: {error}"), format!("{help}; {otherwise}")]);

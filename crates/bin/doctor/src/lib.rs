@@ -48,13 +48,13 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     let Reading { host, gpus, .. } = SystemMemoryProbe::new().read(&[]);
     findings.extend(checks::memory::look(&inventory, host));
     findings.extend(checks::gpus::look(&fleet, gpus));
-    let names = checks::ports::look_up(&inventory.loaded, &fleet).await;
     // The ports and locks of a daemon that answers are its own.
-    if !daemon.answers {
-        findings.extend(checks::ports::of_daemon(&inventory.loaded, &names));
+    let names = if daemon.answers { None } else { Some(checks::ports::look_up(&inventory.loaded, &fleet).await) };
+    if let Some(names) = &names {
+        findings.extend(checks::ports::of_daemon(&inventory.loaded, names));
         findings.extend(checks::state_directory::look(&inventory.loaded));
     }
-    findings.extend(checks::ports::of_servers(&inventory.loaded, &fleet, &names, daemon.answers));
+    findings.extend(checks::ports::of_servers(&inventory.loaded, &fleet, names.as_ref()));
     findings.extend(checks::limits::of_fleet(&fleet));
     findings.extend(checks::environment::look(&fleet));
     findings.extend(daemon.findings);

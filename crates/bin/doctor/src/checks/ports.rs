@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use llama_warden_builds::addresses::HostNames;
+use llama_warden_builds::addresses::{HostNames, own_hosts};
 use llama_warden_config::{Fleet, RouterAddress, TcpAddress};
 use llama_warden_inventory::LoadedConfig;
 use llama_warden_procfs::{SocketAddress, listener, program_name};
@@ -15,9 +15,7 @@ use crate::finding::{Area, Finding};
 
 /// Looks up the names that the daemon, its router and the servers listen on.
 pub(crate) async fn look_up(loaded: &LoadedConfig, fleet: &Fleet) -> HostNames {
-    let (api, router) = (loaded.configuration.daemon().listen.as_ref(), loaded.configuration.router().listen.tcp());
-    let own = api.into_iter().chain(router).map(|tcp| tcp.host.as_str());
-    HostNames::look_up(own.chain(fleet.iter().map(|spec| &*spec.host))).await
+    HostNames::look_up(own_hosts(&loaded.configuration).chain(fleet.iter().map(|spec| &*spec.host))).await
 }
 
 /// The addresses of the API and of the router.
@@ -37,13 +35,8 @@ pub(crate) fn of_daemon(loaded: &LoadedConfig, names: &HostNames) -> Vec<Finding
     places.map(look).collect()
 }
 
-/// The addresses of the servers. Those of a daemon that runs are taken by its own servers.
-pub(crate) fn of_servers(
-    loaded: &LoadedConfig,
-    fleet: &Fleet,
-    names: &HostNames,
-    daemon_answers: bool,
-) -> Vec<Finding> {
+/// The addresses of the servers, where no daemon answers (`names`): those of one that does are taken by its servers, or about to be.
+pub(crate) fn of_servers(loaded: &LoadedConfig, fleet: &Fleet, names: Option<&HostNames>) -> Vec<Finding> {
     let router = loaded.configuration.router();
     let on_demand = router.listen != RouterAddress::Off && router.on_demand;
     let mut findings = Vec::new();
@@ -52,7 +45,7 @@ pub(crate) fn of_servers(
     let mut free = 0_usize;
     for spec in fleet.iter().filter(|spec| (spec.enabled || on_demand) && !spec.host.ends_with(".sock")) {
         let (id, port) = (&spec.id, spec.port);
-        if let Some(unusable) = UnusablePort::of(names, &spec.host, port).filter(|_| !daemon_answers) {
+        if let Some(unusable) = names.and_then(|names| UnusablePort::of(names, &spec.host, port)) {
             findings.push(Area::Ports.fault(
                 format!("`{id}` cannot listen on {}:{port}: {unusable}", spec.host),
                 format!("end that program, or give `{id}` another `port`"),
@@ -65,7 +58,7 @@ pub(crate) fn of_servers(
         }
     }
     findings.extend(client_ports.finding(&exposed));
-    if free > 0 && findings.is_empty() && !daemon_answers {
+    if free > 0 && findings.is_empty() && names.is_some() {
         let ports = match (free, on_demand) {
             (1, _) => "the port of the enabled server is",
             (_, false) => "the ports of the enabled servers are",
