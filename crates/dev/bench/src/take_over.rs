@@ -91,7 +91,6 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
         let clients: Vec<_> = ports.iter().map(|port| ask_server(*port)).collect();
         let asker = ask_daemon(&control);
         daemon = daemon.taken_over()?;
-        control_answers(&control)?;
         // The gap ends at an answer of the new daemon.
         thread::sleep(QUIET);
         gaps.push(asker.end()?);
@@ -120,10 +119,6 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
 
 fn servers(control: &Path) -> Result<Vec<Value>, Error> {
     SoakClient(control.to_owned()).servers()
-}
-
-fn control_answers(control: &Path) -> Result<(), Error> {
-    servers(control).map(drop)
 }
 
 fn ask_daemon(control: &Path) -> Asker<f64> {

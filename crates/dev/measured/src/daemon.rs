@@ -56,13 +56,14 @@ impl MeasuredDaemon {
         let log = folder.join("daemon.log");
         let child = up(program, &config, &[], environment, &log)?;
         let mut daemon = Self { child, program: program.to_owned(), config };
-        daemon.wait_for_socket(&folder.join("state/control.sock"), &log)?;
+        daemon.wait_for_socket(&log)?;
         Ok(daemon)
     }
 
-    fn wait_for_socket(&mut self, control: &Path, log: &Path) -> Result<(), Error> {
+    fn wait_for_socket(&mut self, log: &Path) -> Result<(), Error> {
+        let control = self.config.with_file_name("state/control.sock");
         let deadline = Instant::now() + WAIT_LIMIT;
-        while UnixStream::connect(control).is_err() {
+        while UnixStream::connect(&control).is_err() {
             let has_ended = self.child.try_wait().on("wait for", &self.program)?.is_some();
             if has_ended || Instant::now() > deadline {
                 let said = fs::read_to_string(log).unwrap_or_default();
@@ -165,7 +166,7 @@ impl MeasuredDaemon {
             return Err(Error::Failed { command: "llama-warden up --take-over".to_owned(), status, output: said });
         }
         // The new one has the servers before it has the socket.
-        next.wait_for_socket(&self.config.with_file_name("state/control.sock"), &log)?;
+        next.wait_for_socket(&log)?;
         Ok(next)
     }
 

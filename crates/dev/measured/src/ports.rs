@@ -20,7 +20,7 @@ const BLOCK: u16 = 100;
 struct PortBlocks {
     /// The first port of each, and its lease: the kernel unlocks the file when the process ends, however it ends.
     leased: Vec<(u16, File)>,
-    looked_at: usize,
+    looked_at: u16,
 }
 
 static BLOCKS: Mutex<PortBlocks> = Mutex::new(PortBlocks { leased: Vec::new(), looked_at: 0 });
@@ -49,13 +49,13 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
 impl PortBlocks {
     /// The next port, free or not; `None` if every block is another benchmark's.
     fn next(&mut self) -> Result<Option<u16>, Error> {
-        if self.looked_at == self.leased.len() * usize::from(BLOCK) && !self.lease()? {
+        if usize::from(self.looked_at / BLOCK) == self.leased.len() && !self.lease()? {
             self.looked_at = 0;
         }
-        let place = (self.looked_at / usize::from(BLOCK), self.looked_at % usize::from(BLOCK));
-        let Some((first, _)) = self.leased.get(place.0) else { return Ok(None) };
+        let Some((first, _)) = self.leased.get(usize::from(self.looked_at / BLOCK)) else { return Ok(None) };
+        let port = first + self.looked_at % BLOCK;
         self.looked_at += 1;
-        Ok(RANGE.clone().nth(usize::from(first - RANGE.start) + place.1))
+        Ok(Some(port))
     }
 
     /// Leases one more block; `false` if none is left.
