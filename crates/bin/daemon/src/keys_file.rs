@@ -4,6 +4,7 @@
 //! that is not valid changes nothing, and is logged once. An editor writes in several steps, and half a file may be valid with half of
 //! its keys, so the file is read [`RereadFile::REST`] after its last change.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl KeysFile {
         if ring.is_empty() {
             tracing::warn!(path = %path.display(), "the file of keys has none: every request to the router gets 401");
         }
-        let warn = |_: &Path, error: &notify::Error| {
+        let warn = |_: &Path, error: &io::Error| {
             tracing::warn!(%error, "the file of keys is not watched; send HUP after a change");
         };
         let file = WatchedFile::new(path, Arc::new(ring), warn);

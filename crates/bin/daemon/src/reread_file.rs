@@ -1,6 +1,7 @@
 //! Files that the daemon reads again when they change, and with each reload: of the API token and of the router's keys.
 
 use std::fmt::Debug;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, Delivery};
 use llama_warden_component::{Component, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
-use llama_warden_support::{blocking, lock};
-use tokio::sync::{Notify, watch};
+use llama_warden_state::Snapshot;
+use llama_warden_support::{KernelNotices, blocking, lock, next_notice};
+use tokio::sync::watch;
 
 use crate::file_watch::FileWatch;
 
@@ -41,16 +43,16 @@ pub struct WatchedFile<T> {
     /// The content in force.
     pub value: watch::Sender<T>,
     watch: Mutex<FileWatch>,
-    /// Notified on each change.
-    changes: Arc<Notify>,
+    /// Of each change.
+    notices: Option<Arc<KernelNotices>>,
 }
 
 impl<T> WatchedFile<T> {
-    /// Watches the file from now on. Calls `unwatched` if the kernel refuses to.
-    pub fn new(path: &Path, value: T, unwatched: fn(&Path, &notify::Error)) -> Self {
+    /// Watches the file from now on, within a tokio runtime. Calls `unwatched` if the kernel refuses to.
+    pub fn new(path: &Path, value: T, unwatched: fn(&Path, &io::Error)) -> Self {
         let watch = FileWatch::new(path.to_owned(), unwatched);
-        let changes = watch.changes();
-        Self { path: path.to_owned(), value: watch::Sender::new(value), watch: Mutex::new(watch), changes }
+        let notices = watch.notices();
+        Self { path: path.to_owned(), value: watch::Sender::new(value), watch: Mutex::new(watch), notices }
     }
 
     /// Watches the file that has the name now. Called before each read, so that no change is missed.
@@ -86,12 +88,17 @@ impl<F: RereadFile> Worker for ReaderWorker<F> {
     type Error = BusClosed;
     type Input = ();
 
+    async fn on_start(&mut self, _: &Snapshot, now: Uptime) -> Result<(), BusClosed> {
+        // The file may have changed since it was read and before it was watched.
+        self.on_input((), now).await
+    }
+
     async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
         Ok(())
     }
 
     async fn next_input(&mut self) {
-        self.file.watched().changes.notified().await;
+        next_notice(self.file.watched().notices.as_deref()).await;
     }
 
     async fn on_input(&mut self, (): (), now: Uptime) -> Result<(), BusClosed> {

@@ -4,7 +4,6 @@
 //! locked again at once; where another daemon was faster, this one stops. The kernel tells of most changes; the rest is found by a
 //! slow look. See `docs/decisions/0023-a-lost-state-directory.md`.
 
-use std::future;
 use std::io;
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use llama_warden_events::{BootId, NoCommand, Refused, SuperviseCommand, Uptime};
 use llama_warden_exit::{CommandFailure, Exit, FailureMessage};
 use llama_warden_processes::leftovers::write_down;
 use llama_warden_state::Snapshot;
-use llama_warden_support::{BlockingError, blocking};
+use llama_warden_support::{BlockingError, KernelNotices, blocking, next_notice};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::state_dir::{StateDir, StateLook};
-use crate::state_notices::StateNotices;
+use crate::state_notices::state_notices;
 
 /// Time from a notice to the look: who removes a directory removes the lock before the rest.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -67,7 +66,7 @@ impl Component for StateWatch {
 struct StateWorker {
     watch: StateWatch,
     /// `None` if the kernel refuses; the slow look remains.
-    notices: Option<StateNotices>,
+    notices: Option<KernelNotices>,
     commands: CommandSender,
     /// When the next look is due.
     look_at: Option<Uptime>,
@@ -105,14 +104,8 @@ impl Worker for StateWorker {
     }
 
     async fn next_input(&mut self) -> StateInput {
-        let notice = async {
-            match &self.notices {
-                Some(notices) => notices.next().await,
-                None => future::pending().await,
-            }
-        };
         tokio::select! {
-            () = notice => StateInput::Noticed,
+            () = next_notice(self.notices.as_ref()) => StateInput::Noticed,
             look = next_task(&mut self.looks) => StateInput::Looked(look),
             answer = next_task(&mut self.replies) => StateInput::Answered(answer),
         }
@@ -147,7 +140,7 @@ impl Worker for StateWorker {
 impl StateWorker {
     /// Watches the lock that is held now.
     fn arm(&mut self) {
-        let notices = StateNotices::about(&self.watch.state.lock_path());
+        let notices = state_notices(&self.watch.state.lock_path());
         let late = |error: &io::Error| tracing::debug!(%error, "a loss of the state directory is noticed late");
         self.notices = notices.inspect_err(late).ok();
     }

@@ -45,7 +45,7 @@ impl TokenFile {
         if let Some(warning) = open_to_others(path) {
             tracing::warn!("{warning}");
         }
-        let warn = |_: &Path, error: &notify::Error| {
+        let warn = |_: &Path, error: &io::Error| {
             tracing::warn!(%error, "the token file is not watched; send HUP after a change");
         };
         Ok(Self(Arc::new(WatchedFile::new(path, Some(token), warn))))

@@ -102,7 +102,7 @@ impl PackReloader {
         self.debounce = None;
         let Some(directory) = self.directory.clone() else { return };
         // Watch before the scan, so that a change during the scan is noticed.
-        if let Some(Err(error)) = self.watch.as_mut().map(DirectoryWatch::arm) {
+        if let Some(Err(error)) = self.watch.as_ref().map(DirectoryWatch::arm) {
             tracing::warn!(%error, directory = %directory.display(), "the detector directory cannot be watched any more");
         }
         let packs = self.packs().clone();

@@ -14,9 +14,9 @@ use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Deliver
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::read_config_file;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
-use llama_warden_support::{BlockingError, blocking};
+use llama_warden_state::Snapshot;
+use llama_warden_support::{BlockingError, KernelNotices, blocking, next_notice};
 use nix::errno::Errno;
-use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::file_watch::FileWatch;
@@ -43,7 +43,7 @@ pub struct ConfigWatch {
 }
 
 impl ConfigWatch {
-    /// Watches the file at `path`, of which `latest` was read last. If the kernel refuses its notices, changes are found by
+    /// Watches the file at `path`, of which `latest` was read last, within a tokio runtime. If the kernel refuses its notices, changes are found by
     /// the slow look alone.
     pub fn new(path: PathBuf, latest: LatestText) -> Self {
         Self { file: FileWatch::new(path, warn_unwatched), latest }
@@ -62,7 +62,7 @@ impl ConfigWatch {
     }
 }
 
-fn warn_unwatched(path: &Path, error: &notify::Error) {
+fn warn_unwatched(path: &Path, error: &io::Error) {
     let (path, seconds) = (path.display(), LOOK_WITHOUT_NOTICES.as_secs());
     tracing::warn!(%path, %error, "changes of the configuration are noticed only every {seconds} seconds");
 }
@@ -88,7 +88,7 @@ impl Component for ConfigWatch {
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
         let worker = WatchWorker {
-            changes: self.file.changes(),
+            notices: self.file.notices(),
             watch: Some(self),
             commands: ports.commands.clone(),
             changed_at: None,
@@ -101,7 +101,7 @@ impl Component for ConfigWatch {
 }
 
 struct WatchWorker {
-    changes: Arc<Notify>,
+    notices: Option<Arc<KernelNotices>>,
     /// `None` while a look is under way.
     watch: Option<ConfigWatch>,
     commands: CommandSender,
@@ -130,13 +130,18 @@ impl Worker for WatchWorker {
     type Error = BusClosed;
     type Input = WatchInput;
 
+    async fn on_start(&mut self, _: &Snapshot, now: Uptime) -> Result<(), BusClosed> {
+        // The file may have changed since it was read and before it was watched.
+        self.on_input(WatchInput::Changed, now).await
+    }
+
     async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
         Ok(())
     }
 
     async fn next_input(&mut self) -> WatchInput {
         tokio::select! {
-            () = self.changes.notified() => WatchInput::Changed,
+            () = next_notice(self.notices.as_deref()) => WatchInput::Changed,
             look = next_task(&mut self.looks) => WatchInput::Looked(look),
             answer = next_task(&mut self.replies) => WatchInput::Answered(answer),
         }

@@ -164,7 +164,7 @@ async fn a_change_without_a_notice_is_found_by_the_slow_look() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("a.toml");
     fs::write(&path, "1").expect("writable");
-    let mut watched = watch_with(&path, "1", |watch| watch.file.watcher = None);
+    let mut watched = watch_with(&path, "1", |watch| watch.file.notices = None);
     watched.expect_none("nothing has changed").await;
     watched.expect_one("without a notice", || fs::write(&path, "2").expect("writable")).await;
     watched.end().await;

@@ -1,56 +1,39 @@
 //! Watches the places where a change of one file shows, by the notices of the kernel.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use llama_warden_support::{lock, try_thread};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
+use llama_warden_support::{KernelNotices, WantedChanges};
 
 mod local;
 mod places;
 
 use local::is_local;
-use places::{Places, places_of};
+use places::places_of;
 
 /// Watches a file.
 #[derive(Debug)]
 pub struct FileWatch {
     path: PathBuf,
-    /// `None` if the kernel refuses one.
-    pub(crate) watcher: Option<RecommendedWatcher>,
+    /// `None` if the kernel refuses them.
+    pub(crate) notices: Option<Arc<KernelNotices>>,
     /// What is watched now.
-    places: Arc<Mutex<Places>>,
+    places: BTreeMap<PathBuf, WantedChanges>,
     /// Every change in the watched places is one of this machine.
     are_local: bool,
-    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
-    changes: Arc<Notify>,
-    warn: fn(&Path, &notify::Error),
+    warn: fn(&Path, &io::Error),
 }
 
 impl FileWatch {
-    /// Watches the file at `path`, an absolute path. `warn` is called if the kernel refuses its notices.
-    pub fn new(path: PathBuf, warn: fn(&Path, &notify::Error)) -> Self {
-        let changes = Arc::new(Notify::new());
-        let places = Arc::<Mutex<Places>>::default();
-        let (notifier, known) = (changes.clone(), places.clone());
-        let on_event = move |event: notify::Result<notify::Event>| {
-            // The notices of our own reading are left out, and those of neighbours, which may be logs. An error may mean lost
-            // notices, so it notifies too.
-            let is_other = |event: notify::Event| {
-                matches!(event.kind, EventKind::Access(_)) || !lock(&known).concerns(&event.paths)
-            };
-            if !event.is_ok_and(is_other) {
-                notifier.notify_one();
-            }
-        };
-        // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
-        let watcher = try_thread().map_err(notify::Error::io).and_then(|()| notify::recommended_watcher(on_event));
-        let watcher = watcher.inspect_err(|error| warn(&path, error)).ok();
-        let mut watch = Self { path, watcher, places, are_local: false, changes, warn };
+    /// Watches the file at `path`, an absolute path, within a tokio runtime. `warn` is called if the kernel refuses its notices.
+    ///
+    /// A reader that has read the file before has to look once more: it may have changed between.
+    pub fn new(path: PathBuf, warn: fn(&Path, &io::Error)) -> Self {
+        let notices = KernelNotices::new().inspect_err(|error| warn(&path, error)).ok().map(Arc::new);
+        let mut watch = Self { path, notices, places: BTreeMap::new(), are_local: false, warn };
         watch.arm();
-        // For changes between the reader's first look and the watch.
-        watch.changes.notify_one();
         watch
     }
 
@@ -59,35 +42,29 @@ impl FileWatch {
         &self.path
     }
 
-    /// Notified on each change.
-    pub fn changes(&self) -> Arc<Notify> {
-        self.changes.clone()
+    /// The notices of changes; `None` if the kernel refuses them. Those of neighbours are left out, which may be logs.
+    pub fn notices(&self) -> Option<Arc<KernelNotices>> {
+        self.notices.clone()
     }
 
     /// Whether the kernel tells of every change in the watched places.
     pub fn gives_notices(&self) -> bool {
-        self.watcher.is_some() && self.are_local
+        self.notices.is_some() && self.are_local
     }
 
     /// Watches the places of the path as they are now, and no others. Call it before the file is read: a change after that is
     /// noticed.
     pub fn arm(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(notices) = &self.notices else { return };
         let places = places_of(&self.path);
-        let former = std::mem::replace(&mut *lock(&self.places), places.clone());
-        for gone in former.watched.difference(&places.watched) {
-            // Fails if the place is gone, and the watch with it.
-            let _ = watcher.unwatch(gone);
-        }
-        // All of them, watched or not: a place may have been replaced by another of the same name.
-        let arm = |place: &PathBuf| watcher.watch(place, RecursiveMode::NonRecursive);
-        let armed = places.watched.iter().try_for_each(arm);
+        let armed = notices.watch_only(places.iter().map(|(place, wanted)| (place.as_path(), wanted.clone())));
         if let Err(error) = &armed
-            && former.watched != places.watched
+            && !places.keys().eq(self.places.keys())
         {
             (self.warn)(&self.path, error);
         }
-        self.are_local = armed.is_ok() && places.watched.iter().all(|place| is_local(place));
+        self.are_local = armed.is_ok() && places.keys().all(|place| is_local(place));
+        self.places = places;
     }
 }
 
@@ -96,25 +73,26 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
+    use llama_warden_support::next_notice;
+
     use super::*;
 
     #[tokio::test]
     async fn what_is_written_beside_the_file_wakes_nobody() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        // Notices have real paths.
-        let folder = folder.path().canonicalize().expect("it is there");
+        let folder = folder.path();
         let path = folder.join("a.toml");
         fs::write(&path, "1").expect("writable");
         let watch = FileWatch::new(path.clone(), |path, error| panic!("{}: {error}", path.display()));
-        let changes = watch.changes();
-        changes.notified().await;
+        let notices = watch.notices();
+        let changed = || next_notice(notices.as_deref());
         fs::write(folder.join("a.log"), "a line").expect("writable");
         fs::rename(folder.join("a.log"), folder.join("a.log.1")).expect("writable");
-        let woken = tokio::time::timeout(Duration::from_millis(100), changes.notified()).await;
+        let woken = tokio::time::timeout(Duration::from_millis(100), changed()).await;
         assert!(woken.is_err(), "a log was written");
         for change in [|path: &Path| fs::write(path, "2"), |path: &Path| fs::remove_file(path)] {
             change(&path).expect("writable");
-            tokio::time::timeout(Duration::from_secs(10), changes.notified()).await.expect("a change of the file");
+            tokio::time::timeout(Duration::from_secs(10), changed()).await.expect("a change of the file");
         }
     }
 }
