@@ -5,6 +5,7 @@
 //! is used from there, so that no re-export hides a circle. Tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 
 use super::{Checkout, Violation};
 
@@ -13,12 +14,19 @@ const RULE: &str = "module circles";
 /// The names of a module and of those above it, from the root of its crate.
 type ModulePath<'a> = Vec<&'a str>;
 
-/// A module with the text of its file.
+/// A module and what its text names.
 struct Module<'a> {
     file: &'a str,
-    text: &'a str,
-    /// The names that it imports, with their paths as they are written.
-    imports: BTreeMap<&'a str, Vec<&'a str>>,
+    named: Vec<NamedPath<'a>>,
+}
+
+/// A path of a `use`, braces resolved, or one in the code that begins with `crate`, `super` or `self`.
+struct NamedPath<'a> {
+    /// As it is written, without a last `self` or `*`.
+    path: Vec<&'a str>,
+    /// The name that a `use` gives to it, or `*`.
+    import: Option<&'a str>,
+    line: usize,
 }
 
 /// Most imports of imports that are followed. Two that name each other would have no end.
@@ -34,8 +42,7 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
             path.pop();
         }
         if !source.is_test() {
-            let text = source.without_tests();
-            let module = Module { file: &source.path, text, imports: imports(text) };
+            let module = Module { file: &source.path, named: named_paths(source.without_tests()) };
             crates.entry(folder).or_default().insert(path, module);
         }
     }
@@ -44,7 +51,7 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
 
 fn circles(modules: &BTreeMap<ModulePath<'_>, Module<'_>>) -> Vec<Violation> {
     let edges: BTreeMap<&ModulePath<'_>, BTreeMap<&ModulePath<'_>, usize>> =
-        modules.iter().map(|(path, module)| (path, used_modules(path, module.text, modules))).collect();
+        modules.iter().map(|(path, module)| (path, used_modules(path, &module.named, modules))).collect();
     let mut violations = Vec::new();
     for (path, used) in &edges {
         for (other, line) in used {
@@ -79,16 +86,16 @@ fn reaches<'a>(
 /// The modules that a module names, with the line of the first place, without itself and those below it.
 fn used_modules<'a>(
     path: &ModulePath<'a>,
-    text: &'a str,
+    named: &[NamedPath<'a>],
     modules: &'a BTreeMap<ModulePath<'a>, Module<'a>>,
 ) -> BTreeMap<&'a ModulePath<'a>, usize> {
     let mut used = BTreeMap::new();
-    for (named, line) in named_paths(text) {
-        let Some(absolute) = absolute(path, &named) else { continue };
+    for NamedPath { path: written, line, .. } in named.iter().filter(|named| begins_in_crate(&named.path)) {
+        let Some(absolute) = absolute(path, written) else { continue };
         if let Some(other) = home(absolute, modules, MOST_IMPORTS)
             && !other.starts_with(path)
         {
-            used.entry(other).or_insert(line);
+            used.entry(other).or_insert(*line);
         }
     }
     used
@@ -102,9 +109,9 @@ fn home<'a>(
 ) -> Option<&'a ModulePath<'a>> {
     let (module, found) = (0..=path.len()).rev().find_map(|depth| modules.get_key_value(&path[..depth]))?;
     let (name, below) = path[module.len()..].split_first().unzip();
-    let imported = name.and_then(|name| found.imports.get(name)).filter(|_| most_imports > 0);
-    let elsewhere = imported.and_then(|written| {
-        let begins_here = ["crate", "super", "self"].contains(written.first()?);
+    let import = name.and_then(|name| found.named.iter().find(|named| named.import == Some(name)));
+    let elsewhere = import.filter(|_| most_imports > 0).and_then(|NamedPath { path: written, .. }| {
+        let begins_here = begins_in_crate(written);
         let mut target = if begins_here { absolute(module, written)? } else { [module, &written[..]].concat() };
         // Else it is of another crate, or the module itself.
         let is_of_module = begins_here || modules.contains_key(&target[..=module.len()]);
@@ -112,41 +119,6 @@ fn home<'a>(
         is_of_module.then(|| home(target, modules, most_imports - 1))?
     });
     Some(elsewhere.unwrap_or(module))
-}
-
-/// The names that `use` brings into a module, with their paths as they are written.
-fn imports(text: &str) -> BTreeMap<&str, Vec<&str>> {
-    let mut imports = BTreeMap::new();
-    let mut words = words(text).into_iter().map(|(word, _)| word);
-    while words.any(|word| word == "use") {
-        let (mut path, mut prefixes): (Vec<&str>, Vec<Vec<&str>>) = Default::default();
-        let mut renamed = false;
-        for word in words.by_ref() {
-            match word {
-                "{" => prefixes.push(path.clone()),
-                "as" => renamed = true,
-                "," | "}" | ";" => {
-                    let prefix = prefixes.last().map_or(&[][..], Vec::as_slice);
-                    let is_whole = path != prefix;
-                    let name = path.pop_if(|last| renamed || *last == "self").filter(|_| renamed);
-                    if let Some(name) = name.or(path.last().copied()).filter(|_| is_whole) {
-                        imports.insert(name, path);
-                    }
-                    renamed = false;
-                    if word == "}" {
-                        prefixes.pop();
-                    }
-                    path = prefixes.last().cloned().unwrap_or_default();
-                    if word == ";" {
-                        break;
-                    }
-                }
-                name if is_name(name) => path.push(name),
-                _ => {}
-            }
-        }
-    }
-    imports
 }
 
 /// The names from the root of the crate; `None` for a path that leads out of it.
@@ -162,45 +134,69 @@ fn absolute<'a>(from: &[&'a str], named: &[&'a str]) -> Option<Vec<&'a str>> {
     Some(absolute)
 }
 
-/// Every path that begins with `crate`, `super` or `self`, braces resolved, and its line.
-fn named_paths(text: &str) -> Vec<(Vec<&str>, usize)> {
-    let mut paths = Vec::new();
-    // What stands before each open brace of a `use`.
-    let mut prefixes: Vec<Vec<&str>> = Vec::new();
-    let mut path: Vec<&str> = Vec::new();
-    for (word, line) in words(text) {
-        let prefix = prefixes.last();
-        match word {
-            "::" if !path.is_empty() => path.push("::"),
-            "{" if ends_in_colons(&path) => {
-                path.pop();
-                prefixes.push(path.clone());
-            }
-            "crate" | "super" | "self" if path.is_empty() => path.push(word),
-            name if is_name(name) && (ends_in_colons(&path) || prefix == Some(&path)) => {
-                path.pop_if(|last| *last == "::");
-                path.push(name);
-            }
-            _ => {
-                // `crate` and `super` alone are those of a visibility.
-                let is_whole = path.len() > 1 && prefix != Some(&path);
-                let mut ended = std::mem::take(&mut path);
-                ended.pop_if(|last| *last == "::");
-                if is_whole {
-                    paths.push((ended, line));
-                }
-                if word == "}" {
-                    prefixes.pop();
-                }
-                path = prefixes.last().cloned().unwrap_or_default();
-            }
-        }
-    }
-    paths
+fn begins_in_crate(path: &[&str]) -> bool {
+    path.first().is_some_and(|first| ["crate", "super", "self"].contains(first))
 }
 
-fn ends_in_colons(path: &[&str]) -> bool {
-    path.last() == Some(&"::")
+/// What a text names, in its order.
+fn named_paths(text: &str) -> Vec<NamedPath<'_>> {
+    let (mut named, mut words) = (Vec::new(), words(text).into_iter().peekable());
+    let mut before = ("", 0);
+    while let Some(word) = words.next() {
+        match word {
+            // Elsewhere it is part of a type, or of a sentence in a string.
+            ("use", line) if line != before.1 || ["pub", ")"].contains(&before.0) => {
+                read_use(&mut words, &[], &mut named);
+            }
+            ("crate" | "super" | "self", mut line) => {
+                let mut path = vec![word.0];
+                while words.next_if(|next| next.0 == "::").is_some()
+                    && let Some(name) = words.next_if(|next| is_name(next.0))
+                {
+                    path.push(name.0);
+                    line = name.1;
+                }
+                // `self` alone is a value, `crate` and `super` alone are those of a visibility.
+                if path.len() > 1 {
+                    named.push(NamedPath { path, import: None, line });
+                }
+            }
+            _ => {}
+        }
+        before = word;
+    }
+    named
+}
+
+/// Reads one of the trees of a `use`, below `prefix`, up to the comma, brace or semicolon behind it.
+fn read_use<'a>(
+    words: &mut Peekable<impl Iterator<Item = (&'a str, usize)>>,
+    prefix: &[&'a str],
+    named: &mut Vec<NamedPath<'a>>,
+) {
+    let (mut path, mut import) = (prefix.to_vec(), None);
+    while let Some((word, line)) = words.next_if(|next| ![",", "}", ";"].contains(&next.0)) {
+        match word {
+            "{" => {
+                read_use(words, &path, named);
+                while words.next().is_some_and(|end| end.0 == ",") {
+                    read_use(words, &path, named);
+                }
+                import = None;
+            }
+            "as" => import = words.next(),
+            "*" => import = Some(("*", line)),
+            "self" if !path.is_empty() => import = path.last().map(|last| (*last, line)),
+            name if is_name(name) => {
+                path.push(name);
+                import = Some((name, line));
+            }
+            _ => {}
+        }
+    }
+    if let Some((import, line)) = import {
+        named.push(NamedPath { path, import: Some(import), line });
+    }
 }
 
 fn is_name(word: &str) -> bool {
@@ -301,11 +297,27 @@ mod tests {
             ("crates/lib/a/src/two.rs", "use crate::Renamed;\n"),
         ]);
         assert_eq!(found.len(), 3, "through `deep`: {found:?}");
-        let imports = imports("pub use a::{self, b::{C, D as E}, f::*};\nuse g;\n");
-        let written = |name: &str| imports[name].join("::");
-        assert_eq!(
-            (written("a"), written("C"), written("E"), written("g")),
-            ("a".into(), "a::b::C".into(), "a::b::D".into(), "g".into())
-        );
+    }
+
+    #[test]
+    fn every_path_of_a_use_is_read_with_its_name_and_its_line() {
+        let text = "pub use a::{self, b::{C, D as E,},\n    f::*};\n    pub(crate) use crate::g;\nfn h() -> impl I + use<'_> {\n    \
+                    let i = \"use a; use b;\"; self.j(super::k::<L>(), crate::m!(crate))\n}\nuse super::super::{n as _, self as o};\n";
+        let named = named_paths(text);
+        let shown = |NamedPath { path, import, line }: &NamedPath<'_>| {
+            format!("{line} {} {}", path.join("::"), import.unwrap_or_default()).trim_end().to_owned()
+        };
+        let expected = [
+            "1 a a",
+            "1 a::b::C C",
+            "1 a::b::D E",
+            "2 a::f *",
+            "3 crate::g g",
+            "5 super::k",
+            "5 crate::m",
+            "7 super::super::n _",
+            "7 super::super o",
+        ];
+        assert_eq!(named.iter().map(shown).collect::<Vec<_>>(), expected);
     }
 }
