@@ -21,7 +21,7 @@ use std::process::Command;
 
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::{Error, OnPath};
-use llama_warden_test_parts::{paths, python, shell};
+use llama_warden_test_parts::{paths, python, shell, shipped};
 use serde_json::Value;
 
 /// The package that is packed.
@@ -52,7 +52,7 @@ pub struct DistOptions {
 pub fn run(options: &DistOptions) -> Result<PathBuf, Error> {
     let program = match &options.program {
         Some(program) => program.clone(),
-        None => build()?,
+        None => shipped::build(false)?,
     };
     let out = options.out.clone().unwrap_or_else(|| paths::target().join("dist-archives"));
     fs::create_dir_all(&out).on("create", &out)?;
@@ -70,14 +70,6 @@ pub fn run(options: &DistOptions) -> Result<PathBuf, Error> {
     let archive = pack(&out, &name)?;
     paths::remove(&stage)?;
     Ok(archive)
-}
-
-fn build() -> Result<PathBuf, Error> {
-    // The paths of this machine do not get into the program.
-    let remap = format!("--remap-path-prefix={}=/src", paths::root().display());
-    let build = ["build", "--locked", "--profile", "dist", "--package", PACKAGE];
-    shell::run(cargo().args(build).env("RUSTFLAGS", remap))?;
-    Ok(paths::target().join("dist").join(PACKAGE))
 }
 
 /// Copies the program, stripped, and has it write its manual pages and completions.

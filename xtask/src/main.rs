@@ -79,6 +79,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
+    /// Count how often the router's code runs for real requests, and have what is shipped optimized by that
+    Pgo,
     /// Check licences, sources, versions and advisories of third-party crates
     Deny(deny::DenyOptions),
     /// Generate inputs for everything that reads untrusted bytes, and find those that break a promise
@@ -112,6 +114,7 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Bench { arguments } => return bench(arguments),
         Chore::Soak { arguments } => return bench(std::iter::once("soak".into()).chain(arguments)),
         Chore::Functions { arguments } => return bench(std::iter::once("functions".into()).chain(arguments)),
+        Chore::Pgo => return bench(["pgo".into()]),
         Chore::Deny(options) => deny::run(&options)?,
         Chore::Fuzz(options) => fuzz::run(&options)?,
         Chore::Dist(options) => println!("{}", dist::run(&options)?.display()),

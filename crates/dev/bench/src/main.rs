@@ -17,6 +17,7 @@ mod metrics;
 mod output;
 mod pairs;
 mod patterns;
+mod pgo;
 mod readiness;
 mod report;
 mod restarts;
@@ -81,6 +82,9 @@ enum Helper {
     /// Find out which functions a daemon runs, and have them placed together when it is linked
     #[command(hide = true)]
     Functions(functions::FunctionsOptions),
+    /// Count how often the router's code runs for real requests, and have it optimized by that
+    #[command(hide = true)]
+    Pgo,
 }
 
 /// A group of figures that can be measured on its own.
@@ -170,6 +174,7 @@ fn main() -> ExitCode {
         Some(Helper::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
         Some(Helper::Soak(options)) => soak::run(options),
         Some(Helper::Functions(options)) => functions::run(options),
+        Some(Helper::Pgo) => pgo::run(),
         None => run(&cli.options),
     };
     result.unwrap_or_else(|error| error.report())

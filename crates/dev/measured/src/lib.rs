@@ -6,6 +6,7 @@ pub mod events;
 pub mod fleet;
 pub mod follower;
 pub mod killer;
+pub mod load;
 pub mod nginx;
 pub mod poller;
 pub mod ports;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::{Error, OnPath};
-use llama_warden_test_parts::{paths, shell};
+use llama_warden_test_parts::{paths, shell, shipped};
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
 
@@ -35,6 +35,16 @@ impl Programs {
         Ok(Self { is_built: true, ..Self::in_folder(&paths::target().join("release"))? })
     }
 
+    /// A daemon that was built otherwise, and a double of llama-server for it.
+    ///
+    /// # Errors
+    /// When the double does not build.
+    pub fn of_daemon(daemon: PathBuf) -> Result<Self, Error> {
+        shell::run(cargo().args(["build", "--release", "--bins", "--package", "llama-warden-stand-in"]))?;
+        let stand_in = find(&paths::target().join("release"), "stand-in-llama-server")?;
+        Ok(Self { daemon, stand_in, is_built: true })
+    }
+
     /// Returns the same programs with the daemon built by the `dist` profile.
     ///
     /// # Errors
@@ -44,8 +54,7 @@ impl Programs {
             return Ok(self.clone());
         }
         eprintln!("bench: building the `dist` profile, which takes minutes");
-        shell::run(cargo().args(["build", "--profile", "dist", "--bins", "--package", "llama-warden"]))?;
-        let daemon = find(&paths::target().join("dist"), "llama-warden")?;
+        let daemon = shipped::build(false)?;
         let program = fs::read(&daemon).on("read", &daemon)?;
         if program.windows(FAIL_POINT.len()).any(|at| at == FAIL_POINT) {
             return Err(Error::missing(

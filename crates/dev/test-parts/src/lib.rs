@@ -15,5 +15,6 @@ pub mod proxies;
 pub mod python;
 mod sdist;
 pub mod shell;
+pub mod shipped;
 pub mod systemd;
 pub mod validators;

@@ -16,9 +16,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use llama_warden_test_parts::cargo::cargo;
 use llama_warden_test_parts::error::{Error, OnPath};
-use llama_warden_test_parts::{paths, shell};
+use llama_warden_test_parts::{paths, shell, shipped};
 use serde_json::Value;
 
 use crate::idle::{self, UsualDaemon};
@@ -83,11 +82,11 @@ pub fn run(options: &FunctionsOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds the programs into one folder. The double of llama-server is that of the `release` profile: it is not traced.
 fn build() -> Result<PathBuf, Error> {
-    let build = ["build", "--profile", "dist", "--bins", "--package", "llama-warden"];
-    let build = [&build[..], &["--package", "llama-warden-stand-in"]].concat();
-    shell::run(cargo().args(build).env("CARGO_PROFILE_DIST_STRIP", "none"))?;
-    Ok(paths::target().join("dist"))
+    let Programs { daemon, stand_in, .. } = Programs::of_daemon(shipped::build(true)?)?;
+    fs::copy(&stand_in, daemon.with_file_name("stand-in-llama-server")).on("copy", &stand_in)?;
+    Ok(daemon.with_file_name(""))
 }
 
 /// The functions of a program, by their addresses in its file.

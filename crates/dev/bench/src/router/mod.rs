@@ -8,7 +8,6 @@
 //! The servers are stand-ins that write no lines, so that the daemon does nothing else.
 
 mod cold;
-mod load;
 mod streams;
 
 use std::fs;
@@ -16,9 +15,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use llama_warden_measured::load::{CORE, Load, LoadReport};
 use llama_warden_measured::nginx::{NamedServer, Nginx};
 use llama_warden_test_parts::error::{Error, OnPath};
 use llama_warden_test_parts::shell;
+use tempfile::TempDir;
 
 use crate::daemon::MeasuredDaemon;
 use crate::figure::{Figure, FigureTarget};
@@ -29,10 +30,6 @@ use crate::targets::{
     ROUTER_PACED, ROUTER_SMALL, ROUTER_SMALL_BY_MODEL, SCANNER_IMAGE, SCANNER_TEXT,
 };
 use crate::{Effort, pairs, procfs};
-use load::{Load, LoadReport};
-
-/// The core that everything is measured on.
-const CORE: &str = "0";
 
 /// A load, and what it measures.
 struct Scenario {
@@ -100,21 +97,56 @@ struct Costs {
     by_model: Vec<f64>,
 }
 
-fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
-    let home = programs::empty_folder()?;
-    let ports = ports::free_ports(6)?;
-    let (router, servers, proxies, chooser) = (ports[0], [ports[1], ports[2]], [ports[3], ports[4]], ports[5]);
-    let mut sections = format!(
-        "[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n\
-         [router]\nlisten = \"127.0.0.1:{router}\"\nmax-loaded = 0\nconcurrency = 64\n",
-        quoted(&programs.stand_in)
-    );
-    for ((id, token_ms), port) in SERVERS.iter().zip(servers) {
-        sections += &server(home.path(), id, *token_ms, port)?;
+/// A daemon with a router, and its servers.
+struct RouterOfTwo {
+    home: TempDir,
+    daemon: MeasuredDaemon,
+    router: u16,
+    servers: [u16; 2],
+    loads: Vec<Load>,
+}
+
+impl RouterOfTwo {
+    /// Starts them, and waits until both servers are ready.
+    fn start(programs: &Programs) -> Result<Self, Error> {
+        let home = programs::empty_folder()?;
+        let ports = ports::free_ports(3)?;
+        let (router, servers) = (ports[0], [ports[1], ports[2]]);
+        let mut sections = format!(
+            "[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n\
+             [router]\nlisten = \"127.0.0.1:{router}\"\nmax-loaded = 0\nconcurrency = 64\n",
+            quoted(&programs.stand_in)
+        );
+        for ((id, token_ms), port) in SERVERS.iter().zip(servers) {
+            sections += &server(home.path(), id, *token_ms, port)?;
+        }
+        let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
+        daemon.wait_until_idle()?;
+        daemon.ask(&["wait", SERVERS[0].0, SERVERS[1].0])?;
+        let loads = scenarios().into_iter().map(|scenario| Load::write(home.path(), &scenario.body));
+        let loads = loads.collect::<Result<_, _>>()?;
+        Ok(Self { home, daemon, router, servers, loads })
     }
-    let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
-    daemon.wait_until_idle()?;
-    daemon.ask(&["wait", SERVERS[0].0, SERVERS[1].0])?;
+}
+
+/// Sends the requests of each scenario to a router for `time`, and returns how many they were.
+///
+/// # Errors
+/// When wrk cannot be provided, or the daemon does not do what it is told.
+pub fn load(programs: &Programs, time: Duration) -> Result<u64, Error> {
+    let RouterOfTwo { home: _home, daemon, router, loads, .. } = RouterOfTwo::start(programs)?;
+    let mut requests = 0.0;
+    for (scenario, load) in scenarios().iter().zip(&loads) {
+        requests += load.run(router, scenario.connections, time)?.requests;
+    }
+    daemon.stop()?;
+    Ok(requests as u64)
+}
+
+fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
+    let RouterOfTwo { home, daemon, router, servers, loads } = RouterOfTwo::start(programs)?;
+    let ports = ports::free_ports(3)?;
+    let (proxies, chooser) = ([ports[0], ports[1]], ports[2]);
     let nginx = Nginx::bare(home.path(), &proxies.into_iter().zip(servers).collect::<Vec<_>>())?;
     let named = SERVERS.iter().zip(servers).map(|((model, _), port)| NamedServer { model, port });
     // Debian may have no module for this version of nginx. The budgets need none.
@@ -129,8 +161,6 @@ fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Erro
         pin(process)?;
     }
     let scenarios = scenarios();
-    let loads = scenarios.iter().map(|scenario| Load::write(home.path(), &scenario.body));
-    let loads = loads.collect::<Result<Vec<_>, _>>()?;
     let time = Duration::from_secs(effort.pick(4, 1));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut costs: [Costs; 4] = Default::default();

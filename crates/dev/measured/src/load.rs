@@ -8,7 +8,8 @@ use std::time::Duration;
 use llama_warden_test_parts::error::{Error, OnPath};
 use llama_warden_test_parts::{proxies, shell};
 
-use super::CORE;
+/// The core that a load and what it asks run on: over two, a latency is that of the hypervisor.
+pub const CORE: &str = "0";
 
 /// A request that is sent again and again.
 #[derive(Debug)]
