@@ -108,7 +108,7 @@ const TABLE: &str = "
     cli: exit inventory connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
         detectors dialects launcher event-log keys tiny-gguf telemetry + component-kit
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support
-    tests: events state api-types stand-in tiny-gguf
+    tests: events state api-types stand-in test-parts tiny-gguf
     bench: tiny-gguf test-parts measured
     measured: tiny-gguf test-parts
     test-parts:

@@ -18,6 +18,7 @@ use llama_warden_events::{
 use llama_warden_http_server::{BindError, ServeLimits, serve};
 use llama_warden_slot_keeper::{AfterSave, CacheKeeper, EndedTurn, SlotKeeping, clear};
 use llama_warden_state::{ReadyRecord, Snapshot};
+use llama_warden_support::build_runtime;
 use llama_warden_traffic::EvictedFor;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -63,7 +64,7 @@ pub enum RouterFailed {
     #[error(transparent)]
     Bus(#[from] BusClosed),
     /// Its thread or its runtime cannot be started.
-    #[error("cannot start the router's thread: {0}")]
+    #[error("cannot start the router's thread")]
     Thread(#[source] std::io::Error),
     /// The thread has ended without a result.
     #[error("the router's thread failed")]
@@ -103,9 +104,16 @@ impl Router {
         ports: Ports<RouteCommand>,
         ended: oneshot::Sender<Result<(), RouterFailed>>,
     ) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("router".to_owned());
-        thread.spawn(move || drop(ended.send(runtime.block_on(self.run_at(place, ports))))).map(drop)
+        let run = move || match build_runtime("router-blocking") {
+            Ok(runtime) => {
+                let result = runtime.block_on(self.run_at(place, ports));
+                runtime.shutdown_background();
+                result
+            }
+            Err(error) => Err(RouterFailed::Thread(error)),
+        };
+        // The runtime belongs to the thread: one that is dropped here, where tasks run, panics.
+        std::thread::Builder::new().name("router".to_owned()).spawn(move || drop(ended.send(run()))).map(drop)
     }
 
     /// Follows the bus and serves requests in this runtime, at the place where its listener is.

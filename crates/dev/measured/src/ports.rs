@@ -1,25 +1,25 @@
 //! Ports for servers that are measured. Benchmarks that run at the same time, in this process or another, get different ones.
 
-use std::env;
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::error::Error;
+use llama_warden_test_parts::ports::{PortLease, is_free};
 
 /// Below the kernel's range for outgoing connections (32768 and up), which could take a port between its choice and its use, and below
 /// the ports of the system tests.
 const RANGE: Range<u16> = 10_000..20_000;
 
-/// Ports that are leased together, by one locked file.
+/// Where the leases of all benchmarks are.
+const FOLDER: &str = "llama-warden-bench-ports";
+
+/// Ports that are leased together.
 const BLOCK: u16 = 100;
 
 /// The blocks that this process has, and how many of their ports it has looked at.
 #[derive(Debug)]
 struct PortBlocks {
-    /// The first port of each, and its lease: the kernel unlocks the file when the process ends, however it ends.
-    leased: Vec<(u16, File)>,
+    leased: Vec<PortLease>,
     looked_at: u16,
 }
 
@@ -37,7 +37,7 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
         if ports.len() == count {
             break;
         }
-        ports.extend(blocks.next()?.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()));
+        ports.extend(blocks.next()?.filter(|port| is_free(*port)));
     }
     if ports.len() == count {
         return Ok(ports);
@@ -52,24 +52,18 @@ impl PortBlocks {
         if usize::from(self.looked_at / BLOCK) == self.leased.len() && !self.lease()? {
             self.looked_at = 0;
         }
-        let Some((first, _)) = self.leased.get(usize::from(self.looked_at / BLOCK)) else { return Ok(None) };
-        let port = first + self.looked_at % BLOCK;
+        let Some(block) = self.leased.get(usize::from(self.looked_at / BLOCK)) else { return Ok(None) };
+        let port = block.first() + self.looked_at % BLOCK;
         self.looked_at += 1;
         Ok(Some(port))
     }
 
     /// Leases one more block; `false` if none is left.
     fn lease(&mut self) -> Result<bool, Error> {
-        let folder = env::temp_dir().join("llama-warden-bench-ports");
-        fs::create_dir_all(&folder).on("create", &folder)?;
         for first in RANGE.step_by(usize::from(BLOCK)) {
-            if self.leased.iter().any(|(own, _)| *own == first) {
-                continue;
-            }
-            let path = folder.join(first.to_string());
-            let lease = File::create(&path).on("write", &path)?;
-            if lease.try_lock().is_ok() {
-                self.leased.push((first, lease));
+            // An own one too is leased to nobody a second time.
+            if let Some(lease) = PortLease::take(FOLDER, first)? {
+                self.leased.push(lease);
                 return Ok(true);
             }
         }
@@ -80,6 +74,7 @@ impl PortBlocks {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
 

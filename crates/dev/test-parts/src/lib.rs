@@ -1,5 +1,5 @@
-//! Shared by chores, tests and benchmarks: the paths of the checkout, and the third-party programs that the tests need: a real
-//! llama-server of any year, Prometheus, a browser, and those that judge what `config` ships.
+//! Shared by chores, tests and benchmarks: the paths of the checkout, leases of ports, and the third-party programs that the tests need:
+//! a real llama-server of any year, Prometheus, a browser, and those that judge what `config` ships.
 
 pub mod api_clients;
 pub mod browser;
@@ -10,6 +10,7 @@ pub mod error;
 pub mod llama_server;
 mod parts;
 pub mod paths;
+pub mod ports;
 pub mod prometheus;
 pub mod proxies;
 pub mod python;

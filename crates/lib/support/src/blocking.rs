@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// Threads of the blocking pool; the runtime builder gets this number.
-pub const BLOCKING_THREADS: usize = 2;
+/// Threads of the blocking pool.
+pub(crate) const BLOCKING_THREADS: usize = 2;
 
 /// If no pool thread finishes anything for this long, waiting work goes to an overflow thread.
 const STUCK_AFTER: Duration = Duration::from_secs(1);

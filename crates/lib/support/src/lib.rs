@@ -14,12 +14,12 @@ mod read_regular;
 mod redact;
 mod redact_arguments;
 mod replace_file;
+mod runtime;
 mod slot_channel;
 mod terminal_text;
-mod threads;
 mod token_file;
 
-pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
+pub use blocking::{BlockingError, blocking};
 pub use fail_point::{fail_point, fail_point_of};
 pub use find_program::{NotInPath, find_program, is_executable, without_arguments};
 pub use interner::Interner;
@@ -33,7 +33,7 @@ pub use read_regular::{open_if_regular, open_own_file, open_regular, read_bounde
 pub use redact::{REDACTED, Redactor, mask, masked_variable, secrets_in, variable_secrets};
 pub use redact_arguments::{argument_secrets, is_secret_option, list_secrets, masked_arguments};
 pub use replace_file::{Durability, is_disk_full, replace_file};
+pub use runtime::build_runtime;
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};
 pub use terminal_text::{for_cell, for_terminal};
-pub use threads::try_thread;
 pub use token_file::{open_to_others, read_token_line};

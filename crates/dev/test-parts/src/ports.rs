@@ -1,0 +1,58 @@
+//! Leases of TCP ports, so that tests and benchmarks that run at the same time, in one process or several, get different ones.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::error::{Error, OnPath};
+
+/// A port, or a block of ports that begins with it, that nobody else leases from the same folder before this value is dropped.
+#[derive(Debug)]
+pub struct PortLease {
+    first: u16,
+    /// A locked file. The kernel unlocks it when the process ends, however it ends.
+    _file: File,
+}
+
+impl PortLease {
+    /// Leases `first` in a folder of the temporary directory; `None` if somebody has it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn take(folder: &str, first: u16) -> Result<Option<Self>, Error> {
+        let folder = env::temp_dir().join(folder);
+        fs::create_dir_all(&folder).on("create", &folder)?;
+        let path = folder.join(first.to_string());
+        let file = File::create(&path).on("write", &path)?;
+        Ok(file.try_lock().is_ok().then_some(Self { first, _file: file }))
+    }
+
+    /// The port.
+    pub const fn first(&self) -> u16 {
+        self.first
+    }
+}
+
+/// Whether nobody listens on this port of 127.0.0.1 now.
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_leased_to_one_at_a_time_and_is_not_free_while_somebody_listens() {
+        let folder = format!("llama-warden-test-parts-{}", std::process::id());
+        let lease = PortLease::take(&folder, 9).unwrap().unwrap();
+        assert_eq!(lease.first(), 9);
+        assert!(PortLease::take(&folder, 9).unwrap().is_none());
+        assert!(PortLease::take(&folder, 10).unwrap().is_some());
+        drop(lease);
+        assert!(PortLease::take(&folder, 9).unwrap().is_some());
+        fs::remove_dir_all(env::temp_dir().join(&folder)).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(!is_free(listener.local_addr().unwrap().port()));
+    }
+}
