@@ -13,6 +13,7 @@ use llama_warden_tests::{
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 
 use crate::crash_moments::{escaped_descendant, survivors, unique_life_ms};
 
@@ -165,9 +166,12 @@ fn a_state_directory_that_was_renamed_under_a_daemon_names_nobody_to_the_next_on
             let (original, other) = (fleet(sandbox, "original", policy), fleet(sandbox, "copy", policy));
             let first = sandbox.up_until_ready(&original, &["a", "b"]).await;
             let servers = pids(&first).await;
+            // Stopped, so that it does not notice before it is found.
+            first.signal(Signal::SIGSTOP);
             fs::rename(original.state_dir(), other.state_dir()).expect("ours");
             let refused = sandbox.launch(&other, &DaemonOptions::default());
             assert_eq!(refused.exit_code().await, 4, "{}", refused.log());
+            first.signal(Signal::SIGCONT);
             eventually("it is made again", WAIT_LIMIT, async || first.log().contains("is made again")).await;
             // At which the first one still answers.
             fs::remove_file(other.state_dir().join("control.sock")).expect("it is there");

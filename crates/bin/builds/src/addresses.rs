@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use llama_warden_config::{ConfigProblem, Configuration};
+use llama_warden_config::{ConfigProblem, Configuration, Fleet};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -27,21 +27,15 @@ const NO_START: &str = "the daemon does not start without it";
 #[derive(Debug, Default)]
 pub struct HostNames(BTreeMap<String, Result<Vec<IpAddr>, String>>);
 
-/// A warning for each address on which the daemon or its router could not listen at this moment.
-pub async fn listen_warnings(configuration: &Configuration) -> Vec<ConfigProblem> {
-    let names = HostNames::look_up(own_hosts(configuration)).await;
-    configuration.listen_warnings(|host| names.unavailable(host, NO_START))
-}
-
-/// The hosts on which the daemon and its router listen.
-pub fn own_hosts(configuration: &Configuration) -> impl Iterator<Item = &str> {
-    let (api, router) = (configuration.daemon().listen.as_ref(), configuration.router().listen.tcp());
-    api.into_iter().chain(router).map(|tcp| tcp.host.as_str())
-}
-
 impl HostNames {
-    /// Looks up the names in these values of `host`, for 2 s at most.
-    pub async fn look_up(hosts: impl Iterator<Item = &str>) -> Self {
+    /// Looks up the names on which the daemon, its router and these servers listen, for 2 s at most.
+    pub(crate) async fn look_up(configuration: &Configuration, fleet: &Fleet) -> Self {
+        let (api, router) = (configuration.daemon().listen.as_ref(), configuration.router().listen.tcp());
+        let own = api.into_iter().chain(router).map(|tcp| tcp.host.as_str());
+        Self::of(own.chain(fleet.iter().map(|spec| &*spec.host))).await
+    }
+
+    async fn of(hosts: impl Iterator<Item = &str>) -> Self {
         let names: BTreeSet<&str> = hosts.flat_map(entries).filter(|entry| is_name(entry)).collect();
         let (turns, until) = (Arc::new(Semaphore::new(ASKED_AT_ONCE)), Instant::now() + LONGEST);
         let mut questions = JoinSet::new();
@@ -59,6 +53,11 @@ impl HostNames {
             });
         }
         Self(questions.join_all().await.into_iter().collect())
+    }
+
+    /// A warning for each address on which the daemon or its router could not listen at this moment.
+    pub fn listen_warnings(&self, configuration: &Configuration) -> Vec<ConfigProblem> {
+        configuration.listen_warnings(|host| self.unavailable(host, NO_START))
     }
 
     /// The addresses of each entry of a `host` that was looked up, but for sockets.
@@ -173,8 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_looked_up_and_numbers_are_not() {
-        let names =
-            HostNames::look_up(["localhost", "127.0.0.1, [::1]", "/a.sock", "", "no such name"].into_iter()).await;
+        let names = HostNames::of(["localhost", "127.0.0.1, [::1]", "/a.sock", "", "no such name"].into_iter()).await;
         assert_eq!(names.0.keys().collect::<Vec<_>>(), ["localhost", "no such name"]);
         assert!(names.0["localhost"].is_ok() && names.0["no such name"].is_err(), "{names:?}");
         let each = names.addresses("[::1], 127.0.0.1,/a.sock").expect("numbers");
@@ -186,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn a_configuration_without_names_waits_for_nothing() {
         let began = Instant::now();
-        let names = HostNames::look_up(["127.0.0.1"].into_iter()).await;
+        let names = HostNames::of(["127.0.0.1"].into_iter()).await;
         assert!(names.0.is_empty() && began.elapsed() < LONGEST);
     }
 }

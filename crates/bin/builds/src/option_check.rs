@@ -33,6 +33,8 @@ pub struct OptionReport {
     pub problems: Vec<ConfigProblem>,
     /// The executables that answered, by the path or name that the servers have.
     pub builds: Vec<Arc<BinaryProfile>>,
+    /// The names on which the daemon, its router and the servers listen.
+    pub names: HostNames,
 }
 
 /// Asks each executable once, and compares its answer with what its servers are given.
@@ -48,7 +50,7 @@ pub async fn examine(inventory: &Inventory) -> Result<OptionReport, CommandFailu
     let packs = scan::<Pack>(&inventory.loaded).files;
     let (binaries, names, hosts, found) = Default::default();
     let mut check = OptionCheck { configuration, indices, packs, dialects, binaries, names, hosts, found };
-    let look_up = HostNames::look_up(fleet.iter().map(|spec| &*spec.host));
+    let look_up = HostNames::look_up(configuration, &fleet);
     ((), check.names) = tokio::join!(check.ask_binaries(&fleet, active), look_up);
     for spec in fleet.iter() {
         check.server(spec, active);
@@ -65,7 +67,7 @@ pub async fn examine(inventory: &Inventory) -> Result<OptionReport, CommandFailu
         }
     }
     let builds = check.binaries.into_values().filter(|build| build.options.is_some()).collect();
-    Ok(OptionReport { problems: check.found.problems, builds })
+    Ok(OptionReport { problems: check.found.problems, builds, names: check.names })
 }
 
 struct OptionCheck<'a> {
@@ -76,7 +78,6 @@ struct OptionCheck<'a> {
     dialects: DialectSet,
     /// By the path or name that the servers have.
     binaries: BTreeMap<Arc<Path>, Arc<BinaryProfile>>,
-    /// The names in the hosts of servers.
     names: HostNames,
     /// Why no server can listen there at this moment, and what to do.
     hosts: BTreeMap<Arc<str>, Option<[String; 2]>>,

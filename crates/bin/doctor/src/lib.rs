@@ -9,6 +9,7 @@ mod report;
 
 use std::collections::BTreeSet;
 
+use llama_warden_builds::option_check;
 use llama_warden_config::{Fleet, NeededFile};
 use llama_warden_connect::GlobalArgs;
 use llama_warden_exit::{CommandFailure, CommandResult, Exit};
@@ -43,18 +44,25 @@ async fn examine(global: &GlobalArgs) -> Vec<Finding> {
     findings.extend(checks::configuration::look(&inventory, &problems));
     let Ok(fleet) = inventory.loaded.fleet(None) else { return findings };
     let daemon = checks::daemon::look(global, &inventory.loaded).await;
-    findings.extend(checks::executables::look(&inventory, &fleet).await);
+    let options = match option_check::examine(&inventory).await {
+        Ok(options) => options,
+        Err(failure) => {
+            findings.extend(Area::Options.failure(&failure));
+            return findings;
+        }
+    };
+    findings.extend(checks::executables::look(&options, &fleet));
     findings.extend(checks::models::look(&inventory.models));
     let Reading { host, gpus, .. } = SystemMemoryProbe::new().read(&[]);
     findings.extend(checks::memory::look(&inventory, host));
     findings.extend(checks::gpus::look(&fleet, gpus));
     // The ports and locks of a daemon that answers are its own.
-    let names = if daemon.answers { None } else { Some(checks::ports::look_up(&inventory.loaded, &fleet).await) };
-    if let Some(names) = &names {
+    let names = (!daemon.answers).then_some(&options.names);
+    if let Some(names) = names {
         findings.extend(checks::ports::of_daemon(&inventory.loaded, names));
         findings.extend(checks::state_directory::look(&inventory.loaded));
     }
-    findings.extend(checks::ports::of_servers(&inventory.loaded, &fleet, names.as_ref()));
+    findings.extend(checks::ports::of_servers(&inventory.loaded, &fleet, names));
     findings.extend(checks::limits::of_fleet(&fleet));
     findings.extend(checks::environment::look(&fleet));
     findings.extend(daemon.findings);

@@ -16,7 +16,6 @@ use serde_json::json;
 
 use super::models;
 use super::up::searched;
-use llama_warden_builds::addresses;
 use llama_warden_builds::memory_report::MemoryReport;
 use llama_warden_builds::option_check;
 use llama_warden_builds::plugin_files;
@@ -50,11 +49,12 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
     warnings.extend(export_warnings());
-    warnings.extend(addresses::listen_warnings(&loaded.configuration).await);
+    let options = option_check::examine(&inventory).await?;
+    warnings.extend(options.names.listen_warnings(&loaded.configuration));
     problems.0.extend(logging_problem());
     let mut refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     refused_files.extend(refused_keys(loaded.configuration.router()));
-    for problem in option_check::examine(&inventory).await?.problems {
+    for problem in options.problems {
         match problem.severity {
             Severity::Error => problems.0.push(problem),
             Severity::Warning => warnings.push(problem),

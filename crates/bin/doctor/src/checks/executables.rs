@@ -1,17 +1,13 @@
 //! The llama-servers of the fleet, each asked for its version and options as a launch does, and what they say of the options.
 
-use llama_warden_builds::option_check::{self, OptionReport};
+use llama_warden_builds::option_check::OptionReport;
 use llama_warden_config::Fleet;
 use llama_warden_dialects::BinaryProfile;
-use llama_warden_inventory::Inventory;
 
 use crate::finding::{Area, Finding};
 
-pub(crate) async fn look(inventory: &Inventory, fleet: &Fleet) -> Vec<Finding> {
-    let OptionReport { problems, builds } = match option_check::examine(inventory).await {
-        Ok(report) => report,
-        Err(failure) => return Area::Options.failure(&failure),
-    };
+pub(crate) fn look(report: &OptionReport, fleet: &Fleet) -> Vec<Finding> {
+    let OptionReport { problems, builds, .. } = report;
     // One that is not there, or does not run, is among the problems, with the line that names it.
     let mut findings: Vec<Finding> = builds.iter().map(|build| of_build(build)).collect();
     if problems.is_empty() && fleet.iter().next().is_some() {

@@ -6,17 +6,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use llama_warden_builds::addresses::{HostNames, own_hosts};
+use llama_warden_builds::addresses::HostNames;
 use llama_warden_config::{Fleet, RouterAddress, TcpAddress};
 use llama_warden_inventory::LoadedConfig;
 use llama_warden_procfs::{SocketAddress, listener, program_name};
 
 use crate::finding::{Area, Finding};
-
-/// Looks up the names that the daemon, its router and the servers listen on.
-pub(crate) async fn look_up(loaded: &LoadedConfig, fleet: &Fleet) -> HostNames {
-    HostNames::look_up(own_hosts(&loaded.configuration).chain(fleet.iter().map(|spec| &*spec.host))).await
-}
 
 /// The addresses of the API and of the router.
 pub(crate) fn of_daemon(loaded: &LoadedConfig, names: &HostNames) -> Vec<Finding> {
