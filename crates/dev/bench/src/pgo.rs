@@ -6,10 +6,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use llama_warden_test_parts::error::{Error, OnPath};
+use llama_warden_test_parts::error::Error;
 use llama_warden_test_parts::{paths, shell, shipped};
 
-use crate::programs::{self, Programs};
+use crate::programs::Programs;
 use crate::router;
 
 /// How long each load runs.
@@ -24,17 +24,12 @@ const REQUESTS: u64 = 100;
 /// # Errors
 /// When the program does not build, or a request goes wrong.
 pub fn run() -> Result<ExitCode, Error> {
-    let home = programs::empty_folder()?;
     let counts = paths::target().join("instrumented/counts");
     paths::remove(&counts)?;
     let instrumented = shipped::build_instrumented(&counts)?;
     let programs = Programs::of_daemon(instrumented)?;
     let requests = router::load(&programs, TIME)?;
-    let raw = std::fs::read_dir(&counts).on("list", &counts)?.map(|entry| entry.map(|entry| entry.path()));
-    let raw = raw.collect::<Result<Vec<_>, _>>().on("list", &counts)?;
-    let merged = home.path().join("merged.proftext");
-    shell::run(shipped::llvm_profdata()?.args(["merge", "--sparse", "--text", "-o"]).arg(&merged).args(raw))?;
-    let merged = std::fs::read_to_string(&merged).on("read", &merged)?;
+    let merged = shell::read(shipped::llvm_profdata()?.args(["merge", "--sparse", "--text", "-o", "-"]).arg(&counts))?;
     let kept = often(&merged, requests / REQUESTS);
     eprintln!("pgo: {requests} requests, counts of {} functions", kept.matches("# Func Hash:").count());
     println!("{}", shipped::keep_counts(&kept)?.display());

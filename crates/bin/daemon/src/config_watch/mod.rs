@@ -43,8 +43,8 @@ pub struct ConfigWatch {
 }
 
 impl ConfigWatch {
-    /// Watches the file at `path`, of which `latest` was read last, within a tokio runtime. If the kernel refuses its notices, changes are found by
-    /// the slow look alone.
+    /// Watches the file at `path`, of which `latest` was read last, within a tokio runtime. If the kernel refuses its notices, changes
+    /// are found by the slow look alone.
     pub fn new(path: PathBuf, latest: LatestText) -> Self {
         Self { file: FileWatch::new(path, warn_unwatched), latest }
     }
