@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 
 use llama_warden_support::{KernelNotices, WantedChanges};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, eaccess};
 
 /// Notices about the lock at `path` and every directory above it, as they are now: that one was removed, or has another name or other
 /// rights. Not what happens in them: the daemon writes there all the time. Call it within a tokio runtime.
@@ -12,15 +14,14 @@ use llama_warden_support::{KernelNotices, WantedChanges};
 /// The kernel refuses, or there is no lock. A directory that may not be read is not watched, which is no error.
 pub fn state_notices(path: &Path) -> io::Result<KernelNotices> {
     let notices = KernelNotices::new()?;
-    let places = path.ancestors().filter(|place| place.is_absolute());
-    match notices.watch_only(places.map(|place| (place, WantedChanges::OfItself))) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            tracing::debug!(%error, "the kernel tells nothing of it");
-        }
-        Err(error) => return Err(error),
-    }
+    let places = path.ancestors().filter(|place| place.is_absolute() && !is_closed(place));
+    notices.watch_only(places.map(|place| (place, WantedChanges::OfItself)))?;
     Ok(notices)
+}
+
+/// Whether the kernel tells nothing of the place, since this user may not read it.
+fn is_closed(place: &Path) -> bool {
+    eaccess(place, AccessFlags::R_OK) == Err(Errno::EACCES)
 }
 
 #[cfg(test)]
