@@ -1,11 +1,11 @@
 //! Names of functions as patterns that are few and still fit after a change of the program.
 //!
-//! A symbol is a path, `_ZN4core3fmt5write17h0123456789abcdefE`, whose hash changes with each build, and differs among the instances of a
-//! generic function. Functions are therefore named without it. Where most functions of a module or of a type are run, one pattern names
-//! them all.
+//! A symbol is a path, `_ZN4core3fmt5write17h0123456789abcdefE`, whose hash changes with the compiler and the versions of crates, and
+//! differs among the instances of a generic function. Functions are therefore named without it. Where most functions of a module or of a
+//! type are run, one pattern names them all. The instances of a generic function of which only some are run are named with it before the
+//! others, so that they lie together as long as their hashes stay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use super::Function;
 
@@ -23,8 +23,10 @@ pub struct FunctionNames {
 #[derive(Debug, Default)]
 struct PathNode {
     children: BTreeMap<String, Self>,
-    /// A function that is run ends here.
-    is_run: bool,
+    /// The functions that end here and are run: the instances of one function, by their hashes.
+    run_instances: BTreeSet<String>,
+    /// Bytes of those that end here and are not run.
+    not_run_instances: u64,
     /// Bytes of functions at and below this node that are run, and of those that are not.
     run: u64,
     not_run: u64,
@@ -34,7 +36,7 @@ impl FunctionNames {
     /// Adds a function.
     pub fn add(&mut self, function: &Function, is_run: bool) {
         for symbol in &function.symbols {
-            let Some(parts) = path(symbol) else {
+            let Some((parts, hash)) = path(symbol) else {
                 // The few functions of C have names that occur in others.
                 if is_run && symbol.starts_with("_R") {
                     self.others.insert(without_hashes(symbol) + "*");
@@ -47,39 +49,54 @@ impl FunctionNames {
                 node = node.children.entry(part.to_owned()).or_default();
                 node.count(function.bytes, is_run);
             }
-            node.is_run |= is_run;
+            match is_run {
+                true => drop(node.run_instances.insert(hash.to_owned())),
+                false => node.not_run_instances += function.bytes,
+            }
         }
     }
 
     /// The linker script. Functions that the compiler takes for cold lie in sections called `.text.unlikely.NAME`. Its section comes first,
-    /// and the linker's own `.text` has the rest. Every function that is run is named, also where most instances of a generic one are not:
-    /// one that is left out costs 64 KiB somewhere in the rest.
+    /// and the linker's own `.text` has the rest. Every function that is run is named without a hash, also where most instances of a generic
+    /// one are not: one that is left out costs 64 KiB somewhere in the rest.
     pub fn script(&self) -> String {
-        let mut script =
+        let Patterns { instances, functions } = self.patterns();
+        let list = |patterns: Vec<String>| -> String {
+            patterns.into_iter().map(|pattern| format!("      .text*{pattern}\n")).collect()
+        };
+        format!(
             "/* The functions that a daemon runs: written by `cargo xtask functions`, read by build.rs. */\n\
-            SECTIONS\n{\n  .text.daemon : {\n    *(\n"
-                .to_owned();
-        for pattern in self.patterns() {
-            // Writing into a string cannot fail.
-            let _ = writeln!(script, "      .text*{pattern}");
-        }
-        script + "    )\n  }\n}\nINSERT BEFORE .text;\n"
+            SECTIONS\n{{\n  .text.daemon : {{\n    *(\n{}    )\n    *(\n{}    )\n  }}\n}}\nINSERT BEFORE .text;\n",
+            list(instances),
+            list(functions),
+        )
     }
 
     /// What the script names, for people.
     pub fn summary(&self) -> String {
         let PathNode { run, not_run, .. } = self.root;
-        format!("{} patterns for {} of {} KiB", self.patterns().len(), run / 1024, (run + not_run) / 1024)
+        let Patterns { instances, functions } = self.patterns();
+        let patterns = instances.len() + functions.len();
+        format!("{patterns} patterns for {} of {} KiB", run / 1024, (run + not_run) / 1024)
     }
 
-    fn patterns(&self) -> Vec<String> {
-        let mut patterns = Vec::new();
+    fn patterns(&self) -> Patterns {
+        let mut patterns = Patterns::default();
         for (part, node) in &self.root.children {
             node.collect(&format!("_ZN{part}"), &mut patterns);
         }
-        patterns.extend(self.others.iter().cloned());
+        patterns.functions.extend(self.others.iter().cloned());
         patterns
     }
+}
+
+/// What the linker script names, in the order in which it lies in the program.
+#[derive(Debug, Default)]
+struct Patterns {
+    /// Instances of generic functions that are run while others are not.
+    instances: Vec<String>,
+    /// Functions with all of their instances, and modules.
+    functions: Vec<String>,
 }
 
 impl PathNode {
@@ -87,16 +104,19 @@ impl PathNode {
         *if is_run { &mut self.run } else { &mut self.not_run } += bytes;
     }
 
-    fn collect(&self, prefix: &str, patterns: &mut Vec<String>) {
+    fn collect(&self, prefix: &str, patterns: &mut Patterns) {
         if self.run == 0 {
             return;
         }
         if self.not_run <= self.run / 8 + SPARE_BYTES {
-            patterns.push(format!("{prefix}*"));
+            patterns.functions.push(format!("{prefix}*"));
             return;
         }
-        if self.is_run {
-            patterns.push(format!("{prefix}17h*"));
+        if !self.run_instances.is_empty() {
+            patterns.functions.push(format!("{prefix}17h*"));
+            if self.not_run_instances > SPARE_BYTES {
+                patterns.instances.extend(self.run_instances.iter().map(|hash| format!("{prefix}{hash}E*")));
+            }
         }
         for (part, node) in &self.children {
             node.collect(&format!("{prefix}{part}"), patterns);
@@ -104,9 +124,9 @@ impl PathNode {
     }
 }
 
-/// The parts of the path in a symbol, without its hash, each as it is written; the types in a part are parts too. `None` for symbols of
+/// The parts of the path in a symbol, each as it is written, and its hash; the types in a part are parts too. `None` for symbols of
 /// another scheme.
-fn path(symbol: &str) -> Option<Vec<&str>> {
+fn path(symbol: &str) -> Option<(Vec<&str>, &str)> {
     let mut rest = symbol.strip_prefix("_ZN")?;
     let mut parts = Vec::new();
     while rest.starts_with(|first: char| first.is_ascii_digit()) {
@@ -114,12 +134,12 @@ fn path(symbol: &str) -> Option<Vec<&str>> {
         let end = digits + rest[..digits].parse::<usize>().ok()?;
         let (part, after) = rest.split_at_checked(end)?;
         if after.starts_with('E') && part.starts_with("17h") {
-            break;
+            return Some((parts, part));
         }
         parts.extend(part.split_inclusive(".."));
         rest = after;
     }
-    Some(parts)
+    None
 }
 
 /// The symbol with a wildcard for each number of a crate, which changes with its version, and without what the compiler appends to one
@@ -147,9 +167,10 @@ mod tests {
 
     #[test]
     fn a_symbol_is_split_into_its_path_and_the_types_in_it() {
-        assert_eq!(path("_ZN4core3fmt5write17h0123456789abcdefE"), Some(vec!["4core", "3fmt", "5write"]));
-        let push = "_ZN24_$LT$alloc..vec..Vec$GT$4push17h0123456789abcdefE";
-        assert_eq!(path(push), Some(vec!["24_$LT$alloc..", "vec..", "Vec$GT$", "4push"]));
+        let hash = "17h0123456789abcdef";
+        assert_eq!(path("_ZN4core3fmt5write17h0123456789abcdefE"), Some((vec!["4core", "3fmt", "5write"], hash)));
+        let push = "_ZN24_$LT$alloc..vec..Vec$GT$4push17h0123456789abcdefE.llvm.77";
+        assert_eq!(path(push), Some((vec!["24_$LT$alloc..", "vec..", "Vec$GT$", "4push"], hash)));
         assert_eq!(path("memcpy"), None);
         assert_eq!(path("_ZN9short"), None);
     }
@@ -164,7 +185,21 @@ mod tests {
         add(&mut names, "_ZN3top4draw17h0123456789abcdefE", 4000, false);
         add(&mut names, "main", 10, true);
         add(&mut names, "_RNvCs1Zx9_4core3abc.llvm.77", 10, true);
-        assert_eq!(names.patterns(), ["_ZN3bus*", "_ZN4core3one17h*", "_RNvCs*_4core3abc*"]);
+        let Patterns { instances, functions } = names.patterns();
+        assert_eq!(functions, ["_ZN3bus*", "_ZN4core3one17h*", "_RNvCs*_4core3abc*"]);
+        assert_eq!(instances, [""; 0]);
         assert!(names.script().contains("      .text*_ZN3bus*\n"));
+    }
+
+    #[test]
+    fn instances_that_are_run_lie_before_the_others_of_their_function() {
+        let mut names = FunctionNames::default();
+        add(&mut names, "_ZN4core3one17h0123456789abcdefE", 400, true);
+        add(&mut names, "_ZN4core3one17h1123456789abcdefE.llvm.77", 400, true);
+        add(&mut names, "_ZN4core3one17h2123456789abcdefE", 4000, false);
+        let script = names.script();
+        let [first, second, others] = ["one17h0123456789abcdefE*", "one17h1123456789abcdefE*", "one17h*"]
+            .map(|name| script.find(&format!("      .text*_ZN4core3{name}\n")).expect("named"));
+        assert!(first < second && second < others && !script.contains("17h2"), "{script}");
     }
 }
