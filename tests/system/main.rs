@@ -64,6 +64,7 @@ mod router_load;
 mod router_models;
 mod router_room;
 mod router_settings;
+mod router_stopping;
 mod router_waiting;
 mod secrets;
 mod side_by_side;

@@ -401,25 +401,47 @@ fn a_key_that_opens_nothing_gets_401_in_the_dialect_of_its_path_and_starts_nothi
     });
 }
 
+/// The answer to a body that names its model and never ends, in chunks like this one.
+async fn endless(port: u16, chunk: &[u8]) -> String {
+    let (mut reading, mut writing) = connect(port).await.into_split();
+    let sending = async {
+        writing.write_all(post_head(CHAT, "Transfer-Encoding: chunked\r\n").as_bytes()).await.unwrap();
+        writing.write_all(b"d\r\n{\"model\":\"a\",\r\n").await.unwrap();
+        // Until the router closes the connection.
+        while writing.write_all(chunk).await.is_ok() {}
+    };
+    let answer = async {
+        let mut answer = Vec::new();
+        let _ = reading.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    };
+    timeout(WAIT_LIMIT, async { tokio::join!(sending, answer).1 }).await.expect("it ends")
+}
+
+/// A long body passes through to its server, which this one must not: another server would be stopped for it.
+#[test]
+fn a_body_without_end_starts_nothing_where_long_ones_pass_through() {
+    sandbox(async |sandbox| {
+        let servers = [("a", Script::default(), "enabled = false"), ("b", Script::default(), "")];
+        let routed = RoutedDaemon::up(sandbox, "max-loaded = 1\nmax-body = '24MiB'", &servers).await;
+        routed.daemon.ready("b").await;
+        let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
+        let answer = endless(routed.port(), &chunk).await;
+        let (status, body) = parsed_answer(&answer);
+        assert_eq!((status, error_word(&body)), (413, "body_too_large"), "{answer}");
+        assert_eq!(
+            (routed.daemon.count("a", "LaunchBegan").await, routed.daemon.count("b", "StopBegan").await),
+            (0, 0)
+        );
+    });
+}
+
 #[test]
 fn a_body_without_end_is_refused_at_the_limit_and_one_that_breaks_off_starts_nothing() {
     sandbox(async |sandbox| {
         let (router, daemon) = up_with_router(sandbox).await;
         let port = router.number();
-        let stream = connect(port).await;
-        let (mut reading, mut writing) = stream.into_split();
-        let endless = async {
-            writing.write_all(post_head(CHAT, "Transfer-Encoding: chunked\r\n").as_bytes()).await.unwrap();
-            writing.write_all(b"d\r\n{\"model\":\"a\",\r\n").await.unwrap();
-            // Until the router closes the connection.
-            while writing.write_all(b"10\r\n                \r\n").await.is_ok() {}
-        };
-        let answer = async {
-            let mut answer = Vec::new();
-            let _ = reading.read_to_end(&mut answer).await;
-            String::from_utf8(answer).unwrap()
-        };
-        let ((), answer) = timeout(WAIT_LIMIT, async { tokio::join!(endless, answer) }).await.expect("it ends");
+        let answer = endless(port, b"10\r\n                \r\n").await;
         let (status, body) = parsed_answer(&answer);
         assert_eq!((status, error_word(&body)), (413, "body_too_large"), "{answer}");
 

@@ -6,7 +6,7 @@ use llama_warden_targets::{Named, RequestClass};
 use tokio::time::Instant;
 
 use crate::faults::{Fault, RouteFaultCode};
-use crate::refusals::not_waited_for;
+use crate::refusals::{not_ready_before, not_waited_for};
 use crate::request::{Asked, RouterService};
 use crate::shared::{Admitted, GateEntry, NotAdmitted};
 
@@ -45,12 +45,16 @@ impl RouterService {
             return Err(fault);
         }
         let longest = settings.queue_timeout;
-        let admitted = match self.shared.enter(&spec.id, arrival) {
+        let left = longest.saturating_sub(asked.wait.total());
+        if let Some(fault) = not_ready_before(&self.shared, &spec.id, left) {
+            return Err(fault);
+        }
+        let admitted = match self.shared.enter(&spec.id, arrival, left) {
             Ok(GateEntry::Now(admitted)) => Ok(admitted),
             Ok(GateEntry::Later(turn)) => {
-                let (begun, left) = (Instant::now(), longest.saturating_sub(asked.wait.total()));
+                let begun = Instant::now();
                 let waits = asked.wait.begin();
-                let admitted = Box::pin(self.shared.wait(&spec.id, turn, left)).await;
+                let admitted = Box::pin(self.shared.wait(&spec.id, turn)).await;
                 drop(waits);
                 asked.tracked.waited(begun.elapsed());
                 admitted

@@ -17,8 +17,8 @@ use llama_warden_targets::{Directory, Named};
 /// Who may call, as far as the listener decides.
 #[derive(Debug, Clone)]
 pub(crate) enum Reach {
-    /// This machine alone: `Host` must name loopback, or the host that the configuration names.
-    Loopback { host: Arc<str> },
+    /// This machine alone: `Host` must name loopback, or a host that the configuration names.
+    Loopback { hosts: Arc<[String]> },
     /// Other machines too, and none of them has a key.
     Closed,
     /// Other machines too.
@@ -96,10 +96,12 @@ impl Reach {
         }
         match self {
             // A page that has rebound its name has no key.
-            Self::Loopback { host } if !shared.needs_key() => {
-                let is_served = |asked: &str| is_loopback(asked) || asked.eq_ignore_ascii_case(host);
+            Self::Loopback { hosts } if !shared.needs_key() => {
+                let is_served =
+                    |asked: &str| is_loopback(asked) || hosts.iter().any(|host| asked.eq_ignore_ascii_case(host));
                 if !names_served_hosts(request, is_served) {
-                    let message = "there is no loopback address in `Host`: a page may have rebound its name";
+                    let message = "there is no loopback address in `Host`: a page may have rebound its name; for a reverse proxy, add its \
+                        name to `hosts` in [daemon]";
                     return Err(Fault::new(RouteFaultCode::ForeignHost, message));
                 }
             }

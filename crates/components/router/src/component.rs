@@ -27,7 +27,7 @@ use crate::caller::Reach;
 use crate::faults::{Fault, RouteFaultCode};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::models::{self, ModelFacts, ModelNotice};
-use crate::refusals::{failed, stopped};
+use crate::refusals::{failed, not_ready_before, shutting_down, stopped};
 use crate::request::RouterService;
 use crate::shared::{RouterClients, Shared};
 use llama_warden_gates::GateAction;
@@ -39,7 +39,8 @@ const LIMITS: ServeLimits = ServeLimits {
     connections: 4096,
     kept_for_probes: 64,
     head_timeout: Duration::from_secs(60),
-    drain: Duration::from_secs(5),
+    // No server is left by then, so that only the ends of answers are on their way.
+    drain: Duration::from_secs(1),
 };
 
 /// How long a launch that nobody checks gets no request after it has answered as if it were not ready.
@@ -55,6 +56,8 @@ pub struct Router {
     clients: RouterClients,
     /// Has a folder for the slots of each server.
     slot_folders: Option<PathBuf>,
+    /// Names under which a reverse proxy is reached.
+    hosts: Vec<String>,
 }
 
 /// The router ended.
@@ -89,7 +92,8 @@ impl Router {
             clear(folders, &[]);
         }
         let (settings, fleet, bus) = (context.config().router().clone(), context.fleet(), context.bus().clone());
-        Self { settings, listener, fleet, bus, clients, slot_folders }
+        let hosts = context.config().daemon().hosts.clone();
+        Self { settings, listener, fleet, bus, clients, slot_folders, hosts }
     }
 
     /// Runs in a thread of its own, which sends the result.
@@ -118,13 +122,13 @@ impl Router {
 
     /// Follows the bus and serves requests in this runtime, at the place where its listener is.
     async fn run_at(self, place: ListeningPlace, ports: Ports<RouteCommand>) -> Result<(), RouterFailed> {
-        let Self { settings, fleet, bus, clients, slot_folders, .. } = self;
+        let Self { settings, fleet, bus, clients, slot_folders, mut hosts, .. } = self;
         let (notices, edges) = mpsc::unbounded_channel();
         let (turn_ended, turns) = mpsc::unbounded_channel();
         let keeper = slot_folders.map(|folders| CacheKeeper::new(folders, settings.keep_cache_size, turn_ended));
         let keeper = keeper.map(Arc::new);
         let open = settings.open || clients.keys.is_some();
-        let own = (notices, ports.commands.clone());
+        let own = (notices, ports.commands.clone(), ports.cancel.clone());
         let shared = Shared::new(settings, bus, clients, own, keeper.clone());
         shared.set_directory(Directory::new(&fleet.borrow(), shared.settings.default_model.clone()));
         let worker = RouterWorker {
@@ -142,8 +146,9 @@ impl Router {
         let serving = async move {
             match started {
                 StartedListener::Tcp(tcp) => {
+                    hosts.push(tcp.host);
                     let reach = match (tcp.address.ip().is_loopback(), open) {
-                        (true, _) => Reach::Loopback { host: tcp.host.into() },
+                        (true, _) => Reach::Loopback { hosts: hosts.into() },
                         (false, true) => Reach::Open,
                         (false, false) => Reach::Closed,
                     };
@@ -255,6 +260,7 @@ impl Worker for RouterWorker {
                     // Whether another launch follows, the answer to the demand tells.
                     Event::ServerFailed { .. } => self.shared.act(|gates, now| gates.tell_again(server, now)),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
+                    Event::RestartScheduled { .. } => self.refuse_before_restart(server),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
                         self.shared.refuse(server, &stopped(server));
@@ -264,8 +270,9 @@ impl Worker for RouterWorker {
             }
             Delivery::Gap { snapshot, .. } => {
                 for (server, record) in &snapshot.servers {
-                    if let Some(because) = &record.restart_abandoned {
-                        self.shared.refuse(server, &failed(server, because));
+                    match &record.restart_abandoned {
+                        Some(because) => self.shared.refuse(server, &failed(server, because)),
+                        None => self.refuse_before_restart(server),
                     }
                 }
             }
@@ -349,7 +356,7 @@ impl Worker for RouterWorker {
     }
 
     async fn on_cancel(&mut self, _: &mut Inbox<RouteCommand>) -> Result<(), RouterFailed> {
-        let fault = Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5);
+        let fault = shutting_down();
         let fleet = self.fleet.borrow().clone();
         fleet.iter().for_each(|spec| self.shared.refuse(&spec.id, &fault));
         // Fails where nobody follows.
@@ -364,6 +371,11 @@ impl Worker for RouterWorker {
 impl RouterWorker {
     fn evicted(&self, server: &ServerId, because: EvictedFor) {
         self.shared.traffic.server(server).evict(because);
+    }
+
+    /// Answers the requests for which the next launch of a server comes too late.
+    fn refuse_before_restart(&self, server: &ServerId) {
+        self.shared.refuse_some(server, |left| not_ready_before(&self.shared, server, left));
     }
 
     /// Tells those that follow models, where somebody does.

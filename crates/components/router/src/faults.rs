@@ -73,8 +73,10 @@ impl RouteFaultCode {
             Self::StreamMissing => (StatusCode::BAD_REQUEST, "stream_missing", INVALID, INVALID),
             Self::StreamNotFound => (StatusCode::NOT_FOUND, "stream_not_found", INVALID, "not_found_error"),
             Self::PathNotFound => (StatusCode::NOT_FOUND, "path_not_found", INVALID, "not_found_error"),
-            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin", INVALID, "permission_error"),
-            Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", INVALID, "permission_error"),
+            Self::ForeignOrigin => {
+                (StatusCode::FORBIDDEN, "foreign_origin", "authentication_error", "permission_error")
+            }
+            Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", "authentication_error", "permission_error"),
             Self::RepeatedHost => (StatusCode::BAD_REQUEST, "repeated_host", INVALID, INVALID),
             Self::KeysMissing => (StatusCode::FORBIDDEN, "keys_missing", "authentication_error", "permission_error"),
             Self::Unauthorized => {
@@ -260,7 +262,8 @@ mod tests {
             (fault(ModelNotFound), 404, "model_not_found", INVALID, "not_found_error", None, never),
             (fault(Unauthorized), 401, "unauthorized", AUTH, AUTH, None, never),
             (fault(ModelNotAllowed), 403, "model_not_allowed", AUTH, "permission_error", None, never),
-            (fault(ForeignOrigin), 403, "foreign_origin", INVALID, "permission_error", None, never),
+            (fault(ForeignOrigin), 403, "foreign_origin", AUTH, "permission_error", None, never),
+            (fault(ForeignHost), 403, "foreign_host", AUTH, "permission_error", None, never),
             (fault(BodyTooLarge), 413, "body_too_large", INVALID, "request_too_large", None, never),
             (fault(UnsupportedEncoding), 415, "unsupported_encoding", INVALID, INVALID, None, never),
             (soon(QueueFull), 429, "queue_full", "rate_limit_error", "rate_limit_error", Some("7"), None),

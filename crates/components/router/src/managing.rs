@@ -14,7 +14,7 @@ use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::Caller;
 use crate::faults::{Fault, RouteFaultCode, json_response};
 use crate::models::{self, ModelNotice};
-use crate::refusals::{not_waited_for, refusal};
+use crate::refusals::{not_ready_before, not_waited_for, refusal};
 use crate::request::RouterService;
 use crate::shared::GateEntry;
 use llama_warden_targets::{Named, RequestClass};
@@ -35,14 +35,15 @@ impl RouterService {
             let message = format!("model is already running: `{}`", spec.id);
             return Err(Fault::new(RouteFaultCode::ModelRunning, message));
         }
-        if let Some(fault) = not_waited_for(&shared, named, RequestClass::Auxiliary) {
+        let refused = not_waited_for(&shared, named, RequestClass::Auxiliary);
+        if let Some(fault) = refused.or_else(|| not_ready_before(&shared, &spec.id, shared.settings.queue_timeout)) {
             return Err(fault);
         }
         let (server, arrival) = (spec.id.clone(), arrival(named, client));
         tokio::spawn(async move {
             // It asks nothing of the server; a refusal is in the list of models.
-            if let Ok(GateEntry::Later(turn)) = shared.enter(&server, arrival) {
-                drop(shared.wait(&server, turn, shared.settings.queue_timeout).await);
+            if let Ok(GateEntry::Later(turn)) = shared.enter(&server, arrival, shared.settings.queue_timeout) {
+                drop(shared.wait(&server, turn).await);
             }
         });
         Ok(success())

@@ -5,13 +5,14 @@ use llama_warden_http_server::RequestBody;
 use llama_warden_targets::{Named, NoServer, RequestClass};
 
 use crate::faults::{Fault, RouteFaultCode};
+use crate::refusals::shutting_down;
 use crate::request::{Asked, RouterService};
 
 impl RouterService {
     /// Reads a body to its end.
     pub(crate) async fn read(&self, asked: &Asked, body: RequestBody) -> Result<(HeldBody, BodyFacts), Fault> {
         let mut reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
-        read(asked, &mut reader, ReadUntil::End).await?;
+        self.read_until(ReadUntil::End, asked, &mut reader).await?;
         Ok(reader.finish())
     }
 
@@ -24,6 +25,37 @@ impl RouterService {
         let reader = BodyReader::new(body, &asked.parts.headers, &self.shared.limits)?;
         // What only looks at a server wakes none, so that the server may say what it thinks of a body.
         Ok(if class == RequestClass::Inspection { reader } else { reader.strict() })
+    }
+
+    /// Reads so much of a body, unless the daemon ends meanwhile.
+    pub(crate) async fn read_until(
+        &self,
+        until: ReadUntil,
+        asked: &Asked,
+        reader: &mut BodyReader<RequestBody>,
+    ) -> Result<(), Fault> {
+        tokio::select! {
+            // First, since most bodies are there already.
+            biased;
+            read = reader.read(until) => read?,
+            () = self.shared.ending.cancelled() => return Err(shutting_down()),
+        }
+        asked.tracked.body_read(reader.length(), asked.begun.elapsed());
+        Ok(())
+    }
+
+    /// The body for a server. What is to be changed has to be there as a whole.
+    pub(crate) async fn held(
+        &self,
+        asked: &Asked,
+        named: &Named,
+        mut reader: BodyReader<RequestBody>,
+    ) -> Result<(HeldBody, BodyFacts), Fault> {
+        if !reader.is_at_end() {
+            let until = if named.edits() { ReadUntil::End } else { ReadUntil::Begun };
+            self.read_until(until, asked, &mut reader).await?;
+        }
+        Ok(reader.finish())
     }
 
     /// The server that a name means, where the caller may use it.
@@ -47,24 +79,4 @@ impl RouterService {
             if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", known.join(", ")) };
         Err(Fault::new(code, format!("{message}; {known}")))
     }
-}
-
-/// Reads so much of a body.
-pub(crate) async fn read(asked: &Asked, reader: &mut BodyReader<RequestBody>, until: ReadUntil) -> Result<(), Fault> {
-    reader.read(until).await?;
-    asked.tracked.body_read(reader.length(), asked.begun.elapsed());
-    Ok(())
-}
-
-/// The body for a server. What is to be changed has to be there as a whole.
-pub(crate) async fn held(
-    asked: &Asked,
-    named: &Named,
-    mut reader: BodyReader<RequestBody>,
-) -> Result<(HeldBody, BodyFacts), Fault> {
-    if reader.is_at_end() {
-        return Ok(reader.finish());
-    }
-    read(asked, &mut reader, if named.edits() { ReadUntil::End } else { ReadUntil::Begun }).await?;
-    Ok(reader.finish())
 }

@@ -1,6 +1,8 @@
 //! Why a server takes no request: what its clients are told.
 
-use llama_warden_events::{RefusalReason, Refused, ServerId};
+use std::time::Duration;
+
+use llama_warden_events::{FailureReason, Incarnation, RefusalReason, Refused, ServerId, StopReason};
 use llama_warden_state::Phase;
 use llama_warden_targets::{Named, RequestClass};
 
@@ -41,13 +43,49 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass
     None
 }
 
+/// Why a request that waits for so long at most gives up a server that waits for its restart: that comes too late, or something is missing
+/// that nobody may ever bring. `None` where it is waited for.
+pub(crate) fn not_ready_before(shared: &Shared, id: &ServerId, left: Duration) -> Option<Fault> {
+    let snapshot = shared.bus.snapshot();
+    let record = snapshot.servers.get(id)?;
+    let (Phase::BackingOff { until, .. }, Some(failure)) = (record.phase, &record.last_failure) else { return None };
+    let wait = until.since(shared.now());
+    // Requests make room for a server themselves.
+    let lacks_memory = failure.reason == FailureReason::Refused;
+    let is_missing = failure.reason.awaited().is_some();
+    if lacks_memory || !is_missing && wait <= left {
+        return None;
+    }
+    let then = if is_missing { "it is looked for" } else { "it is started" };
+    let message =
+        format!("`{id}` failed: {}: {}; {then} again in {:.1} s", failure.reason, failure.detail, wait.as_secs_f64());
+    Some(Fault::new(RouteFaultCode::ServerFailed, message).retry_when(Some(wait), 1))
+}
+
+/// Why a launch that was stopped on purpose was lost amid its work; `None` where it was not.
+pub(crate) fn stopped_amid(shared: &Shared, id: &ServerId, incarnation: Incarnation, when: &str) -> Option<Fault> {
+    let snapshot = shared.bus.snapshot();
+    let record = snapshot.servers.get(id).filter(|record| record.incarnation == incarnation)?;
+    let because = match record.stop.as_ref()?.reason {
+        StopReason::Failed => return None,
+        StopReason::Shutdown => return Some(shutting_down()),
+        StopReason::Restart => "is restarted",
+        StopReason::Reconfigured => "is stopped for a change of its configuration",
+        _ => "is stopped",
+    };
+    Some(Fault::new(RouteFaultCode::ServerStopped, format!("`{id}` {because}, and was lost {when}")))
+}
+
+/// The daemon ends.
+pub(crate) fn shutting_down() -> Fault {
+    Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
+}
+
 /// The supervisor refuses to start or stop the server.
 pub(crate) fn refusal(server: &ServerId, refused: &Refused) -> Fault {
     match refused.reason {
         RefusalReason::StoppedByHand => stopped(server),
-        RefusalReason::ShuttingDown | RefusalReason::OwnerGone => {
-            Fault::new(RouteFaultCode::ShuttingDown, "the daemon shuts down").retry_after(5)
-        }
+        RefusalReason::ShuttingDown | RefusalReason::OwnerGone => shutting_down(),
         RefusalReason::NoMemory => {
             let message = format!("`{server}` cannot be started: {}", refused.detail);
             Fault::new(RouteFaultCode::NoMemory, message)

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::admitting::Turn;
 use crate::answer::{AnswerBody, CutShort, ModelServer, RouterAnswer, StreamFault, StreamFaults, to_client};
 use crate::faults::{Fault, RouteFaultCode};
+use crate::refusals::stopped_amid;
 use crate::request::{Asked, RouterService};
 use crate::shared::{Admitted, Permit, Shared};
 
@@ -154,7 +155,7 @@ impl RelayedRequest<'_> {
         permit: Permit,
     ) -> Result<RouterAnswer, (SendError, Option<Permit>)> {
         let (method, headers) = (&self.asked.parts.method, &self.asked.parts.headers);
-        let fault = || stream_fault(self.asked, &upstream.server, self.shared.settings.request_timeout);
+        let fault = || stream_fault(self.shared, self.asked, upstream);
         let place = Some((permit, &fault as &StreamFaults<'_>));
         let mut answer = AnswerBody::relay(upstream.clone(), (method, self.target), headers, &self.body, place).await?;
         if self.may_replay {
@@ -213,15 +214,17 @@ impl RelayedRequest<'_> {
         let fault = |what: &str| {
             Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost before it answered{what}: {error}"))
         };
-        // What never reached a launch cannot be what ended it.
-        let was_at_work = tries.taken_by == Some(incarnation);
+        let stopped = stopped_amid(self.shared, server, incarnation, "before it answered");
+        // What never reached a launch cannot be what ended it, nor can what it was asked be where a person stopped it.
+        let was_at_work = tries.taken_by == Some(incarnation) && stopped.is_none();
         *(if was_at_work { &mut tries.crashes } else { &mut tries.untaken }) += 1;
         if tries.crashes == 2 {
             return Err(fault(" twice, the second time after a restart").never_again());
         }
         let may_wait = self.may_replay && tries.untaken <= MOST_UNTAKEN;
         if !may_wait || !self.shared.is_gone(upstream, UNTIL_GONE).await {
-            return Err(fault("").retry_when(self.shared.expected_wait(server), 1));
+            let crashed = || fault("").retry_when(self.shared.expected_wait(server), 1);
+            return Err(stopped.unwrap_or_else(crashed));
         }
         self.asked.tracked.retried(RetryCause::Crash);
         Ok(RelayOutcome::Queued(if was_at_work { Turn::AfterLoss(incarnation) } else { Turn::Again }))
@@ -241,14 +244,16 @@ async fn unless_loading(answer: RouterAnswer) -> Option<RouterAnswer> {
 }
 
 /// What the client of a stream gets where it ends early.
-fn stream_fault(asked: &Asked, server: &ServerId, limit: Option<Duration>) -> StreamFault {
-    let (path, id, server) = (asked.path().to_owned(), asked.id().to_owned(), server.clone());
+fn stream_fault(shared: &Arc<Shared>, asked: &Asked, upstream: &Upstream) -> StreamFault {
+    let (path, id) = (asked.path().to_owned(), asked.id().to_owned());
+    let (shared, server, incarnation) = (shared.clone(), upstream.server.clone(), upstream.incarnation);
     Box::new(move |why| {
+        let lost = || Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer"));
         let fault = match why {
-            CutShort::Lost(_) => {
-                Fault::new(RouteFaultCode::ServerCrashed, format!("`{server}` was lost amid its answer"))
+            CutShort::Lost(_) => stopped_amid(&shared, &server, incarnation, "amid its answer").unwrap_or_else(lost),
+            CutShort::TooLong => {
+                Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, shared.settings.request_timeout))
             }
-            CutShort::TooLong => Fault::new(RouteFaultCode::UpstreamTimeout, too_long(&server, limit)),
         };
         fault.stream_end(&path, &id)
     })

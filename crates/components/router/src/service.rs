@@ -15,7 +15,7 @@ use crate::answer::{AnswerBody, RouterAnswer};
 use crate::caller::{Caller, permit_origin, preflight};
 use crate::faults::{Fault, RouteFaultCode};
 use crate::listing;
-use crate::reading::{held, read};
+use crate::refusals::shutting_down;
 use crate::request::{Asked, RouterService, WaitNotes};
 use llama_warden_held_body::ReadUntil;
 use llama_warden_targets::{
@@ -95,15 +95,17 @@ impl RouterService {
             asked.tracked.ignore();
         } else if let Some(preflight) = self.check(asked)? {
             return Ok(preflight);
+        } else if self.shared.ending.is_cancelled() {
+            return Err(shutting_down());
         }
         let no_path = |message| Fault::new(RouteFaultCode::PathNotFound, message);
         match route {
             PathMeaning::Health => Ok(listing::health()),
             PathMeaning::Body(class) => {
                 let mut reader = self.reader(asked, body, class)?;
-                read(asked, &mut reader, ReadUntil::Named).await?;
+                self.read_until(ReadUntil::Named, asked, &mut reader).await?;
                 let named = self.named(asked, reader.model())?;
-                let held = held(asked, &named, reader).await?;
+                let held = self.held(asked, &named, reader).await?;
                 self.respond(asked, named, (class, asked.target()), held).await
             }
             // Futures in boxes are those of rare requests, so that the others need less memory.
@@ -117,7 +119,7 @@ impl RouterService {
                 let query = asked.parts.uri.query().unwrap_or_default();
                 let named = self.named(asked, query_value(query, "model").as_deref())?;
                 let reader = self.reader(asked, body, RequestClass::Inspection)?;
-                let held = held(asked, &named, reader).await?;
+                let held = self.held(asked, &named, reader).await?;
                 Box::pin(self.relay(asked, &named, (RequestClass::Inspection, asked.target()), held)).await
             }
             PathMeaning::Upstream { model, rest, class } => {
@@ -127,7 +129,7 @@ impl RouterService {
                     None | Some("") => rest,
                     Some(query) => format!("{rest}?{query}"),
                 };
-                let held = held(asked, &named, reader).await?;
+                let held = self.held(asked, &named, reader).await?;
                 Box::pin(self.respond(asked, named, (class, &target), held)).await
             }
             PathMeaning::Streams(question) => Box::pin(self.answer_stream(asked, question, body)).await,

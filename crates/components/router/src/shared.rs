@@ -15,6 +15,7 @@ use llama_warden_slot_keeper::CacheKeeper;
 use llama_warden_support::lock;
 use llama_warden_traffic::{Counted, RouterTraffic, WaitedFor};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::faults::Fault;
 use crate::models::{ModelFacts, ModelNotice};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     state: Mutex<RouterState>,
     /// Where slots can be kept.
     pub(crate) keeper: Option<Arc<CacheKeeper>>,
+    /// Cancelled when the daemon ends.
+    pub(crate) ending: CancellationToken,
     /// What the component has to tell others. Few: edges, not requests.
     notices: mpsc::UnboundedSender<GateAction>,
 }
@@ -68,6 +71,8 @@ impl RouterState {
 struct PendingRequest {
     server: ServerId,
     admitted_as: AdmittedAs,
+    /// Until when it waits.
+    until: Uptime,
     answer: oneshot::Sender<Result<Admitted, Fault>>,
 }
 
@@ -91,6 +96,7 @@ pub(crate) enum GateEntry {
 pub(crate) struct AwaitedTurn {
     ticket: Ticket,
     granted: oneshot::Receiver<Result<Admitted, Fault>>,
+    longest: Duration,
     /// Its server is ready, so that only a slot is waited for.
     is_open: bool,
 }
@@ -176,7 +182,7 @@ impl Shared {
         settings: RouterSettings,
         bus: Bus,
         clients: RouterClients,
-        (notices, commands): (mpsc::UnboundedSender<GateAction>, CommandSender),
+        (notices, commands, ending): (mpsc::UnboundedSender<GateAction>, CommandSender, CancellationToken),
         keeper: Option<Arc<CacheKeeper>>,
     ) -> Arc<Self> {
         let RouterClients { keys, traffic } = clients;
@@ -184,7 +190,7 @@ impl Shared {
         let gates = Gates::new(settings.evict_busy_after);
         let (clock, state) = (bus.clock(), Mutex::new(RouterState { gates, ..RouterState::default() }));
         let models = broadcast::Sender::new(MODEL_NOTICES);
-        Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, keeper, notices })
+        Arc::new(Self { settings, limits, bus, traffic, keys, commands, models, clock, state, keeper, ending, notices })
     }
 
     /// Whether clients need a key.
@@ -279,6 +285,26 @@ impl Shared {
         self.answer_all(|gates, now| gates.dismiss(server, now), fault);
     }
 
+    /// Answers the requests that wait for a server, and for which there is a reason to wait no longer, given how long they would.
+    pub(crate) fn refuse_some(self: &Arc<Self>, server: &ServerId, reason: impl Fn(Duration) -> Option<Fault>) {
+        let (now, mut refused) = (self.now(), Vec::new());
+        let waiting = |pending: &PendingRequest| pending.server == *server;
+        let mut state = lock(&self.state);
+        for (ticket, pending) in state.waiters.iter().filter(|(_, pending)| waiting(pending)) {
+            refused.extend(reason(pending.until.since(now)).map(|fault| (*ticket, fault)));
+        }
+        let refused: Vec<_> = refused
+            .into_iter()
+            .filter_map(|(ticket, fault)| Some((ticket, state.waiters.remove(&ticket)?.answer, fault)))
+            .collect();
+        drop(state);
+        for (ticket, answer, fault) in refused {
+            self.act(|gates, now| gates.leave(server, ticket, now));
+            // One that has left meanwhile needs no answer.
+            let _ = answer.send(Err(fault));
+        }
+    }
+
     /// Forgets a server that is configured no more.
     pub(crate) fn remove(&self, server: &ServerId, fault: &Fault) {
         self.answer_all(|gates, _| (gates.remove(server), Vec::new()), fault);
@@ -309,7 +335,7 @@ impl Shared {
         for action in actions {
             match action {
                 GateAction::Admit(ticket, incarnation) => {
-                    let Some(PendingRequest { server, admitted_as, answer }) = state.waiters.remove(&ticket) else {
+                    let Some(PendingRequest { server, admitted_as, answer, .. }) = state.waiters.remove(&ticket) else {
                         continue;
                     };
                     let upstream = state.launch(&server, incarnation).cloned();
@@ -337,8 +363,13 @@ impl Shared {
         }
     }
 
-    /// Lets a request go at once, where it may.
-    pub(crate) fn enter(self: &Arc<Self>, server: &ServerId, arrival: Arrival) -> Result<GateEntry, NotAdmitted> {
+    /// Lets a request go at once, where it may. Else it waits for so long at most.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        server: &ServerId,
+        arrival: Arrival,
+        longest: Duration,
+    ) -> Result<GateEntry, NotAdmitted> {
         let mut state = lock(&self.state);
         let now = self.clock.now();
         let (arrived, actions) = state.gates.arrive(server, arrival, now);
@@ -347,8 +378,9 @@ impl Shared {
             Arrived::Waits(ticket) => {
                 let (answer, granted) = oneshot::channel();
                 let admitted_as = arrival.admitted_as();
-                state.waiters.insert(ticket, PendingRequest { server: server.clone(), admitted_as, answer });
-                Some(AwaitedTurn { ticket, granted, is_open: state.gates.is_open(server) })
+                let pending = PendingRequest { server: server.clone(), admitted_as, until: now + longest, answer };
+                state.waiters.insert(ticket, pending);
+                Some(AwaitedTurn { ticket, granted, longest, is_open: state.gates.is_open(server) })
             }
             Arrived::Admitted(_) | Arrived::QueueFull => None,
         };
@@ -367,12 +399,11 @@ impl Shared {
         admitted.map(GateEntry::Now).ok_or(NotAdmitted::TimedOut)
     }
 
-    /// Waits until the request may go, for so long at most.
+    /// Waits until the request may go.
     pub(crate) async fn wait(
         self: &Arc<Self>,
         server: &ServerId,
-        AwaitedTurn { ticket, granted, is_open }: AwaitedTurn,
-        longest: Duration,
+        AwaitedTurn { ticket, granted, longest, is_open }: AwaitedTurn,
     ) -> Result<Admitted, NotAdmitted> {
         let _waiting = Waiting { shared: self, server, ticket };
         let wait = self.traffic.server(server).wait(is_open);

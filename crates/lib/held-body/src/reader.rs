@@ -18,7 +18,8 @@ use crate::refused::{BodyRefusal, BodyRefused};
 use crate::rest::{RestFailed, SharedRest};
 use crate::room::BodyRoom;
 
-/// Bodies up to this length are read whole before they are sent, and can be sent again.
+/// Bodies up to this length are read whole before they are sent, and can be sent again. So are those that do not announce theirs: one
+/// without an end would have a server started, and another one stopped for it.
 const LONGEST_HELD: u64 = 16 << 20;
 
 /// What is reserved at a time for a long body, and for one of unknown length.
@@ -138,10 +139,9 @@ impl<B: ClientBody + 'static> BodyReader<B> {
         Err(BodyRefused::new(BodyRefusal::Broken, message))
     }
 
-    /// Whether what is read suffices: the body is long, and what has to be known of it is known.
+    /// Whether what is read suffices: the body is long and will end, and what has to be known of it is known.
     fn passes_through(&self, until: ReadUntil) -> bool {
-        let is_long = self.announced.unwrap_or(self.chunks.len()) > LONGEST_HELD;
-        is_long
+        self.announced.is_some_and(|length| length > LONGEST_HELD)
             && match until {
                 ReadUntil::Named => self.scanner.model().is_some(),
                 ReadUntil::Begun => true,

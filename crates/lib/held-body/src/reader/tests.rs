@@ -86,6 +86,23 @@ async fn a_client_that_leaves_amid_the_rest_ends_it_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_without_an_end_is_refused_before_it_goes_anywhere() {
+    for until in [ReadUntil::Named, ReadUntil::Begun] {
+        let (mut reader, mut client) = reader("transfer-encoding: chunked\r\n", &limits()).await;
+        let sending = async {
+            client.write_all(b"e\r\n{\"model\":\"a\",\"\r\n").await.expect("it is read");
+            loop {
+                client.write_all(b"100000\r\n").await.expect("it is read");
+                client.write_all(&vec![b' '; 1 << 20]).await.expect("it is read");
+                client.write_all(b"\r\n").await.expect("it is read");
+            }
+        };
+        let read = tokio::select! { read = reader.read(until) => read, () = sending => unreachable!() };
+        assert_eq!(read.expect_err("it has no end").because, BodyRefusal::TooLong);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_is_read_until_its_model_is_known_however_long_it_is() {
     let (mut reader, mut client) = reader("content-length: 24\r\n", &limits()).await;
     client.write_all(br#"{"prompt":"","model":"a"}"#.get(..24).expect("long")).await.expect("it is read");
