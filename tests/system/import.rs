@@ -55,13 +55,19 @@ fn what_cannot_be_converted_is_a_usage_error_with_its_place() {
         }
         let ran = sandbox.run(&config, ["import", "llama-swap", "/nowhere.yaml"]).await.expect(2);
         assert!(ran.stderr.contains("cannot read /nowhere.yaml"), "{}", ran.stderr);
-        // Two models with one alias: the text is there, and what is wrong with it is said.
+        // Two models with one alias: the second one's is left out and listed.
         fs::write(
             &file,
             "models: { a: { cmd: llama-server -m a, aliases: [x] }, b: { cmd: llama-server -m b, aliases: [x] } }",
         )
         .unwrap();
         let ran = sandbox.run(&config, ["import", "llama-swap", &file.to_string_lossy()]).await.expect(0);
-        assert!(ran.stderr.contains("to be fixed by hand") && ran.stderr.contains("`x`"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("models.b.aliases: x: models.a has this name already"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("to be fixed"), "{}", ran.stderr);
+        // What is printed all the same is no configuration.
+        fs::write(&file, "[a]\nmodel = a.gguf\n").unwrap();
+        let broken = ["import", "router-presets", "--binary", "", &file.to_string_lossy()];
+        let ran = sandbox.run(&config, broken).await.expect(2);
+        assert!(ran.stderr.contains("to be fixed by hand") && ran.stdout.contains("[[servers]]"), "{}", ran.stderr);
     });
 }

@@ -27,7 +27,7 @@ use crate::caller::Reach;
 use crate::faults::{Fault, RouteFaultCode};
 use crate::listener::{ListeningPlace, RouterListener, StartedListener};
 use crate::models::{self, ModelFacts, ModelNotice};
-use crate::refusals::{failed, not_ready_before, shutting_down, stopped};
+use crate::refusals::{failed, refuse_before_restart, shutting_down, stopped};
 use crate::request::RouterService;
 use crate::shared::{RouterClients, Shared};
 use llama_warden_gates::GateAction;
@@ -260,7 +260,7 @@ impl Worker for RouterWorker {
                     // Whether another launch follows, the answer to the demand tells.
                     Event::ServerFailed { .. } => self.shared.act(|gates, now| gates.tell_again(server, now)),
                     Event::RestartAbandoned { because, .. } => self.shared.refuse(server, &failed(server, because)),
-                    Event::RestartScheduled { .. } => self.refuse_before_restart(server),
+                    Event::RestartScheduled { .. } => refuse_before_restart(&self.shared, server),
                     // Who has asked for a start meanwhile wants the next launch, and so do those that wait.
                     Event::StopBegan { reason: StopReason::Requested, .. } if self.stays_stopped(server) => {
                         self.shared.refuse(server, &stopped(server));
@@ -272,7 +272,7 @@ impl Worker for RouterWorker {
                 for (server, record) in &snapshot.servers {
                     match &record.restart_abandoned {
                         Some(because) => self.shared.refuse(server, &failed(server, because)),
-                        None => self.refuse_before_restart(server),
+                        None => refuse_before_restart(&self.shared, server),
                     }
                 }
             }
@@ -371,11 +371,6 @@ impl Worker for RouterWorker {
 impl RouterWorker {
     fn evicted(&self, server: &ServerId, because: EvictedFor) {
         self.shared.traffic.server(server).evict(because);
-    }
-
-    /// Answers the requests for which the next launch of a server comes too late.
-    fn refuse_before_restart(&self, server: &ServerId) {
-        self.shared.refuse_some(server, |left| not_ready_before(&self.shared, server, left));
     }
 
     /// Tells those that follow models, where somebody does.

@@ -1,5 +1,6 @@
 //! Why a server takes no request: what its clients are told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{FailureReason, Incarnation, RefusalReason, Refused, ServerId, StopReason};
@@ -60,6 +61,11 @@ pub(crate) fn not_ready_before(shared: &Shared, id: &ServerId, left: Duration) -
     let message =
         format!("`{id}` failed: {}: {}; {then} again in {:.1} s", failure.reason, failure.detail, wait.as_secs_f64());
     Some(Fault::new(RouteFaultCode::ServerFailed, message).retry_when(Some(wait), 1))
+}
+
+/// Answers the requests for which the next launch of a server comes too late.
+pub(crate) fn refuse_before_restart(shared: &Arc<Shared>, id: &ServerId) {
+    shared.refuse_some(id, |left| not_ready_before(shared, id, left));
 }
 
 /// Why a launch that was stopped on purpose was lost amid its work; `None` where it was not.

@@ -47,6 +47,14 @@ impl DocumentWriter {
         options.iter().for_each(|option| self.set(&quoted_key(option), "default"));
     }
 
+    /// Sets a text that has to be on one line.
+    pub(crate) fn set_line(&mut self, key: &str, text: String, place: &str) {
+        if text.contains(['\n', '\r', '\0']) {
+            self.leave_out(place, "it has a line break or a NUL character, for each of which a blank is written");
+        }
+        self.set(key, text.trim().replace(['\n', '\r', '\0'], " "));
+    }
+
     pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) {
         let _ = writeln!(self.text, "{key} = {}", value.into());
     }

@@ -3,6 +3,7 @@
 //! What has no counterpart is listed with its place and never dropped in silence. The result is text: nothing is started, and
 //! the file it came from is not changed.
 
+mod addresses;
 mod command_line;
 mod document;
 mod identifiers;

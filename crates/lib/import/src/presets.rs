@@ -1,13 +1,17 @@
 //! The presets of llama-server's own router: a file in the manner of INI, with a section for each model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::command_line::{ServerCommand, long_name};
+use crate::addresses::ServerAddresses;
+use crate::command_line::{LONGEST_SECONDS, NO_SECONDS, ServerCommand, is_repository, long_name};
 use crate::document::{DocumentWriter, ImportedConfig};
-use crate::identifiers::IdMaker;
+use crate::identifiers::{IdMaker, ServerNames};
 
 /// The section whose options are every model's.
 const SHARED: &str = "*";
+
+/// Most bytes that the options of `[*]` have in all sections together.
+const LONGEST_SHARED: usize = 16 << 20;
 
 /// Why a file cannot be converted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +27,14 @@ pub enum PresetError {
     /// No model is in it.
     #[error("it has no section, so it is no file of presets")]
     NoModels,
+    /// Each model would get a copy of what is far too long.
+    #[error(
+        "the options of [*] are written for each of {models} models, which is more than 16 MiB; split the file, or shorten [*]"
+    )]
+    TooLong {
+        /// How many sections there are.
+        models: usize,
+    },
 }
 
 /// Options of a section that say how the router treats the model.
@@ -36,7 +48,7 @@ struct PresetSection {
 /// sets by itself.
 ///
 /// # Errors
-/// The text is no file of presets.
+/// The text is no file of presets, or means too much.
 pub fn from_presets(text: &str, binary: &str, defaults: &[String]) -> Result<ImportedConfig, PresetError> {
     let mut sections = read(text)?;
     let shared = sections.iter().position(|section| section.name == SHARED).map(|at| sections.remove(at));
@@ -44,46 +56,98 @@ pub fn from_presets(text: &str, binary: &str, defaults: &[String]) -> Result<Imp
     if sections.is_empty() {
         return Err(PresetError::NoModels);
     }
+    let bytes: usize = shared.iter().map(|(option, value)| option.len() + value.len()).sum();
+    if bytes.saturating_mul(sections.len()) > LONGEST_SHARED {
+        return Err(PresetError::TooLong { models: sections.len() });
+    }
     let mut document = DocumentWriter::default();
     document
         .comment("Converted from presets of llama-server. `llama-warden check` looks whether this machine can run it.");
     document.table("[router]");
     document.set("listen", "127.0.0.1:8080");
     document.leave_to_the_build(defaults);
-    let mut ids = IdMaker::default();
-    for PresetSection { name, options } in sections {
+    let mut addresses = ServerAddresses::default();
+    let presets = sections
+        .into_iter()
+        .filter_map(|section| Preset::read(section, &shared, binary, &mut addresses, &mut document));
+    let presets: Vec<Preset> = presets.collect();
+    let ids = IdMaker::default().ids_for(presets.iter().map(|preset| preset.name.as_str()));
+    let mut names = ServerNames::default();
+    ids.iter().zip(&presets).for_each(|(id, preset)| names.take_id(id, &preset.place()));
+    // The name of a section comes before whatever another one calls itself.
+    let own: Vec<bool> = ids
+        .iter()
+        .zip(&presets)
+        .map(|(id, preset)| {
+            *id != preset.name && names.take(&preset.name, &preset.place(), &preset.place(), &mut document)
+        })
+        .collect();
+    for ((mut preset, id), is_alias) in presets.into_iter().zip(ids).zip(own) {
+        let (place, aliases) = (preset.place(), std::mem::take(&mut preset.command.aliases));
+        let aliases = names.take_all(aliases, &place, &format!("{place}: alias"), &mut document);
+        let aliases = is_alias.then(|| preset.name.clone()).into_iter().chain(aliases).collect();
+        preset.write(&id, aliases, &mut document);
+    }
+    Ok(document.finish())
+}
+
+/// A section that becomes a server.
+#[derive(Debug)]
+struct Preset {
+    name: String,
+    starts: bool,
+    /// In seconds.
+    grace: Option<i64>,
+    command: ServerCommand,
+}
+
+impl Preset {
+    fn place(&self) -> String {
+        format!("[{}]", self.name)
+    }
+
+    /// `None` if no server can be made of it.
+    fn read(
+        PresetSection { name, options }: PresetSection,
+        shared: &BTreeMap<String, String>,
+        binary: &str,
+        addresses: &mut ServerAddresses,
+        document: &mut DocumentWriter,
+    ) -> Option<Self> {
         let place = format!("[{name}]");
         let mut all = shared.clone();
         all.extend(options);
         let starts = all.remove("load-on-startup").is_some_and(|value| is_on(&value));
-        let grace = all.remove("stop-timeout");
-        let (mut words, mut switches) = (vec![binary.to_owned()], Vec::new());
-        for (option, value) in all {
-            match value.as_str() {
-                "true" | "on" | "enabled" | "" => switches.push((option, true)),
-                "false" | "off" | "disabled" => switches.push((option, false)),
-                value => {
-                    let dashes = if option.len() <= 3 && !option.contains('-') { "-" } else { "--" };
-                    words.extend([format!("{dashes}{option}"), value.to_owned()]);
-                }
+        let grace = all.remove("stop-timeout").and_then(|text| {
+            let seconds = text.parse::<i64>().ok().filter(|seconds| (0..=LONGEST_SECONDS).contains(seconds));
+            if seconds.is_none() {
+                document.leave_out(format!("{place}: stop-timeout"), NO_SECONDS);
             }
-        }
-        let mut command = ServerCommand::parse(&words, &place, &mut document);
-        switches.iter().for_each(|(option, is_on)| command.switch(option, *is_on));
-        let id = ids.id_for(&name);
-        document.table("[[servers]]");
-        document.set("id", id.as_str());
-        document.set("enabled", starts);
-        let (mut aliases, sleep_after) = (command.aliases.clone(), command.sleep_after);
-        if id != name {
-            aliases.insert(0, name);
+            seconds
+        });
+        let mut command = ServerCommand::of(binary);
+        for (option, value) in all {
+            command.set_preset(&option, value, &place, document);
         }
         // A section that names no file is called as the repository that it downloads.
-        if command.model.is_none() {
-            document.leave_out(place, "it names no model: write `model`");
+        if command.model.is_none() && is_repository(&name) {
+            command.model = Some(format!("hf:{name}"));
         }
-        command.write(&mut document);
-        if let Some(seconds) = grace {
+        if let Some(because) = command.model_problem() {
+            document.leave_out(place, because);
+            return None;
+        }
+        command.take_addresses(addresses, &place, document);
+        Some(Self { name, starts, grace, command })
+    }
+
+    fn write(self, id: &str, aliases: Vec<String>, document: &mut DocumentWriter) {
+        document.table("[[servers]]");
+        document.set("id", id);
+        document.set("enabled", self.starts);
+        let sleep_after = self.command.sleep_after;
+        self.command.write(document);
+        if let Some(seconds) = self.grace {
             document.set("stop", toml::Table::from_iter([("grace".to_owned(), format!("{seconds}s").into())]));
         }
         let aliases = (!aliases.is_empty()).then(|| ("aliases".to_owned(), aliases.into()));
@@ -94,7 +158,6 @@ pub fn from_presets(text: &str, binary: &str, defaults: &[String]) -> Result<Imp
             document.set("router", router);
         }
     }
-    Ok(document.finish())
 }
 
 fn is_on(value: &str) -> bool {
@@ -118,18 +181,19 @@ fn read(text: &str) -> Result<Vec<PresetSection>, PresetError> {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            let name = name.trim().to_owned();
-            sections.retain(|section| section.name != name);
-            sections.push(PresetSection { name, ..PresetSection::default() });
+            sections.push(PresetSection { name: name.trim().to_owned(), ..PresetSection::default() });
             continue;
         }
-        let wrong = || PresetError::Line { line: number + 1, text: line.to_owned() };
-        let (option, value) = line.split_once('=').ok_or_else(wrong)?;
+        let wrong = || PresetError::Line { line: number + 1, text: line.escape_debug().to_string() };
+        let (option, value) = line.split_once('=').filter(|_| !line.contains(['\0', '\r'])).ok_or_else(wrong)?;
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
         if let Some(section) = sections.last_mut() {
             section.options.insert(option_name(option), value.to_owned());
         }
     }
-    Ok(sections)
+    let mut seen = BTreeSet::new();
+    let is_last: Vec<bool> = sections.iter().rev().map(|section| seen.insert(section.name.clone())).collect();
+    let kept = sections.into_iter().zip(is_last.into_iter().rev());
+    Ok(kept.filter_map(|(section, is_last)| is_last.then_some(section)).collect())
 }

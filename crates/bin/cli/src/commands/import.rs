@@ -30,11 +30,12 @@ pub fn run(global: &GlobalArgs, command: &ImportCommand) -> CommandResult {
     };
     let imported = imported.map_err(|error| CommandFailure::usage(format!("{}: {error}", file.display())))?;
     let refused = problems_of(&imported);
+    let exit = if refused.is_empty() { Exit::Done } else { Exit::Usage };
     if global.json {
         let left_out =
             imported.left_out.iter().map(|LeftOut { place, because }| json!({ "place": place, "because": because }));
         print_json(&json!({ "toml": imported.toml, "left_out": left_out.collect::<Vec<_>>(), "problems": refused }))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     print_line(imported.toml.trim_end())?;
     if !imported.left_out.is_empty() {
@@ -47,7 +48,7 @@ pub fn run(global: &GlobalArgs, command: &ImportCommand) -> CommandResult {
         eprintln!("to be fixed by hand: {problem}");
     }
     eprintln!("next: write it to llama-warden.toml; `llama-warden check` looks whether this machine can run it");
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// The options that a configuration sets by itself, and another program does not.
@@ -56,7 +57,7 @@ fn own_options() -> Vec<String> {
     values.iter().filter_map(|value| value.key.strip_prefix("flags.").map(str::to_owned)).collect()
 }
 
-/// What this program refuses in the result, such as an alias that two models had.
+/// What this program refuses in the result.
 fn problems_of(imported: &ImportedConfig) -> Vec<String> {
     let source = ConfigSource::text("/", imported.toml.as_str());
     let failure = LoadedConfig::parse(&source, Environment::default()).err();

@@ -4,16 +4,20 @@ mod macros;
 mod matrix;
 mod models;
 mod node;
+mod parameters;
+mod reasons;
 mod routing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
 use crate::document::{DocumentWriter, ImportedConfig};
+use crate::identifiers::{IdMaker, ServerNames};
 use macros::{Macros, Unexpanded, VariableSource};
 use models::SwapModel;
 use node::{Node, NodeMap};
+use reasons::reason_for;
 
 /// Keys that need no counterpart, and why.
 const NOT_NEEDED: [(&str, &str); 8] = [
@@ -28,14 +32,10 @@ const NOT_NEEDED: [(&str, &str); 8] = [
 ];
 
 /// Keys that have none yet.
-const NO_COUNTERPART: [(&str, &str); 3] = [
+const NO_COUNTERPART: [(&str, &str); 2] = [
     ("peers", "servers of other machines are not routed to"),
     ("profiles", "there are no pins of names; an alias names one server"),
-    ("startPort", "written as `first-port`"),
 ];
-
-/// What is said of keys that llama-swap has learned since, and of values that it would refuse.
-const UNKNOWN: &str = "llama-warden knows no such setting";
 
 /// Why a file cannot be converted.
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +46,25 @@ pub enum SwapError {
     /// It has no models.
     #[error("it has no `models`, so it is no configuration of llama-swap")]
     NoModels,
+    /// Its macros write too much.
+    #[error(
+        "{place}: with `${{{name}}}`, macros write more than {limit}; shorten it, or use fewer macros within macros"
+    )]
+    Macros {
+        /// The value, such as `models.coder.cmd`.
+        place: String,
+        /// The macro that the value names.
+        name: String,
+        /// What macros may write.
+        limit: &'static str,
+    },
 }
 
 /// Converts a configuration of llama-swap. `defaults` are the options that a configuration sets by itself, and `variable` gives the value
 /// of an environment variable.
 ///
 /// # Errors
-/// The text is no configuration of llama-swap.
+/// The text is no configuration of llama-swap, or its macros write too much.
 pub fn from_llama_swap(
     yaml: &str,
     defaults: &[String],
@@ -70,17 +82,19 @@ pub fn from_llama_swap(
     document.comment(
         "Converted from a configuration of llama-swap. `llama-warden check` looks whether this machine can run it.",
     );
-    let mut file = SwapFile { document, preload: Vec::new(), models: Vec::new() };
-    file.models = SwapModel::read_all(models, &macros, &mut file.document);
+    let models = SwapModel::read_all(models, &macros, &mut document)?;
+    let mut file =
+        SwapFile { document, models, names: ServerNames::default(), called: BTreeMap::new(), preload: BTreeSet::new() };
+    file.name_models();
     file.read_selectors(root.take_map("selectors"));
-    file.read_hooks(root.take_map("hooks"), &macros);
-    file.router(&mut root, &macros);
+    file.read_hooks(root.take_map("hooks"), &macros)?;
+    file.router(&mut root, &macros)?;
     file.shared(&mut root);
     file.document.leave_to_the_build(defaults);
     file.write_models();
-    for key in root.0.into_iter().map(|(key, _)| key) {
+    for (key, node) in root.0 {
         let known = NOT_NEEDED.iter().chain(&NO_COUNTERPART).find(|(name, _)| *name == key);
-        let because = known.map_or(UNKNOWN, |(_, because)| because);
+        let because = known.map_or_else(|| reason_for(&key, &node), |(_, because)| because);
         file.document.leave_out(key, because);
     }
     Ok(file.document.finish())
@@ -89,8 +103,12 @@ pub fn from_llama_swap(
 /// A file in the making.
 struct SwapFile {
     document: DocumentWriter,
-    preload: Vec<String>,
     models: Vec<SwapModel>,
+    names: ServerNames,
+    /// The index of the model that the file calls so.
+    called: BTreeMap<String, usize>,
+    /// The indices of models that are loaded at the start.
+    preload: BTreeSet<usize>,
 }
 
 /// The variables that a function knows.
@@ -109,20 +127,52 @@ impl<F: Fn(&str) -> Option<String>> VariableSource for FromFunction<F> {
 }
 
 impl SwapFile {
+    /// Gives each model its id and its aliases. Ids come first, then the names of models, then what else they are called.
+    fn name_models(&mut self) {
+        let ids = IdMaker::default().ids_for(self.models.iter().map(|model| model.name.as_str()));
+        for (index, (model, id)) in self.models.iter_mut().zip(ids).enumerate() {
+            self.names.take_id(&id, &model.place());
+            self.called.entry(model.name.clone()).or_insert(index);
+            model.id = id;
+        }
+        let mut own = Vec::with_capacity(self.models.len());
+        for model in &self.models {
+            let is_alias =
+                model.id != model.name && self.names.take(&model.name, &model.place(), "models", &mut self.document);
+            own.push(is_alias.then(|| model.name.clone()));
+        }
+        for (index, (model, own)) in self.models.iter_mut().zip(own).enumerate() {
+            let (place, aliases) = (model.place(), std::mem::take(&mut model.aliases));
+            let aliases = self.names.take_all(aliases, &place, &format!("{place}.aliases"), &mut self.document);
+            for alias in &aliases {
+                self.called.entry(alias.clone()).or_insert(index);
+            }
+            model.aliases = own.into_iter().chain(aliases).collect();
+        }
+    }
+
     /// A virtual model that always means one model is another name of it.
     fn read_selectors(&mut self, selectors: NodeMap) {
         for (name, node) in selectors.0 {
-            let Node::Map(mut selector) = node else { continue };
+            let place = format!("selectors.{name}");
+            let Node::Map(mut selector) = node else {
+                self.document.leave_out(place, "its value is no map");
+                continue;
+            };
             let is_pin = selector.take_text("strategy").is_some_and(|strategy| strategy == "pin");
             let targets = selector.take_texts("targets");
             let target = targets.first().filter(|_| is_pin && targets.len() == 1);
-            match target.and_then(|target| self.models.iter_mut().find(|model| model.is_called(target))) {
-                Some(model) => {
-                    model.add_alias(name.clone());
-                    self.leave_rest(&format!("selectors.{name}"), selector);
+            match target.and_then(|target| self.called.get(target)) {
+                Some(index) => {
+                    let (index, owner) = (*index, self.models[*index].place());
+                    if self.names.take(&name, &owner, "selectors", &mut self.document) {
+                        self.called.entry(name.clone()).or_insert(index);
+                        self.models[index].aliases.push(name);
+                    }
+                    self.leave_rest(&place, selector);
                 }
                 None => self.document.leave_out(
-                    format!("selectors.{name}"),
+                    place,
                     "a virtual model of several targets has no counterpart; an alias names one server",
                 ),
             }
@@ -130,33 +180,34 @@ impl SwapFile {
     }
 
     /// What is loaded at the start.
-    fn read_hooks(&mut self, hooks: NodeMap, macros: &Macros<'_>) {
-        let Node::Map(mut hooks) = macros.expand(Node::Map(hooks), &mut Unexpanded::default()) else { return };
+    fn read_hooks(&mut self, hooks: NodeMap, macros: &Macros<'_>) -> Result<(), SwapError> {
+        let mut hooks = macros.expand("hooks", hooks, &mut Unexpanded::default())?;
         let mut on_startup = hooks.take_map("on_startup");
         for name in on_startup.take_texts("preload") {
-            if self.models.iter().any(|model| model.is_called(name.trim())) {
-                self.preload.push(name.trim().to_owned());
+            if let Some(index) = self.called.get(name.trim()) {
+                self.preload.insert(*index);
             } else {
                 self.document.leave_out(format!("hooks.on_startup.preload: {name}"), "there is no such server");
             }
         }
         self.leave_rest("hooks.on_startup", on_startup);
         self.leave_rest("hooks", hooks);
+        Ok(())
     }
 
     /// Lists what nobody has taken from a part of the file.
     fn leave_rest(&mut self, place: &str, rest: NodeMap) {
-        for (key, _) in rest.0.into_iter().filter(|(_, node)| *node != Node::Nothing) {
-            self.document.leave_out(format!("{place}.{key}"), UNKNOWN);
+        for (key, node) in rest.0.into_iter().filter(|(_, node)| *node != Node::Nothing) {
+            self.document.leave_out(format!("{place}.{key}"), reason_for(&key, &node));
         }
     }
 
     /// The table of the router: where it listens, what may run together, and the groups.
-    fn router(&mut self, root: &mut NodeMap, macros: &Macros<'_>) {
+    fn router(&mut self, root: &mut NodeMap, macros: &Macros<'_>) -> Result<(), SwapError> {
         self.document.table("[router]");
         self.document.comment("llama-swap listens on every address; here other machines need a key, see `keys-file`.");
         self.document.set("listen", "127.0.0.1:8080");
-        if let Some(seconds @ 1..) = root.take_integer("globalTTL") {
+        if let Some(seconds @ 1..) = root.take_seconds("globalTTL") {
             self.document.set("ttl", format!("{seconds}s"));
         }
         if root.take_switch("sendLoadingState") == Some(true) {
@@ -183,30 +234,34 @@ impl SwapFile {
         let routing = root.take_map("routing");
         // Where older files have them.
         let older = ["groups", "matrix"].map(|key| root.take_map(key));
-        self.write_routing(routing, older, macros);
+        self.write_routing(routing, older, macros)
     }
 
     /// Times that every server shares.
     fn shared(&mut self, root: &mut NodeMap) {
-        if let Some(port @ 1..=65535) = root.take_integer("startPort") {
-            self.document.table("[llama-server]");
-            self.document.set("first-port", port);
+        if let Some(port) = root.take_integer("startPort", 1..=65535) {
+            // Each server takes one at most, and so do the router and the daemon.
+            if usize::try_from(65536 - port).is_ok_and(|ports| ports < self.models.len() + 2) {
+                self.document.leave_out("startPort", "fewer ports than servers are left from there up to 65535");
+            } else {
+                self.document.table("[llama-server]");
+                self.document.set("first-port", port);
+            }
         }
         // llama-swap's own default is two minutes, at least 15 s.
-        let seconds = root.take_integer("healthCheckTimeout").unwrap_or(120).max(15);
+        let seconds = root.take_seconds("healthCheckTimeout").unwrap_or(120).max(15);
         self.document.table("[readiness]");
         self.document.set("timeout", format!("{seconds}s"));
         self.document.set("on-timeout", "fail");
-        if let Some(seconds @ 1..) = root.take_integer("unloadTimeout") {
+        if let Some(seconds @ 1..) = root.take_seconds("unloadTimeout") {
             self.document.table("[stop]");
             self.document.set("grace", format!("{seconds}s"));
         }
     }
 
     fn write_models(&mut self) {
-        for model in std::mem::take(&mut self.models) {
-            let enabled = self.preload.iter().any(|name| model.is_called(name));
-            model.write(enabled, &mut self.document);
+        for (index, model) in std::mem::take(&mut self.models).into_iter().enumerate() {
+            model.write(self.preload.contains(&index), &mut self.names, &mut self.document);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! A YAML document whose maps keep their order.
 
 use std::fmt;
+use std::ops::RangeBounds;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Value;
+
+use crate::command_line::LONGEST_SECONDS;
 
 /// A value of the document.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,12 +56,21 @@ impl NodeMap {
         self.take_as(key, |node| node.clone().into_text().ok_or(node)).filter(|text| !text.is_empty())
     }
 
-    pub(crate) fn take_integer(&mut self, key: &str) -> Option<i64> {
-        self.take_as(key, |node| match node {
-            Node::Integer(number) => Ok(number),
-            Node::Text(text) => text.parse().map_err(|_| Node::Text(text)),
-            other => Err(other),
+    /// Takes a number of this range.
+    pub(crate) fn take_integer(&mut self, key: &str, range: impl RangeBounds<i64>) -> Option<i64> {
+        self.take_as(key, |node| {
+            let number = match &node {
+                Node::Integer(number) => Some(*number),
+                Node::Text(text) => text.parse().ok(),
+                _ => None,
+            };
+            number.filter(|number| range.contains(number)).ok_or(node)
         })
+    }
+
+    /// Takes seconds, at most a year. What they mean below 0, llama-swap says.
+    pub(crate) fn take_seconds(&mut self, key: &str) -> Option<i64> {
+        self.take_integer(key, ..=LONGEST_SECONDS)
     }
 
     pub(crate) fn take_switch(&mut self, key: &str) -> Option<bool> {
@@ -103,7 +115,22 @@ impl Node {
         match self {
             Self::Text(text) => text.contains(part),
             Self::List(nodes) => nodes.iter().any(|node| node.has_text(part)),
-            Self::Map(map) => map.0.iter().any(|(_, node)| node.has_text(part)),
+            Self::Map(map) => map.0.iter().any(|(key, node)| key.contains(part) || node.has_text(part)),
+            _ => false,
+        }
+    }
+
+    /// Whether it is a list of nothing but scalars.
+    pub(crate) fn is_texts(&self) -> bool {
+        matches!(self, Self::List(nodes) if !nodes.iter().any(|node| matches!(node, Self::List(_) | Self::Map(_))))
+    }
+
+    /// Whether it has more levels of lists and maps than these, itself included.
+    pub(crate) fn is_deeper_than(&self, levels: usize) -> bool {
+        let Some(within) = levels.checked_sub(1) else { return true };
+        match self {
+            Self::List(nodes) => nodes.iter().any(|node| node.is_deeper_than(within)),
+            Self::Map(map) => map.0.iter().any(|(_, node)| node.is_deeper_than(within)),
             _ => false,
         }
     }
