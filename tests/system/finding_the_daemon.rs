@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use llama_warden_stand_in::Script;
+use llama_warden_stand_in::{Script, TermScript};
 use llama_warden_tests::{Port, ProgramRun, Sandbox, WAIT_LIMIT, daemon_program, eventually, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -303,8 +303,8 @@ fn a_wait_that_ends_for_one_server_does_not_say_that_others_timed_out() {
 fn the_lines_of_a_restart_begin_with_what_changes() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        // Long enough for somebody who looks to see it load.
-        fleet.server("a", Script { load_ms: 500, ..Script::default() });
+        // Long enough for somebody who looks to see it load and stop.
+        fleet.server("a", Script { load_ms: 500, term: TermScript::Slow(500), ..Script::default() });
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let ran = sandbox.run(daemon.config(), ["restart", "a", "--wait"]).await.expect(0);
