@@ -103,7 +103,7 @@ const TABLE: &str = "
     connect: exit inventory terminal daemon events config api-types client + state component-kit
     top: exit connect terminal events state support memory api-types client + component-kit
     doctor: exit inventory connect builds terminal daemon dialects procfs state-files memory config client
-    import:
+    import: fleet
     plugin-commands: exit inventory builds connect terminal daemon events component support config plugin-files detectors dialects launcher terminator hooks
     cli: exit inventory connect doctor top import plugin-commands builds terminal daemon events state bus support config catalog plugin-files api-types client \
         detectors dialects launcher event-log keys tiny-gguf telemetry + component-kit

@@ -5,6 +5,7 @@
 mod address;
 mod arguments;
 mod key_source;
+mod model_repository;
 mod peers;
 mod routing;
 mod server_spec;
@@ -13,6 +14,7 @@ mod settings;
 pub use address::{InvalidListenAddress, ListenAddress, RouterAddress, TcpAddress, is_host_name};
 pub use arguments::{WrittenAt, WrittenOption, written_options};
 pub use key_source::{COMMENTS_ARE_KEYS, KeyError, KeySource};
+pub use model_repository::{REPOSITORY_PREFIX, is_repository};
 pub use peers::{InvalidPeerUrl, PeerSettings, PeerUrl};
 pub use routing::{JsonObject, MaxLoaded, Progress, RouterSettings, RouterSpec, ServerGroup, ServerPattern};
 pub use server_spec::*;

@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
+use crate::model_repository::REPOSITORY_PREFIX;
 use crate::routing::RouterSpec;
-
-/// What a `model` begins with that is a repository of Hugging Face. A file of such a name is written as `./hf:…`.
-pub const REPOSITORY_PREFIX: &str = "hf:";
 
 /// The option with the folder in which a build saves slots.
 pub const SLOTS_OPTION: &str = "slot-save-path";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use llama_warden_fleet::is_repository;
 use toml::Value;
 
 use crate::addresses::ServerAddresses;
@@ -267,17 +268,6 @@ impl ServerCommand {
             document.set("args", self.args);
         }
     }
-}
-
-/// Whether this is `ORG/REPO` or `ORG/REPO:QUANT`.
-pub(crate) fn is_repository(name: &str) -> bool {
-    let is_name = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        !part.is_empty() && !part.starts_with('-') && part.bytes().all(allowed)
-    };
-    let (path, quantisation) = name.split_once(':').map_or((name, None), |(path, quant)| (path, Some(quant)));
-    path.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
-        && quantisation.is_none_or(is_name)
 }
 
 /// Whether a table of flags can have an option of this name. Short names are none.

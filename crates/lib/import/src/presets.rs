@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use llama_warden_fleet::is_repository;
+
 use crate::addresses::ServerAddresses;
-use crate::command_line::{LONGEST_SECONDS, NO_SECONDS, ServerCommand, is_repository, long_name};
+use crate::command_line::{LONGEST_SECONDS, NO_SECONDS, ServerCommand, long_name};
 use crate::document::{DocumentWriter, ImportedConfig};
 use crate::identifiers::{IdMaker, ServerNames};
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use llama_warden_events::Signal;
-use llama_warden_fleet::{REPOSITORY_PREFIX, is_host_name};
+use llama_warden_fleet::{REPOSITORY_PREFIX, is_host_name, is_repository};
 
 use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
@@ -213,17 +213,6 @@ impl CrossChecker<'_> {
     pub(crate) fn refuse(&mut self, location: &Location, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(ConfigProblem::error(location, message, help));
     }
-}
-
-/// Whether this is `ORG/REPO` or `ORG/REPO:QUANT`.
-fn is_repository(name: &str) -> bool {
-    let is_name = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        !part.is_empty() && !part.starts_with('-') && part.bytes().all(allowed)
-    };
-    let (path, quantisation) = name.split_once(':').map_or((name, None), |(path, quant)| (path, Some(quant)));
-    path.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
-        && quantisation.is_none_or(is_name)
 }
 
 /// What to write for a URL, of which the scheme is cut off.
