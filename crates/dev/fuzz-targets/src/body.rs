@@ -108,9 +108,11 @@ impl<'a> Reference<'a> {
             self.blanks();
             match self.peek()? {
                 b'"' => {
+                    let begin = self.at + 1;
                     let text = self.string()?;
                     if names && self.model.is_none() {
-                        self.model = text;
+                        let cut = || format!("{}…", String::from_utf8_lossy(&self.text[begin..][..LONGEST]));
+                        self.model = Some(text.unwrap_or_else(cut));
                     }
                 }
                 b'{' => {

@@ -5,6 +5,7 @@
 use http::{HeaderMap, header};
 use memchr::memmem;
 
+use crate::text::cut;
 use crate::{BodyFault, LONGEST};
 
 /// Longest head of a part.
@@ -142,10 +143,16 @@ impl FormScanner {
     }
 
     fn content_ends(&mut self) {
-        if self.state == (FormState::Content { is_wanted: true }) && self.text.len() <= LONGEST {
-            let text = std::str::from_utf8(&self.text).map(str::trim).unwrap_or_default();
-            self.value = Some(text.to_owned()).filter(|text| !text.is_empty());
+        if self.state != (FormState::Content { is_wanted: true }) {
+            return;
         }
+        self.value = match self.text.get(..LONGEST) {
+            Some(begun) if self.text.len() > LONGEST => Some(cut(begun)),
+            _ => {
+                let text = std::str::from_utf8(&self.text).map(str::trim).unwrap_or_default();
+                Some(text.to_owned()).filter(|text| !text.is_empty())
+            }
+        };
     }
 }
 
@@ -204,6 +211,8 @@ mod tests {
         ] {
             assert_eq!(scan("x", [whole.as_bytes()]), (Some("a".to_owned()), None), "{whole:?}");
         }
+        let long = part.replace("\r\na\r\n", &format!("\r\n{}\r\n", "a".repeat(LONGEST + 1))) + "--x--";
+        assert_eq!(scan("x", [long.as_bytes()]), (Some(cut(&[b'a'; LONGEST])), None), "a name that is too long");
         for (broken, model, fault) in [
             (part.to_owned(), None, BodyFault::CutForm),
             (format!("{part}--x"), Some("a"), BodyFault::CutForm),

@@ -375,7 +375,7 @@ impl Scanner {
     fn string_ends(&mut self, end: usize) -> Expected {
         if !self.is_key {
             if std::mem::take(&mut self.is_model) {
-                self.model = self.text.decoded();
+                self.model = self.text.name();
             }
             return self.value_ends(end);
         }

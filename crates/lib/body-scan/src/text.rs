@@ -116,15 +116,24 @@ impl TextCheck {
         serde_json::from_slice(&[b"\"", &*self.kept, b"\""].concat()).ok()
     }
 
+    /// The string as a name. One that is too long is cut, and longer than every name that is taken.
+    pub(crate) fn name(&self) -> Option<String> {
+        if self.is_too_long { Some(cut(&self.kept)) } else { self.decoded() }
+    }
+
     /// Takes what is written in the string, escapes and all.
     #[inline]
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         if !self.keeps || self.is_too_long {
             return;
         }
-        self.is_too_long = self.kept.len() + bytes.len() > LONGEST;
-        if !self.is_too_long {
-            self.kept.extend_from_slice(bytes);
-        }
+        let room = LONGEST - self.kept.len();
+        self.is_too_long = bytes.len() > room;
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
+}
+
+/// The name of which this is the longest beginning that is kept.
+pub(crate) fn cut(begun: &[u8]) -> String {
+    format!("{}…", String::from_utf8_lossy(begun))
 }

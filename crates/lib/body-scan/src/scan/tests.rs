@@ -134,9 +134,11 @@ fn what_is_no_json_names_no_model_and_says_where_it_breaks() {
 }
 
 #[test]
-fn a_name_that_is_too_long_is_none_and_no_part_of_one_is_taken_for_it() {
+fn a_name_that_is_too_long_is_cut_and_no_part_of_one_is_taken_for_it() {
     let long = format!("{{\"model\":\"{}\"}}", "x".repeat(LONGEST + 1));
-    assert_eq!(scan([long.as_bytes()]), (None, None));
+    let cut = format!("{}…", "x".repeat(LONGEST));
+    assert_eq!(scan([long.as_bytes()]), (Some(cut.clone()), None));
+    assert_eq!(scan(long.as_bytes().chunks(7)), (Some(cut), None));
     let key = format!("{{\"mo{}\\u0064el\":\"x\"}}", "y".repeat(LONGEST));
     assert_eq!(scan([key.as_bytes()]), (None, None));
 }
