@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use llama_warden_http_server::{Transport, has_foreign_origin, is_loopback, names_served_hosts, repeats_host};
+use llama_warden_http_server::{Transport, has_foreign_origin, names_served_hosts, repeats_host};
 use llama_warden_keys::{ClientKey, KeyInUse};
 
 use crate::answer::{AnswerBody, RouterAnswer};
@@ -97,9 +97,7 @@ impl Reach {
         match self {
             // A page that has rebound its name has no key.
             Self::Loopback { hosts } if !shared.needs_key() => {
-                let is_served =
-                    |asked: &str| is_loopback(asked) || hosts.iter().any(|host| asked.eq_ignore_ascii_case(host));
-                if !names_served_hosts(request, is_served) {
+                if !names_served_hosts(request, hosts.iter()) {
                     let message = "there is no loopback address in `Host`: a page may have rebound its name; for a reverse proxy, add its \
                         name to `hosts` in [daemon]";
                     return Err(Fault::new(RouteFaultCode::ForeignHost, message));

@@ -23,10 +23,11 @@ pub fn host_of_origin(origin: &str) -> Option<Authority> {
     origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).and_then(parse)
 }
 
-/// Whether the request names a host, and `is_served` takes each one that it names.
+/// Whether the request names a host, and each one that it names is a loopback address or one of these, whatever its case.
 ///
 /// A page can rebind its name to a loopback address, and then it asks as "same origin"; its name in `Host` gives it away.
-pub fn names_served_hosts(request: &Parts, is_served: impl Fn(&str) -> bool) -> bool {
+pub fn names_served_hosts<'a>(request: &Parts, served: impl Iterator<Item = &'a String> + Clone) -> bool {
+    let is_served = |host: &str| served.clone().any(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host);
     let mut hosts = named_hosts(request).peekable();
     hosts.peek().is_some() && hosts.all(|host| host.is_some_and(|host| is_served(bare_host(&host))))
 }

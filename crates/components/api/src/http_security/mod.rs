@@ -98,8 +98,7 @@ impl RequestPolicy {
 
     fn check_host(&self, request: &Parts) -> Result<(), ApiProblem> {
         let served = || self.listen_host.iter().chain(&self.access.hosts);
-        let is_served = |host: &str| served().any(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host);
-        if names_served_hosts(request, is_served) {
+        if names_served_hosts(request, served()) {
             return Ok(());
         }
         let hosts: Vec<_> = named_hosts(request).collect();
