@@ -100,7 +100,7 @@ fn an_unfinished_request_is_closed_and_delays_nobody() {
         let closed = tokio::time::timeout(WAIT_LIMIT, connections[0].read_to_end(&mut rest)).await;
         closed.expect("an unfinished request is given up").unwrap();
         let rest = String::from_utf8_lossy(&rest);
-        assert!(rest.starts_with("HTTP/1.1 408 "), "{rest}");
+        assert!(rest.starts_with("HTTP/1.1 408 ") && rest.contains("\"reason\":\"head-too-slow\""), "{rest}");
         assert_eq!(daemon.count("a", "CommandAccepted").await, 0);
     });
 }

@@ -46,6 +46,11 @@ async fn started_nothing(daemon: &TestDaemon, router: u16) {
     assert_eq!(running(router).await, json!([]));
 }
 
+/// A field that makes a head too long.
+fn long_field() -> String {
+    format!("X-Long: {}\r\n", "x".repeat(70_000))
+}
+
 /// What the router says of the servers that run.
 async fn running(router: u16) -> Value {
     TestRequest::get("/running").send(&Endpoint::Tcp(router)).await.unwrap().expect(200).json()["running"].take()
@@ -66,6 +71,7 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_openai_and_starts_nothing(
         };
         let (old, rebound) = (replaced("HTTP/1.1", "HTTP/1.0"), replaced("localhost", "evil.example"));
         let chat = |body: &str| post_bytes(CHAT, "", body);
+        let long_name = format!(r#"{{"model":"{}"}}"#, "a".repeat(8192));
         let chat_at = |target: &str| post_bytes(target, "", r#"{"model":"a"}"#);
         // The kind of fault, the bytes, the status, OpenAI's code.
         let table: Vec<(&str, Vec<u8>, u16, &str)> = vec![
@@ -114,7 +120,7 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_openai_and_starts_nothing(
                 "a websocket to a server that is down",
                 other_method("GET", "/upstream/a/ws", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
                 503,
-                "server_failed",
+                "server_not_ready",
             ),
             ("an announced length above the limit", too_long, 413, "body_too_large"),
             (
@@ -138,7 +144,10 @@ fn a_bad_request_gets_a_typed_error_in_the_dialect_of_openai_and_starts_nothing(
             ),
             ("an unknown path", post_bytes("/v2/chat", "", r#"{"model":"a"}"#), 404, "path_not_found"),
             ("a tool", post_bytes("/tools", "", r#"{"model":"a"}"#), 404, "path_not_found"),
-            ("a look at a server that is down", look, 503, "server_failed"),
+            ("a look at a server that is down", look, 503, "server_not_ready"),
+            ("a name that is too long", chat(&long_name), 404, "model_not_found"),
+            ("a head that is too long", post_bytes(CHAT, &long_field(), r#"{"model":"a"}"#), 431, "head_too_long"),
+            ("two lengths", post_head(CHAT, "Content-Length: 1\r\nContent-Length: 2\r\n").into(), 400, "bad_head"),
             ("HTTP/1.0", old, 400, "model_missing"),
             ("a rebound name", rebound, 403, "foreign_host"),
         ];
@@ -164,6 +173,13 @@ fn a_bad_request_for_messages_gets_a_typed_error_in_the_dialect_of_anthropic_and
             ("a long body", post_head(MESSAGES, "Content-Length: 104857601\r\n").into(), 413, "request_too_large"),
             ("gzip", post_bytes(MESSAGES, "Content-Encoding: gzip\r\n", "{}"), 415, "invalid_request_error"),
             ("gzip in chunks", in_chunks(MESSAGES, "gzip, chunked"), 415, "invalid_request_error"),
+            (
+                "two lengths",
+                post_head(MESSAGES, "Content-Length: 1\r\nContent-Length: 2\r\n").into(),
+                400,
+                "invalid_request_error",
+            ),
+            ("a long head", post_bytes(MESSAGES, &long_field(), "{}"), 431, "invalid_request_error"),
             ("two hosts", post_bytes(MESSAGES, "Host: localhost\r\n", "{}"), 400, "invalid_request_error"),
             ("another site", post_bytes(MESSAGES, "Origin: http://evil.example\r\n", "{}"), 403, "permission_error"),
         ] {
@@ -286,7 +302,12 @@ fn a_request_whose_framing_is_ambiguous_reaches_no_server() {
             ("what is no HTTP", "\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned()),
         ] {
             let answer = exchange_bytes(port, bytes.as_bytes()).await;
-            assert_eq!(parsed_answer(&answer).0, 400, "{case}: {answer}");
+            let (status, body) = parsed_answer(&answer);
+            // Heads are refused where they are wrong, and bodies where they are read.
+            let has_head = bytes.contains("HTTP/1.1\r\n") && bytes.contains("Transfer-Encoding: chunked\r\n");
+            let word = if has_head { "bad_body" } else { "bad_head" };
+            assert_eq!((status, error_word(&body)), (400, word), "{case}: {answer}");
+            assert!(answer.contains("x-request-id") && answer.contains("connection: close"), "{case}: {answer}");
         }
         started_nothing(&daemon, port).await;
     });

@@ -154,7 +154,7 @@ fn a_page_below_upstream_is_redirected_and_looks_at_a_server_start_nothing() {
         assert_eq!(redirected.headers["location"], "/upstream/org%2Fname:tag/?x=1");
         for path in ["/upstream/org%2Fname:tag/", "/upstream/b/app.js", "/props?model=a", "/slots?model=b"] {
             let answer = get(path).await;
-            assert_eq!(outcome(&answer), (503, "server_failed".to_owned()), "{path}");
+            assert_eq!(outcome(&answer), (503, "server_not_ready".to_owned()), "{path}");
             assert!(answer.text().contains("POST /models/load"), "{}", answer.text());
         }
         assert_eq!(daemon.status().await.running_servers, 0, "nothing was started");

@@ -111,7 +111,7 @@ fn requests_start_nothing_where_the_file_says_so_and_use_what_runs() {
     sandbox(async |sandbox| {
         let routed = with_one(sandbox, "on-demand = false").await;
         let refused = routed.send(chat(r#"{"model":"a","messages":[]}"#)).await;
-        assert_eq!(outcome(&refused), (503, "server_failed".to_owned()));
+        assert_eq!(outcome(&refused), (503, "server_not_ready".to_owned()));
         assert!(refused.text().contains("`llama-warden start a` does"), "{}", refused.text());
         assert_eq!(refused.headers["x-should-retry"], "false");
         let refused = routed.send(TestRequest::post("/models/load").body(r#"{"model":"a"}"#)).await;

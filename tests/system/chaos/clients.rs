@@ -31,6 +31,7 @@ const CODES: &[&str] = &[
     "overloaded",
     "shutting_down",
     "server_failed",
+    "server_not_ready",
     "server_stopped",
     "no_memory",
     "server_crashed",

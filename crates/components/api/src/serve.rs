@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode};
 use llama_warden_api_types::ApiProblem;
-use llama_warden_http_server::{HttpService, RequestBody, ServeLimits, Transport};
+use llama_warden_http_server::{HeadFault, HttpService, RequestBody, ServeLimits, Transport};
 use tower::ServiceExt;
 
 use crate::endpoints::is_probe;
@@ -44,5 +44,14 @@ impl HttpService for ApiService {
         let problem =
             ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", "too many connections", detail);
         ProblemResponse(problem.next_step("end clients that follow events or logs, or try again later")).into_response()
+    }
+
+    fn refused_head(&self, fault: HeadFault, _: &str) -> Response {
+        let (slug, title) = match fault {
+            HeadFault::Malformed => ("malformed-head", "request that cannot be read"),
+            HeadFault::TooLong => ("head-too-long", "request head too long"),
+            HeadFault::TooSlow => ("head-too-slow", "request head too slow"),
+        };
+        ProblemResponse(ApiProblem::new(fault.status(), slug, title, fault.message())).into_response()
     }
 }

@@ -38,16 +38,18 @@ impl RouterService {
             lost_with: if let Turn::AfterLoss(incarnation) = turn { Some(incarnation) } else { None },
             ..arrival(named, asked.client)
         };
-        let refused = not_waited_for(&self.shared, named, class);
-        // The restart after a crash is waited for, whether or not requests start servers.
-        let is_first = matches!(turn, Turn::First);
-        if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {
-            return Err(fault);
-        }
         let longest = settings.queue_timeout;
         let left = longest.saturating_sub(asked.wait.total());
-        if let Some(fault) = not_ready_before(&self.shared, &spec.id, left) {
-            return Err(fault);
+        if let Some(record) = self.shared.bus.snapshot().servers.get(&spec.id) {
+            let refused = not_waited_for(&self.shared, &spec.id, record, class);
+            // The restart after a crash is waited for, whether or not requests start servers.
+            let is_first = matches!(turn, Turn::First);
+            if let Some(fault) = refused.filter(|fault| is_first || fault.code == RouteFaultCode::ServerStopped) {
+                return Err(fault);
+            }
+            if let Some(fault) = not_ready_before(&self.shared, &spec.id, record, left) {
+                return Err(fault);
+            }
         }
         let admitted = match self.shared.enter(&spec.id, arrival, left) {
             Ok(GateEntry::Now(admitted)) => Ok(admitted),

@@ -43,6 +43,9 @@ pub(crate) enum RouteFaultCode {
     ModelNotAllowed,
     NotAdmin,
     KeyLimit,
+    BadHead,
+    HeadTooLong,
+    HeadTooSlow,
     BadBody,
     BodyTooSlow,
     BodyTooLarge,
@@ -52,6 +55,7 @@ pub(crate) enum RouteFaultCode {
     Overloaded,
     ShuttingDown,
     ServerFailed,
+    ServerNotReady,
     ServerStopped,
     NoMemory,
     ServerCrashed,
@@ -87,6 +91,9 @@ impl RouteFaultCode {
             }
             Self::NotAdmin => (StatusCode::FORBIDDEN, "not_admin", "authentication_error", "permission_error"),
             Self::KeyLimit => (StatusCode::TOO_MANY_REQUESTS, "key_limit", "rate_limit_error", "rate_limit_error"),
+            Self::BadHead => (StatusCode::BAD_REQUEST, "bad_head", INVALID, INVALID),
+            Self::HeadTooLong => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_long", INVALID, INVALID),
+            Self::HeadTooSlow => (StatusCode::REQUEST_TIMEOUT, "head_too_slow", INVALID, INVALID),
             Self::BadBody => (StatusCode::BAD_REQUEST, "bad_body", INVALID, INVALID),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow", INVALID, INVALID),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", INVALID, "request_too_large"),
@@ -99,6 +106,7 @@ impl RouteFaultCode {
             }
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down", SERVER, "overloaded_error"),
             Self::ServerFailed => (StatusCode::SERVICE_UNAVAILABLE, "server_failed", SERVER, "api_error"),
+            Self::ServerNotReady => (StatusCode::SERVICE_UNAVAILABLE, "server_not_ready", SERVER, "api_error"),
             Self::ServerStopped => (StatusCode::SERVICE_UNAVAILABLE, "server_stopped", SERVER, "api_error"),
             Self::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "no_memory", SERVER, "api_error"),
             Self::ServerCrashed => (StatusCode::BAD_GATEWAY, "server_crashed", SERVER, "api_error"),
@@ -128,6 +136,7 @@ impl RouteFaultCode {
                 | Self::ShuttingDown
                 | Self::ServerCrashed
                 | Self::UpstreamTimeout
+                | Self::HeadTooSlow
                 | Self::BodyTooSlow
         )
     }
@@ -273,6 +282,11 @@ mod tests {
             (soon(ShuttingDown), 503, "shutting_down", "server_error", "overloaded_error", Some("7"), None),
             (soon(ServerFailed), 503, "server_failed", "server_error", "api_error", Some("7"), None),
             (fault(ServerFailed), 503, "server_failed", "server_error", "api_error", None, never),
+            (soon(ServerNotReady), 503, "server_not_ready", "server_error", "api_error", Some("7"), None),
+            (fault(ServerNotReady), 503, "server_not_ready", "server_error", "api_error", None, never),
+            (fault(BadHead), 400, "bad_head", INVALID, INVALID, None, never),
+            (fault(HeadTooLong), 431, "head_too_long", INVALID, INVALID, None, never),
+            (fault(HeadTooSlow), 408, "head_too_slow", INVALID, INVALID, None, None),
             (fault(ServerStopped), 503, "server_stopped", "server_error", "api_error", None, never),
             (fault(NoMemory), 503, "no_memory", "server_error", "api_error", None, never),
             (soon(ServerCrashed), 502, "server_crashed", "server_error", "api_error", Some("7"), None),

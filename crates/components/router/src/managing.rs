@@ -26,18 +26,17 @@ impl RouterService {
     /// Has a server started, as a request would that waits for it, and does not wait.
     pub(crate) fn load(&self, named: &Named, client: QueueClient) -> Result<RouterAnswer, Fault> {
         let (shared, spec) = (self.shared.clone(), &named.spec);
-        let snapshot = shared.bus.snapshot();
-        let phase = snapshot.servers.get(&spec.id).map(|record| record.phase);
-        if let Some(
-            Phase::Launching | Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. } | Phase::Unready { .. },
-        ) = phase
-        {
-            let message = format!("model is already running: `{}`", spec.id);
-            return Err(Fault::new(RouteFaultCode::ModelRunning, message));
-        }
-        let refused = not_waited_for(&shared, named, RequestClass::Auxiliary);
-        if let Some(fault) = refused.or_else(|| not_ready_before(&shared, &spec.id, shared.settings.queue_timeout)) {
-            return Err(fault);
+        if let Some(record) = shared.bus.snapshot().servers.get(&spec.id) {
+            use Phase::{Launching, Loading, Ready, Starting, Unready};
+            if let Launching | Starting | Loading { .. } | Ready { .. } | Unready { .. } = record.phase {
+                let message = format!("model is already running: `{}`", spec.id);
+                return Err(Fault::new(RouteFaultCode::ModelRunning, message));
+            }
+            let refused = not_waited_for(&shared, &spec.id, record, RequestClass::Auxiliary);
+            let too_late = || not_ready_before(&shared, &spec.id, record, shared.settings.queue_timeout);
+            if let Some(fault) = refused.or_else(too_late) {
+                return Err(fault);
+            }
         }
         let (server, arrival) = (spec.id.clone(), arrival(named, client));
         tokio::spawn(async move {

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{FailureReason, Incarnation, RefusalReason, Refused, ServerId, StopReason};
-use llama_warden_state::Phase;
-use llama_warden_targets::{Named, RequestClass};
+use llama_warden_state::{Phase, ServerRecord};
+use llama_warden_targets::RequestClass;
 
 use crate::faults::{Fault, RouteFaultCode};
 use crate::shared::Shared;
 
 /// Why a request does not wait for a server that is not ready; `None` where it does.
-pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass) -> Option<Fault> {
-    let snapshot = shared.bus.snapshot();
-    let id = &named.spec.id;
-    let record = snapshot.servers.get(id)?;
+pub(crate) fn not_waited_for(
+    shared: &Shared,
+    id: &ServerId,
+    record: &ServerRecord,
+    class: RequestClass,
+) -> Option<Fault> {
     match record.phase {
         Phase::Ready { .. } | Phase::Unready { .. } => return None,
         Phase::Launching | Phase::Starting | Phase::Loading { .. } if class != RequestClass::Inspection => return None,
@@ -26,14 +28,19 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass
         return Some(stopped(id));
     }
     if class == RequestClass::Inspection || !shared.settings.on_demand {
-        let message = match &record.last_failure {
-            Some(failure) => format!("`{id}` is not ready; it failed: {}", failure.reason),
-            None if shared.settings.on_demand => {
-                format!("`{id}` is not ready, and this request does not start it; POST /models/load does")
+        let not_ready = |message| Fault::new(RouteFaultCode::ServerNotReady, message);
+        let fault = match &record.last_failure {
+            Some(failure) => {
+                let message = format!("`{id}` is not ready; it failed: {}", failure.reason);
+                Fault::new(RouteFaultCode::ServerFailed, message)
             }
-            None => format!("`{id}` is not ready, and requests start nothing; `llama-warden start {id}` does"),
+            None if shared.settings.on_demand => {
+                not_ready(format!("`{id}` is not ready, and this request does not start it; POST /models/load does"))
+            }
+            None => {
+                not_ready(format!("`{id}` is not ready, and requests start nothing; `llama-warden start {id}` does"))
+            }
         };
-        let fault = Fault::new(RouteFaultCode::ServerFailed, message);
         // What is on its way without this request is worth another try.
         let comes = match record.phase {
             Phase::Launching | Phase::Starting | Phase::Loading { .. } | Phase::BackingOff { .. } => true,
@@ -46,9 +53,7 @@ pub(crate) fn not_waited_for(shared: &Shared, named: &Named, class: RequestClass
 
 /// Why a request that waits for so long at most gives up a server that waits for its restart: that comes too late, or something is missing
 /// that nobody may ever bring. `None` where it is waited for.
-pub(crate) fn not_ready_before(shared: &Shared, id: &ServerId, left: Duration) -> Option<Fault> {
-    let snapshot = shared.bus.snapshot();
-    let record = snapshot.servers.get(id)?;
+pub(crate) fn not_ready_before(shared: &Shared, id: &ServerId, record: &ServerRecord, left: Duration) -> Option<Fault> {
     let (Phase::BackingOff { until, .. }, Some(failure)) = (record.phase, &record.last_failure) else { return None };
     let wait = until.since(shared.now());
     // Requests make room for a server themselves.
@@ -65,7 +70,9 @@ pub(crate) fn not_ready_before(shared: &Shared, id: &ServerId, left: Duration) -
 
 /// Answers the requests for which the next launch of a server comes too late.
 pub(crate) fn refuse_before_restart(shared: &Arc<Shared>, id: &ServerId) {
-    shared.refuse_some(id, |left| not_ready_before(shared, id, left));
+    let snapshot = shared.bus.snapshot();
+    let Some(record) = snapshot.servers.get(id) else { return };
+    shared.refuse_some(id, |left| not_ready_before(shared, id, record, left));
 }
 
 /// Why a launch that was stopped on purpose was lost amid its work; `None` where it was not.

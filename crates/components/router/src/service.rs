@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use llama_warden_http_server::{HttpService, RequestBody, Transport};
+use llama_warden_http_server::{HeadFault, HttpService, RequestBody, Transport};
 use llama_warden_traffic::{ConnectionSide, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 
 use crate::answer::{AnswerBody, RouterAnswer};
@@ -69,22 +69,33 @@ impl HttpService for RouterService {
     fn too_many_connections(&self, limit: usize) -> Response<Self::Body> {
         let message = format!("{limit} connections are open, and only /health is answered beyond them");
         let fault = Fault::new(RouteFaultCode::TooManyConnections, message).retry_after(5);
-        let (method, headers) = (Method::GET, HeaderMap::new());
-        let head = TrackedHead {
-            id: "",
-            method: &method,
-            path: "",
-            headers: &headers,
-            route: TrafficRoute::Other,
-            client: None,
+        self.refuse_unread(&fault, "")
+    }
+
+    fn refused_head(&self, fault: HeadFault, path: &str) -> Response<Self::Body> {
+        let code = match fault {
+            HeadFault::Malformed => RouteFaultCode::BadHead,
+            HeadFault::TooLong => RouteFaultCode::HeadTooLong,
+            HeadFault::TooSlow => RouteFaultCode::HeadTooSlow,
         };
-        let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
-        tracked.rejected(fault.code.as_str(), false);
-        tracked.answer(fault.response(ErrorDialect::OpenAi, "").map(AnswerBody::whole))
+        self.refuse_unread(&Fault::new(code, fault.message()), path)
     }
 }
 
 impl RouterService {
+    /// The answer to a request of which nothing but its path is known; empty where not even that is.
+    fn refuse_unread(&self, fault: &Fault, path: &str) -> Response<TrackedBody<AnswerBody>> {
+        let (id, method, headers) = (next_id(), Method::GET, HeaderMap::new());
+        let name = id.to_str().unwrap_or_default();
+        let route = TrafficRoute::Other;
+        let head = TrackedHead { id: name, method: &method, path, headers: &headers, route, client: None };
+        let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
+        tracked.rejected(fault.code.as_str(), fault.code.is_of_server());
+        let mut answer = fault.response(ErrorDialect::of(path), name).map(AnswerBody::whole);
+        answer.headers_mut().insert("x-request-id", id.clone());
+        tracked.answer(answer)
+    }
+
     async fn answer_asked(
         &self,
         asked: &Arc<Asked>,

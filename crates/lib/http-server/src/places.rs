@@ -79,6 +79,11 @@ impl ConnectionPlace {
         self.given_up.notified().await;
     }
 
+    /// Whether the answer to a request is not handed to the connection yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        *lock(&self.state) == PlaceState::Busy
+    }
+
     /// Keeps the place until the answer to a request is dropped, whole or not.
     pub(crate) fn answer(self: &Arc<Self>) -> Answering {
         let mut state = lock(&self.state);

@@ -129,7 +129,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{HttpService, ServeLimits, Transport, serve};
+    use crate::{HeadFault, HttpService, ServeLimits, Transport, serve};
 
     const LONGEST: Duration = Duration::from_secs(20);
 
@@ -156,6 +156,12 @@ mod tests {
 
         fn too_many_connections(&self, _: usize) -> Response<String> {
             Response::default()
+        }
+
+        fn refused_head(&self, fault: HeadFault, path: &str) -> Response<String> {
+            let mut answer = Response::new(format!("{path} {}", fault.message()));
+            *answer.status_mut() = fault.status();
+            answer
         }
     }
 

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listen::{ControlSocket, admits};
 use crate::places::{Answering, ConnectionPlace, ConnectionPlaces};
+use crate::refused_head::{HeadFault, WatchedStream, written};
 use crate::request_body::RequestBody;
 
 /// The limits of one listener.
@@ -71,6 +72,9 @@ pub trait HttpService: Clone + Send + Sync + 'static {
 
     /// The answer to everything else there.
     fn too_many_connections(&self, limit: usize) -> Response<Self::Body>;
+
+    /// The answer to a head that cannot be read. `path` is its path; empty where that cannot be read either.
+    fn refused_head(&self, fault: HeadFault, path: &str) -> Response<Self::Body>;
 }
 
 /// How the connection of a request came in.
@@ -279,10 +283,12 @@ async fn serve_connection<C, S>(
     S: HttpService,
 {
     let _connected = service.connected();
-    let asked = AtomicBool::new(false);
+    // Whether anything was asked, and whether it is asked now.
+    let (asked, is_asked) = (AtomicBool::new(false), AtomicBool::new(false));
     let ServedClient { transport, place, serves } = client;
     let answer = service_fn(|request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
+        is_asked.store(true, Ordering::Relaxed);
         let refused = serves == Serves::OneProbe && !service.is_probe(request.uri().path());
         let (service, answering) = (service.clone(), place.answer());
         Box::pin(async move {
@@ -309,7 +315,7 @@ async fn serve_connection<C, S>(
         .header_read_timeout(limits.head_timeout)
         .max_header_size(HEAD_LIMIT)
         .max_buf_size(READ_LIMIT)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(WatchedStream::new(stream, &is_asked, &place)), answer);
     // Without hyper's shutdown, which would close the socket before `linger` can keep it.
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
@@ -319,12 +325,14 @@ async fn serve_connection<C, S>(
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
+    let (mut stream, refused, path) = parts.io.into_inner().into_parts();
     let timed_out = ended.as_ref().is_err_and(hyper::Error::is_timeout);
     let too_slow = timed_out && !parts.read_buf.is_empty();
-    let said_nothing = timed_out && !too_slow && !asked.into_inner();
-    if too_slow {
-        let _ = timeout(LINGER, stream.write_all(TOO_SLOW)).await;
+    let said_nothing = timed_out && !too_slow && !asked.load(Ordering::Relaxed);
+    // hyper closes the connection without an answer where the head comes too slowly.
+    if let Some(fault) = if too_slow { Some(HeadFault::TooSlow) } else { refused } {
+        let answer = written(service.refused_head(fault, &path)).await;
+        let _ = timeout(LINGER, stream.write_all(&answer)).await;
     }
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
@@ -334,9 +342,6 @@ async fn serve_connection<C, S>(
         linger(stream).await;
     }
 }
-
-/// The answer to a head that did not arrive in time. hyper closes such a connection without an answer.
-const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Closes our side and drops what still arrives, for [`LINGER`] at most. The kernel resets a socket that is closed with
 /// unread bytes, and the reset can overtake the answer.
