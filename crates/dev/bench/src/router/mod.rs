@@ -1,7 +1,9 @@
 //! Measures what the router adds to a request, beside nginx in front of the same servers: as a bare proxy, which the budgets are about,
 //! and with Lua that chooses the server by the model, which reads bodies as the router does.
 //!
-//! Direct requests, both of nginx and the router take turns, and all run on one processor core: over two, a latency is that of the hypervisor.
+//! Direct requests, both of nginx and the router take turns of a second or two, in which a shared machine stays much the same. All run on one
+//! processor core: over two, a latency is that of the hypervisor.
+//!
 //! What a request costs is processor time of the whole daemon, divided by the requests or by the events of streams: on a shared machine
 //! that is what stays the same.
 //!
@@ -161,14 +163,17 @@ fn beside_nginx(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Erro
         pin(process)?;
     }
     let scenarios = scenarios();
-    let time = Duration::from_secs(effort.pick(4, 1));
+    let time = Duration::from_secs(effort.pick(2, 1));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut costs: [Costs; 4] = Default::default();
-    for _ in 0..effort.pick(5, 1) {
-        let alone = |port| loads[0].run(port, 1, time).map(|LoadReport { p50, .. }| p50);
-        let (direct, through_nginx, through_us) = (alone(servers[0])?, alone(proxies[0])?, alone(router)?);
-        theirs.push(through_nginx - direct);
-        ours.push(through_us - direct);
+    for _ in 0..effort.pick(10, 1) {
+        let alone = |port| loads[0].run(port, 1, Duration::from_secs(1)).map(|LoadReport { p50, .. }| p50);
+        // A latency differs more from one second to the next than a cost does.
+        for _ in 0..effort.pick(2, 1) {
+            let (direct, through_nginx, through_us) = (alone(servers[0])?, alone(proxies[0])?, alone(router)?);
+            theirs.push(through_nginx - direct);
+            ours.push(through_us - direct);
+        }
         for ((scenario, load), costs) in scenarios.iter().zip(&loads).zip(&mut costs) {
             let cost = |pid, port| -> Result<f64, Error> {
                 let before = procfs::processor_time(pid)?;
