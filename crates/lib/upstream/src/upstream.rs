@@ -32,6 +32,14 @@ pub struct PooledLink {
     _counted: (Counted, Arc<()>),
 }
 
+/// The connections without a request.
+#[derive(Debug, Default)]
+struct IdleLinks {
+    links: Vec<PooledLink>,
+    /// Whether a task ends those that are idle for too long.
+    is_swept: bool,
+}
+
 /// A launch that can be asked.
 #[derive(Debug)]
 pub struct Upstream {
@@ -41,7 +49,7 @@ pub struct Upstream {
     pub incarnation: Incarnation,
     address: ProbeAddress,
     head: LaunchHead,
-    idle: Mutex<Vec<PooledLink>>,
+    idle: Mutex<IdleLinks>,
     /// Held by each open connection.
     open: Arc<()>,
     /// How many may stay open between two requests, those in use included. Of one slot, before it is known how many there are.
@@ -112,7 +120,7 @@ impl Upstream {
 
     fn take(&self) -> Option<PooledLink> {
         let mut idle = lock(&self.idle);
-        while let Some(kept) = idle.pop() {
+        while let Some(kept) = idle.links.pop() {
             if kept.idle_since.elapsed() < IDLE && kept.link.is_silent() {
                 return Some(kept);
             }
@@ -130,22 +138,25 @@ impl Upstream {
         link.link.shrink();
         link.idle_since = Instant::now();
         let mut idle = lock(&self.idle);
-        idle.push(link);
-        if idle.len() == 1 {
-            drop(idle);
-            let this = Arc::downgrade(self);
-            tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(IDLE).await;
-                    let Some(upstream) = this.upgrade() else { return };
-                    let mut idle = lock(&upstream.idle);
-                    idle.retain(|link| link.idle_since.elapsed() < IDLE);
-                    if idle.is_empty() {
-                        return;
-                    }
-                }
-            });
+        idle.links.push(link);
+        // One connection comes and goes with each request, thousands of times a second.
+        if std::mem::replace(&mut idle.is_swept, true) {
+            return;
         }
+        drop(idle);
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(IDLE).await;
+                let Some(upstream) = this.upgrade() else { return };
+                let mut idle = lock(&upstream.idle);
+                idle.links.retain(|link| link.idle_since.elapsed() < IDLE);
+                if idle.links.is_empty() {
+                    idle.is_swept = false;
+                    return;
+                }
+            }
+        });
     }
 }
 
@@ -155,6 +166,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio::runtime::Handle;
 
     use super::*;
 
@@ -175,28 +187,49 @@ mod tests {
         }
     }
 
+    fn upstream(port: u16) -> Arc<Upstream> {
+        let address = ProbeAddress::Tcp { host: "127.0.0.1".into(), port };
+        let target = Target { address, prefix: String::new(), key: None, encrypted: false };
+        let server = ServerId::new("a").expect("valid");
+        Arc::new(Upstream::new((server, Incarnation::new(1)), &target, None, Arc::default()))
+    }
+
+    /// Sends so many requests, one after the other.
+    async fn ask(upstream: &Arc<Upstream>, requests: usize) {
+        let nothing = HeldBody::default();
+        for _ in 0..requests {
+            let sent = upstream.send((&Method::GET, "/"), &HeaderMap::new(), &nothing).await;
+            let (_, mut link) = sent.expect("answered");
+            while let Some(frame) = poll_fn(|context| link.link.poll_frame(context)).await {
+                frame.expect("whole");
+            }
+            upstream.keep(link);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_task_ends_idle_connections_however_often_they_come_and_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let port = listener.local_addr().expect("bound").port();
+        let upstream = upstream(port);
+        let before = Handle::current().metrics().num_alive_tasks();
+        let answered = AtomicUsize::new(0);
+        tokio::select! {
+            () = ask(&upstream, 50) => {}
+            () = serve(listener, 1000, "", &answered) => {}
+        }
+        assert_eq!(answered.load(Ordering::Relaxed), 50);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
+    }
+
     #[tokio::test]
     async fn requests_outlive_connections_that_their_server_ends_after_any_number_of_them() {
         for (uses, last_head) in [(1, "Connection: close\r\n"), (5, "Connection: close\r\n"), (5, ""), (1000, "")] {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
             let port = listener.local_addr().expect("bound").port();
-            let (answered, address) = (AtomicUsize::new(0), ProbeAddress::Tcp { host: "127.0.0.1".into(), port });
-            let target = Target { address, prefix: String::new(), key: None, encrypted: false };
-            let server = ServerId::new("a").expect("valid");
-            let upstream = Upstream::new((server, Incarnation::new(1)), &target, None, Arc::default());
-            let (upstream, nothing) = (Arc::new(upstream), HeldBody::default());
-            let asking = async {
-                for _ in 0..203 {
-                    let sent = upstream.send((&Method::GET, "/"), &HeaderMap::new(), &nothing).await;
-                    let (_, mut link) = sent.expect("answered");
-                    while let Some(frame) = poll_fn(|context| link.link.poll_frame(context)).await {
-                        frame.expect("whole");
-                    }
-                    upstream.keep(link);
-                }
-            };
+            let (answered, upstream) = (AtomicUsize::new(0), upstream(port));
             tokio::select! {
-                () = asking => {}
+                () = ask(&upstream, 203) => {}
                 () = serve(listener, uses, last_head, &answered) => {}
             }
             assert_eq!(answered.load(Ordering::Relaxed), 203, "{uses} {last_head}");
