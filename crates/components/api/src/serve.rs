@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode};
 use llama_warden_api_types::ApiProblem;
-use llama_warden_http_server::{HeadFault, HttpService, RequestBody, ServeLimits, Transport};
+use llama_warden_http_server::{HeadFault, HttpService, RefusedLine, RequestBody, ServeLimits, Transport};
 use tower::ServiceExt;
 
 use crate::endpoints::is_probe;
@@ -46,7 +46,7 @@ impl HttpService for ApiService {
         ProblemResponse(problem.next_step("end clients that follow events or logs, or try again later")).into_response()
     }
 
-    fn refused_head(&self, fault: HeadFault, _: &str) -> Response {
+    fn refused_head(&self, fault: HeadFault, _: &RefusedLine) -> Response {
         let (slug, title) = match fault {
             HeadFault::Malformed => ("malformed-head", "request that cannot be read"),
             HeadFault::TooLong => ("head-too-long", "request head too long"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use llama_warden_http_server::{HeadFault, HttpService, RequestBody, Transport};
+use llama_warden_http_server::{HeadFault, HttpService, RefusedLine, RequestBody, Transport};
 use llama_warden_traffic::{ConnectionSide, TrackedBody, TrackedHead, TrackedRequest, TrafficRoute};
 
 use crate::answer::{AnswerBody, RouterAnswer};
@@ -21,6 +21,9 @@ use llama_warden_held_body::ReadUntil;
 use llama_warden_targets::{
     ErrorDialect, ModelChange, OwnPath, PathMeaning, RequestClass, changes_servers, query_value, traffic_route,
 };
+
+/// The method of what has none, as spans call one that they do not know.
+static NO_METHOD: LazyLock<Method> = LazyLock::new(|| Method::from_bytes(b"_OTHER").unwrap_or_default());
 
 impl HttpService for RouterService {
     type Body = TrackedBody<AnswerBody>;
@@ -69,26 +72,27 @@ impl HttpService for RouterService {
     fn too_many_connections(&self, limit: usize) -> Response<Self::Body> {
         let message = format!("{limit} connections are open, and only /health is answered beyond them");
         let fault = Fault::new(RouteFaultCode::TooManyConnections, message).retry_after(5);
-        self.refuse_unread(&fault, "")
+        self.refuse_unread(&fault, &Method::GET, "")
     }
 
-    fn refused_head(&self, fault: HeadFault, path: &str) -> Response<Self::Body> {
+    fn refused_head(&self, fault: HeadFault, line: &RefusedLine) -> Response<Self::Body> {
         let code = match fault {
             HeadFault::Malformed => RouteFaultCode::BadHead,
             HeadFault::TooLong => RouteFaultCode::HeadTooLong,
             HeadFault::TooSlow => RouteFaultCode::HeadTooSlow,
         };
-        self.refuse_unread(&Fault::new(code, fault.message()), path)
+        let method = line.method.as_ref().unwrap_or(&*NO_METHOD);
+        self.refuse_unread(&Fault::new(code, fault.message()), method, &line.path)
     }
 }
 
 impl RouterService {
-    /// The answer to a request of which nothing but its path is known; empty where not even that is.
-    fn refuse_unread(&self, fault: &Fault, path: &str) -> Response<TrackedBody<AnswerBody>> {
-        let (id, method, headers) = (next_id(), Method::GET, HeaderMap::new());
+    /// The answer to a request of which no more is known than this. The path may be empty.
+    fn refuse_unread(&self, fault: &Fault, method: &Method, path: &str) -> Response<TrackedBody<AnswerBody>> {
+        let (id, headers) = (next_id(), HeaderMap::new());
         let name = id.to_str().unwrap_or_default();
         let route = TrafficRoute::Other;
-        let head = TrackedHead { id: name, method: &method, path, headers: &headers, route, client: None };
+        let head = TrackedHead { id: name, method, path, headers: &headers, route, client: None };
         let tracked = Arc::new(TrackedRequest::begin(&self.shared.traffic, &head));
         tracked.rejected(fault.code.as_str(), fault.code.is_of_server());
         let mut answer = fault.response(ErrorDialect::of(path), name).map(AnswerBody::whole);

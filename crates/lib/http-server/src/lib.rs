@@ -19,6 +19,6 @@ pub use host::{
     bare_host, has_foreign_origin, host_of_origin, is_loopback, named_hosts, names_served_hosts, repeats_host,
 };
 pub use listen::{BindError, BoundTcp, BoundUnix, ControlRebinder, ControlSocket, Listeners, admits};
-pub use refused_head::HeadFault;
+pub use refused_head::{HeadFault, RefusedLine};
 pub use request_body::RequestBody;
 pub use serve::{AnsweredBody, ConnectionListener, HttpService, ServeLimits, TcpEnds, Transport, serve};

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{Response, StatusCode, Uri};
+use http::{Method, Response, StatusCode, Uri};
 use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -48,6 +48,15 @@ impl HeadFault {
     }
 }
 
+/// The first line of a head that is refused, as far as it can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLine {
+    /// Its method; `None` where there is none.
+    pub method: Option<Method>,
+    /// Its path; empty where there is none.
+    pub path: String,
+}
+
 /// Most bytes of a head that are kept: its method and the beginning of its path.
 const KEPT: usize = 96;
 
@@ -68,10 +77,9 @@ impl<'a, S> WatchedStream<'a, S> {
         Self { stream, is_asked, place, begun: [0; KEPT], kept: 0, refused: None }
     }
 
-    /// The stream, the fault of a head whose answer was held back, and the path of the head, if it could be read.
-    pub(crate) fn into_parts(self) -> (S, Option<HeadFault>, String) {
-        let path = path_of(&self.begun[..self.kept]).unwrap_or_default();
-        (self.stream, self.refused, path)
+    /// The stream, the fault of a head whose answer was held back, and the line of the head that came last.
+    pub(crate) fn into_parts(self) -> (S, Option<HeadFault>, RefusedLine) {
+        (self.stream, self.refused, RefusedLine::read(&self.begun[..self.kept]))
     }
 
     /// Keeps hyper's own answer back.
@@ -141,11 +149,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<'_, S> {
     }
 }
 
-/// The path in the first line of a head.
-fn path_of(head: &[u8]) -> Option<String> {
-    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
-    let target: Uri = std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()?;
-    Some(target.path().to_owned())
+impl RefusedLine {
+    fn read(head: &[u8]) -> Self {
+        let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let mut words = line.split(|byte| *byte == b' ');
+        let method = words.next().and_then(|word| Method::from_bytes(word).ok());
+        let target = words.next().and_then(|word| Uri::try_from(word).ok());
+        Self { method, path: target.map_or_else(String::new, |target| target.path().to_owned()) }
+    }
 }
 
 /// An answer as it is written, by hand, on a connection that ends with it.
@@ -171,17 +182,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_of_a_head_is_read_as_far_as_it_is_one() {
-        for (head, path) in [
-            ("POST /v1/messages?x=1 HTTP/1.1\r\nHost: x\r\n", Some("/v1/messages")),
-            ("POST http://a/v1/messages HTTP/1.1\n", Some("/v1/messages")),
-            ("GET /cut", Some("/cut")),
-            ("GET", None),
-            ("", None),
-            ("\u{16}\u{3} \u{1}\r\n", None),
+    fn the_first_line_of_a_head_is_read_as_far_as_it_is_one() {
+        for (head, method, path) in [
+            ("POST /v1/messages?x=1 HTTP/1.1\r\nHost: x\r\n", Some(Method::POST), "/v1/messages"),
+            ("POST http://a/v1/messages HTTP/1.1\n", Some(Method::POST), "/v1/messages"),
+            ("GET /cut", Some(Method::GET), "/cut"),
+            ("GET", Some(Method::GET), ""),
+            ("", None, ""),
+            ("\u{16}\u{3} \u{1}\r\n", None, ""),
         ] {
-            assert_eq!(path_of(head.as_bytes()).as_deref(), path, "{head:?}");
+            assert_eq!(RefusedLine::read(head.as_bytes()), RefusedLine { method, path: path.to_owned() }, "{head:?}");
         }
-        assert_eq!(path_of(b"GET /\xff HTTP/1.1\r\n"), None);
     }
 }

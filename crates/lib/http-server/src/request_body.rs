@@ -129,7 +129,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{HeadFault, HttpService, ServeLimits, Transport, serve};
+    use crate::{HeadFault, HttpService, RefusedLine, ServeLimits, Transport, serve};
 
     const LONGEST: Duration = Duration::from_secs(20);
 
@@ -158,10 +158,8 @@ mod tests {
             Response::default()
         }
 
-        fn refused_head(&self, fault: HeadFault, path: &str) -> Response<String> {
-            let mut answer = Response::new(format!("{path} {}", fault.message()));
-            *answer.status_mut() = fault.status();
-            answer
+        fn refused_head(&self, _: HeadFault, _: &RefusedLine) -> Response<String> {
+            Response::default()
         }
     }
 

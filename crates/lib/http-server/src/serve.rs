@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listen::{ControlSocket, admits};
 use crate::places::{Answering, ConnectionPlace, ConnectionPlaces};
-use crate::refused_head::{HeadFault, WatchedStream, written};
+use crate::refused_head::{HeadFault, RefusedLine, WatchedStream, written};
 use crate::request_body::RequestBody;
 
 /// The limits of one listener.
@@ -73,8 +73,8 @@ pub trait HttpService: Clone + Send + Sync + 'static {
     /// The answer to everything else there.
     fn too_many_connections(&self, limit: usize) -> Response<Self::Body>;
 
-    /// The answer to a head that cannot be read. `path` is its path; empty where that cannot be read either.
-    fn refused_head(&self, fault: HeadFault, path: &str) -> Response<Self::Body>;
+    /// The answer to a head that cannot be read.
+    fn refused_head(&self, fault: HeadFault, line: &RefusedLine) -> Response<Self::Body>;
 }
 
 /// How the connection of a request came in.
@@ -325,13 +325,13 @@ async fn serve_connection<C, S>(
         }
     };
     let parts = connection.into_parts();
-    let (mut stream, refused, path) = parts.io.into_inner().into_parts();
+    let (mut stream, refused, line) = parts.io.into_inner().into_parts();
     let timed_out = ended.as_ref().is_err_and(hyper::Error::is_timeout);
     let too_slow = timed_out && !parts.read_buf.is_empty();
     let said_nothing = timed_out && !too_slow && !asked.load(Ordering::Relaxed);
     // hyper closes the connection without an answer where the head comes too slowly.
     if let Some(fault) = if too_slow { Some(HeadFault::TooSlow) } else { refused } {
-        let answer = written(service.refused_head(fault, &path)).await;
+        let answer = written(service.refused_head(fault, &line)).await;
         let _ = timeout(LINGER, stream.write_all(&answer)).await;
     }
     if let Err(error) = ended {

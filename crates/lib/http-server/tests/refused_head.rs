@@ -1,9 +1,11 @@
 //! What a client is told whose request has a head that cannot be read.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use http::{Request, Response};
-use llama_warden_http_server::{HeadFault, HttpService, RequestBody, ServeLimits, Transport, serve};
+use llama_warden_http_server::{HeadFault, HttpService, RefusedLine, RequestBody, ServeLimits, Transport, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -33,8 +35,8 @@ impl HttpService for Answers {
         Response::default()
     }
 
-    fn refused_head(&self, fault: HeadFault, path: &str) -> Response<String> {
-        let mut answer = Response::new(format!("{path}: {}", fault.message()));
+    fn refused_head(&self, fault: HeadFault, line: &RefusedLine) -> Response<String> {
+        let mut answer = Response::new(format!("{}: {}", line.path, fault.message()));
         *answer.status_mut() = fault.status();
         answer
     }
