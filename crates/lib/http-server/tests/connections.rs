@@ -1,10 +1,13 @@
-//! What a client is told whose request has a head that cannot be read.
+//! What becomes of a connection whose request is not read to its end, and of one whose request has a head that cannot be read.
 
 #![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Request, Response};
+use hyper::body::Body;
 use llama_warden_http_server::{HeadFault, HttpService, RefusedLine, RequestBody, ServeLimits, Transport, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,14 +19,17 @@ const LONGEST: Duration = Duration::from_secs(20);
 const LIMITS: ServeLimits =
     ServeLimits { connections: 64, kept_for_probes: 8, head_timeout: LONGEST, drain: Duration::from_secs(1) };
 
-/// Answers everything, and names the path of what it cannot read.
+/// Answers `/read` when it has read the body, and everything else at once. Names the path of what it cannot read.
 #[derive(Clone)]
 struct Answers;
 
 impl HttpService for Answers {
     type Body = String;
 
-    async fn answer(&self, _: Request<RequestBody>, _: Transport) -> Response<String> {
+    async fn answer(&self, request: Request<RequestBody>, _: Transport) -> Response<String> {
+        let is_read = request.uri().path() == "/read";
+        let mut body = request.into_body();
+        while is_read && poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {}
         Response::new("ok".to_owned())
     }
 
@@ -42,18 +48,12 @@ impl HttpService for Answers {
     }
 }
 
-const GOOD: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-
 /// A connection that has had so many answers.
 async fn answered(listener: &str, requests: usize) -> TcpStream {
     let mut stream = TcpStream::connect(listener).await.expect("connects");
     for _ in 0..requests {
-        stream.write_all(GOOD.as_bytes()).await.expect("taken");
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\nok") {
-            let read = timeout(LONGEST, stream.read_buf(&mut answer)).await.expect("in time");
-            assert!(read.expect("readable") > 0, "{}", answer.escape_ascii());
-        }
+        let (answer, ended) = ask(&mut stream, "/", "", 0).await;
+        assert!(!ended, "{answer}");
     }
     stream
 }
@@ -90,8 +90,56 @@ async fn a_head_that_is_refused_is_answered_by_the_service_also_behind_answers()
         }
     }
     // In one packet, the answer to the first may still be on its way; then the refusal has its status at least.
-    let answers = rest(answered(&address, 0).await, &format!("{GOOD}nonsense\r\n\r\n")).await;
+    let two = "GET / HTTP/1.1\r\nhost: x\r\n\r\nnonsense\r\n\r\n";
+    let answers = rest(answered(&address, 0).await, two).await;
     assert!(answers.starts_with("HTTP/1.1 200 OK\r\n") && answers.contains("\r\n\r\nokHTTP/1.1 400 "), "{answers}");
+    cancel.cancel();
+    serving.await.expect("ends");
+}
+
+/// The answer to a request whose body is sent so far, and whether the connection ended with it.
+async fn ask(stream: &mut TcpStream, path: &str, length: &str, sent: usize) -> (String, bool) {
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{length}\r\n");
+    stream.write_all(&[head.as_bytes(), &vec![b'x'; sent]].concat()).await.expect("taken");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        let count = timeout(LONGEST, stream.read_buf(&mut answer)).await.expect("in time").expect("readable");
+        assert!(count > 0, "{}", answer.escape_ascii());
+    }
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let says_close = answer.contains("connection: close\r\n");
+    if says_close {
+        let ended = timeout(LONGEST, stream.read_buf(&mut Vec::new())).await.expect("in time");
+        assert!(matches!(ended, Ok(0)), "{ended:?}");
+    }
+    (answer, says_close)
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_an_answer_amid_a_body_which_says_so_and_goes_on_after_any_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = listener.local_addr().expect("bound");
+    let cancel = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, Answers, LIMITS, cancel.clone()));
+    for (path, length, sent, ends) in [
+        ("/", "", 0, false),
+        ("/read", "content-length: 200000\r\n", 200_000, false),
+        // Little that is there already is read, so that the connection can stay.
+        ("/", "content-length: 200\r\n", 200, false),
+        ("/", "content-length: 200\r\n", 1, true),
+        ("/", "content-length: 200000\r\n", 200_000, true),
+        ("/", "transfer-encoding: chunked\r\n", 0, true),
+        // It is not asked for what nobody reads.
+        ("/", "content-length: 200\r\nexpect: 100-continue\r\n", 0, true),
+    ] {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        let (answer, ended) = ask(&mut stream, path, length, sent).await;
+        assert_eq!(ended, ends, "{path} {length:?} {sent}: {answer}");
+        if !ends {
+            assert!(!ask(&mut stream, "/", "", 0).await.1, "{path} {length:?} {sent}");
+        }
+    }
     cancel.cancel();
     serving.await.expect("ends");
 }
