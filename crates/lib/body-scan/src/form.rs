@@ -146,12 +146,11 @@ impl FormScanner {
         if self.state != (FormState::Content { is_wanted: true }) {
             return;
         }
-        self.value = match self.text.get(..LONGEST) {
-            Some(begun) if self.text.len() > LONGEST => Some(cut(begun)),
-            _ => {
-                let text = std::str::from_utf8(&self.text).map(str::trim).unwrap_or_default();
-                Some(text.to_owned()).filter(|text| !text.is_empty())
-            }
+        self.value = if self.text.len() > LONGEST {
+            Some(cut(&self.text[..LONGEST]))
+        } else {
+            let text = std::str::from_utf8(&self.text).map(str::trim).unwrap_or_default();
+            Some(text.to_owned()).filter(|text| !text.is_empty())
         };
     }
 }
