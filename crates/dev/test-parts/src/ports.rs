@@ -2,7 +2,9 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
 
 use crate::error::{Error, OnPath};
 
@@ -33,17 +35,23 @@ impl PortLease {
     }
 }
 
-/// Whether nobody listens on this port of 127.0.0.1 now.
+/// Whether any server can have this port of 127.0.0.1 now: nobody listens, and no connection that a server has closed keeps it for a
+/// minute (`TIME_WAIT`). A listener of the standard library would get it in that minute (`SO_REUSEADDR`), but a llama-server before
+/// 2025-08 would not.
 pub fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    socket.is_ok_and(|socket| bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
-    fn a_port_is_leased_to_one_at_a_time_and_is_not_free_while_somebody_listens() {
+    fn a_port_is_leased_to_one_at_a_time() {
         let folder = format!("llama-warden-test-parts-{}", std::process::id());
         let lease = PortLease::take(&folder, 9).unwrap().unwrap();
         assert_eq!(lease.first(), 9);
@@ -52,7 +60,18 @@ mod tests {
         drop(lease);
         assert!(PortLease::take(&folder, 9).unwrap().is_some());
         fs::remove_dir_all(env::temp_dir().join(&folder)).unwrap();
+    }
+
+    #[test]
+    fn a_port_is_free_when_nobody_listens_and_no_closed_connection_keeps_it() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(!is_free(listener.local_addr().unwrap().port()));
+        let address = listener.local_addr().unwrap();
+        assert!(!is_free(address.port()), "somebody listens");
+        let mut client = TcpStream::connect(address).unwrap();
+        drop(listener.accept().unwrap());
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        drop((client, listener));
+        assert!(TcpListener::bind(address).is_ok(), "nobody listens");
+        assert!(!is_free(address.port()), "the server has closed its connection first");
     }
 }
