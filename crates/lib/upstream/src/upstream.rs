@@ -26,8 +26,8 @@ const USES: u32 = 100;
 /// A connection of a launch.
 #[derive(Debug)]
 pub struct PooledLink {
-    /// The connection itself.
-    pub link: ServerLink,
+    /// The connection itself. In a box: it moves from hand to hand a dozen times for each request.
+    pub link: Box<ServerLink>,
     idle_since: Instant,
     _counted: (Counted, Arc<()>),
 }
@@ -112,7 +112,7 @@ impl Upstream {
             }
         }
         let counted = (self.traffic.connect(ConnectionSide::Server), self.open.clone());
-        let link = ServerLink::connect(&self.address).await?;
+        let link = Box::new(ServerLink::connect(&self.address).await?);
         let mut new = PooledLink { link, idle_since: Instant::now(), _counted: counted };
         let answer = new.link.send(write, body.clone(), asks_for_head).await?;
         passed_on(answer, new)
