@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     stream: File,
     ahead: Vec<u8>,
     sending: SendMode,
+    /// Requests that it takes yet.
+    requests_left: u32,
 }
 
 /// How the bytes of answers are sent.
@@ -83,8 +85,19 @@ pub(crate) enum SendMode {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: File) -> Self {
-        Self { stream, ahead: Vec::new(), sending: SendMode::default() }
+    /// A connection that ends with the answer to the last of so many requests.
+    pub(crate) fn new(stream: File, requests: u32) -> Self {
+        Self { stream, ahead: Vec::new(), sending: SendMode::default(), requests_left: requests }
+    }
+
+    /// Whether it takes another request.
+    pub(crate) const fn goes_on(&self) -> bool {
+        self.requests_left > 0
+    }
+
+    /// What an answer says of the connection.
+    const fn fate(&self) -> &'static str {
+        if self.goes_on() { "" } else { "Connection: close\r\n" }
     }
 
     /// Reads the head of the next request; `None` at the end of the connection, and for a head that is invalid or too large.
@@ -98,6 +111,7 @@ impl Connection {
                 return Ok(None);
             }
         };
+        self.requests_left = self.requests_left.saturating_sub(1);
         let head: Vec<u8> = self.ahead.drain(..head_end).collect();
         Ok(parse_head(&String::from_utf8_lossy(&head)))
     }
@@ -155,9 +169,10 @@ impl Connection {
     pub(crate) fn respond(&mut self, response: &HttpResponse) -> io::Result<Option<u16>> {
         let HttpResponse { status, content_type, body } = response;
         let head = format!(
-            "HTTP/1.1 {status} {}\r\nServer: llama.cpp\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} {}\r\nServer: llama.cpp\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{}\r\n",
             reason(*status),
-            body.len()
+            body.len(),
+            self.fate()
         );
         self.send(&[head.as_bytes(), body.as_bytes()].concat())?;
         Ok(Some(*status))
@@ -165,9 +180,9 @@ impl Connection {
 
     /// Sends the head of a response of server-sent events.
     pub(crate) fn begin_events(&mut self) -> io::Result<()> {
-        self.send(
-            b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
-        )
+        let head =
+            "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n";
+        self.send(format!("{head}{}\r\n", self.fate()).as_bytes())
     }
 
     /// Sends one event.

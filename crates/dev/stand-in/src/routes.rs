@@ -23,7 +23,8 @@ pub(crate) fn serve(server: &Arc<Server>, listener: &Listener) {
         // If the system refuses a thread, the connection is dropped.
         let _ = thread::Builder::new().spawn(move || {
             // An error ends only the connection of this client.
-            let left = handle_connection(&server, Connection::new(stream)).is_err_and(|error| !wire::is_fault(&error));
+            let connection = Connection::new(stream, requests_of_a_connection(server.script.era));
+            let left = handle_connection(&server, connection).is_err_and(|error| !wire::is_fault(&error));
             if left && !server.script.faults.is_empty() {
                 wire::left();
             }
@@ -47,11 +48,16 @@ fn handle_connection(server: &Server, mut connection: Connection) -> io::Result<
         let Some(status) = status else { break };
         let values = [("method", &*request.method), ("path", &request.path), ("status", &status.to_string())];
         lines::print_with(server, Step::Answered, &values);
-        if !request.keeps_alive() {
+        if !request.keeps_alive() || !connection.goes_on() {
             break;
         }
     }
     Ok(())
+}
+
+/// How many requests a connection takes (measured).
+fn requests_of_a_connection(era: Era) -> u32 {
+    if era < Era::August2025 { 5 } else { 100 }
 }
 
 fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {

@@ -6,8 +6,8 @@ mod support;
 
 use std::{
     fs::File,
-    io::Write,
-    net::TcpListener,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     process::Command,
     time::Duration,
@@ -310,4 +310,25 @@ fn an_undrained_log_hangs_completions_and_not_health() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!((reply.as_str(), health), ("", 200));
+}
+
+#[test]
+fn a_connection_takes_as_many_requests_as_those_of_the_builds() {
+    let folder = ModelFolder::new();
+    for (era, most) in [(Era::November2024, 5), (Era::August2025, 100), (Era::B11669, 100)] {
+        let mut server = start(&folder, &of(era), &[]);
+        eventually("it answers", || server.get("/health").0 == 200);
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(most + 1).as_slice()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        // The request behind the last is never answered: the connection may be reset.
+        let _ = stream.read_to_string(&mut answers);
+        let heads: Vec<&str> = answers.split("HTTP/1.1 200").skip(1).collect();
+        assert_eq!(heads.len(), most, "{era:?}");
+        let closing: Vec<bool> = heads.iter().map(|head| head.contains("Connection: close\r\n")).collect();
+        assert_eq!(closing.iter().position(|closes| *closes), Some(most - 1), "{era:?}");
+        server.signal(Signal::SIGKILL);
+        server.end();
+    }
 }
