@@ -127,8 +127,7 @@ fn a_streamed_stop_aborts_a_server_of_2025() {
 }
 
 fn stream_without_end(server: &RunningStandIn) -> std::thread::JoinHandle<()> {
-    use std::io::Read;
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     let body = r#"{"stream":true,"n_predict":-1}"#;
     write!(stream, "POST /completion HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     // The first bytes prove that the stream is counted.
