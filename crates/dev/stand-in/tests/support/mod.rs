@@ -5,8 +5,11 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    net::TcpStream,
+    os::{
+        fd::AsRawFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -17,7 +20,10 @@ use std::{
 use llama_warden_stand_in::{SCRIPT_VARIABLE, Script, Stream};
 use llama_warden_tiny_gguf::TinyModel;
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::{
+        signal::{Signal, killpg},
+        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket},
+    },
     unistd::Pid,
 };
 
@@ -57,8 +63,12 @@ pub struct RunningStandIn {
     pub seen: Vec<OutputLine>,
 }
 
+/// A port that any server can have. A listener of the standard library would also get one that closed connections keep from a server
+/// which shares its port (`SO_REUSEPORT`), for a minute.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port()
 }
 
 /// Starts a server with `script` on a free port, with the model in `folder`.
