@@ -90,7 +90,7 @@ const TABLE: &str = "
     monitoring: + events metrics
     schema-gen: events config dialects detectors api metrics dashboard monitoring
     recorded-builds:
-    stand-in: recorded-builds + tiny-gguf
+    stand-in: recorded-builds + test-parts tiny-gguf
     tiny-gguf:
     fuzz-targets: events state bus component support body-scan api-types config catalog memory located-toml processes state-files \
         plugin-files detectors dialects api telemetry event-log component-kit

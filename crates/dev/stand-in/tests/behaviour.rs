@@ -14,6 +14,7 @@ use std::{
 };
 
 use llama_warden_stand_in::{Era, Script, Stream};
+use llama_warden_test_parts::ports::free_port;
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::{fcntl::OFlag, sys::signal::Signal};
 use support::{ModelFolder, PROGRAM, RunningStandIn, eventually, start, start_on};
@@ -284,7 +285,7 @@ fn a_script_beside_the_model_is_for_one_server_and_a_bad_one_is_refused() {
 #[test]
 fn an_undrained_log_hangs_completions_and_not_health() {
     let folder = ModelFolder::new();
-    let port = support::free_port();
+    let port = free_port().unwrap();
     // Nobody reads this pipe, and the script fills it.
     let script = r#"{"max_life_s": 60, "acts": [{"at": "ready", "do": {"flood": {"megabytes": 1}}}]}"#;
     let (_reader, writer) = std::io::pipe().unwrap();
@@ -325,8 +326,8 @@ fn a_connection_takes_as_many_requests_as_those_of_the_builds() {
         let _ = stream.read_to_string(&mut answers);
         let heads: Vec<&str> = answers.split("HTTP/1.1 200").skip(1).collect();
         assert_eq!(heads.len(), most, "{era:?}");
-        let closing: Vec<bool> = heads.iter().map(|head| head.contains("Connection: close\r\n")).collect();
-        assert_eq!(closing.iter().position(|closes| *closes), Some(most - 1), "{era:?}");
+        let closing = heads.iter().position(|head| head.contains("Connection: close\r\n"));
+        assert_eq!(closing, Some(most - 1), "{era:?}");
         server.signal(Signal::SIGKILL);
         server.end();
     }

@@ -2,9 +2,10 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
 use crate::error::{Error, OnPath};
 
@@ -39,8 +40,22 @@ impl PortLease {
 /// minute (`TIME_WAIT`). A listener of the standard library would get it in that minute (`SO_REUSEADDR`), but a llama-server before
 /// 2025-08 would not.
 pub fn is_free(port: u16) -> bool {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
-    socket.is_ok_and(|socket| bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).is_ok())
+    bound(port).is_ok()
+}
+
+/// A port of 127.0.0.1 that any server can have, of the kernel's choice.
+///
+/// # Errors
+/// The kernel has none left.
+pub fn free_port() -> io::Result<u16> {
+    Ok(getsockname::<SockaddrIn>(bound(0)?.as_raw_fd())?.port())
+}
+
+/// A socket that is bound to this port of 127.0.0.1, without the options by which it would share one.
+fn bound(port: u16) -> io::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port))?;
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::{
-        fd::AsRawFd,
-        unix::process::{CommandExt, ExitStatusExt},
-    },
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -18,12 +15,10 @@ use std::{
 };
 
 use llama_warden_stand_in::{SCRIPT_VARIABLE, Script, Stream};
+use llama_warden_test_parts::ports::free_port;
 use llama_warden_tiny_gguf::TinyModel;
 use nix::{
-    sys::{
-        signal::{Signal, killpg},
-        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket},
-    },
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 
@@ -63,17 +58,9 @@ pub struct RunningStandIn {
     pub seen: Vec<OutputLine>,
 }
 
-/// A port that any server can have. A listener of the standard library would also get one that closed connections keep from a server
-/// which shares its port (`SO_REUSEPORT`), for a minute.
-pub fn free_port() -> u16 {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
-    getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port()
-}
-
 /// Starts a server with `script` on a free port, with the model in `folder`.
 pub fn start(folder: &ModelFolder, script: &Script, more: &[&str]) -> RunningStandIn {
-    start_on(free_port(), &folder.model(), script, more)
+    start_on(free_port().unwrap(), &folder.model(), script, more)
 }
 
 pub fn start_on(port: u16, model: &Path, script: &Script, more: &[&str]) -> RunningStandIn {
